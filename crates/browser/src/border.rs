@@ -1,0 +1,38 @@
+//! Values across the JavaScript border, and the clock of the page.
+
+use pixart_protocol::{Event, Fault, FaultCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// Rust → plain object; an absent value is `null`, bytes are a `Uint8Array`.
+pub(crate) fn object(value: &impl Serialize) -> JsValue {
+    let serializer = serde_wasm_bindgen::Serializer::new().serialize_missing_as_null(true);
+    value.serialize(&serializer).expect("protocol types have a JavaScript form")
+}
+
+/// Plain object → Rust.
+pub(crate) fn value<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<T, Fault> {
+    serde_wasm_bindgen::from_value(object).map_err(|error| {
+        Fault::new(FaultCode::BadRequest, format!("{what}: {error}"), "send the fields that protocol.gen.ts describes")
+    })
+}
+
+/// The function that takes the worker's events.
+#[derive(Clone)]
+pub(crate) struct Emitter(pub(crate) js_sys::Function);
+
+impl Emitter {
+    pub(crate) fn emit(&self, event: &Event) {
+        if let Err(error) = self.0.call1(&JsValue::NULL, &object(event)) {
+            web_sys::console::error_2(&"an event could not be delivered".into(), &error);
+        }
+    }
+}
+
+/// Milliseconds since the page's time origin.
+pub(crate) fn now_millis() -> f64 {
+    let clock = js_sys::Reflect::get(&js_sys::global(), &"performance".into());
+    let clock = clock.expect("every browser scope has a clock").unchecked_into::<web_sys::Performance>();
+    clock.now()
+}

@@ -1,0 +1,119 @@
+//! The WebGPU device: opened once, described, and listened to. In a browser a shader that does not compile is only
+//! logged and its dispatch dropped, so the log is one of the places where errors are caught.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use pixart_protocol::{Adapter, Fault, FaultCode};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+/// Tasks gathered into one submission: few enough that a software adapter answers between them.
+const TASKS_MAX: usize = 32;
+
+const RELOAD: &str = "reload the page to open the device again";
+
+thread_local! {
+    static FAULTS: Rc<RefCell<Vec<Fault>>> = Rc::default();
+}
+
+/// The GPU faults that nobody has asked for yet, oldest first.
+pub(crate) fn take_faults() -> Vec<Fault> {
+    FAULTS.with(|faults| faults.take())
+}
+
+fn note(fault: Fault) {
+    FAULTS.with(|faults| faults.borrow_mut().push(fault));
+}
+
+/// Opens the browser's adapter.
+///
+/// # Errors
+/// [`FaultCode::NoWebgpu`] where there is no WebGPU, no adapter, or no device.
+pub(crate) async fn open() -> Result<(Device, Adapter), Fault> {
+    let adapter = describe().await?;
+    let opened = Device::wgpu_options().tasks_max(TASKS_MAX).init_with_setup_async().await;
+    let (device, setup) = opened.map_err(|error| {
+        Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
+    })?;
+    setup.device.on_uncaptured_error(Arc::new(|error| note(fault_of(&error))));
+    setup.device.set_device_lost_callback(|reason, message| {
+        note(Fault::new(FaultCode::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"), RELOAD));
+    });
+    // A second engine of one module finds the logger installed; it is the same one.
+    let _ = log::set_logger(&ErrorLog).map(|()| log::set_max_level(log::LevelFilter::Warn));
+    Ok((device, adapter))
+}
+
+fn fault_of(error: &wgpu::Error) -> Fault {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Fault::new(
+            FaultCode::OutOfMemory,
+            format!("the GPU is out of memory: {error}"),
+            "choose a smaller picture, or close other pages that use the GPU",
+        ),
+        _ => Fault::new(FaultCode::GpuValidation, format!("the GPU refused a command: {error}"), RELOAD),
+    }
+}
+
+/// Passes warnings to the console and takes errors as faults.
+struct ErrorLog;
+
+impl log::Log for ErrorLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{}: {}", record.target(), record.args());
+        match record.level() {
+            log::Level::Error => {
+                web_sys::console::error_1(&line.as_str().into());
+                note(Fault::new(FaultCode::GpuValidation, line, RELOAD));
+            }
+            log::Level::Warn => web_sys::console::warn_1(&line.into()),
+            _ => {}
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Asks the browser for its adapter's description. Reached by name: the bindings of WebGPU are not stable yet.
+async fn describe() -> Result<Adapter, Fault> {
+    let none = |what: &str| {
+        let remedy = "use a browser with WebGPU, such as Chrome or Edge 113, Safari 26 or Firefox 141";
+        Fault::new(FaultCode::NoWebgpu, what, remedy)
+    };
+    let navigator = get(&js_sys::global(), "navigator");
+    let gpu = get(&navigator, "gpu");
+    if gpu.is_undefined() || gpu.is_null() {
+        return Err(none("this browser offers no WebGPU"));
+    }
+    let request = get(&gpu, "requestAdapter").dyn_into::<js_sys::Function>();
+    let promise = request.and_then(|request| request.call0(&gpu)).map(js_sys::Promise::from);
+    let adapter = match promise {
+        Ok(promise) => JsFuture::from(promise).await,
+        Err(error) => Err(error),
+    };
+    let adapter = adapter.map_err(|_| none("WebGPU could not name an adapter"))?;
+    if adapter.is_null() || adapter.is_undefined() {
+        return Err(none("WebGPU is here, but it has no adapter for this GPU"));
+    }
+    let info = get(&adapter, "info");
+    let text = |key: &str| get(&info, key).as_string().unwrap_or_default();
+    let parts = [text("vendor"), text("architecture"), text("description")];
+    let name: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    let fallback = |owner: &JsValue| get(owner, "isFallbackAdapter").as_bool().unwrap_or(false);
+    Ok(Adapter {
+        name: if name.is_empty() { "unnamed adapter".into() } else { name.join(" ") },
+        backend: "webgpu".into(),
+        software: fallback(&info) || fallback(&adapter) || text("architecture").contains("swiftshader"),
+    })
+}
+
+fn get(owner: &JsValue, key: &str) -> JsValue {
+    js_sys::Reflect::get(owner, &key.into()).unwrap_or(JsValue::UNDEFINED)
+}

@@ -1,0 +1,193 @@
+//! The class the worker holds.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use burn::tensor::{Device, Tensor};
+use pixart_model::{Caption, Error, Pipeline, Taps, captions_of, golden, image};
+use pixart_protocol::{Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, Stage, StageMillis};
+use pixart_weights::Folder;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::border::{Emitter, now_millis, object, value};
+use crate::device;
+
+/// The bound that a golden check in the browser holds taps to, relative to each tap's largest magnitude.
+const CHECK_TOLERANCE: f64 = 1e-4;
+
+/// One device and the checkpoint on it.
+#[wasm_bindgen]
+pub struct Engine {
+    device: Device,
+    emitter: Emitter,
+    pipeline: RefCell<Option<Rc<Pipeline>>>,
+    cancelled: Cell<Option<u32>>,
+}
+
+/// How a picture ended.
+enum Outcome {
+    Finished(Image),
+    Cancelled,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens the WebGPU device and announces it.
+    ///
+    /// # Errors
+    /// A `Fault` with the code `no_webgpu`.
+    pub async fn open(emit: js_sys::Function) -> Result<Engine, JsValue> {
+        let emitter = Emitter(emit);
+        let (device, adapter) = device::open().await.map_err(|fault| object(&fault))?;
+        emitter.emit(&Event::Adapter(adapter));
+        Ok(Engine { device, emitter, pipeline: RefCell::default(), cancelled: Cell::default() })
+    }
+
+    /// Puts a checkpoint on the device: `files` is a `Map` of path to `Uint8Array`.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file, key or tensor.
+    pub async fn load(&self, files: js_sys::Map, began_millis: f64) -> Result<(), JsValue> {
+        self.try_load(&files, began_millis).await.map_err(|fault| object(&fault))
+    }
+
+    /// Draws a picture. `embeds` is an `EncodeReply` where the text was encoded elsewhere.
+    ///
+    /// # Errors
+    /// A `Fault`; the checkpoint stays loaded.
+    pub async fn generate(&self, request: JsValue, embeds: JsValue) -> Result<(), JsValue> {
+        self.try_generate(request, embeds).await.map_err(|fault| object(&fault))
+    }
+
+    /// Refuses a request as `generate` would, without drawing.
+    ///
+    /// # Errors
+    /// A `Fault` with the code `bad_request`.
+    pub fn validate(&self, request: JsValue) -> Result<(), JsValue> {
+        let check = || value::<Generate>(request, "the request")?.validate(&self.loaded()?.limits());
+        check().map_err(|fault| object(&fault))
+    }
+
+    /// Stops the picture `id` before its next step.
+    pub fn cancel(&self, id: u32) {
+        self.cancelled.set(Some(id));
+    }
+
+    /// Compares a golden variant tap by tap: `files` is a `Map` of path to `Uint8Array`.
+    ///
+    /// # Errors
+    /// A `Fault` where the GPU failed; taps that differ are rows of the `checked` event.
+    pub async fn check(&self, id: u32, variant: String, files: js_sys::Map) -> Result<(), JsValue> {
+        let rows = golden::check(&variant, &folder(&files), &self.device, CHECK_TOLERANCE).await;
+        gpu_faults().map_err(|fault| object(&fault))?;
+        self.emitter.emit(&Event::Checked { id, rows });
+        Ok(())
+    }
+}
+
+impl Engine {
+    fn loaded(&self) -> Result<Rc<Pipeline>, Fault> {
+        let loaded = self.pipeline.borrow().clone();
+        loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
+    }
+
+    async fn try_load(&self, files: &js_sys::Map, began_millis: f64) -> Result<(), Fault> {
+        let folder = folder(files);
+        let bytes = folder.paths().map(|path| folder.bytes(path).map_or(0, <[u8]>::len) as f64).sum();
+        let pipeline = Pipeline::load(&folder, &self.device)?;
+        drop(folder);
+        // One readback tells that the uploads before it have happened.
+        let barrier = Tensor::<1>::zeros([1], &self.device).into_data_async().await;
+        barrier.map_err(|error| Error::Read { what: "the loaded weights".into(), why: format!("{error:?}") })?;
+        gpu_faults()?;
+        let limits = pipeline.limits();
+        self.pipeline.replace(Some(Rc::new(pipeline)));
+        self.emitter.emit(&Event::Ready(Checkpoint { limits, bytes, load_millis: now_millis() - began_millis }));
+        Ok(())
+    }
+
+    async fn try_generate(&self, request: JsValue, embeds: JsValue) -> Result<(), Fault> {
+        let request: Generate = value(request, "the request")?;
+        let embeds: Option<EncodeReply> = value(embeds, "the text embeddings")?;
+        self.cancelled.set(None);
+        gpu_faults()?;
+        let drawn = self.draw(&request, embeds).await;
+        // What the GPU said first is the cause; what the call says is often its consequence.
+        gpu_faults()?;
+        let event = match drawn? {
+            Outcome::Finished(image) => Event::Image(image),
+            Outcome::Cancelled => Event::Cancelled { id: request.id },
+        };
+        self.emitter.emit(&event);
+        Ok(())
+    }
+
+    async fn draw(&self, request: &Generate, embeds: Option<EncodeReply>) -> Result<Outcome, Fault> {
+        let pipeline = self.loaded()?;
+        request.validate(&pipeline.limits())?;
+        let id = request.id;
+        let began = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Text });
+        let caption = match embeds {
+            Some(EncodeReply { shape, embeds, mask }) => {
+                Caption::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
+            }
+            None => pipeline.encode(&captions_of(request))?,
+        };
+        barrier(caption.embeds.clone()).await?;
+        let text_done = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
+        let mut denoise = pipeline.denoise(request, caption)?;
+        for step in 1..=request.steps {
+            if self.cancelled.get() == Some(id) {
+                return Ok(Outcome::Cancelled);
+            }
+            assert!(denoise.step(&mut Taps::off()), "the schedule has {} steps", request.steps);
+            // Waiting for each step keeps the queue short, so that progress is true and a cancellation is seen.
+            barrier(denoise.latent()).await?;
+            gpu_faults()?;
+            self.emitter.emit(&Event::Step { id, step, steps: request.steps });
+        }
+        let denoise_done = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
+        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent())).await?;
+        let png = image::signed_png(&picture, request)?;
+        let done = now_millis();
+        self.device.memory_cleanup();
+
+        let millis = StageMillis {
+            text: text_done - began,
+            denoise: denoise_done - text_done,
+            decode: done - denoise_done,
+            total: done - began,
+        };
+        let Generate { width, height, steps, seed, .. } = *request;
+        Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
+    }
+}
+
+/// Waits until `tensor` has been computed.
+async fn barrier<const RANK: usize>(tensor: Tensor<RANK>) -> Result<(), Fault> {
+    let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
+    let read = first.into_data_async().await;
+    read.map_err(|error| Error::Read { what: "the step".into(), why: format!("{error:?}") })?;
+    Ok(())
+}
+
+/// The first GPU fault since the last question.
+fn gpu_faults() -> Result<(), Fault> {
+    device::take_faults().into_iter().next().map_or(Ok(()), Err)
+}
+
+fn folder(files: &js_sys::Map) -> Folder {
+    let mut folder = Folder::default();
+    files.for_each(&mut |bytes, path| {
+        let path = path.as_string().expect("files are named by strings");
+        folder.insert(path, js_sys::Uint8Array::new(&bytes).to_vec());
+    });
+    folder
+}

@@ -1,0 +1,21 @@
+//! The model behind a JavaScript class: it opens the WebGPU device, keeps the checkpoint there, draws, checks and
+//! cancels. No mathematics, no fetching: the worker brings bytes, and gets events and faults back as plain objects.
+//!
+//! Contract: every failure leaves as a `Fault`, either as the rejection of the call it ended or, where it concerns no
+//! call, as an event. GPU errors arrive late and through callbacks; a call asks for them before it reports success.
+
+#![cfg(target_family = "wasm")]
+
+mod border;
+mod device;
+mod engine;
+
+pub use engine::Engine;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Runs once when the module is instantiated: panics are printed with their message and place.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}

@@ -1,0 +1,151 @@
+//! The command line, as types. The text that `--help` prints is the comments here.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use pixart_companion::device::Kind;
+
+/// PixArt text-to-image on this computer, and the page's companion.
+#[derive(Parser)]
+#[command(name = "pixart", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Draw a prompt, or a list of prompts, into PNG files; prints one JSON line per picture.
+    Generate(GenerateArgs),
+    /// Write the text embeddings of prompts to a safetensors file, one row per prompt.
+    Encode(EncodeArgs),
+    /// Serve the built page and POST /v1/encode on 127.0.0.1, until ctrl-c.
+    Serve(ServeArgs),
+    /// List the devices that can be used here.
+    Doctor {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the model with recorded tensors, tap by tap; exit 1 if any is too far off.
+    Golden(GoldenArgs),
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("text").required(true))]
+pub(crate) struct GenerateArgs {
+    /// A diffusers folder: model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/.
+    #[arg(long)]
+    pub(crate) checkpoint: PathBuf,
+    /// What to draw.
+    #[arg(long, group = "text", requires = "out")]
+    pub(crate) prompt: Option<String>,
+    /// A JSON list of {"prompt": "...", "seed": n}: one picture each, in --out-dir.
+    #[arg(long, group = "text", requires = "out_dir")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Embeddings that `pixart encode` wrote, the negative prompt's row first: the text encoder is not loaded.
+    #[arg(long, group = "text", requires = "out")]
+    pub(crate) embeds: Option<PathBuf>,
+    /// What the picture should not show.
+    #[arg(long, default_value = "", conflicts_with = "embeds")]
+    pub(crate) negative_prompt: String,
+    /// Seed of the noise; the same seed draws the same picture in diffusers.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u32,
+    #[arg(long, default_value_t = 20)]
+    pub(crate) steps: u32,
+    /// Classifier-free guidance scale; at 1 or below the negative prompt is not used.
+    #[arg(long, default_value_t = 4.5, allow_negative_numbers = true)]
+    pub(crate) guidance: f64,
+    /// In pixels [default: the size the checkpoint was trained at].
+    #[arg(long)]
+    pub(crate) width: Option<u32>,
+    /// In pixels [default: the size the checkpoint was trained at].
+    #[arg(long)]
+    pub(crate) height: Option<u32>,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// The PNG file to write.
+    #[arg(long, conflicts_with = "prompts")]
+    pub(crate) out: Option<PathBuf>,
+    /// The folder to write 000.png, 001.png … to; it is created.
+    #[arg(long, conflicts_with_all = ["prompt", "embeds"])]
+    pub(crate) out_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct EncodeArgs {
+    /// A diffusers folder with tokenizer/ and text_encoder/.
+    #[arg(long)]
+    pub(crate) checkpoint: PathBuf,
+    /// A caption; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
+    #[arg(long = "prompt", required = true)]
+    pub(crate) prompts: Vec<String>,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// The safetensors file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// A diffusers folder with tokenizer/ and text_encoder/.
+    #[arg(long)]
+    pub(crate) checkpoint: PathBuf,
+    /// 0 takes a free one.
+    #[arg(long, default_value_t = 7860)]
+    pub(crate) port: u16,
+    /// The folder of the built page.
+    #[arg(long, default_value = "web/dist")]
+    pub(crate) page: PathBuf,
+    /// Serve POST /v1/encode alone.
+    #[arg(long, conflicts_with = "page")]
+    pub(crate) api_only: bool,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+}
+
+#[derive(Args)]
+pub(crate) struct GoldenArgs {
+    /// A folder with one sub-folder per variant, each with a meta.json.
+    pub(crate) dir: PathBuf,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// Print one JSON line per tap.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn accepts(line: &str) -> bool {
+        Cli::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn generate_takes_exactly_one_source_of_text_and_the_output_that_fits_it() {
+        assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png"));
+        assert!(accepts("pixart generate --checkpoint c --prompts p.json --out-dir o"));
+        assert!(accepts("pixart generate --checkpoint c --embeds e.safetensors --out o.png"));
+        for line in [
+            "pixart generate --checkpoint c --out o.png",
+            "pixart generate --checkpoint c --prompt p",
+            "pixart generate --checkpoint c --prompt p --embeds e --out o.png",
+            "pixart generate --checkpoint c --prompts p.json --out o.png",
+            "pixart generate --checkpoint c --prompt p --out o.png --out-dir o",
+            "pixart generate --checkpoint c --prompt p --out o.png --seed -1",
+        ] {
+            assert!(!accepts(line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Opens the device that the model runs on, and describes it.
+
+use burn::tensor::Device;
+
+use crate::Error;
+
+/// The devices of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The processor, through burn's portable backend.
+    Flex,
+    /// A GPU through wgpu and WGSL; a software Vulkan driver where there is no GPU.
+    Wgpu,
+}
+
+/// An open device.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    pub device: Device,
+    /// As people know it: the adapter's name and the graphics interface it is reached through.
+    pub name: String,
+}
+
+/// Opens a device. The GPU of a process can be opened once; keep what is returned.
+pub fn open(kind: Kind) -> Result<Opened, Error> {
+    match kind {
+        Kind::Flex => Ok(Opened { device: Device::flex(), name: "flex".to_owned() }),
+        Kind::Wgpu => {
+            let opened = Device::wgpu_options().init_with_setup();
+            let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
+            Ok(Opened { device, name: adapter_name(&setup.adapter.get_info()) })
+        }
+    }
+}
+
+/// The name and interface of an adapter, in words.
+#[must_use]
+pub fn adapter_name(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({:?})", info.name, info.backend)
+}

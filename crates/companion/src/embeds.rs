@@ -1,0 +1,119 @@
+//! Text embeddings as a safetensors file: `prompt_embeds [rows, tokens, channels]` and `prompt_attention_mask
+//! [rows, tokens]`, both f32, under the names that diffusers' pipelines take them by. The captions stand in the
+//! header's metadata as a JSON list under `captions`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use pixart_protocol::EncodeReply;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::Error;
+
+const EMBEDS: &str = "prompt_embeds";
+const MASK: &str = "prompt_attention_mask";
+const CAPTIONS: &str = "captions";
+
+/// Embeddings read from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    pub embeds: EncodeReply,
+    /// What was encoded, one per row; empty where the file does not say.
+    pub captions: Vec<String>,
+}
+
+/// The bytes of a file that holds `embeds` and names `captions`.
+#[must_use]
+pub fn write(embeds: &EncodeReply, captions: &[String]) -> Vec<u8> {
+    let [rows, tokens, channels] = embeds.shape.map(|length| length as usize);
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let (embed_bytes, mask_bytes) = (bytes(&embeds.embeds), bytes(&embeds.mask));
+    let view = |shape: Vec<usize>, bytes| {
+        TensorView::new(Dtype::F32, shape, bytes).expect("an EncodeReply's shape fits its values")
+    };
+    let tensors =
+        [(EMBEDS, view(vec![rows, tokens, channels], &embed_bytes)), (MASK, view(vec![rows, tokens], &mask_bytes))];
+    let captions = serde_json::to_string(captions).expect("strings are always JSON");
+    safetensors::serialize(tensors, Some(HashMap::from([(CAPTIONS.to_owned(), captions)])))
+        .expect("two named tensors of known size can be laid out")
+}
+
+/// Reads what [`write`] wrote, or any safetensors file with the same two f32 tensors. `path` is named in errors.
+pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
+    let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
+    let tensor = |name: &str, rank: usize| {
+        let view = tensors.tensor(name).map_err(|error| bad(error.to_string()))?;
+        if view.dtype() != Dtype::F32 || view.shape().len() != rank {
+            let (dtype, shape) = (view.dtype(), view.shape());
+            return Err(bad(format!("`{name}` is {dtype:?} of shape {shape:?}, expected F32 of rank {rank}")));
+        }
+        let chunks = view.data().chunks_exact(size_of::<f32>());
+        let values: Vec<f32> =
+            chunks.map(|chunk| f32::from_le_bytes(chunk.try_into().expect("a chunk of four bytes"))).collect();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            return Err(bad(format!("`{name}` holds {} at element {index}", values[index])));
+        }
+        Ok((view.shape().to_vec(), values))
+    };
+    let (shape, embeds) = tensor(EMBEDS, 3)?;
+    let (mask_shape, mask) = tensor(MASK, 2)?;
+    if mask_shape != shape[..2] || embeds.is_empty() {
+        return Err(bad(format!("`{EMBEDS}` has shape {shape:?} and `{MASK}` {mask_shape:?}")));
+    }
+    let shape = <[usize; 3]>::try_from(shape).expect("its rank was checked");
+    let shape = shape.map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| bad(error.to_string()))?;
+    let captions = match header.metadata().as_ref().and_then(|notes| notes.get(CAPTIONS)) {
+        Some(json) => serde_json::from_str(json).map_err(|error| bad(format!("`{CAPTIONS}`: {error}")))?,
+        None => Vec::new(),
+    };
+    Ok(Stored { embeds: EncodeReply { shape, embeds, mask }, captions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> (EncodeReply, Vec<String>) {
+        let embeds = (0..12u8).map(|value| f32::from(value) / 7.0 - 0.5).collect();
+        let reply = EncodeReply { shape: [2, 3, 2], embeds, mask: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0] };
+        (reply, vec![String::new(), "a red circle".to_owned()])
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Stored, Error> {
+        read(Path::new("e.safetensors"), bytes)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_bit_for_bit() {
+        let (embeds, captions) = example();
+        let stored = read_bytes(&write(&embeds, &captions)).expect("just written");
+        assert_eq!(stored, Stored { embeds, captions });
+    }
+
+    #[test]
+    fn every_byte_short_of_the_whole_file_is_refused() {
+        let (embeds, captions) = example();
+        let bytes = write(&embeds, &captions);
+        for length in 0..bytes.len() {
+            assert!(read_bytes(&bytes[..length]).is_err(), "{length} of {} bytes were accepted", bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_nan_and_a_mask_of_another_shape_are_refused() {
+        let (embeds, captions) = example();
+        let mut nan = embeds.clone();
+        nan.embeds[5] = f32::NAN;
+        let error = read_bytes(&write(&nan, &captions)).expect_err("NaN");
+        assert!(error.to_string().contains("`prompt_embeds` holds NaN at element 5"), "{error}");
+
+        let transposed = TensorView::new(Dtype::F32, vec![3, 2], &[0; 24]).expect("24 bytes");
+        let flat = TensorView::new(Dtype::F32, vec![2, 3, 1], &[0; 24]).expect("24 bytes");
+        let bytes = safetensors::serialize([(EMBEDS, flat), (MASK, transposed)], None).expect("two tensors");
+        let error = read_bytes(&bytes).expect_err("[3, 2] is not [2, 3]");
+        assert!(error.to_string().contains("`prompt_attention_mask` [3, 2]"), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! What can go wrong around the model: files, devices, ports. The model's own errors pass through unchanged.
+
+use std::io;
+use std::path::PathBuf;
+
+use pixart_protocol::{Fault, FaultCode};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{}` cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{}` cannot be written: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("`{}` is not a checkpoint: it has no file `{missing}`", path.display())]
+    NotACheckpoint { path: PathBuf, missing: &'static str },
+    #[error("`{}` is not a list of prompts: {why}", path.display())]
+    BadPrompts { path: PathBuf, why: String },
+    #[error("`{}` holds no usable embeddings: {why}", path.display())]
+    BadEmbeds { path: PathBuf, why: String },
+    #[error("`{}` is not a folder of goldens: {why}", path.display())]
+    BadGoldens { path: PathBuf, why: String },
+    #[error("`{}` is not a built page: it has no file `index.html`", path.display())]
+    NoPage { path: PathBuf },
+    #[error("no GPU could be opened: {why}")]
+    NoGpu { why: String },
+    #[error("the device failed while {doing}: {why}")]
+    Device { doing: &'static str, why: String },
+    #[error("the text embedding holds {value} at element {index}")]
+    NotFinite { value: f32, index: usize },
+    #[error("port {port} of 127.0.0.1 cannot be listened on: {source}")]
+    Listen { port: u16, source: io::Error },
+    #[error("the server stopped: {source}")]
+    Serve { source: io::Error },
+    #[error("the device thread stopped before the model was loaded")]
+    ThreadStopped,
+    #[error(transparent)]
+    Model(#[from] pixart_model::Error),
+    #[error(transparent)]
+    Request(#[from] Fault),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let what = error.to_string();
+        let (code, remedy) = match error {
+            Error::Model(error) => return error.into(),
+            Error::Request(fault) => return fault,
+            Error::Read { .. } => (FaultCode::BadRequest, "check the path and its permissions"),
+            Error::Write { .. } => (FaultCode::BadRequest, "choose a folder that exists and may be written to"),
+            Error::NotACheckpoint { .. } => {
+                (FaultCode::BadWeights, "name the folder that diffusers' save_pretrained wrote")
+            }
+            Error::BadPrompts { .. } => {
+                (FaultCode::BadRequest, r#"write it as JSON: [{"prompt": "a red circle", "seed": 7}]"#)
+            }
+            Error::BadEmbeds { .. } => (FaultCode::BadRequest, "write the file with `pixart encode`"),
+            Error::BadGoldens { .. } => {
+                (FaultCode::BadRequest, "name a folder with one sub-folder per variant, each with a meta.json")
+            }
+            Error::NoPage { .. } => {
+                (FaultCode::Companion, "build the page with `cargo xtask start`, or pass --api-only")
+            }
+            Error::NoGpu { .. } => {
+                (FaultCode::NoWebgpu, "see `pixart doctor`; install a Vulkan driver, or use --device flex")
+            }
+            Error::Device { .. } => (FaultCode::DeviceLost, "start again; if it stays, use --device flex"),
+            Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device flex"),
+            Error::Listen { .. } => (FaultCode::Companion, "choose another one with --port"),
+            Error::Serve { .. } => (FaultCode::Companion, "start it again"),
+            Error::ThreadStopped => (FaultCode::Internal, "the log above says why"),
+        };
+        Fault::new(code, what, remedy)
+    }
+}

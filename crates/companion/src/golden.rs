@@ -1,0 +1,165 @@
+//! Runs the model against folders of recorded tensors: one row per variant and tap. It compares nothing itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use futures_lite::future::block_on;
+use pixart_protocol::{TapRow, Verdict};
+use pixart_weights::Folder;
+use serde::Deserialize;
+
+use crate::device::{self, Opened};
+use crate::{Error, checkpoint};
+
+/// The largest relative error of a tap on the processor, where only the order of sums differs from the oracle's.
+const TOLERANCE_FLEX: f64 = 1e-5;
+/// On a GPU also `exp`, `tanh` and division are allowed several units in the last place by WGSL.
+const TOLERANCE_WGPU: f64 = 1e-4;
+
+/// The file that makes a sub-folder a variant.
+const META: &str = "meta.json";
+
+/// Where a variant without a `pipeline/` of its own finds one.
+#[derive(Deserialize)]
+struct Meta {
+    /// A checkpoint folder, relative to the working directory or to a folder above the goldens.
+    #[serde(default)]
+    checkpoint: Option<PathBuf>,
+}
+
+/// The bound that taps are held to on a device.
+#[must_use]
+pub fn tolerance(kind: device::Kind) -> f64 {
+    match kind {
+        device::Kind::Flex => TOLERANCE_FLEX,
+        device::Kind::Wgpu => TOLERANCE_WGPU,
+    }
+}
+
+/// The variants of `dir`, by name: its sub-folders that have a `meta.json`.
+pub fn variants(dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let unreadable = |source| Error::Read { path: dir.to_owned(), source };
+    let mut variants = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.path().join(META).is_file() {
+            variants.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    variants.sort();
+    if variants.is_empty() {
+        return Err(Error::BadGoldens { path: dir.to_owned(), why: format!("no sub-folder has a {META}") });
+    }
+    Ok(variants)
+}
+
+/// Compares every tap of the variant `name`, recorded under `path`.
+pub fn check(name: &str, path: &Path, opened: &Opened, tolerance: f64) -> Result<Vec<TapRow>, Error> {
+    let folder = variant_folder(path)?;
+    Ok(block_on(pixart_model::golden::check(name, &folder, &opened.device, tolerance)))
+}
+
+/// All files of a variant, with its checkpoint's under `pipeline/`.
+fn variant_folder(path: &Path) -> Result<Folder, Error> {
+    let mut folder = Folder::default();
+    checkpoint::read_into(&mut folder, path, "", &[])?;
+    let bad = |why: String| Error::BadGoldens { path: path.to_owned(), why };
+    let meta = folder.bytes(META).map_err(pixart_model::Error::from)?;
+    let meta: Meta = serde_json::from_slice(meta).map_err(|error| bad(format!("{META}: {error}")))?;
+    if let Some(named) = meta.checkpoint {
+        let whole = path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let found = [Path::new("")].into_iter().chain(whole.ancestors()).map(|base| base.join(&named));
+        let Some(dir) = found.into_iter().find(|dir| dir.is_dir()) else {
+            return Err(bad(format!("{META} names the checkpoint {named:?}, which is nowhere above it")));
+        };
+        checkpoint::read_into(&mut folder, &dir, "pipeline/", &[])?;
+    }
+    Ok(folder)
+}
+
+/// True where every variant was compared or is told as not built, at least one tap was compared, and none failed.
+#[must_use]
+pub fn passed(rows: &[TapRow]) -> bool {
+    let failed = rows.iter().any(|row| matches!(row.verdict, Verdict::Fail { .. }));
+    !failed && rows.iter().any(|row| row.verdict == Verdict::Pass)
+}
+
+/// One line of the table that [`header`] heads.
+#[must_use]
+pub fn line(row: &TapRow) -> String {
+    let TapRow { variant, tap, max_abs, max_relative, .. } = row;
+    let (verdict, has_numbers) = match &row.verdict {
+        Verdict::Pass => ("PASS".to_owned(), true),
+        Verdict::Fail { why } => (format!("FAIL: {why}"), true),
+        Verdict::NotBuilt { why } => (format!("NOT BUILT: {why}"), false),
+    };
+    let number = |value: &f64| if has_numbers { format!("{value:.3e}") } else { "-".to_owned() };
+    format!("{variant:<18} {tap:<34} {:>10} {:>10}  {verdict}", number(max_abs), number(max_relative))
+}
+
+#[must_use]
+pub fn header() -> String {
+    format!("{:<18} {:<34} {:>10} {:>10}  verdict", "variant", "tap", "max abs", "max rel")
+}
+
+/// The counts of all rows, in words.
+#[must_use]
+pub fn summary(rows: &[TapRow]) -> String {
+    let count = |is: fn(&Verdict) -> bool| rows.iter().filter(|row| is(&row.verdict)).count();
+    let pass = count(|verdict| *verdict == Verdict::Pass);
+    let fail = count(|verdict| matches!(verdict, Verdict::Fail { .. }));
+    let not_built = count(|verdict| matches!(verdict, Verdict::NotBuilt { .. }));
+    format!("{pass} passed, {fail} failed, {not_built} not built")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(verdict: Verdict) -> TapRow {
+        TapRow {
+            variant: "plain".to_owned(),
+            tap: "block.0".to_owned(),
+            max_abs: 1.5e-6,
+            max_relative: 2.5e-7,
+            tolerance: TOLERANCE_FLEX,
+            verdict,
+        }
+    }
+
+    fn fail() -> Verdict {
+        Verdict::Fail { why: "too far".to_owned() }
+    }
+
+    fn not_built() -> Verdict {
+        Verdict::NotBuilt { why: "the LCM scheduler".to_owned() }
+    }
+
+    #[test]
+    fn one_failed_tap_fails_the_check() {
+        assert!(passed(&[row(Verdict::Pass), row(not_built())]));
+        assert!(!passed(&[row(Verdict::Pass), row(fail()), row(Verdict::Pass)]));
+    }
+
+    #[test]
+    fn a_check_that_compared_nothing_does_not_pass() {
+        assert!(!passed(&[]));
+        assert!(!passed(&[row(not_built())]));
+    }
+
+    #[test]
+    fn a_line_names_the_tap_its_errors_and_the_reason() {
+        let line = line(&row(fail()));
+        for part in ["plain", "block.0", "1.500e-6", "2.500e-7", "FAIL: too far"] {
+            assert!(line.contains(part), "{part:?} is not in {line:?}");
+        }
+        assert!(super::line(&row(not_built())).ends_with(" -  NOT BUILT: the LCM scheduler"));
+        assert_eq!(summary(&[row(fail()), row(Verdict::Pass)]), "1 passed, 1 failed, 0 not built");
+    }
+
+    #[test]
+    fn a_folder_without_variants_is_refused() {
+        let error = variants(Path::new(env!("CARGO_MANIFEST_DIR"))).expect_err("a crate is no folder of goldens");
+        assert!(error.to_string().contains("no sub-folder has a meta.json"), "{error}");
+    }
+}

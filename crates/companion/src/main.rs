@@ -1,0 +1,147 @@
+//! The binary `pixart`: reads the command line, calls the library, writes files and lines. Results go to stdout, notes
+//! to stderr; a failure is one line that says what failed and what to do, and exit status 1.
+
+mod cli;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use pixart_companion::queue::Queue;
+use pixart_companion::{Encoder, Error, Generator, device, doctor, embeds, golden, prompts, serve};
+use pixart_protocol::{EncodeRequest, Fault, Generate, TextSource};
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs};
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match Cli::parse().command {
+        Command::Generate(args) => generate(args),
+        Command::Encode(args) => encode(args),
+        Command::Serve(args) => serve(args),
+        Command::Doctor { json } => examine(json),
+        Command::Golden(args) => check_goldens(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        match error.downcast::<Error>().map(Fault::from) {
+            Ok(fault) => eprintln!("error: {} — {}", fault.what, fault.remedy),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
+    let stored = args.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
+    let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
+    let listed = args.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
+    let generator = Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds))?;
+
+    let native_size = generator.limits().native_size;
+    let request = Generate {
+        id: 0,
+        prompt: args.prompt.unwrap_or_else(|| captions.last().cloned().unwrap_or("(stored embeddings)".to_owned())),
+        negative_prompt: args.negative_prompt,
+        seed: args.seed,
+        steps: args.steps,
+        guidance: args.guidance,
+        width: args.width.unwrap_or(native_size),
+        height: args.height.unwrap_or(native_size),
+        text: TextSource::Tab,
+    };
+    let Some(listed) = listed else {
+        let out = args.out.context("clap asks for --out beside --prompt and --embeds")?;
+        return draw(&generator, &request, &out);
+    };
+    let out_dir = args.out_dir.context("clap asks for --out-dir beside --prompts")?;
+    fs::create_dir_all(&out_dir).map_err(|source| Error::Write { path: out_dir.clone(), source })?;
+    let requests: Vec<Generate> = (0..).zip(listed).map(|(id, one)| one.request(id, &request)).collect();
+    // A bad prompt far down the list is told before the first picture is drawn.
+    for request in &requests {
+        request.validate(&generator.limits()).map_err(Error::Request)?;
+    }
+    for request in &requests {
+        draw(&generator, request, &out_dir.join(format!("{:03}.png", request.id)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn draw(generator: &Generator, request: &Generate, out: &Path) -> anyhow::Result<ExitCode> {
+    let picture = generator.draw(request, |step| tracing::debug!(step, steps = request.steps))?;
+    write(out, &picture.png)?;
+    print_line(&serde_json::to_string(&picture.report)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
+    let request = EncodeRequest { captions: args.prompts };
+    request.validate().map_err(Error::Request)?;
+    let embedded = Encoder::open(&args.checkpoint, args.device)?.encode(&request)?;
+    write(&args.out, &embeds::write(&embedded, &request.captions))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let (checkpoint, kind) = (args.checkpoint, args.device);
+    let queue = Queue::start(move || {
+        let encoder = Encoder::open(&checkpoint, kind)?;
+        tracing::info!(device = encoder.device_name(), "the text encoder is loaded");
+        Ok(move |request: &EncodeRequest| encoder.encode(request))
+    })?;
+    let router = serve::router(queue, (!args.api_only).then_some(args.page.as_path()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = serve::listen(args.port).await?;
+        print_line(&format!("http://{}/", listener.local_addr()?));
+        let ctrl_c = async {
+            if let Err(error) = tokio::signal::ctrl_c().await {
+                tracing::error!(%error, "ctrl-c cannot be waited for; stopping");
+            }
+        };
+        serve::run(listener, router, ctrl_c).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn examine(json: bool) -> anyhow::Result<ExitCode> {
+    let report = doctor::examine();
+    let text = if json { serde_json::to_string(&report)? } else { doctor::text(&report) };
+    print_line(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_goldens(args: &GoldenArgs) -> anyhow::Result<ExitCode> {
+    let variants = golden::variants(&args.dir)?;
+    let opened = device::open(args.device)?;
+    tracing::info!(device = opened.name, "comparing");
+    let tolerance = golden::tolerance(args.device);
+    if !args.json {
+        print_line(&golden::header());
+    }
+    let mut rows = Vec::new();
+    for (name, path) in variants {
+        for row in golden::check(&name, &path, &opened, tolerance)? {
+            print_line(&if args.json { serde_json::to_string(&row)? } else { golden::line(&row) });
+            rows.push(row);
+        }
+    }
+    tracing::info!("{} on {}", golden::summary(&rows), opened.name);
+    Ok(if golden::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+#[expect(clippy::print_stdout, reason = "what a command was asked for goes to stdout, through here alone")]
+fn print_line(line: &str) {
+    println!("{line}");
+}

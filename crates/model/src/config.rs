@@ -1,0 +1,231 @@
+//! The configuration files of a diffusers folder, read key by key: a missing or unsupported value is refused by name.
+//! Unknown keys are ignored, as diffusers does.
+
+use pixart_weights::Folder;
+use serde_json::Value;
+
+use crate::Error;
+
+/// One JSON file.
+pub(crate) struct Json {
+    file: String,
+    value: Value,
+}
+
+impl Json {
+    pub(crate) fn read(folder: &Folder, file: &str) -> Result<Self, Error> {
+        let bad = |why: String| Error::Config { file: file.into(), key: "(whole file)".into(), why };
+        let text = std::str::from_utf8(folder.bytes(file)?).map_err(|error| bad(error.to_string()))?;
+        // Python writes infinities bare, which JSON does not know; the only keys that hold one are not read here.
+        let text = text.replace(": -Infinity", ": null").replace(": Infinity", ": null");
+        let value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        Ok(Self { file: file.into(), value })
+    }
+
+    pub(crate) fn fault(&self, key: &str, why: impl Into<String>) -> Error {
+        Error::Config { file: self.file.clone(), key: key.into(), why: why.into() }
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.value.get(key).filter(|value| !value.is_null())
+    }
+
+    fn need(&self, key: &str) -> Result<&Value, Error> {
+        self.get(key).ok_or_else(|| self.fault(key, "the key is missing"))
+    }
+
+    pub(crate) fn count(&self, key: &str) -> Result<usize, Error> {
+        let value = self.need(key)?;
+        let count = value.as_u64().filter(|count| *count > 0);
+        count.map(|count| count as usize).ok_or_else(|| self.fault(key, format!("{value} is not a positive integer")))
+    }
+
+    pub(crate) fn counts(&self, key: &str) -> Result<Vec<usize>, Error> {
+        let value = self.need(key)?;
+        let list = value.as_array().map(|list| list.iter().map(|item| item.as_u64().map(|n| n as usize)).collect());
+        list.flatten().ok_or_else(|| self.fault(key, format!("{value} is not a list of integers")))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<f64, Error> {
+        let value = self.need(key)?;
+        value.as_f64().ok_or_else(|| self.fault(key, format!("{value} is not a number")))
+    }
+
+    pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
+        if self.get(key).is_some() { self.number(key) } else { Ok(default) }
+    }
+
+    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, Error> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        value.as_bool().ok_or_else(|| self.fault(key, format!("{value} is not true or false")))
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&str, Error> {
+        let value = self.need(key)?;
+        value.as_str().ok_or_else(|| self.fault(key, format!("{value} is not a string")))
+    }
+
+    /// Refuses every value of `key` but `supported`; an absent key means `supported`.
+    pub(crate) fn only(&self, key: &str, supported: impl Into<Value>) -> Result<(), Error> {
+        let supported = supported.into();
+        match self.get(key) {
+            Some(value) if *value != supported => {
+                Err(self.fault(key, format!("{value} is not supported, only {supported}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `transformer/config.json`. Source: diffusers `PixArtTransformer2DModel.__init__`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DitConfig {
+    pub heads: usize,
+    pub head_channels: usize,
+    pub layers: usize,
+    pub latent_channels: usize,
+    pub out_channels: usize,
+    pub caption_channels: usize,
+    /// Latent rows and columns the checkpoint was trained at.
+    pub sample_size: usize,
+    pub interpolation_scale: f64,
+    /// The network embeds resolution and aspect ratio.
+    pub micro_conditions: bool,
+    pub norm_eps: f64,
+}
+
+/// Latent rows and columns of one token. Every PixArt checkpoint has 2.
+pub(crate) const PATCH: usize = 2;
+/// Sinusoid channels of a scalar condition (diffusers `PixArtAlphaCombinedTimestepSizeEmbeddings`).
+pub(crate) const SINUSOID_CHANNELS: usize = 256;
+/// The pipeline passes micro-conditions to checkpoints of this sample size only (diffusers `PixArtAlphaPipeline`).
+pub(crate) const MICRO_CONDITION_SAMPLE_SIZE: usize = 128;
+
+impl DitConfig {
+    pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
+        let json = Json::read(folder, "transformer/config.json")?;
+        json.only("patch_size", PATCH)?;
+        json.only("activation_fn", "gelu-approximate")?;
+        json.only("norm_type", "ada_norm_single")?;
+        json.only("attention_bias", true)?;
+        json.only("norm_elementwise_affine", false)?;
+        let sample_size = json.count("sample_size")?;
+        Ok(Self {
+            heads: json.count("num_attention_heads")?,
+            head_channels: json.count("attention_head_dim")?,
+            layers: json.count("num_layers")?,
+            latent_channels: json.count("in_channels")?,
+            out_channels: json.count("out_channels")?,
+            caption_channels: json.count("caption_channels")?,
+            sample_size,
+            interpolation_scale: json.number_or("interpolation_scale", (sample_size / 64).max(1) as f64)?,
+            micro_conditions: json.flag_or("use_additional_conditions", sample_size == MICRO_CONDITION_SAMPLE_SIZE)?,
+            norm_eps: json.number_or("norm_eps", 1e-6)?,
+        })
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.heads * self.head_channels
+    }
+}
+
+/// `text_encoder/config.json`. Source: transformers `T5Config`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct T5Config {
+    pub vocabulary: usize,
+    pub channels: usize,
+    pub head_channels: usize,
+    pub heads: usize,
+    pub layers: usize,
+    pub hidden_channels: usize,
+    pub position_buckets: usize,
+    pub position_distance_max: usize,
+    pub norm_eps: f64,
+}
+
+impl T5Config {
+    pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
+        let json = Json::read(folder, "text_encoder/config.json")?;
+        json.only("feed_forward_proj", "gated-gelu")?;
+        Ok(Self {
+            vocabulary: json.count("vocab_size")?,
+            channels: json.count("d_model")?,
+            head_channels: json.count("d_kv")?,
+            heads: json.count("num_heads")?,
+            layers: json.count("num_layers")?,
+            hidden_channels: json.count("d_ff")?,
+            position_buckets: json.count("relative_attention_num_buckets")?,
+            position_distance_max: json.number_or("relative_attention_max_distance", 128.0)? as usize,
+            norm_eps: json.number_or("layer_norm_epsilon", 1e-6)?,
+        })
+    }
+}
+
+/// `vae/config.json`. Source: diffusers `AutoencoderKL.__init__`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaeConfig {
+    pub block_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    pub latent_channels: usize,
+    pub norm_groups: usize,
+    pub scaling_factor: f64,
+}
+
+impl VaeConfig {
+    pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
+        let json = Json::read(folder, "vae/config.json")?;
+        json.only("act_fn", "silu")?;
+        json.only("in_channels", 3)?;
+        json.only("out_channels", 3)?;
+        json.only("mid_block_add_attention", true)?;
+        json.only("use_quant_conv", true)?;
+        json.only("use_post_quant_conv", true)?;
+        let block_channels = json.counts("block_out_channels")?;
+        if block_channels.is_empty() {
+            return Err(json.fault("block_out_channels", "the list is empty"));
+        }
+        Ok(Self {
+            block_channels,
+            layers_per_block: json.count("layers_per_block")?,
+            latent_channels: json.count("latent_channels")?,
+            norm_groups: json.count("norm_num_groups")?,
+            scaling_factor: json.number("scaling_factor")?,
+        })
+    }
+
+    /// Picture pixels per latent row or column.
+    pub(crate) fn factor(&self) -> usize {
+        1 << (self.block_channels.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(file: &str, text: &str) -> Folder {
+        let mut folder = Folder::default();
+        folder.insert(file, text.as_bytes().to_vec());
+        folder
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_file() {
+        let folder = folder("vae/config.json", r#"{"block_out_channels": [8], "latent_channels": 4}"#);
+        let error = VaeConfig::read(&folder).expect_err("layers_per_block is missing");
+        assert_eq!(error.to_string(), "vae/config.json: `layers_per_block`: the key is missing");
+    }
+
+    #[test]
+    fn an_unsupported_value_is_named() {
+        let folder = folder("text_encoder/config.json", r#"{"feed_forward_proj": "relu"}"#);
+        let error = T5Config::read(&folder).expect_err("relu is not supported");
+        assert!(error.to_string().contains(r#""relu" is not supported, only "gated-gelu""#), "{error}");
+    }
+
+    #[test]
+    fn bare_infinities_are_read() {
+        let folder = folder("a.json", "{\"lambda_min_clipped\": -Infinity, \"n\": 3}");
+        assert_eq!(Json::read(&folder, "a.json").and_then(|json| json.count("n")).expect("n is there"), 3);
+    }
+}

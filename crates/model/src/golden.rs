@@ -1,0 +1,315 @@
+//! Our networks and sampler against tensors recorded from diffusers, tap by tap. A variant is a folder with
+//! `meta.json`, `pipeline/` (a diffusers folder) and the recordings `text`, `dit_step0`, `sampling`, `vae` and `image`.
+//!
+//! Latents that have gone through several guided steps carry the reference's own f32 rounding, amplified; where
+//! `meta.json` records its size (`sampling_rounding`), they are held to twice that or to the tolerance, whichever is
+//! larger, and the row shows the bound.
+//!
+//! Every recorded tensor gets a row: compared, or failed with a reason, or named as not built. Stages are fed with the
+//! recorded inputs, so that a stage's error is its own; the picture alone is made end to end from the prompts.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pixart_protocol::{TapRow, Verdict};
+use pixart_weights::{Folder, Tensors};
+
+use crate::pipeline::{Caption, TextEncoder};
+use crate::{Dit, DpmMultistep, Error, MicroConditions, Painter, Taps, Vae, plain, randn};
+
+mod compare;
+mod meta;
+
+pub use compare::{Comparison, compare};
+use meta::Meta;
+
+/// The 8-bit picture may differ by one: a value on a rounding edge falls to either side.
+const PICTURE_TOLERANCE: f64 = 1.0;
+/// torch's f32 `exp` is one unit in the last place off at some of the 128 frequencies, 3e-8, and the angle is that
+/// times a timestep of up to 999. What follows from these sinusoids is held to the caller's tolerance again.
+const SINUSOID_TOLERANCE: f64 = 5e-5;
+/// Seed of the recorded posterior sample.
+const POSTERIOR_SEED: u64 = 9;
+
+/// Compares every recorded tensor of `variant`. `tolerance` is relative to each tensor's largest magnitude.
+pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f64) -> Vec<TapRow> {
+    let mut check = Check { variant, folder, device, tolerance, rows: Vec::new() };
+    for stage in ["text", "dit_step0", "sampling", "vae", "image"] {
+        let outcome = match stage {
+            "text" => check.text().await,
+            "dit_step0" => check.dit().await,
+            "sampling" => check.sampling().await,
+            "vae" => check.vae().await,
+            _ => check.image().await,
+        };
+        if let Err(error) = outcome {
+            let verdict = match &error {
+                // What this build cannot run is told by the configuration, by name.
+                Error::Config { why, .. } if why.contains("is not supported") => {
+                    Verdict::NotBuilt { why: error.to_string() }
+                }
+                _ => Verdict::Fail { why: error.to_string() },
+            };
+            check.row(stage, verdict);
+        }
+    }
+    check.rows
+}
+
+struct Check<'a> {
+    variant: &'a str,
+    folder: &'a Folder,
+    device: &'a Device,
+    tolerance: f64,
+    rows: Vec<TapRow>,
+}
+
+impl Check<'_> {
+    async fn text(&mut self) -> Result<(), Error> {
+        let meta = Meta::read(self.folder)?;
+        let recorded = Tensors::file(self.folder, "text.safetensors")?;
+        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device)?;
+        let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
+        let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
+        let ours = meta.prompts.iter().map(|prompt| plain(prompt));
+        if !ours.eq(meta.cleaned.iter().cloned()) {
+            self.row("caption", Verdict::NotBuilt { why: "caption cleaning".into() });
+        }
+
+        for (prefix, captions) in [("neg_", &negative), ("", &prompts)] {
+            let rows = encoder.tokens(captions, meta.tokens)?;
+            let ids: Vec<f32> = rows.iter().flat_map(|row| row.ids.iter().map(|id| *id as f32)).collect();
+            let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
+            self.exact(&recorded, &format!("{prefix}input_ids"), &ids)?;
+            self.exact(&recorded, &format!("{prefix}attention_mask"), &mask)?;
+        }
+
+        let negative = encoder.encode(&negative, meta.tokens, &mut Taps::off())?;
+        let mut taps = Taps::on();
+        let positive = encoder.encode(&prompts, meta.tokens, &mut taps)?;
+        taps.see(format_args!("negative_prompt_embeds"), &negative.embeds);
+        taps.see(format_args!("prompt_embeds"), &positive.embeds);
+        let mut seen = taps.into_seen();
+        if let Some(bias) = seen.get("position_bias").cloned() {
+            // transformers hands the bias from block to block, and its hooks record it at each.
+            for name in recorded.names().filter(|name| name.starts_with("t5.block.") && name.ends_with(".1")) {
+                seen.insert(name.into(), bias.clone());
+            }
+        }
+        self.taps(&recorded, seen, |name| name.ends_with("input_ids") || name.ends_with("attention_mask")).await
+    }
+
+    async fn dit(&mut self) -> Result<(), Error> {
+        let recorded = Tensors::file(self.folder, "dit_step0.safetensors")?;
+        let dit = Dit::load(&self.folder.under("pipeline/"), self.device)?;
+        let timestep = recorded.any_f32("in.timestep")?.1[0];
+        let micro = if recorded.contains("in.resolution") {
+            let (_, size) = recorded.any_f32("in.resolution")?;
+            let (_, aspect_ratio) = recorded.any_f32("in.aspect_ratio")?;
+            Some(MicroConditions { height: size[0], width: size[1], aspect_ratio: aspect_ratio[0] })
+        } else {
+            None
+        };
+
+        let mut taps = Taps::on();
+        let embeds = self.tensor(&recorded, "in.encoder_hidden_states")?;
+        let keys = dit.caption(embeds, self.tensor(&recorded, "in.encoder_attention_mask")?, &mut taps);
+        let latent = self.tensor(&recorded, "in.hidden_states")?;
+        let _ = dit.forward(latent, timestep, micro, &keys, &mut taps);
+        self.taps(&recorded, taps.into_seen(), |name| name.starts_with("in.")).await
+    }
+
+    async fn sampling(&mut self) -> Result<(), Error> {
+        let meta = Meta::read(self.folder)?;
+        let pipeline = self.folder.under("pipeline/");
+        DpmMultistep::read(&pipeline)?;
+        meta.only_what_is_built()?;
+        let recorded = Tensors::file(self.folder, "sampling.safetensors")?;
+        let given = self.tolerance;
+        let painter = Painter::load(&pipeline, self.device)?;
+
+        let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
+        let noise = randn(meta.seed, initial.dims().iter().product());
+        self.near(&recorded, "initial_latents", &noise)?;
+        let caption = self.recorded_caption(meta.guidance)?;
+        let mut denoise = painter.denoise(initial.clone(), caption, meta.guidance, meta.steps, &mut Taps::off());
+        self.exact(&recorded, "timesteps", denoise.run().timesteps())?;
+        let sigmas: Vec<f32> = denoise.run().sigmas().iter().map(|sigma| *sigma as f32).collect();
+        self.near(&recorded, "sigmas", &sigmas)?;
+
+        let mut seen = BTreeMap::from([("step.0.sample".to_owned(), initial.flatten(0, 3))]);
+        for step in 0.. {
+            let mut taps = Taps::on();
+            if !denoise.step(&mut taps) {
+                break;
+            }
+            let mut step_taps = taps.into_seen();
+            for (tap, name) in [("out", "model_out"), ("eps", "eps"), ("prev_sample", "prev_sample")] {
+                let tensor = step_taps.remove(tap).expect("every step shows its prediction and its latent");
+                if tap == "prev_sample" {
+                    seen.insert(format!("step.{}.sample", step + 1), tensor.clone());
+                }
+                seen.insert(format!("step.{step}.{name}"), tensor);
+            }
+        }
+        seen.insert("final_latents".into(), denoise.into_latent().flatten(0, 3));
+        seen.retain(|name, _| recorded.contains(name));
+        let done = |name: &str| ["initial_latents", "timesteps", "sigmas"].contains(&name) || name.ends_with(".t");
+        // Either side may be one rounding away from the exact run.
+        self.tolerance = given.max(2.0 * meta.sampling_rounding);
+        let outcome = self.taps(&recorded, seen, done).await;
+        self.tolerance = given;
+        outcome
+    }
+
+    async fn vae(&mut self) -> Result<(), Error> {
+        let recorded = Tensors::file(self.folder, "vae.safetensors")?;
+        let vae = Vae::load(&self.folder.under("pipeline/"), self.device)?;
+        let mut taps = Taps::on();
+        let image = vae.decode(self.tensor(&recorded, "z")?, &mut taps);
+        taps.see(format_args!("image"), &image);
+
+        let moments = vae.encode(self.tensor(&recorded, "encode_in")?, &mut taps);
+        let noise = randn(POSTERIOR_SEED, moments.mean.dims().iter().product());
+        let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), self.device);
+        taps.see(format_args!("mean"), &moments.mean);
+        taps.see(format_args!("logvar"), &moments.log_variance);
+        taps.see(format_args!("std"), &moments.standard_deviation());
+        taps.see(format_args!("posterior_sample_seed9"), &moments.sample(noise));
+        let mut seen = taps.into_seen();
+        if let Some(moments) = seen.get("quant_conv").cloned() {
+            seen.insert("moments".into(), moments);
+        }
+        for (image, latent) in [("untiled.image", "tiled.z"), ("untiled_enc.moments", "tiled_enc.image")] {
+            if !recorded.contains(image) {
+                continue;
+            }
+            let mut taps = Taps::on();
+            if image == "untiled.image" {
+                let image = vae.decode(self.tensor(&recorded, latent)?, &mut taps);
+                taps.see(format_args!("untiled.image"), &image);
+            } else {
+                let _ = vae.encode(self.tensor(&recorded, latent)?, &mut taps);
+            }
+            let mut tiled = taps.into_seen();
+            let tap = if image == "untiled.image" { "untiled.image" } else { "quant_conv" };
+            seen.insert(image.into(), tiled.remove(tap).expect("shown above"));
+        }
+        for name in ["tiled.image", "tiled_enc.moments"].into_iter().filter(|name| recorded.contains(name)) {
+            self.row(name, Verdict::NotBuilt { why: "tiled coding".into() });
+        }
+        let inputs = ["z", "encode_in", "tiled.z", "tiled_enc.image", "tiled.image", "tiled_enc.moments"];
+        seen.retain(|name, _| recorded.contains(name));
+        self.taps(&recorded, seen, |name| inputs.contains(&name)).await
+    }
+
+    /// From the prompts and the seed alone.
+    async fn image(&mut self) -> Result<(), Error> {
+        let meta = Meta::read(self.folder)?;
+        let pipeline = self.folder.under("pipeline/");
+        DpmMultistep::read(&pipeline)?;
+        meta.only_what_is_built()?;
+        let recorded = Tensors::file(self.folder, "image.safetensors")?;
+        let (shape, want) = recorded.u8("u8")?;
+        let [pictures, height, width] = [shape[0], shape[1], shape[2]];
+
+        let text = TextEncoder::load(&pipeline, self.device)?;
+        let painter = Painter::load(&pipeline, self.device)?;
+        let negative = std::iter::repeat_n(meta.negative_cleaned.as_str(), meta.cleaned.len());
+        let negative = negative.filter(|_| meta.guidance > 1.0);
+        let captions: Vec<&str> = negative.chain(meta.cleaned.iter().map(String::as_str)).collect();
+        let caption = text.encode(&captions, meta.tokens, &mut Taps::off())?;
+
+        let factor = painter.vae.config().factor();
+        let shape = [pictures, painter.dit.config().latent_channels, height / factor, width / factor];
+        let noise = TensorData::new(randn(meta.seed, shape.iter().product()), shape);
+        let latent = Tensor::from_data(noise, self.device);
+        let mut denoise = painter.denoise(latent, caption, meta.guidance, meta.steps, &mut Taps::off());
+        while denoise.step(&mut Taps::off()) {}
+        let decoded = painter.decode(denoise.into_latent());
+
+        let mut got = Vec::with_capacity(want.len());
+        for picture in 0..pictures {
+            let one = decoded.clone().slice([picture..picture + 1, 0..3, 0..height, 0..width]);
+            got.extend(crate::image::rgb8_read(one).await?.bytes);
+        }
+        let [got, want] = [&got[..], want].map(|bytes| bytes.iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>());
+        let comparison = compare(&got, &want, PICTURE_TOLERANCE / f64::from(u8::MAX));
+        let verdict = comparison.verdict_absolute(PICTURE_TOLERANCE);
+        self.push("image.u8", &comparison, PICTURE_TOLERANCE, verdict);
+        Ok(())
+    }
+
+    /// The recorded embeddings as the sampler wants them.
+    fn recorded_caption(&self, guidance: f64) -> Result<Caption, Error> {
+        let text = Tensors::file(self.folder, "text.safetensors")?;
+        let embeds: Tensor<3> = self.tensor(&text, "prompt_embeds")?;
+        let mask: Tensor<2> = self.tensor(&text, "attention_mask")?;
+        if guidance <= 1.0 {
+            return Ok(Caption { embeds, mask });
+        }
+        Ok(Caption {
+            embeds: Tensor::cat(vec![self.tensor(&text, "negative_prompt_embeds")?, embeds], 0),
+            mask: Tensor::cat(vec![self.tensor(&text, "neg_attention_mask")?, mask], 0),
+        })
+    }
+
+    fn tensor<const RANK: usize>(&self, recorded: &Tensors<'_>, name: &str) -> Result<Tensor<RANK>, Error> {
+        let (shape, values) = recorded.any_f32(name)?;
+        let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
+            file: self.variant.into(),
+            key: name.into(),
+            why: format!("its shape is {shape:?}, not one of {RANK} axes"),
+        })?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    /// A row for every recorded tensor that `done` does not name; one that was not produced fails.
+    async fn taps(
+        &mut self,
+        recorded: &Tensors<'_>,
+        mut seen: BTreeMap<String, Tensor<1>>,
+        done: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
+        for name in recorded.names().filter(|name| !done(name)) {
+            match seen.remove(name) {
+                Some(tensor) => self.near(recorded, name, &read(name, tensor).await?)?,
+                None => self.row(name, Verdict::Fail { why: "this tap is not produced".into() }),
+            }
+        }
+        Ok(())
+    }
+
+    fn near(&mut self, recorded: &Tensors<'_>, name: &str, got: &[f32]) -> Result<(), Error> {
+        let least = if name == "time_proj" { SINUSOID_TOLERANCE } else { 0.0 };
+        self.within(recorded, name, got, self.tolerance.max(least))
+    }
+
+    fn exact(&mut self, recorded: &Tensors<'_>, name: &str, got: &[f32]) -> Result<(), Error> {
+        self.within(recorded, name, got, 0.0)
+    }
+
+    fn within(&mut self, recorded: &Tensors<'_>, name: &str, got: &[f32], tolerance: f64) -> Result<(), Error> {
+        let comparison = compare(got, &recorded.any_f32(name)?.1, tolerance);
+        let verdict = comparison.verdict();
+        self.push(name, &comparison, tolerance, verdict);
+        Ok(())
+    }
+
+    fn push(&mut self, tap: &str, comparison: &Comparison, tolerance: f64, verdict: Verdict) {
+        let Comparison { max_abs, max_relative, .. } = *comparison;
+        let (variant, tap) = (self.variant.to_owned(), tap.to_owned());
+        self.rows.push(TapRow { variant, tap, max_abs, max_relative, tolerance, verdict });
+    }
+
+    fn row(&mut self, tap: &str, verdict: Verdict) {
+        let (variant, tap) = (self.variant.to_owned(), tap.to_owned());
+        self.rows.push(TapRow { variant, tap, max_abs: 0.0, max_relative: 0.0, tolerance: self.tolerance, verdict });
+    }
+}
+
+async fn read(name: &str, tensor: Tensor<1>) -> Result<Vec<f32>, Error> {
+    let lost = |why: String| Error::Read { what: format!("the tap {name}"), why };
+    let data = tensor.into_data_async().await.map_err(|error| lost(format!("{error:?}")))?;
+    data.try_into_vec::<f32>().map_err(|error| lost(format!("{error:?}")))
+}

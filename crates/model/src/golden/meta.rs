@@ -1,0 +1,92 @@
+//! `meta.json` of a golden variant: the call that was recorded.
+
+use pixart_weights::Folder;
+use serde::Deserialize;
+
+use crate::Error;
+
+const FILE: &str = "meta.json";
+
+/// The call that was recorded.
+pub(super) struct Meta {
+    pub(super) prompts: Vec<String>,
+    /// The prompts as the tokenizer got them.
+    pub(super) cleaned: Vec<String>,
+    pub(super) negative_cleaned: String,
+    pub(super) steps: usize,
+    pub(super) guidance: f64,
+    pub(super) seed: u64,
+    pub(super) tokens: usize,
+    /// How far the recorded last latent is from diffusers' own f64 run, relative to its peak.
+    pub(super) sampling_rounding: f64,
+    unbuilt: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    prompts: Vec<String>,
+    cleaned: Vec<String>,
+    #[serde(default)]
+    neg_cleaned: Vec<String>,
+    steps: usize,
+    guidance_scale: f64,
+    seed: u64,
+    max_sequence_length: usize,
+    #[serde(default)]
+    sampling_rounding: f64,
+    call: Call,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    #[serde(default = "yes")]
+    use_resolution_binning: bool,
+    timesteps: Option<serde_json::Value>,
+    #[serde(default = "one")]
+    num_images_per_prompt: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Meta {
+    pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
+        let bad = |why: String| Error::Config { file: FILE.into(), key: "(whole file)".into(), why };
+        let file: File = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
+        let unbuilt = if file.call.use_resolution_binning {
+            Some("resolution binning")
+        } else if file.call.timesteps.is_some() {
+            Some("a custom timestep list")
+        } else if file.call.num_images_per_prompt != 1 {
+            Some("several pictures of one prompt")
+        } else {
+            None
+        };
+        Ok(Self {
+            prompts: file.prompts,
+            cleaned: file.cleaned,
+            negative_cleaned: file.neg_cleaned.into_iter().next().unwrap_or_default(),
+            steps: file.steps,
+            guidance: file.guidance_scale,
+            seed: file.seed,
+            tokens: file.max_sequence_length,
+            sampling_rounding: file.sampling_rounding,
+            unbuilt,
+        })
+    }
+
+    /// Refuses a call that needs what is not built yet.
+    pub(super) fn only_what_is_built(&self) -> Result<(), Error> {
+        match self.unbuilt {
+            None => Ok(()),
+            Some(what) => {
+                Err(Error::Config { file: FILE.into(), key: "call".into(), why: format!("{what} is not supported") })
+            }
+        }
+    }
+}

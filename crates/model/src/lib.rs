@@ -1,0 +1,34 @@
+//! PixArt's networks and its sampler: tensors in, tensors out. Nothing here reads a file, a clock or a socket, and
+//! nothing picks a device: the caller brings a [`pixart_weights::Folder`] and a `burn` device, and reads results back
+//! when it wants to.
+//!
+//! Shape letters used throughout: B batch, T tokens, L caption tokens, C channels, N attention heads, D channels of one
+//! head, H and W rows and columns.
+
+mod attention;
+mod caption;
+mod config;
+mod dit;
+mod error;
+pub mod golden;
+pub mod image;
+mod linear;
+mod noise;
+mod params;
+mod pipeline;
+mod schedulers;
+mod t5;
+mod taps;
+mod tokenizer;
+mod vae;
+
+pub use caption::plain;
+pub use dit::{CaptionKeys, Dit, MicroConditions};
+pub use error::Error;
+pub use noise::randn;
+pub use pipeline::{CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, TextEncoder, captions_of};
+pub use schedulers::{DpmMultistep, DpmRun};
+pub use t5::T5;
+pub use taps::Taps;
+pub use tokenizer::{CaptionTokenizer, Tokens};
+pub use vae::{Moments, Vae};

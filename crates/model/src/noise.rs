@@ -1,0 +1,127 @@
+//! Gaussian noise from a seed, as `torch.randn(count, generator=torch.Generator("cpu").manual_seed(seed))` draws it,
+//! so a seed gives the picture here that it gives in diffusers on a CPU. (torch's GPU generators draw other numbers.)
+//!
+//! Source: torch's `MT19937RNGEngine.h`, `normal_fill` in `DistributionTemplates.h` and `DistributionsHelper.h`, in
+//! formulae: the engine is MT19937 under `init_genrand`; from 16 numbers on, blocks of 16 uniforms of 24 bits each
+//! become 8 radii and 8 angles (Box-Muller); below 16, each pair comes from two doubles of 53 bits.
+//!
+//! Contract: the uniforms are torch's bit for bit, the normals within 2.5e-7 of it. torch's own last bit depends on
+//! the vector instructions of its machine; here each function is taken in f64 and rounded to f32, so that all platforms
+//! agree with each other.
+
+use std::f32::consts::TAU;
+
+/// `count` numbers from a fresh generator.
+#[must_use]
+pub fn randn(seed: u64, count: usize) -> Vec<f32> {
+    Generator::new(seed).randn(count)
+}
+
+/// A generator that continues from draw to draw, like `torch.Generator`.
+struct Generator {
+    engine: Mt19937,
+    /// The second number of a pair of which only the first was asked for.
+    spare: Option<f64>,
+}
+
+impl Generator {
+    /// Takes the low 32 bits of the seed, as torch's CPU generator does.
+    fn new(seed: u64) -> Self {
+        Self { engine: Mt19937::new(seed as u32), spare: None }
+    }
+
+    fn randn(&mut self, count: usize) -> Vec<f32> {
+        if count < BLOCK {
+            return (0..count).map(|_| self.normal() as f32).collect();
+        }
+        let mut numbers: Vec<f32> = (0..count).map(|_| self.uniform24()).collect();
+        let (blocks, rest) = numbers.as_chunks_mut::<BLOCK>();
+        blocks.iter_mut().for_each(box_muller);
+        if !rest.is_empty() {
+            // What does not fill a block is drawn anew, together with the numbers before it.
+            let mut last = [0.0; BLOCK].map(|_: f32| self.uniform24());
+            box_muller(&mut last);
+            numbers[count - BLOCK..].copy_from_slice(&last);
+        }
+        numbers
+    }
+
+    fn normal(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
+        let (angle, tail) = (std::f64::consts::TAU * self.uniform53(), self.uniform53());
+        let radius = (-2.0 * (-tail).ln_1p()).sqrt();
+        self.spare = Some(radius * angle.sin());
+        radius * angle.cos()
+    }
+
+    /// In [0, 1), a multiple of 2^-24.
+    fn uniform24(&mut self) -> f32 {
+        (self.engine.next() & 0x00ff_ffff) as f32 * 2f32.powi(-24)
+    }
+
+    /// In [0, 1), a multiple of 2^-53.
+    fn uniform53(&mut self) -> f64 {
+        let high = u64::from(self.engine.next());
+        let low = u64::from(self.engine.next());
+        ((high << 32 | low) & ((1 << 53) - 1)) as f64 * 2f64.powi(-53)
+    }
+}
+
+const BLOCK: usize = 16;
+
+/// Eight pairs of uniforms `(j, j + 8)` to eight pairs of normals, in place. Every intermediate is an f32, as in torch:
+/// with the angle kept in f64 the result is four times further from torch's.
+fn box_muller(block: &mut [f32; BLOCK]) {
+    let (first, second) = block.split_at_mut(BLOCK / 2);
+    for (u, v) in first.iter_mut().zip(second) {
+        let radius = (-2.0 * f64::from(1.0 - *u).ln() as f32).sqrt();
+        let (sin, cos) = f64::from(TAU * *v).sin_cos();
+        (*u, *v) = (radius * cos as f32, radius * sin as f32);
+    }
+}
+
+/// Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998): the 32-bit generator and its `init_genrand`.
+struct Mt19937 {
+    state: [u32; Self::N],
+    index: usize,
+}
+
+impl Mt19937 {
+    const N: usize = 624;
+    const M: usize = 397;
+
+    fn new(seed: u32) -> Self {
+        let mut state = [seed; Self::N];
+        for i in 1..Self::N {
+            let last = state[i - 1];
+            state[i] = (last ^ last >> 30).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
+        }
+        Self { state, index: Self::N }
+    }
+
+    fn next(&mut self) -> u32 {
+        if self.index == Self::N {
+            self.twist();
+        }
+        let mut y = self.state[self.index];
+        self.index += 1;
+        y ^= y >> 11;
+        y ^= y << 7 & 0x9d2c_5680;
+        y ^= y << 15 & 0xefc6_0000;
+        y ^ y >> 18
+    }
+
+    fn twist(&mut self) {
+        for i in 0..Self::N {
+            let y = self.state[i] & 0x8000_0000 | self.state[(i + 1) % Self::N] & 0x7fff_ffff;
+            let odd = if y & 1 == 1 { 0x9908_b0df } else { 0 };
+            self.state[i] = self.state[(i + Self::M) % Self::N] ^ y >> 1 ^ odd;
+        }
+        self.index = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! From a request to a picture, in stages a caller can drive one by one: encode the captions, step through the noise,
+//! decode. Between two calls nothing is pending on the host, so a caller can look for a cancellation or draw a
+//! progress bar. It never reads a tensor back; [`crate::image`] does.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pixart_protocol::{Fault, FaultCode, Generate, Limits};
+use pixart_weights::Folder;
+
+use crate::config::{MICRO_CONDITION_SAMPLE_SIZE, PATCH};
+use crate::schedulers::DpmRun;
+use crate::{CaptionKeys, CaptionTokenizer, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens, Vae};
+use crate::{plain, randn};
+
+/// Tokens a caption is padded or cut to (diffusers `PixArtAlphaPipeline`, `max_sequence_length`).
+pub const CAPTION_TOKENS: usize = 120;
+/// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
+const SIZE_RANGE: u32 = 2;
+
+/// Text embeddings `[B, L, C]` and mask `[B, L]` (1 keep, 0 padding).
+#[derive(Clone)]
+pub struct Caption {
+    pub embeds: Tensor<3>,
+    pub mask: Tensor<2>,
+}
+
+impl Caption {
+    /// Embeddings that were computed elsewhere.
+    ///
+    /// # Errors
+    /// Numbers that do not fill the shape, or are not finite.
+    pub fn from_values(embeds: Vec<f32>, mask: Vec<f32>, shape: [usize; 3], device: &Device) -> Result<Self, Error> {
+        let [b, l, c] = shape;
+        let remedy = "encode the prompt again with the text encoder of this checkpoint";
+        let bad = |what: String| Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        if embeds.len() != b * l * c || mask.len() != b * l || embeds.is_empty() {
+            let (embeds, mask) = (embeds.len(), mask.len());
+            return bad(format!("text embeddings of shape {shape:?} came with {embeds} numbers and a mask of {mask}"));
+        }
+        if let Some(index) = embeds.iter().chain(&mask).position(|value| !value.is_finite()) {
+            return bad(format!("the text embeddings are not finite at element {index}"));
+        }
+        Ok(Self {
+            embeds: Tensor::from_data(TensorData::new(embeds, [b, l, c]), device),
+            mask: Tensor::from_data(TensorData::new(mask, [b, l]), device),
+        })
+    }
+}
+
+/// The text stage: a tokenizer and its T5.
+pub struct TextEncoder {
+    tokenizer: CaptionTokenizer,
+    t5: T5,
+    device: Device,
+}
+
+impl TextEncoder {
+    /// Reads `tokenizer/` and `text_encoder/`.
+    ///
+    /// # Errors
+    /// See [`T5::load`] and [`CaptionTokenizer::load`].
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Ok(Self { tokenizer: CaptionTokenizer::load(folder)?, t5: T5::load(folder, device)?, device: device.clone() })
+    }
+
+    /// Captions, one row each, lower-cased and stripped, padded or cut to `tokens` tokens.
+    ///
+    /// # Errors
+    /// A caption the tokenizer cannot read.
+    pub fn tokens(&self, captions: &[&str], tokens: usize) -> Result<Vec<Tokens>, Error> {
+        captions.iter().map(|caption| self.tokenizer.encode(&plain(caption), tokens)).collect()
+    }
+
+    /// Captions → text embeddings.
+    ///
+    /// # Errors
+    /// A caption the tokenizer cannot read.
+    pub fn encode(&self, captions: &[&str], tokens: usize, taps: &mut Taps) -> Result<Caption, Error> {
+        let rows = self.tokens(captions, tokens)?;
+        let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
+        let mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
+        Ok(Caption { embeds: self.t5.forward(&rows, taps), mask })
+    }
+}
+
+/// The picture stages: transformer, scheduler and autoencoder. It needs no text encoder.
+pub struct Painter {
+    pub dit: Dit,
+    pub scheduler: DpmMultistep,
+    pub vae: Vae,
+    device: Device,
+}
+
+impl Painter {
+    /// Reads `transformer/`, `scheduler/` and `vae/`.
+    ///
+    /// # Errors
+    /// See [`Dit::load`], [`DpmMultistep::read`] and [`Vae::load`].
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Ok(Self {
+            dit: Dit::load(folder, device)?,
+            scheduler: DpmMultistep::read(folder)?,
+            vae: Vae::load(folder, device)?,
+            device: device.clone(),
+        })
+    }
+
+    /// What this checkpoint can draw.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let factor = self.vae.config().factor();
+        let native_size = (self.dit.config().sample_size * factor) as u32;
+        let size_multiple = (factor * PATCH) as u32;
+        Limits {
+            native_size,
+            size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
+            size_max: native_size * SIZE_RANGE,
+            size_multiple,
+        }
+    }
+
+    /// The picture's first latent: torch's normal noise for `seed`, `[1, latent_channels, H/8, W/8]`.
+    #[must_use]
+    pub fn noise(&self, seed: u32, height: u32, width: u32) -> Tensor<4> {
+        let factor = self.vae.config().factor();
+        let shape = [1, self.dit.config().latent_channels, height as usize / factor, width as usize / factor];
+        let noise = randn(u64::from(seed), shape.iter().product());
+        Tensor::from_data(TensorData::new(noise, shape), &self.device)
+    }
+
+    /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`.
+    ///
+    /// The caption has P rows, or 2·P where guidance is above 1: the negative prompts' rows, then the prompts'.
+    #[must_use]
+    pub fn denoise(
+        &self,
+        latent: Tensor<4>,
+        caption: Caption,
+        guidance: f64,
+        steps: usize,
+        taps: &mut Taps,
+    ) -> Denoise<'_> {
+        let [pictures, _, rows, columns] = latent.dims();
+        let guidance = (guidance > 1.0).then_some(guidance);
+        let captions = if guidance.is_some() { 2 * pictures } else { pictures };
+        assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, guidance {guidance:?}");
+
+        let factor = self.vae.config().factor();
+        let (height, width) = ((rows * factor) as f32, (columns * factor) as f32);
+        let told = self.dit.config().sample_size == MICRO_CONDITION_SAMPLE_SIZE && self.dit.config().micro_conditions;
+        let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
+        Denoise {
+            dit: &self.dit,
+            caption: self.dit.caption(caption.embeds, caption.mask, taps),
+            micro,
+            guidance,
+            run: self.scheduler.run(steps),
+            latent,
+        }
+    }
+
+    /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.
+    #[must_use]
+    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        self.vae.decode(latent / self.vae.config().scaling_factor, &mut Taps::off())
+    }
+}
+
+/// A picture on its way from noise to a clean latent.
+pub struct Denoise<'painter> {
+    dit: &'painter Dit,
+    caption: CaptionKeys,
+    micro: Option<MicroConditions>,
+    guidance: Option<f64>,
+    run: DpmRun,
+    latent: Tensor<4>,
+}
+
+impl Denoise<'_> {
+    /// Makes one step. False once there is none left to make.
+    pub fn step(&mut self, taps: &mut Taps) -> bool {
+        let Some(timestep) = self.run.timestep() else { return false };
+        let latent = self.latent.clone();
+        let batch = match self.guidance {
+            Some(_) => Tensor::cat(vec![latent.clone(), latent.clone()], 0),
+            None => latent.clone(),
+        };
+        let out = self.dit.forward(batch, timestep, self.micro, &self.caption, taps);
+        let noise = guide(out, self.guidance, latent.dims());
+        taps.see(format_args!("eps"), &noise);
+        self.latent = self.run.step(latent, noise);
+        taps.see(format_args!("prev_sample"), &self.latent);
+        true
+    }
+
+    #[must_use]
+    pub fn run(&self) -> &DpmRun {
+        &self.run
+    }
+
+    /// The latent as it is now.
+    #[must_use]
+    pub fn latent(&self) -> Tensor<4> {
+        self.latent.clone()
+    }
+
+    #[must_use]
+    pub fn into_latent(self) -> Tensor<4> {
+        self.latent
+    }
+}
+
+/// Classifier-free guidance, unconditional + g · (conditional - unconditional) (Ho and Salimans 2022, eq. 6), and the
+/// noise half of the channels: a network that also predicts a variance returns it in the other half.
+fn guide(out: Tensor<4>, guidance: Option<f64>, [pictures, channels, rows, columns]: [usize; 4]) -> Tensor<4> {
+    let part = |start: usize| out.clone().slice([start..start + pictures, 0..channels, 0..rows, 0..columns]);
+    let Some(guidance) = guidance else { return part(0) };
+    let (unconditional, conditional) = (part(0), part(pictures));
+    unconditional.clone() + (conditional - unconditional) * guidance
+}
+
+/// All stages of one checkpoint.
+pub struct Pipeline {
+    pub text: TextEncoder,
+    pub painter: Painter,
+}
+
+impl Pipeline {
+    /// Reads a diffusers folder.
+    ///
+    /// # Errors
+    /// The first file, key or tensor that cannot be used, by name.
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Ok(Self { text: TextEncoder::load(folder, device)?, painter: Painter::load(folder, device)? })
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.painter.limits()
+    }
+
+    /// Captions, one row each → text embeddings of [`CAPTION_TOKENS`] tokens.
+    ///
+    /// # Errors
+    /// A caption the tokenizer cannot read.
+    pub fn encode(&self, captions: &[&str]) -> Result<Caption, Error> {
+        self.text.encode(captions, CAPTION_TOKENS, &mut Taps::off())
+    }
+
+    /// Prepares the picture that `request` asks for; `caption` as [`captions_of`] orders it.
+    ///
+    /// # Errors
+    /// A field of the request that cannot be used, or a caption of another checkpoint.
+    pub fn denoise(&self, request: &Generate, caption: Caption) -> Result<Denoise<'_>, Error> {
+        request.validate(&self.limits()).map_err(Error::Request)?;
+        let (expected, channels) = (captions_of(request).len(), self.painter.dit.config().caption_channels);
+        let [rows, _, got] = caption.embeds.dims();
+        if (rows, got) != (expected, channels) {
+            return Err(Error::Request(Fault::new(
+                FaultCode::BadRequest,
+                format!("the text embeddings are {rows} captions of {got} channels, not {expected} of {channels}"),
+                "encode the negative prompt and the prompt with the text encoder of this checkpoint",
+            )));
+        }
+        let latent = self.painter.noise(request.seed, request.height, request.width);
+        let steps = request.steps as usize;
+        Ok(self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off()))
+    }
+
+    /// Finished latent → picture in -1..1 `[1, 3, height, width]`.
+    #[must_use]
+    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        self.painter.decode(latent)
+    }
+}
+
+/// The captions a request needs encoded, in the order of the batch: the negative prompt only where guidance uses it.
+#[must_use]
+pub fn captions_of(request: &Generate) -> Vec<&str> {
+    if request.guidance > 1.0 { vec![&request.negative_prompt, &request.prompt] } else { vec![&request.prompt] }
+}

@@ -1,0 +1,177 @@
+//! The T5 v1.1 encoder: token ids to text embeddings. Every value is f32; there is no dropout and no cache.
+//!
+//! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
+
+use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use pixart_weights::{Folder, Tensors};
+
+use crate::attention::attention;
+use crate::config::T5Config;
+use crate::dit::gelu_tanh;
+use crate::linear::Linear;
+use crate::params::Params;
+use crate::{Error, Taps, Tokens};
+
+/// Added to the score of a padding key: transformers uses the dtype's least finite value.
+const PADDING_SCORE: f32 = f32::MIN;
+
+/// The encoder's weights.
+pub struct T5 {
+    config: T5Config,
+    embedding: Tensor<2>,
+    /// `[buckets][heads]`, kept on the CPU: the bias is looked up there once per length.
+    position_scores: Vec<f32>,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    device: Device,
+}
+
+struct Block {
+    attention_norm: RmsNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    hidden_norm: RmsNorm,
+    gate: Linear,
+    value: Linear,
+    hidden_out: Linear,
+}
+
+impl T5 {
+    /// Reads `text_encoder/`: one `model.safetensors` or its shards.
+    ///
+    /// # Errors
+    /// A missing key or tensor, or one of another shape, by name.
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let config = T5Config::read(folder)?;
+        let tensors = Tensors::open(folder, "text_encoder", "model")?;
+        let params = Params::new(&tensors, device);
+        let encoder = params.at("encoder");
+        let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
+
+        let shared = if params.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
+        let position = "layer.0.SelfAttention.relative_attention_bias.weight";
+        Ok(Self {
+            embedding: params.tensor(shared, [vocabulary, channels])?,
+            position_scores: encoder.at("block.0").floats(position, &[position_buckets, heads])?,
+            blocks: (0..config.layers)
+                .map(|layer| Block::load(&encoder.at(format!("block.{layer}.layer")), &config))
+                .collect::<Result<_, _>>()?,
+            norm: RmsNorm::load(&encoder.at("final_layer_norm"), &config)?,
+            device: device.clone(),
+            config,
+        })
+    }
+
+    /// Token rows of one length → embeddings `[B, L, C]`. Padded positions hold values that nothing may attend to.
+    #[must_use]
+    pub fn forward(&self, rows: &[Tokens], taps: &mut Taps) -> Tensor<3> {
+        let (b, l) = (rows.len(), rows[0].ids.len());
+        let ids: Vec<i32> = rows.iter().flat_map(|row| row.ids.iter().map(|id| *id as i32)).collect();
+        assert_eq!(ids.len(), b * l, "token rows differ in length");
+        let vocabulary = self.config.vocabulary;
+        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "a token id is outside {vocabulary}");
+
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, l]), &self.device);
+        let mut x = embedding(self.embedding.clone(), ids); // [B, L, C]
+        taps.see(format_args!("t5.embed"), &x);
+
+        let bias = self.bias(rows, l, taps);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, bias.clone(), self.config.heads, layer, taps);
+        }
+        let x = self.norm.forward(x);
+        taps.see(format_args!("t5.final"), &x);
+        x
+    }
+
+    /// What is added to every block's scores: the position bias plus the padding mask, `[B, N, L, L]`.
+    fn bias(&self, rows: &[Tokens], l: usize, taps: &mut Taps) -> Tensor<4> {
+        let heads = self.config.heads;
+        let mut position = vec![0.0; heads * l * l];
+        for (head, scores) in position.chunks_mut(l * l).enumerate() {
+            for (query, row) in scores.chunks_mut(l).enumerate() {
+                for (key, score) in row.iter_mut().enumerate() {
+                    *score = self.position_scores[self.bucket(query, key) * heads + head];
+                }
+            }
+        }
+        let position = Tensor::<4>::from_data(TensorData::new(position, [1, heads, l, l]), &self.device);
+        taps.see(format_args!("position_bias"), &position);
+
+        let mask: Vec<f32> =
+            rows.iter().flat_map(|row| row.mask.iter().map(|keep| (1.0 - keep) * PADDING_SCORE)).collect();
+        let mask = Tensor::<4>::from_data(TensorData::new(mask, [rows.len(), 1, 1, l]), &self.device);
+        position + mask
+    }
+
+    /// The bucket of a key's distance from its query: half of the buckets for each side, the nearer half of those one
+    /// per distance, the rest logarithmic up to the largest distance (transformers `_relative_position_bucket`).
+    fn bucket(&self, query: usize, key: usize) -> usize {
+        let side = self.config.position_buckets / 2;
+        let exact = side / 2;
+        let base = if key > query { side } else { 0 };
+        let distance = key.abs_diff(query);
+        if distance < exact {
+            return base + distance;
+        }
+        let reach = (self.config.position_distance_max as f32 / exact as f32).ln();
+        let far = (distance as f32 / exact as f32).ln() / reach * (side - exact) as f32;
+        base + (exact + far as usize).min(side - 1)
+    }
+}
+
+impl Block {
+    fn load(layers: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
+        let T5Config { channels, hidden_channels, heads, head_channels, .. } = *config;
+        let inner = heads * head_channels;
+        let attention = layers.at("0.SelfAttention");
+        let hidden = layers.at("1.DenseReluDense");
+        Ok(Self {
+            attention_norm: RmsNorm::load(&layers.at("0.layer_norm"), config)?,
+            q: Linear::load_unbiased(&attention.at("q"), channels, inner)?,
+            k: Linear::load_unbiased(&attention.at("k"), channels, inner)?,
+            v: Linear::load_unbiased(&attention.at("v"), channels, inner)?,
+            out: Linear::load_unbiased(&attention.at("o"), inner, channels)?,
+            hidden_norm: RmsNorm::load(&layers.at("1.layer_norm"), config)?,
+            gate: Linear::load_unbiased(&hidden.at("wi_0"), channels, hidden_channels)?,
+            value: Linear::load_unbiased(&hidden.at("wi_1"), channels, hidden_channels)?,
+            hidden_out: Linear::load_unbiased(&hidden.at("wo"), hidden_channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<3>, bias: Tensor<4>, heads: usize, layer: usize, taps: &mut Taps) -> Tensor<3> {
+        let n = self.attention_norm.forward(x.clone());
+        taps.see(format_args!("t5.block.{layer}.ln0"), &n);
+        let (q, k, v) = (self.q.forward(n.clone()), self.k.forward(n.clone()), self.v.forward(n));
+        let mixed = self.out.forward(attention(q, k, v, heads, None, Some(bias)));
+        taps.see(format_args!("t5.block.{layer}.attn.0"), &mixed);
+        let x = x + mixed;
+
+        let n = self.hidden_norm.forward(x.clone());
+        let hidden = gelu_tanh(self.gate.forward(n.clone())) * self.value.forward(n);
+        let hidden = self.hidden_out.forward(hidden);
+        taps.see(format_args!("t5.block.{layer}.ff"), &hidden);
+        let x = x + hidden;
+        taps.see(format_args!("t5.block.{layer}.0"), &x);
+        x
+    }
+}
+
+/// w · x / √(mean(x²) + ε) over the last axis.
+struct RmsNorm {
+    weight: Tensor<1>,
+    eps: f64,
+}
+
+impl RmsNorm {
+    fn load(params: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
+        Ok(Self { weight: params.tensor("weight", [config.channels])?, eps: config.norm_eps })
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mean_square = (x.clone() * x.clone()).mean_dim(2); // [B, T, 1]
+        x / (mean_square + self.eps).sqrt() * self.weight.clone().unsqueeze()
+    }
+}

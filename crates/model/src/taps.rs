@@ -1,0 +1,45 @@
+//! Named intermediate tensors, kept while a network runs so that they can be compared with recorded ones. Off by
+//! default, and then a tap costs nothing: the name is not formatted and the tensor is not touched.
+
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
+
+use burn::tensor::Tensor;
+
+/// The tensors seen so far, flattened row-major, by name.
+pub struct Taps {
+    seen: Option<BTreeMap<String, Tensor<1>>>,
+}
+
+impl Taps {
+    /// Keeps nothing.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { seen: None }
+    }
+
+    /// Keeps every tensor that passes.
+    #[must_use]
+    pub fn on() -> Self {
+        Self { seen: Some(BTreeMap::new()) }
+    }
+
+    /// Keeps `tensor` under `name`. A second tensor of one name replaces the first.
+    pub fn see<const RANK: usize>(&mut self, name: Arguments<'_>, tensor: &Tensor<RANK>) {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(name.to_string(), tensor.clone().flatten(0, RANK - 1));
+        }
+    }
+
+    /// True where a caller should go to the length of computing a tensor only to show it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// The tensors seen, by name.
+    #[must_use]
+    pub fn into_seen(self) -> BTreeMap<String, Tensor<1>> {
+        self.seen.unwrap_or_default()
+    }
+}

@@ -1,0 +1,113 @@
+//! What is answered: by the worker, to its page. Every event about one picture or check carries the asker's `id`.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::{Fault, Limits};
+
+/// A message from the worker to the page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The device is open.
+    Adapter(Adapter),
+    /// Checkpoint bytes that have arrived so far.
+    Loading { file: String, loaded_bytes: f64, total_bytes: f64 },
+    /// The checkpoint is on the device and pictures can be asked for.
+    Ready(Checkpoint),
+    /// A stage of picture `id` has begun.
+    Began { id: u32, stage: Stage },
+    /// `step` of `steps` denoising steps of picture `id` have been done.
+    Step { id: u32, step: u32, steps: u32 },
+    /// Picture `id` is finished.
+    Image(Image),
+    /// Picture `id` was stopped as asked.
+    Cancelled { id: u32 },
+    /// All rows of check `id`.
+    Checked { id: u32, rows: Vec<TapRow> },
+    /// Something failed. `id` names the picture or check it ended; without one the fault concerns the device or the load.
+    Fault { id: Option<u32>, fault: Fault },
+}
+
+/// The GPU that runs the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Adapter {
+    /// As the browser or driver reports it: vendor, architecture, description.
+    pub name: String,
+    /// The graphics interface it is reached through.
+    pub backend: String,
+    /// True where the adapter is known to run on the processor.
+    pub software: bool,
+}
+
+/// The loaded checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Checkpoint {
+    pub limits: Limits,
+    /// Bytes of checkpoint files read.
+    pub bytes: f64,
+    /// From the first byte asked for until the weights were on the device.
+    pub load_millis: f64,
+}
+
+/// One stage of drawing a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Text,
+    Denoise,
+    Decode,
+}
+
+/// A finished picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Image {
+    pub id: u32,
+    pub width: u32,
+    pub height: u32,
+    pub steps: u32,
+    pub seed: u32,
+    /// The picture as a PNG file with its request in text chunks.
+    #[serde(with = "serde_bytes")]
+    #[ts(type = "Uint8Array")]
+    pub png: Vec<u8>,
+    pub millis: StageMillis,
+}
+
+/// Wall time of each stage, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+pub struct StageMillis {
+    pub text: f64,
+    pub denoise: f64,
+    pub decode: f64,
+    pub total: f64,
+}
+
+/// One tap of one golden variant, compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct TapRow {
+    pub variant: String,
+    pub tap: String,
+    /// Largest absolute difference; not finite where either side is.
+    pub max_abs: f64,
+    /// `max_abs` over the largest magnitude of the recorded tensor.
+    pub max_relative: f64,
+    /// The bound that `max_relative` (for the 8-bit picture: `max_abs`) was held to.
+    pub tolerance: f64,
+    pub verdict: Verdict,
+}
+
+/// The outcome of one comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Verdict {
+    Pass,
+    /// Out of tolerance, or not comparable: `why` says which.
+    Fail {
+        why: String,
+    },
+    /// What the variant needs that this build does not have.
+    NotBuilt {
+        why: String,
+    },
+}

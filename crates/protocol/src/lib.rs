@@ -1,0 +1,12 @@
+//! The words spoken between the page, its worker and the companion. Plain data with serde names, no behaviour beyond
+//! validation. Contract: every type here that crosses into TypeScript is listed in [`typescript::render`], and
+//! `web/src/protocol.gen.ts` is that text.
+
+mod event;
+mod fault;
+mod request;
+pub mod typescript;
+
+pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
+pub use fault::{Fault, FaultCode};
+pub use request::{EncodeReply, EncodeRequest, Generate, Limits, Request, TextSource};

@@ -1,0 +1,37 @@
+//! The Python packages that record goldens and judge pictures, in an environment of their own.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{place::Place, run, wasm};
+
+/// A Python interpreter with the packages of `tests/oracle/requirements.txt`.
+pub(crate) fn interpreter(place: &Place) -> Result<PathBuf> {
+    let requirements = place.root.join("tests/oracle/requirements.txt");
+    let venv = place.cache.join("venv");
+    let python = venv.join("bin/python");
+    let stamp = venv.join(".installed-from");
+    let wanted = wasm::digest(&requirements)?;
+    if python.is_file() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    if !python.is_file() {
+        run::say("creating a Python environment: diffusers, which records and judges, is not installed here");
+        run::run(Command::new("python3").args(["-m", "venv"]).arg(&venv), run::minutes(5))
+            .context("Python 3.10 or newer with its venv module is needed; install it")?;
+    }
+    run::say("installing the pinned Python packages (gigabytes, once): tests/oracle/requirements.txt names others");
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
+    run::run(&mut pip, run::minutes(60))?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(python)
+}
+
+/// A script of `tests/oracle`.
+pub(crate) fn oracle(place: &Place, script: &str) -> Result<Command> {
+    let mut command = place.command(interpreter(place)?);
+    command.arg(place.root.join("tests/oracle").join(script));
+    Ok(command)
+}

@@ -1,0 +1,237 @@
+"""Runs one PixArt call in diffusers and keeps the tensors at named taps, as numbers to compare another implementation with.
+
+A recording is the files `text`, `dit_step0`, `sampling`, `vae` and `image`, all safetensors in f32, and `meta.json`, which
+says what was called. Rows of guided calls are in diffusers' order: negative prompts, then prompts.
+"""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+POSTERIOR_SEED = 9
+
+
+@dataclass
+class Call:
+    prompts: list[str]
+    negative: str
+    height: int
+    width: int
+    steps: int
+    guidance: float
+    seed: int
+    tokens: int
+    # Whether every module is a tap, or only the borders between stages: a trained model's are too large to keep.
+    every_tap: bool = True
+
+
+class Taps:
+    """What modules returned, by tap name, while the block ran."""
+
+    def __init__(self, modules: dict[str, torch.nn.Module], inputs: tuple[str, ...] = ()):
+        self.modules, self.inputs = modules, inputs
+        self.seen, self._hooks = {}, []
+
+    def __enter__(self):
+        for name, module in self.modules.items():
+            self._hooks.append(module.register_forward_hook(functools.partial(self._see, name)))
+        return self.seen
+
+    def __exit__(self, *_):
+        for hook in self._hooks:
+            hook.remove()
+
+    def _see(self, name, _module, arguments, result):
+        if name in self.inputs:
+            self._keep(f"{name}.in", arguments)
+        self._keep(name, result)
+
+    def _keep(self, name, value):
+        """The first time only: later steps of a sampling run go through the same modules."""
+        if torch.is_tensor(value):
+            self.seen.setdefault(name, value.clone())
+        elif isinstance(value, (tuple, list)):
+            for index, part in enumerate(value):
+                self._keep(f"{name}.{index}", part)
+
+
+def record(pipeline, call: Call, folder: Path, notes: dict):
+    """Writes the recording of `call` into `folder`. `notes` are added to `meta.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cleaned = pipeline._text_preprocessing(call.prompts, clean_caption=False)
+    negative = pipeline._text_preprocessing([call.negative] * len(call.prompts), clean_caption=False)
+    write(folder / "text.safetensors", text(pipeline, cleaned, negative, call))
+    step_0, sampling, latent, pictures = sample(pipeline, call)
+    write(folder / "dit_step0.safetensors", step_0)
+    write(folder / "sampling.safetensors", sampling)
+    rounding = sampling_rounding(pipeline, call, latent)
+    write(folder / "vae.safetensors", autoencoder(pipeline.vae, latent[:1], call.every_tap))
+    write(folder / "image.safetensors", {"u8": pictures})
+    meta = {
+        "prompts": call.prompts,
+        "negative_prompt": call.negative,
+        "cleaned": cleaned,
+        "neg_cleaned": negative,
+        "steps": call.steps,
+        "guidance_scale": call.guidance,
+        "seed": call.seed,
+        "max_sequence_length": call.tokens,
+        "call": {"height": call.height, "width": call.width, "use_resolution_binning": False, "clean_caption": False},
+        "scheduler": type(pipeline.scheduler).__name__,
+        "sampling_rounding": rounding,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta | notes, indent=1) + "\n")
+
+
+def write(path: Path, tensors: dict[str, torch.Tensor]):
+    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def text(pipeline, prompts: list[str], negative: list[str], call: Call) -> dict[str, torch.Tensor]:
+    encoder = pipeline.text_encoder
+    modules = {"final": encoder.encoder.final_layer_norm, "embed": encoder.encoder.embed_tokens}
+    for index, block in enumerate(encoder.encoder.block):
+        modules[f"block.{index}"] = block
+        modules[f"block.{index}.ln0"] = block.layer[0].layer_norm
+        modules[f"block.{index}.attn"] = block.layer[0].SelfAttention
+        modules[f"block.{index}.ff"] = block.layer[1].DenseReluDense
+    recorded = {}
+    for prefix, embeds, captions in (("neg_", "negative_prompt_embeds", negative), ("", "prompt_embeds", prompts)):
+        tokens = pipeline.tokenizer(
+            captions, padding="max_length", max_length=call.tokens, truncation=True, return_tensors="pt"
+        )
+        with Taps(modules if call.every_tap and not prefix else {}) as seen:
+            recorded[embeds] = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        recorded |= {f"t5.{name}": tensor for name, tensor in seen.items()}
+        recorded |= {f"{prefix}input_ids": tokens.input_ids, f"{prefix}attention_mask": tokens.attention_mask}
+    if call.every_tap:
+        attention = encoder.encoder.block[0].layer[0].SelfAttention
+        recorded["position_bias"] = attention.compute_bias(call.tokens, call.tokens)
+    return recorded
+
+
+def dit_modules(dit, every_tap: bool) -> dict[str, torch.nn.Module]:
+    modules = {
+        "pos_embed": dit.pos_embed,
+        "adaln_single": dit.adaln_single,
+        "caption_projection": dit.caption_projection,
+        "proj_out": dit.proj_out,
+    }
+    modules |= {f"block.{index}": block for index, block in enumerate(dit.transformer_blocks)}
+    if not every_tap:
+        return modules
+    times = dit.adaln_single.emb
+    modules |= {
+        "pos_embed.proj": dit.pos_embed.proj,
+        "time_proj": times.time_proj,
+        "timestep_embedder": times.timestep_embedder,
+        "norm_out": dit.norm_out,
+    }
+    if dit.use_additional_conditions:
+        modules["resolution_embedder"] = times.resolution_embedder
+        modules["aspect_ratio_embedder"] = times.aspect_ratio_embedder
+    for index, block in enumerate(dit.transformer_blocks):
+        for part in ("norm1", "attn1", "attn2", "norm2", "ff"):
+            modules[f"block.{index}.{part}"] = getattr(block, part)
+    return modules
+
+
+def sample(pipeline, call: Call):
+    """The whole sampling run: taps of the first step, every step's latents, the last latent, and 8-bit pictures."""
+    dit, scheduler = pipeline.transformer, pipeline.scheduler
+    sampling, first, outputs = {}, {}, []
+    forward, scheduler_step = dit.forward, scheduler.step
+
+    @functools.wraps(forward)
+    def seen_forward(hidden_states, **conditions):
+        if not outputs:
+            conditioning = {"hidden_states": hidden_states, **conditions, **(conditions["added_cond_kwargs"] or {})}
+            first.update(
+                {f"in.{name}": value.clone() for name, value in conditioning.items() if torch.is_tensor(value)}
+            )
+        result = forward(hidden_states, **conditions)
+        outputs.append(result[0].clone())
+        return result
+
+    @functools.wraps(scheduler_step)
+    def seen_step(model_output, timestep, sample, **options):
+        step = len(outputs) - 1
+        result = scheduler_step(model_output, timestep, sample, **options)
+        sampling[f"step.{step}.prev_sample"] = result[0]
+        sampling.setdefault("initial_latents", sample.clone())
+        if call.every_tap:
+            sampling[f"step.{step}.t"] = timestep.reshape(1)
+            sampling[f"step.{step}.model_out"] = outputs[-1]
+            sampling[f"step.{step}.eps"] = model_output.clone()
+            sampling[f"step.{step}.sample"] = sample.clone()
+        return result
+
+    dit.forward, scheduler.step = seen_forward, seen_step
+    options = arguments(call)
+    with Taps(dit_modules(dit, call.every_tap), ("resolution_embedder", "aspect_ratio_embedder")) as seen:
+        latent = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="latent").images
+    dit.forward, scheduler.step = forward, scheduler_step
+
+    sampling |= {"final_latents": latent, "timesteps": scheduler.timesteps, "sigmas": scheduler.sigmas}
+    pictures = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="np").images
+    pictures = torch.from_numpy((pictures * 255).round().astype("uint8"))
+    return first | seen | {"out": outputs[0]}, sampling, latent, pictures
+
+
+def sampling_rounding(pipeline, call: Call, latent: torch.Tensor) -> float:
+    """How far f32 takes diffusers itself from its f64 run: the largest difference over the largest last latent.
+
+    Guidance and many steps amplify the last digits; no other f32 implementation can be asked to come closer.
+    """
+    factor = pipeline.vae_scale_factor
+    shape = [len(call.prompts), pipeline.transformer.config.in_channels, call.height // factor, call.width // factor]
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(call.seed))
+    pipeline.to(torch.float64)
+    exact = pipeline(**arguments(call), latents=noise.double(), output_type="latent").images
+    pipeline.to(torch.float32)
+    return ((latent.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def arguments(call: Call) -> dict:
+    return dict(
+        prompt=call.prompts,
+        negative_prompt=call.negative,
+        num_inference_steps=call.steps,
+        guidance_scale=call.guidance,
+        height=call.height,
+        width=call.width,
+        use_resolution_binning=False,
+        clean_caption=False,
+        max_sequence_length=call.tokens,
+    )
+
+
+def autoencoder(vae, latent: torch.Tensor, every_tap: bool) -> dict[str, torch.Tensor]:
+    """Decodes the latent and encodes the picture of it again."""
+    modules = {"post_quant_conv": vae.post_quant_conv, "quant_conv": vae.quant_conv}
+    sides = [("dec", vae.decoder, vae.decoder.up_blocks), ("enc", vae.encoder, vae.encoder.down_blocks)]
+    for side, coder, blocks in sides:
+        modules |= {
+            f"{side}.conv_in": coder.conv_in,
+            f"{side}.mid_block": coder.mid_block,
+            f"{side}.mid_attn": coder.mid_block.attentions[0],
+            f"{side}.mid_res0": coder.mid_block.resnets[0],
+            f"{side}.conv_norm_out": coder.conv_norm_out,
+            f"{side}.conv_out": coder.conv_out,
+        }
+        modules |= {f"{side}.block{index}": block for index, block in enumerate(blocks)}
+    z = latent / vae.config.scaling_factor
+    with Taps(modules if every_tap else {}) as seen:
+        image = vae.decode(z).sample
+        encode_in = image.clamp(-1, 1)
+        posterior = vae.encode(encode_in).latent_dist
+    recorded = {"z": z, "image": image, "encode_in": encode_in, "mean": posterior.mean, "logvar": posterior.logvar}
+    if every_tap:
+        recorded["std"] = posterior.std
+        recorded["moments"] = posterior.parameters
+        recorded["posterior_sample_seed9"] = posterior.sample(torch.Generator().manual_seed(POSTERIOR_SEED))
+    return recorded | seen

@@ -1,0 +1,123 @@
+//! What page tests and drive.mjs share: the built page on a loopback port, and a headless Chromium with WebGPU.
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const WEB = new URL('../../web/', import.meta.url);
+const fromWeb = createRequire(new URL('package.json', WEB));
+const { chromium } = fromWeb('playwright-core');
+
+/** SwiftShader, the WebGPU adapter that every Chromium brings along. */
+export const WEBGPU_FLAGS = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+const QUIET_FLAGS = ['--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** The Chromium to drive: `CHROME`, else the first one on PATH. */
+export function findChrome() {
+  const named = process.env.CHROME;
+  if (named) return named;
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
+  const found = names.flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => existsSync(path));
+  if (!found) throw new Error(`none of ${names.join(', ')} is on PATH; name one in CHROME`);
+  return found;
+}
+
+/** Opens Chromium with a fresh profile, which `close` removes. */
+export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS } = {}) {
+  const profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-'));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: chrome,
+    headless: true,
+    chromiumSandbox: false,
+    acceptDownloads: true,
+    args: [...QUIET_FLAGS, ...flags],
+  });
+  return {
+    context,
+    async close() {
+      await context.close();
+      rmSync(profile, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Serves web/dist on a free loopback port. */
+export async function servePage() {
+  const { preview } = await import(pathToFileURL(fromWeb.resolve('vite')).href);
+  const server = await preview({
+    configFile: fileURLToPath(new URL('vite.config.ts', WEB)),
+    logLevel: 'error',
+    preview: { host: '127.0.0.1', port: 0 },
+  });
+  const url = server.resolvedUrls.local[0];
+  return { url, close: () => server.close() };
+}
+
+/** Prints what the page writes to its console as warnings and errors to stderr. */
+export function echoConsole(page) {
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) console.error(`page: ${message.text()}`);
+  });
+  page.on('pageerror', (error) => console.error(`page: uncaught ${error.message}`));
+}
+
+/** Fills in the form as its reader would; fields that `request` lacks keep the page's values. */
+export async function fillForm(page, request) {
+  const fields = {
+    '#prompt': request.prompt,
+    '#negative': request.negative_prompt,
+    '#seed': request.seed,
+    '#steps': request.steps,
+    '#guidance': request.guidance,
+    '#width': request.width,
+    '#height': request.height,
+  };
+  for (const [field, value] of Object.entries(fields)) {
+    if (value !== undefined) await page.fill(field, String(value));
+  }
+  if (request.text?.kind === 'tab') await page.check('#tab');
+  if (request.text?.kind === 'companion') {
+    await page.check('#companion');
+    await page.fill('#companion-url', request.text.url);
+  }
+}
+
+/** Clicks Draw once it is enabled, and waits for how that ends: `{ fault }`, or `{ png, file }` as downloaded. */
+export async function draw(page, timeout = 30_000) {
+  await untilEngine(page, timeout);
+  if (await page.isEnabled('#draw')) {
+    await page.click('#draw');
+    await page.waitForFunction(() => globalThis.pixart.state().phase !== 'drawing', undefined, { timeout });
+  }
+  const fault = await page.evaluate(() => globalThis.pixart.state().fault);
+  if (fault) return { fault };
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#download')]);
+  const chunks = [];
+  for await (const chunk of await download.createReadStream()) chunks.push(chunk);
+  return { png: Buffer.concat(chunks), file: download.suggestedFilename() };
+}
+
+/** Waits until the checkpoint is on the device, or the engine has stopped. */
+export async function untilEngine(page, timeout = 30_000) {
+  await page.waitForFunction(() => globalThis.pixart?.state().phase !== 'opening', undefined, { timeout });
+}
+
+/** The RGBA bytes of a PNG, as the browser decodes them. */
+export async function pixels(page, png) {
+  const bytes = await page.evaluate(async (base64) => {
+    const file = await fetch(`data:image/png;base64,${base64}`);
+    const bitmap = await createImageBitmap(await file.blob());
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d');
+    canvas.drawImage(bitmap, 0, 0);
+    return [...canvas.getImageData(0, 0, bitmap.width, bitmap.height).data];
+  }, png.toString('base64'));
+  return Uint8Array.from(bytes);
+}
+
+/** The largest difference between two pictures in any channel; infinite where their sizes differ. */
+export function largestDifference(left, right) {
+  if (left.length !== right.length || left.length === 0) return Infinity;
+  return left.reduce((largest, value, at) => Math.max(largest, Math.abs(value - right[at])), 0);
+}

@@ -1,0 +1,112 @@
+//! Drives the page in a headless Chromium and prints one JSON line. Exit status 1 on a fault, which is the line then.
+//!
+//!   node drive.mjs draw  --url URL --request request.json --out picture.png [--chrome PATH] [--timeout-seconds N]
+//!   node drive.mjs check --url URL --variant-dir DIR --name NAME            [--chrome PATH] [--timeout-seconds N]
+//!
+//! `draw` fills in the form and saves the PNG that the page offers for download. `check` compares the golden variant in
+//! DIR, which it serves to the page from disk, and prints the rows (numbers that are not finite as null); whether they
+//! pass is for the caller to judge.
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join, normalize, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { draw, echoConsole, fillForm, openBrowser, untilEngine } from './browser.mjs';
+
+const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
+const COMMANDS = { draw: drawPicture, check: checkVariant };
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    url: { type: 'string' },
+    chrome: { type: 'string' },
+    request: { type: 'string' },
+    out: { type: 'string' },
+    'variant-dir': { type: 'string' },
+    name: { type: 'string' },
+    'timeout-seconds': { type: 'string', default: '600' },
+  },
+});
+const timeout = Number(options['timeout-seconds']) * 1000;
+
+const command = COMMANDS[positionals[0]];
+if (command === undefined || !options.url) {
+  console.error('usage: drive.mjs draw --url URL --request FILE --out FILE | check --url URL --variant-dir DIR --name NAME');
+  process.exit(2);
+}
+const browser = await openBrowser(options.chrome ? { chrome: options.chrome } : {});
+let line;
+try {
+  const page = await browser.context.newPage();
+  echoConsole(page);
+  line = await command(page);
+} catch (error) {
+  const remedy = 'see the messages above, or allow it more time with --timeout-seconds';
+  line = { fault: { code: 'internal', what: error.message, remedy } };
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(line));
+process.exitCode = 'fault' in line ? 1 : 0;
+
+async function drawPicture(page) {
+  const request = JSON.parse(readFileSync(options.request, 'utf8'));
+  await page.goto(options.url);
+  await untilEngine(page, timeout);
+  await fillForm(page, request);
+  const { fault, png } = await draw(page, timeout);
+  if (fault) return { fault };
+  writeFileSync(options.out, png);
+  const { adapter, checkpoint, image, opened_millis, pictured_millis } = await page.evaluate(() => {
+    const { image, ...state } = globalThis.pixart.state();
+    return { ...state, image: { ...image, png: undefined } };
+  });
+  return {
+    adapter: `${adapter.name} (${adapter.backend})`,
+    software: adapter.software,
+    width: image.width,
+    height: image.height,
+    steps: image.steps,
+    seed: image.seed,
+    millis: { open: opened_millis, load: checkpoint.load_millis, ...image.millis, page_to_picture: pictured_millis },
+    sha256: createHash('sha256').update(png).digest('hex'),
+  };
+}
+
+async function checkVariant(page) {
+  const meta = JSON.parse(await readFile(join(options['variant-dir'], 'meta.json'), 'utf8'));
+  await page.route(/\/golden\//, (route) => serveVariant(route, meta.checkpoint));
+  const url = new URL(options.url);
+  url.searchParams.set('checkpoint', '');
+  await page.goto(url.href);
+  page.setDefaultTimeout(timeout);
+  // A fault is a plain object, which would not survive the way out of the page as a rejection.
+  const checking = page.evaluate(
+    (variant) => globalThis.pixart.check(variant).then((rows) => ({ rows }), (fault) => ({ fault })),
+    `golden/${options.name}/`,
+  );
+  const { rows, fault } = await Promise.race([checking, expiry()]);
+  return fault ? { fault } : rows;
+}
+
+function expiry() {
+  return new Promise((_, reject) => {
+    setTimeout(() => reject(new Error(`no rows after ${timeout / 1000} s`)), timeout).unref();
+  });
+}
+
+/** Answers `golden/<name>/<path>` with that file of the variant's folder, or of the repository's `checkpoint`. */
+async function serveVariant(route, checkpoint) {
+  const path = new URL(route.request().url()).pathname.split(`/golden/${options.name}/`)[1];
+  if (path === undefined || normalize(path).startsWith('..')) return route.fulfill({ status: 404 });
+  const inPipeline = path.startsWith('pipeline/') && checkpoint !== undefined;
+  const file = inPipeline ? resolve(REPOSITORY, checkpoint, path.slice('pipeline/'.length)) : join(options['variant-dir'], path);
+  try {
+    await route.fulfill({ body: await readFile(file), contentType: 'application/octet-stream' });
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+    await route.fulfill({ status: 404 });
+  }
+}

@@ -1,0 +1,275 @@
+//! The built page in a headless Chromium, with the checkpoint that ships with it. Needs web/dist and, in PIXART, the
+//! path of the `pixart` binary; fails without them.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { createInterface } from 'node:readline';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { draw, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+import { withHeader } from './safetensors.mjs';
+
+const SCENES = new URL('../../web/models/scenes/', import.meta.url);
+/** Kernels are compiled during the first picture, which takes minutes on a software adapter. */
+const PICTURE_MILLIS = 300_000;
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, guidance: 4.5, text: { kind: 'tab' } };
+/** The tensor that the damaged checkpoints damage. */
+const TENSOR = 'adaln_single.linear.weight';
+const TRANSFORMER = 'transformer/diffusion_pytorch_model.safetensors';
+
+let server;
+before(async () => {
+  server = await servePage();
+});
+after(() => server.close());
+
+describe('a page with its checkpoint', () => {
+  let browser;
+  let page;
+  let picture;
+  before(async () => {
+    browser = await openBrowser();
+    page = await openPage(browser);
+    await untilEngine(page, PICTURE_MILLIS);
+    const { width, height } = await smallestSize(page);
+    await fillForm(page, { ...SMALL, width, height });
+    picture = await draw(page, PICTURE_MILLIS);
+  });
+  after(() => browser.close());
+
+  const again = async (changed = {}) => {
+    await fillForm(page, { ...SMALL, ...(await smallestSize(page)), ...changed });
+    return draw(page, PICTURE_MILLIS);
+  };
+
+  test('a_prompt_becomes_a_picture', async () => {
+    assert.equal(picture.fault, undefined);
+    assert.equal(picture.file, 'a-red-circle-on-a-blue-background-7.png');
+    const rgba = await pixels(page, picture.png);
+    const { width, height } = await smallestSize(page);
+    assert.equal(rgba.length, width * height * 4);
+    assert.ok(new Set(rgba).size > 8, 'the picture is not flat');
+  });
+
+  test('the_adapter_is_named_and_a_software_one_called_slow', async () => {
+    const { name, software } = await page.evaluate(() => globalThis.pixart.state().adapter);
+    const shown = await page.innerText('#adapter');
+    console.log(`# adapter of the page tests: ${shown}`);
+    assert.ok(name.length > 0 && shown.includes(name));
+    assert.equal(shown.includes('a software adapter, slow'), software);
+  });
+
+  test('the_same_request_gives_the_same_bytes_and_another_seed_does_not', async () => {
+    assert.deepEqual((await again()).png, picture.png);
+    assert.notDeepEqual((await again({ seed: 8 })).png, picture.png);
+  });
+
+  const refused = [
+    ['an_empty_prompt', { prompt: '' }, 'the prompt is empty'],
+    ['a_prompt_of_10000_characters', { prompt: 'x'.repeat(10_000) }, 'the prompt has 10000 characters'],
+    ['no_steps', { steps: 0 }, 'steps is 0'],
+    ['half_a_step', { steps: 2.5 }, 'steps is 2.5'],
+    ['a_guidance_that_is_no_number', { guidance: '' }, 'guidance is NaN'],
+    ['a_width_of_zero', { width: 0 }, 'width is 0'],
+    ['a_height_between_multiples', { height: 72 }, 'height is 72'],
+    ['a_seed_that_is_no_number', { seed: '' }, 'seed is not a number'],
+  ];
+  for (const [name, changed, what] of refused) {
+    test(`${name}_is_refused_in_one_clear_sentence`, async () => {
+      const { fault } = await again(changed);
+      assert.equal(fault?.code, 'bad_request');
+      assert.equal(fault.what, what);
+      assert.equal(await page.innerText('#what'), what);
+      assert.equal(await page.innerText('#remedy'), fault.remedy);
+      assert.ok(await page.isEnabled('#draw'));
+    });
+  }
+
+  test('after_refusals_the_page_still_draws', async () => {
+    assert.deepEqual((await again()).png, picture.png);
+    assert.ok(await page.isHidden('#fault'));
+  });
+
+  test('a_companion_that_is_down_is_a_fault_and_the_tab_still_reads_the_prompt', async () => {
+    const { fault } = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
+    assert.equal(fault?.code, 'companion');
+    assert.match(fault.remedy, /pixart serve/);
+    assert.deepEqual((await again()).png, picture.png);
+  });
+
+  for (const [name, reply] of [
+    ['no_json', 'hello'],
+    ['too_few_embeddings', '{"shape":[2,4,8],"embeds":[1,2,3],"mask":[1,1,1,1,1,1,1,1]}'],
+  ]) {
+    test(`a_companion_that_answers_with_${name}_is_a_fault`, async () => {
+      await page.route('**/v1/encode', (route) => route.fulfill({ body: reply }));
+      const { fault } = await again({ text: { kind: 'companion', url: server.url } });
+      await page.unroute('**/v1/encode');
+      assert.equal(fault?.code, 'companion');
+    });
+  }
+
+  test('the_companion_and_the_tab_read_a_prompt_alike', async () => {
+    const companion = await startCompanion();
+    try {
+      const text = { kind: 'companion', url: companion.url };
+      const theirs = await again({ text });
+      assert.equal(theirs.fault, undefined);
+      const ours = await pixels(page, picture.png);
+      assert.ok(largestDifference(await pixels(page, theirs.png), ours) <= 2);
+      const other = await again({ text, prompt: 'a yellow square on a black background' });
+      assert.ok(largestDifference(await pixels(page, other.png), ours) > 2);
+    } finally {
+      companion.stop();
+    }
+  });
+
+  test('cancel_stops_a_picture_before_its_next_step', async () => {
+    await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
+    await page.click('#draw');
+    const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
+    await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: PICTURE_MILLIS });
+    const step = await at();
+    await page.click('#cancel');
+    await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+    assert.ok(step < 1000);
+    assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the picture before it stays');
+    assert.deepEqual((await again()).png, picture.png);
+  });
+
+  test('requests_made_at_once_are_drawn_one_after_the_other', async () => {
+    const request = { ...SMALL, negative_prompt: '', ...(await smallestSize(page)) };
+    const seeds = await page.evaluate(async (request) => {
+      const asked = [1, 2].map((seed) => globalThis.pixart.generate({ ...request, seed }));
+      return (await Promise.all(asked)).map((image) => image.seed);
+    }, request);
+    assert.deepEqual(seeds, [1, 2]);
+  });
+});
+
+describe('a checkpoint that cannot be used', () => {
+  let browser;
+  before(async () => {
+    browser = await openBrowser();
+  });
+  after(() => browser.close());
+
+  const transformer = readFileSync(new URL(TRANSFORMER, SCENES));
+  const config = JSON.parse(readFileSync(new URL('transformer/config.json', SCENES), 'utf8'));
+  const cases = [
+    ['a_truncated_file', TRANSFORMER, transformer.subarray(0, transformer.length / 2), 'bad_weights', TRANSFORMER],
+    ['a_file_of_noise', TRANSFORMER, Buffer.alloc(4096, 0xa5), 'bad_weights', TRANSFORMER],
+    ['a_tensor_of_the_wrong_shape', TRANSFORMER, withHeader(transformer, transpose), 'bad_weights', TENSOR],
+    ['a_tensor_of_the_wrong_dtype', TRANSFORMER, withHeader(transformer, retype), 'bad_weights', TENSOR],
+    ['a_missing_tensor', TRANSFORMER, withHeader(transformer, rename), 'bad_weights', TENSOR],
+    ['a_missing_key', 'transformer/config.json', without(config, 'num_layers'), 'bad_config', 'num_layers'],
+    ['a_missing_file', 'vae/config.json', undefined, 'network', 'vae/config.json'],
+  ];
+  for (const [name, path, body, code, named] of cases) {
+    test(`${name}_is_named_and_the_engine_can_be_started_again`, async () => {
+      const page = await openPage(browser, (page) =>
+        page.route(`**/models/scenes/${path}`, (route) => route.fulfill(body ? { body } : { status: 404 })),
+      );
+      await untilEngine(page);
+      const fault = await page.evaluate(() => globalThis.pixart.state().fault);
+      assert.equal(fault?.code, code);
+      assert.ok(fault.what.includes(named), `${fault.what} names ${named}`);
+      assert.equal(await page.innerText('#what'), fault.what);
+      await page.unroute(`**/models/scenes/${path}`);
+      await page.click('#restart');
+      await untilEngine(page);
+      assert.equal(await page.evaluate(() => globalThis.pixart.state().phase), 'ready');
+      await page.close();
+    });
+  }
+
+  test('a_module_that_does_not_arrive_is_a_fault', async () => {
+    const page = await openPage(browser, (page) => page.route('**/*.wasm', (route) => route.abort()));
+    await untilEngine(page);
+    assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'internal');
+    assert.ok(await page.isVisible('#restart'));
+    await page.close();
+  });
+
+  test('missing_webgpu_is_said_plainly', async () => {
+    const page = await openPage(browser, (page) => page.addInitScript(() => delete Navigator.prototype.gpu));
+    await untilEngine(page);
+    assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
+    assert.match(await page.innerText('#fault'), /no WebGPU/);
+    assert.ok(await page.isDisabled('#draw'));
+    await page.close();
+  });
+});
+
+test('a_browser_without_an_adapter_is_told_plainly', async () => {
+  const browser = await openBrowser({ flags: ['--disable-gpu', '--disable-software-rasterizer'] });
+  try {
+    const page = await openPage(browser);
+    await untilEngine(page);
+    assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
+    assert.match(await page.innerText('#fault'), /WebGPU/);
+  } finally {
+    await browser.close();
+  }
+});
+
+test('pictures_that_differ_are_found_to_differ', () => {
+  assert.equal(largestDifference([1, 2, 3], [1, 2, 3]), 0);
+  assert.equal(largestDifference([1, 2, 3], [1, 9, 3]), 7);
+  assert.equal(largestDifference([1, 2, 3], [1, 2]), Infinity);
+});
+
+async function openPage({ context }, prepare = async () => {}) {
+  const page = await context.newPage();
+  echoConsole(page);
+  await prepare(page);
+  await page.goto(server.url);
+  return page;
+}
+
+async function smallestSize(page) {
+  const side = await page.evaluate(() => globalThis.pixart.state().checkpoint.limits.size_min);
+  return { width: side, height: side };
+}
+
+function transpose(header) {
+  header[TENSOR].shape.reverse();
+}
+
+/** I16 has the size of the F16 it replaces, so that nothing but the type is wrong. */
+function retype(header) {
+  assert.equal(header[TENSOR].dtype, 'F16');
+  header[TENSOR].dtype = 'I16';
+}
+
+function rename(header) {
+  header.something_else = header[TENSOR];
+  delete header[TENSOR];
+}
+
+function without(config, key) {
+  assert.ok(key in config);
+  return Buffer.from(JSON.stringify({ ...config, [key]: undefined }));
+}
+
+async function closedPort() {
+  const listener = createServer();
+  await new Promise((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  const { port } = listener.address();
+  await new Promise((resolve) => listener.close(resolve));
+  return port;
+}
+
+/** `pixart serve` on a free port; resolves once it has printed its address. */
+async function startCompanion() {
+  assert.ok(process.env.PIXART, 'PIXART must hold the path of the pixart binary');
+  const args = ['serve', '--api-only', '--port', '0', '--checkpoint', fileURLToPath(SCENES)];
+  const child = spawn(process.env.PIXART, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const url = await new Promise((resolve, reject) => {
+    createInterface(child.stdout).once('line', resolve);
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`pixart serve exited with ${code}`)));
+  });
+  return { url, stop: () => child.kill() };
+}

@@ -1,0 +1,110 @@
+//! The page's side of the worker: requests as promises, every event to one listener. Keeps no state but who is
+//! waiting; whatever the worker throws or fails to catch arrives as a `Fault`.
+import { fault } from './fault';
+import type { Checkpoint, Event, Fault, Generate, Image, Request, TapRow } from './protocol.gen';
+
+/** A picture to draw; the client numbers it. */
+export type Picture = Omit<Generate, 'id'>;
+
+export interface Client {
+  open(checkpoint: string): Promise<Checkpoint>;
+  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. */
+  generate(picture: Picture, stop?: AbortSignal): Promise<Image | undefined>;
+  check(variant: string): Promise<TapRow[]>;
+  /** Ends the worker and its device, and rejects whatever is still awaited. */
+  close(): void;
+}
+
+type Answer = Extract<Event, { kind: 'ready' | 'image' | 'cancelled' | 'checked' }>;
+type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
+
+/** Starts a worker. `listen` hears every event before the promise it settles. All promises reject with a `Fault`. */
+export function connect(listen: (event: Event) => void): Client {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+  const waiting = new Map<number, Waiting>();
+  let asked = OPEN;
+
+  const receive = (event: Event): void => {
+    listen(event);
+    switch (event.kind) {
+      case 'adapter':
+      case 'loading':
+      case 'began':
+      case 'step':
+        return;
+      case 'ready':
+        return settle(OPEN, (waiter) => waiter.resolve(event));
+      case 'image':
+      case 'cancelled':
+      case 'checked':
+        return settle(event.id, (waiter) => waiter.resolve(event));
+      case 'fault': {
+        const ended = event.id === null ? [...waiting.keys()] : [event.id];
+        return ended.forEach((id) => settle(id, (waiter) => waiter.reject(event.fault)));
+      }
+      default: {
+        const missing: never = event;
+        throw new Error(`unknown event ${JSON.stringify(missing)}`);
+      }
+    }
+  };
+  const settle = (id: number, end: (waiter: Waiting) => void): void => {
+    const waiter = waiting.get(id);
+    waiting.delete(id);
+    if (waiter !== undefined) end(waiter);
+  };
+  const ask = (id: number, request: Request): Promise<Answer> =>
+    new Promise((resolve, reject) => {
+      waiting.set(id, { resolve, reject });
+      worker.postMessage(request);
+    });
+
+  worker.onmessage = ({ data }: MessageEvent<Event>) => receive(data);
+  worker.onerror = ({ message }) => receive({ kind: 'fault', id: null, fault: workerFault(message) });
+  worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
+
+  return {
+    async open(checkpoint) {
+      const answer = await ask(OPEN, { kind: 'open', checkpoint });
+      if (answer.kind === 'ready') return answer;
+      throw unexpected(answer);
+    },
+    async generate(picture, stop) {
+      const id = ++asked;
+      const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies Request);
+      const asking = ask(id, { kind: 'generate', id, ...picture });
+      stop?.addEventListener('abort', cancel);
+      if (stop?.aborted) cancel();
+      try {
+        const answer = await asking;
+        if (answer.kind === 'image') return answer;
+        if (answer.kind === 'cancelled') return undefined;
+        throw unexpected(answer);
+      } finally {
+        stop?.removeEventListener('abort', cancel);
+      }
+    },
+    async check(variant) {
+      const id = ++asked;
+      const answer = await ask(id, { kind: 'check', id, variant });
+      if (answer.kind === 'checked') return answer.rows;
+      throw unexpected(answer);
+    },
+    close() {
+      worker.terminate();
+      const closed = fault('internal', 'the engine was stopped', 'ask again once it is open');
+      for (const id of [...waiting.keys()]) settle(id, (waiter) => waiter.reject(closed));
+    },
+  };
+}
+
+/** The number under which `open` waits; pictures and checks count up from it. */
+const OPEN = 0;
+
+function workerFault(message: string | undefined): Fault {
+  return fault('internal', `the worker failed: ${message || 'its script could not be loaded'}`, 'restart the engine');
+}
+
+function unexpected(answer: Answer): Fault {
+  return fault('internal', `the worker answered with ${answer.kind}`, 'reload the page');
+}

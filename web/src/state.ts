@@ -1,0 +1,83 @@
+//! Everything the page shows, as one value, and how each event changes it. Pure: no DOM, no clock, no worker.
+import type { Adapter, Checkpoint, Event, Fault, FaultCode, Image, Stage } from './protocol.gen';
+
+export interface State {
+  /** `stopped`: nothing can be drawn until the engine is started anew. */
+  phase: 'opening' | 'ready' | 'drawing' | 'stopped';
+  adapter: Adapter | undefined;
+  checkpoint: Checkpoint | undefined;
+  loading: { loaded_bytes: number; total_bytes: number } | undefined;
+  progress: { stage: Stage; step: number; steps: number } | undefined;
+  /** The prompt being drawn, then that of `image`. */
+  prompt: string;
+  image: Image | undefined;
+  fault: Fault | undefined;
+  /** When the device was open and when the last picture was there, since the navigation began. */
+  opened_millis: number | undefined;
+  pictured_millis: number | undefined;
+}
+
+export const OPENING: State = {
+  phase: 'opening',
+  adapter: undefined,
+  checkpoint: undefined,
+  loading: undefined,
+  progress: undefined,
+  prompt: '',
+  image: undefined,
+  fault: undefined,
+  opened_millis: undefined,
+  pictured_millis: undefined,
+};
+
+/** The state in which a picture of `prompt` has just been asked for. */
+export function drawing(state: State, prompt: string): State {
+  return { ...state, phase: 'drawing', prompt, fault: undefined, progress: undefined };
+}
+
+/** The state after `event` at `now_millis`. */
+export function next(state: State, event: Event, now_millis: number): State {
+  switch (event.kind) {
+    case 'adapter':
+      return { ...state, adapter: event, opened_millis: now_millis };
+    case 'loading':
+      return { ...state, loading: event };
+    case 'ready':
+      return { ...state, phase: 'ready', checkpoint: event, loading: undefined, fault: undefined };
+    case 'began':
+      return { ...state, progress: { stage: event.stage, step: 0, steps: state.progress?.steps ?? 0 } };
+    case 'step':
+      return { ...state, progress: { stage: 'denoise', step: event.step, steps: event.steps } };
+    case 'image':
+      return { ...state, phase: 'ready', progress: undefined, image: event, pictured_millis: now_millis };
+    case 'cancelled':
+      return { ...state, phase: 'ready', progress: undefined };
+    case 'checked':
+      return state;
+    case 'fault':
+      return failed(state, event.fault);
+    default: {
+      const missing: never = event;
+      throw new Error(`unknown event ${JSON.stringify(missing)}`);
+    }
+  }
+}
+
+/** The state after `fault`: usable again, unless there is no engine left to ask. */
+export function failed(state: State, fault: Fault): State {
+  const stopped = state.phase === 'opening' || state.phase === 'stopped' || ENDS_ENGINE[fault.code];
+  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, progress: undefined, fault };
+}
+
+const ENDS_ENGINE: Record<FaultCode, boolean> = {
+  no_webgpu: true,
+  device_lost: true,
+  internal: true,
+  out_of_memory: false,
+  gpu_validation: false,
+  bad_request: false,
+  bad_weights: false,
+  bad_config: false,
+  network: false,
+  companion: false,
+};

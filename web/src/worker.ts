@@ -1,0 +1,147 @@
+//! The worker: the only importer of the wasm module, and the owner of the GPU device. Does one job at a time, in the
+//! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
+//! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
+import init, { Engine } from '../pkg/pixart_browser.js';
+import { encode } from './companion';
+import { fault, faultOf } from './fault';
+import type { Event, Fault, Generate, Request } from './protocol.gen';
+import { CHECKPOINT, fetchFolder, GOLDEN } from './source';
+
+/** A picture, a check, or (without an id) the opening of a checkpoint. */
+interface Job {
+  id: number | null;
+  stop: AbortController;
+  /** Set by the fault that ended the job: whatever it still emits is dropped. */
+  failed: boolean;
+}
+
+const jobs = new Map<number, Job>();
+let queue: Promise<void> = Promise.resolve();
+let running: Job | undefined;
+let opening: Promise<Engine> | undefined;
+let engine: Engine | undefined;
+/** Why pictures cannot be drawn; `undefined` once a checkpoint is on the device. */
+let unloaded: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
+/** The fault of the program after which the module is not called again. */
+let broken: Fault | undefined;
+
+self.onmessage = ({ data }: MessageEvent<Request>) => receive(data);
+self.onerror = (message, _source, _line, _column, error) => {
+  collapse(error ?? message);
+  return true;
+};
+self.onunhandledrejection = (event) => {
+  event.preventDefault();
+  collapse(event.reason);
+};
+
+function receive(request: Request): void {
+  switch (request.kind) {
+    case 'open':
+      return enqueue(null, () => open(request.checkpoint));
+    case 'generate':
+      return enqueue(request.id, (job) => generate(request, job));
+    case 'cancel': {
+      jobs.get(request.id)?.stop.abort();
+      if (broken === undefined) engine?.cancel(request.id);
+      return;
+    }
+    case 'check':
+      return enqueue(request.id, () => check(request.id, request.variant));
+    default: {
+      const missing: never = request;
+      throw new Error(`unknown request ${JSON.stringify(missing)}`);
+    }
+  }
+}
+
+function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
+  if (broken !== undefined) return post({ kind: 'fault', id, fault: broken });
+  const job: Job = { id, stop: new AbortController(), failed: false };
+  if (id !== null) jobs.set(id, job);
+  queue = queue.then(async () => {
+    running = job;
+    try {
+      await work(job);
+    } catch (thrown) {
+      fail(job, faultOf(thrown));
+    } finally {
+      running = undefined;
+      if (id !== null) jobs.delete(id);
+    }
+  });
+}
+
+async function open(checkpoint: string): Promise<void> {
+  const began_millis = performance.now();
+  try {
+    const device = await openDevice();
+    const files = await fetchFolder(checkpoint, CHECKPOINT, 'refuse', (file, loaded_bytes, total_bytes) =>
+      post({ kind: 'loading', file, loaded_bytes, total_bytes }),
+    );
+    await device.load(files, began_millis);
+    unloaded = undefined;
+  } catch (thrown) {
+    unloaded = faultOf(thrown);
+    throw unloaded;
+  }
+}
+
+async function generate(request: Generate, job: Job): Promise<void> {
+  if (unloaded !== undefined) throw unloaded;
+  const device = await openDevice();
+  device.validate(request);
+  const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, job);
+  if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
+  await device.generate(request, embeds);
+}
+
+async function embedsFor({ text, guidance, negative_prompt, prompt }: Generate, job: Job) {
+  if (text.kind === 'tab') return undefined;
+  const captions = guidance > 1 ? [negative_prompt, prompt] : [prompt];
+  try {
+    return await encode(text.url, captions, job.stop.signal);
+  } catch (thrown) {
+    if (job.stop.signal.aborted) return undefined;
+    throw thrown;
+  }
+}
+
+async function check(id: number, variant: string): Promise<void> {
+  const device = await openDevice();
+  const files = await fetchFolder(variant, GOLDEN, 'skip', () => {});
+  const name = variant.split('/').at(-2) ?? variant;
+  await device.check(id, name, files);
+}
+
+function openDevice(): Promise<Engine> {
+  opening ??= init().then(async () => (engine = await Engine.open(emit)));
+  return opening;
+}
+
+/** Hears the engine. A fault without an id is the GPU's own; the job at work is the one it spoils. */
+function emit(event: Event): void {
+  if (event.kind === 'fault') return fail(running, event.fault);
+  if (!running?.failed) post(event);
+}
+
+function fail(job: Job | undefined, reason: Fault): void {
+  if (job?.failed) return;
+  post({ kind: 'fault', id: job?.id ?? null, fault: reason });
+  if (job === undefined) return;
+  job.failed = true;
+  job.stop.abort();
+  if (job.id !== null && broken === undefined) engine?.cancel(job.id);
+}
+
+/** An error that nothing awaited: a panic inside the module, whose promise then never settles. */
+function collapse(thrown: unknown): void {
+  const { what } = faultOf(thrown);
+  broken = fault('internal', `the engine stopped: ${what}`, 'restart it; the console holds the details');
+  fail(running, broken);
+  for (const job of jobs.values()) fail(job, broken);
+}
+
+function post(event: Event): void {
+  self.postMessage(event);
+}
