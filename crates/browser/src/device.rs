@@ -38,13 +38,18 @@ pub(crate) async fn open() -> Result<(Device, Adapter), Fault> {
     let (device, setup) = opened.map_err(|error| {
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
-    setup.device.on_uncaptured_error(Arc::new(|error| note(fault_of(&error))));
-    setup.device.set_device_lost_callback(|reason, message| {
+    listen(&setup.device);
+    Ok((device, adapter))
+}
+
+/// Takes what the device and the log report from now on.
+fn listen(device: &wgpu::Device) {
+    device.on_uncaptured_error(Arc::new(|error| note(fault_of(&error))));
+    device.set_device_lost_callback(|reason, message| {
         note(Fault::new(FaultCode::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"), RELOAD));
     });
     // A second engine of one module finds the logger installed; it is the same one.
     let _ = log::set_logger(&ErrorLog).map(|()| log::set_max_level(log::LevelFilter::Warn));
-    Ok((device, adapter))
 }
 
 fn fault_of(error: &wgpu::Error) -> Fault {
@@ -116,4 +121,38 @@ async fn describe() -> Result<Adapter, Fault> {
 
 fn get(owner: &JsValue, key: &str) -> JsValue {
     js_sys::Reflect::get(owner, &key.into()).unwrap_or(JsValue::UNDEFINED)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tensor;
+    use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+    use super::*;
+
+    wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+    #[wasm_bindgen_test]
+    async fn what_the_gpu_refuses_and_what_is_logged_as_an_error_are_faults() {
+        let opened = Device::wgpu_options().init_with_setup_async().await;
+        let (device, setup) = opened.expect("WebGPU is here");
+        listen(&setup.device);
+        let tensor = Tensor::<1>::ones([4], &device);
+        tensor.clone().into_data_async().await.expect("reads");
+        assert_eq!(take_faults(), []);
+
+        let text = "@compute @workgroup_size(1) fn main() { let x: nonsense = 1; }";
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        let _ = setup.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        (tensor + 1.0).into_data_async().await.expect("the device lives on");
+        let faults = take_faults();
+        assert!(faults.iter().any(|fault| fault.what.contains("nonsense")), "{faults:?}");
+        assert!(faults.iter().all(|fault| fault.code == FaultCode::GpuValidation), "{faults:?}");
+
+        // cubecl tells of a kernel that does not compile through the log alone.
+        log::error!("shader creation failed");
+        let faults = take_faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].what.contains("shader creation failed"), "{faults:?}");
+    }
 }
