@@ -2,7 +2,6 @@
 //! logged and its dispatch dropped, so the log is one of the places where errors are caught.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -10,35 +9,33 @@ use pixart_protocol::{Adapter, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+use crate::faults::note;
+
 /// Tasks gathered into one submission: few enough that a software adapter answers between them.
 const TASKS_MAX: usize = 32;
 
 const RELOAD: &str = "reload the page to open the device again";
 
 thread_local! {
-    static FAULTS: Rc<RefCell<Vec<Fault>>> = Rc::default();
+    /// cubecl keeps the device of a module for good and refuses to open it twice.
+    static OPENED: RefCell<Option<(Device, Adapter)>> = RefCell::default();
 }
 
-/// The GPU faults that nobody has asked for yet, oldest first.
-pub(crate) fn take_faults() -> Vec<Fault> {
-    FAULTS.with(|faults| faults.take())
-}
-
-fn note(fault: Fault) {
-    FAULTS.with(|faults| faults.borrow_mut().push(fault));
-}
-
-/// Opens the browser's adapter.
+/// The browser's adapter, opened at the first call.
 ///
 /// # Errors
 /// [`FaultCode::NoWebgpu`] where there is no WebGPU, no adapter, or no device.
 pub(crate) async fn open() -> Result<(Device, Adapter), Fault> {
+    if let Some(opened) = OPENED.with_borrow(Clone::clone) {
+        return Ok(opened);
+    }
     let adapter = describe().await?;
     let opened = Device::wgpu_options().tasks_max(TASKS_MAX).init_with_setup_async().await;
     let (device, setup) = opened.map_err(|error| {
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
     listen(&setup.device);
+    OPENED.set(Some((device.clone(), adapter.clone())));
     Ok((device, adapter))
 }
 
@@ -129,6 +126,7 @@ mod tests {
     use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
     use super::*;
+    use crate::faults::{AtWork, first};
 
     wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
@@ -137,22 +135,23 @@ mod tests {
         let opened = Device::wgpu_options().init_with_setup_async().await;
         let (device, setup) = opened.expect("WebGPU is here");
         listen(&setup.device);
+        let _at_work = AtWork::begin();
         let tensor = Tensor::<1>::ones([4], &device);
         tensor.clone().into_data_async().await.expect("reads");
-        assert_eq!(take_faults(), []);
+        assert_eq!(first(), Ok(()));
 
         let text = "@compute @workgroup_size(1) fn main() { let x: nonsense = 1; }";
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let _ = setup.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         (tensor + 1.0).into_data_async().await.expect("the device lives on");
-        let faults = take_faults();
-        assert!(faults.iter().any(|fault| fault.what.contains("nonsense")), "{faults:?}");
-        assert!(faults.iter().all(|fault| fault.code == FaultCode::GpuValidation), "{faults:?}");
+        let fault = first().expect_err("the shader does not compile");
+        assert_eq!(fault.code, FaultCode::GpuValidation);
+        assert!(fault.what.contains("nonsense"), "{fault}");
 
         // cubecl tells of a kernel that does not compile through the log alone.
         log::error!("shader creation failed");
-        let faults = take_faults();
-        assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(faults[0].what.contains("shader creation failed"), "{faults:?}");
+        let fault = first().expect_err("an error was logged");
+        assert!(fault.what.contains("shader creation failed"), "{fault}");
+        assert_eq!(first(), Ok(()));
     }
 }

@@ -11,7 +11,8 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::{Emitter, now_millis, object, value};
-use crate::device;
+use crate::faults::AtWork;
+use crate::{device, faults};
 
 /// The bound that a golden check in the browser holds taps to, relative to each tap's largest magnitude.
 const CHECK_TOLERANCE: f64 = 1e-4;
@@ -39,6 +40,7 @@ impl Engine {
     /// A `Fault` with the code `no_webgpu`.
     pub async fn open(emit: js_sys::Function) -> Result<Engine, JsValue> {
         let emitter = Emitter(emit);
+        faults::tell(&emitter);
         let (device, adapter) = device::open().await.map_err(|fault| object(&fault))?;
         emitter.emit(&Event::Adapter(adapter));
         Ok(Engine { device, emitter, pipeline: RefCell::default(), cancelled: Cell::default() })
@@ -49,6 +51,7 @@ impl Engine {
     /// # Errors
     /// A `Fault` that names the file, key or tensor.
     pub async fn load(&self, files: js_sys::Map, began_millis: f64) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
         self.try_load(&files, began_millis).await.map_err(|fault| object(&fault))
     }
 
@@ -57,6 +60,7 @@ impl Engine {
     /// # Errors
     /// A `Fault`; the checkpoint stays loaded.
     pub async fn generate(&self, request: JsValue, embeds: JsValue) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
         self.try_generate(request, embeds).await.map_err(|fault| object(&fault))
     }
 
@@ -79,8 +83,9 @@ impl Engine {
     /// # Errors
     /// A `Fault` where the GPU failed; taps that differ are rows of the `checked` event.
     pub async fn check(&self, id: u32, variant: String, files: js_sys::Map) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
         let rows = golden::check(&variant, &folder(&files), &self.device, CHECK_TOLERANCE).await;
-        gpu_faults().map_err(|fault| object(&fault))?;
+        faults::first().map_err(|fault| object(&fault))?;
         self.emitter.emit(&Event::Checked { id, rows });
         Ok(())
     }
@@ -100,7 +105,7 @@ impl Engine {
         // One readback tells that the uploads before it have happened.
         let barrier = Tensor::<1>::zeros([1], &self.device).into_data_async().await;
         barrier.map_err(|error| Error::Read { what: "the loaded weights".into(), why: format!("{error:?}") })?;
-        gpu_faults()?;
+        faults::first()?;
         let limits = pipeline.limits();
         self.pipeline.replace(Some(Rc::new(pipeline)));
         self.emitter.emit(&Event::Ready(Checkpoint { limits, bytes, load_millis: now_millis() - began_millis }));
@@ -111,10 +116,10 @@ impl Engine {
         let request: Generate = value(request, "the request")?;
         let embeds: Option<EncodeReply> = value(embeds, "the text embeddings")?;
         self.cancelled.set(None);
-        gpu_faults()?;
+        faults::first()?;
         let drawn = self.draw(&request, embeds).await;
         // What the GPU said first is the cause; what the call says is often its consequence.
-        gpu_faults()?;
+        faults::first()?;
         let event = match drawn? {
             Outcome::Finished(image) => Event::Image(image),
             Outcome::Cancelled => Event::Cancelled { id: request.id },
@@ -148,7 +153,7 @@ impl Engine {
             assert!(denoise.step(&mut Taps::off()), "the schedule has {} steps", request.steps);
             // Waiting for each step keeps the queue short, so that progress is true and a cancellation is seen.
             barrier(denoise.latent()).await?;
-            gpu_faults()?;
+            faults::first()?;
             self.emitter.emit(&Event::Step { id, step, steps: request.steps });
         }
         let denoise_done = now_millis();
@@ -176,11 +181,6 @@ async fn barrier<const RANK: usize>(tensor: Tensor<RANK>) -> Result<(), Fault> {
     let read = first.into_data_async().await;
     read.map_err(|error| Error::Read { what: "the step".into(), why: format!("{error:?}") })?;
     Ok(())
-}
-
-/// The first GPU fault since the last question.
-fn gpu_faults() -> Result<(), Fault> {
-    device::take_faults().into_iter().next().map_or(Ok(()), Err)
 }
 
 fn folder(files: &js_sys::Map) -> Folder {

@@ -9,13 +9,14 @@
 mod border;
 mod device;
 mod engine;
+mod faults;
 
 pub use engine::Engine;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Runs once when the module is instantiated: panics are printed with their message and place.
+/// Runs once when the module is instantiated.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
+    faults::tell_panics();
 }

@@ -272,11 +272,14 @@ impl TwoLayers {
     }
 }
 
+/// Beyond this tanh is 1 in f32. WGSL's tanh may be built of exponentials, and then overflows to NaN at about 44.
+const TANH_ONE: f64 = 10.0;
+
 /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Hendrycks and Gimpel 2016).
 pub(crate) fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
     let cube = x.clone() * x.clone() * x.clone();
     let inner = (x.clone() + cube * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
-    x * (inner.tanh() + 1.0) * 0.5
+    x * (inner.clamp(-TANH_ONE, TANH_ONE).tanh() + 1.0) * 0.5
 }
 
 /// (x - mean) / √(variance + ε) over the channels, without an affine map.
@@ -311,4 +314,18 @@ fn unpatchify(x: Tensor<3>, h: usize, w: usize, c: usize) -> Tensor<4> {
     let [b, _, _] = x.dims();
     let split = x.reshape([b, h, w, PATCH, PATCH, c]).permute([0, 5, 1, 3, 2, 4]); // [B, C, h, 2, w, 2]
     split.reshape([b, c, h * PATCH, w * PATCH])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::gelu_tanh;
+
+    #[test]
+    fn gelu_of_large_numbers_is_the_number_or_nothing() {
+        let x = Tensor::<3>::from_data([[[-1e6_f32, -60.0, -10.0, 0.0, 1.0, 10.0, 60.0, 1e6]]], &Device::flex());
+        let y: Vec<f32> = gelu_tanh(x).into_data().try_into_vec().expect("f32 comes back");
+        assert_eq!(y, [0.0, 0.0, 0.0, 0.0, 0.841_192, 10.0, 60.0, 1e6]);
+    }
 }
