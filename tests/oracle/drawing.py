@@ -123,8 +123,8 @@ def _face(pen: Pen, x, y, half_width, mood, skin):
         pen.canvas.arc(mouth, 205, 335, fill=ink, width=width)
 
 
-# One function per kind. Each draws in `colour`, adds what only a thing without a mood has when `bare`, and returns where
-# a face goes: its centre, its half width, and the colour it stands on.
+# One function per kind. Each draws in `colour`, adds what only a thing without a mood has when `bare`, and returns
+# where a face goes: its centre, its half width, and the colour it stands on.
 
 
 def _circle(pen, colour, bare):

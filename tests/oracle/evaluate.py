@@ -3,10 +3,11 @@
 
     evaluate.py prompts --count 96 --out prompts.json         held-out prompts, each with its seed and its scene
     evaluate.py diffusers --checkpoint DIR --prompts prompts.json --out DIR      draws them with diffusers
-    evaluate.py score --prompts prompts.json --pictures DIR   one line of JSON: the core score and the part of each field
+    evaluate.py score --prompts prompts.json --pictures DIR   one line of JSON: the core score and each field's
     evaluate.py renders --prompts prompts.json                the same for true drawings: the most a score can be
 
-Pictures are 000.png, 001.png, ... in the order of the prompts. A missing or wrongly sized picture is an error, not a miss.
+Pictures are 000.png, 001.png, ... in the order of the prompts. A missing or wrongly sized picture is an error, not a
+miss.
 """
 
 import argparse

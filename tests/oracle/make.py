@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Records the goldens: `make.py [plain] [micro] [scenes] [loose]` writes those parts of tests/golden, or all of them.
 
-`alpha_plain` and `alpha_ms1024` are tiny pipelines with random weights, in which every parameter matters; `scenes` is the
-trained checkpoint of web/models/scenes, which is named rather than copied. The loose files are for single functions.
-All of it is computed on the processor in f32 from fixed seeds.
+`alpha_plain` and `alpha_ms1024` are tiny pipelines with random weights, in which every parameter matters; `scenes` is
+the trained checkpoint of web/models/scenes, which is named rather than copied. The loose files serve single
+functions. All of it is computed on the processor in f32 from fixed seeds.
 """
 
 import io

@@ -1,7 +1,7 @@
 """Muon for the matrices of the transformer's blocks, AdamW for everything else, shared between processes.
 
-Muon moves a matrix along its momentum made orthogonal, so that all directions learn at one pace. (Jordan et al., "Muon: An
-optimizer for hidden layers in neural networks", 2024; coefficients of the Newton-Schulz iteration from there.)
+Muon moves a matrix along its momentum made orthogonal, so that all directions learn at one pace. (Jordan et al., "Muon:
+An optimizer for hidden layers in neural networks", 2024; coefficients of the Newton-Schulz iteration from there.)
 """
 
 import torch

@@ -3,7 +3,7 @@
 
     train.py vae --minutes 20                    the autoencoder, on crops of drawn scenes
     train.py latents --count 16384               scenes and their latents
-    train.py dit --minutes 120 --layers 4        text encoder and transformer; more layers than before deepen the network
+    train.py dit --minutes 120 --layers 4        text encoder and transformer; more layers than before deepen it
     train.py scorer --minutes 20                 the network that judges pictures (score.py)
     train.py export --out DIR                    a diffusers folder in half precision
 
@@ -26,7 +26,7 @@ import networks
 import score
 from drawing import HALF_EXTENT, STANDING
 from optimiser import Optimiser, world
-from scenes import PLACES, Scene, caption
+from scenes import PLACES, PLAIN, Scene, caption
 from stage import SAVE_EVERY, WARMUP, averaged, part_done, write
 from text import Captions
 from train_vae import read_latents, train_vae, write_latents
@@ -34,8 +34,9 @@ from train_vae import read_latents, train_vae, write_latents
 DIT_BATCH, DIT_RATE = 32, 3e-3
 UNCONDITIONED = 0.1  # of captions are dropped, for guidance
 DECAYING_PART = 0.9  # of the time, at its end, in which the rate falls to zero
-SNR_LEAST, SNR_MOST, WEIGHT_MOST = 0.15, 5.0, 20.0
-LAYOUT_TIMES = (250, 900)  # where layout, kinds and colours are decided: two thirds of the batch are drawn from here
+SNR_LEAST, SNR_MOST, WEIGHT_MOST = 0.15, 5.0, 50.0
+LAYOUT_TIMES = (300, 930)  # where layout, kinds and colours are decided: two thirds of the batch are drawn from here
+BINDING = 3.0  # times as often a scene is drawn whose caption has things to keep apart
 FOCUS = 3.0  # weight of the loss where things are, relative to elsewhere
 
 
@@ -60,6 +61,17 @@ def focus(scene: Scene) -> torch.Tensor:
     return (weights / weights.mean())[None]
 
 
+def odds(scenes: list[Scene]) -> np.ndarray:
+    """How often each scene is trained on. Those whose caption has two colours or two kinds to keep apart come more
+    often: the rest is learned long before them."""
+    weights = np.ones(len(scenes))
+    for index, scene in enumerate(scenes):
+        coloured = scene.things[0].colour and scene.background in PLAIN
+        if len(scene.things) == 2 and not scene.alike or len(scene.things) == 1 and coloured:
+            weights[index] = BINDING
+    return weights / weights.sum()
+
+
 def drawn_times(rng, count: int) -> torch.Tensor:
     """Evenly spread timesteps, two of three from where the picture's content is decided."""
     spread = (np.arange(count) + rng.random(count)) / count
@@ -74,7 +86,7 @@ def train_dit(options):
     captions = Captions.open(options.state)
     latents, scenes = read_latents(options.state)
     latents = checkpoint.whitened(latents, options.state)
-    weights = torch.stack([focus(scene) for scene in scenes])
+    weights, chances = torch.stack([focus(scene) for scene in scenes]), odds(scenes)
     torch.manual_seed(1)
     encoder, dit = networks.text_encoder(captions.size), networks.transformer(options.layers)
     parameters = checkpoint.trainable(encoder, dit)
@@ -99,7 +111,7 @@ def train_dit(options):
     rng, start, first_step, losses = np.random.default_rng([9000, rank, step]), time.monotonic(), step, []
     torch.manual_seed(9 + rank + 77 * step)
     while (part := part_done(start, options.minutes)) < 1:
-        chosen = rng.integers(0, len(scenes), DIT_BATCH)
+        chosen = rng.choice(len(scenes), DIT_BATCH, p=chances)
         texts = ["" if rng.random() < UNCONDITIONED else caption(scenes[index], rng) for index in chosen]
         ids, mask = captions.rows(texts, rng)
         times = drawn_times(rng, DIT_BATCH)

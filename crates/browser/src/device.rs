@@ -86,7 +86,7 @@ impl log::Log for ErrorLog {
 /// Asks the browser for its adapter's description. Reached by name: the bindings of WebGPU are not stable yet.
 async fn describe() -> Result<Adapter, Fault> {
     let none = |what: &str| {
-        let remedy = "use a browser with WebGPU, such as Chrome or Edge 113, Safari 26 or Firefox 141";
+        let remedy = "use a browser with WebGPU, such as a current Chrome or Edge";
         Fault::new(FaultCode::NoWebgpu, what, remedy)
     };
     let navigator = get(&js_sys::global(), "navigator");

@@ -82,7 +82,8 @@ fn native(place: &Place) -> Result<Vec<String>> {
     let mut own = place.cargo();
     own.args(["test", "--release", "--package", "xtask"]).env("CARGO_TARGET_DIR", place.root.join("target"));
     watched(&mut own, run::minutes(10))?;
-    let named = watched(&mut place.native("test"), run::minutes(90))?;
+    // Tests that pass keep what they print to themselves, and with it the adapter they ran on, unless asked.
+    let named = watched(place.native("test").args(["--", "--show-output"]), run::minutes(90))?;
     let usable = devices(&run::read(golden::companion(place)?.args(["doctor", "--json"]))?)?;
     if usable.len() < 2 && !without_gpu() {
         bail!("no GPU adapter is usable, so no kernel ran on one; install a Vulkan driver, or set NO_GPU=1");
