@@ -6,6 +6,7 @@
     train.py dit --minutes 120 --layers 4        text encoder and transformer; more layers than before deepen it
     train.py scorer --minutes 20                 the network that judges pictures (score.py)
     train.py export --out DIR                    a diffusers folder in half precision
+    train.py adopt --checkpoint DIR              the way back: a state to go on from, then `latents` and `dit`
 
 `vae` and `dit` run as `--processes` processes of one thread each, which on two cores is faster than two threads.
 """
@@ -24,6 +25,7 @@ from torch import multiprocessing
 import checkpoint
 import networks
 import score
+from adopt import adopt
 from drawing import HALF_EXTENT, STANDING
 from optimiser import Optimiser, world
 from scenes import PLACES, PLAIN, Scene, caption
@@ -97,7 +99,7 @@ def train_dit(options):
         checkpoint.fill(parameters, networks.deepened(state["weights"], options.layers))
         average, step = networks.deepened(state["average"], options.layers), state["step"]
         average = {name: average[name] for name in parameters}
-        if state["layers"] == options.layers:
+        if state["layers"] == options.layers and "optimiser" in state:
             optimiser.restore(state["optimiser"])
 
     def save():
@@ -165,6 +167,7 @@ def main(arguments: list[str]):
     stages.choices["dit"].add_argument("--layers", type=int, default=4)
     stages.add_parser("latents").add_argument("--count", type=int, default=16384)
     stages.add_parser("export").add_argument("--out", type=Path, required=True)
+    stages.add_parser("adopt").add_argument("--checkpoint", type=Path, required=True)
     options = parser.parse_args(arguments)
     options.state.mkdir(parents=True, exist_ok=True)
 
@@ -178,6 +181,8 @@ def main(arguments: list[str]):
         write_latents(options)
     elif options.stage == "scorer":
         score.train(options.minutes)
+    elif options.stage == "adopt":
+        adopt(options.checkpoint, options.state)
     else:
         checkpoint.export(options.state, options.out)
 
