@@ -81,7 +81,8 @@ impl Ops for burn::backend::Flex {
 
 /// Whether the WGSL body can multiply by `b`.
 fn fits(b: &CubeTensor) -> bool {
-    wgsl::is_spoken_by(b) && b.meta.shape()[1] % 4 == 0 && b.meta.shape()[2] % 4 == 0
+    let [_, k, n] = [0, 1, 2].map(|axis| b.meta.shape()[axis]);
+    wgsl::is_spoken_by(b) && k.is_multiple_of(4) && n.is_multiple_of(4)
 }
 
 fn launch(a: CubeTensor, b: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_specialisation_is_valid_wgsl() {
-        for [_, m, k, n] in SHAPES.into_iter().filter(|[_, _, k, n]| k % 4 == 0 && n % 4 == 0) {
+        for [_, m, k, n] in SHAPES.into_iter().filter(|[_, _, k, n]| k.is_multiple_of(4) && n.is_multiple_of(4)) {
             let values = [("M", m as u32), ("K4", k as u32 / 4), ("N4", n as u32 / 4), ("BIASED", 1)];
             wgsl::assert_valid(&wgsl::specialise(SHADER, &values));
         }

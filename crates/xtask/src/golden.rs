@@ -1,9 +1,12 @@
 //! `cargo xtask golden`: compares the pipeline with recorded tensors on a chosen device, or records them anew.
 
 use std::{
+    env,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -54,10 +57,20 @@ pub(crate) fn companion(place: &Place) -> Result<Command> {
     Ok(place.command(place.native_target().join("release/pixart")))
 }
 
-fn native(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
+/// The companion with the user's arguments, in the user's folder.
+pub(crate) fn pixart(place: &Place, arguments: &[OsString]) -> Result<ExitCode> {
     let mut pixart = companion(place)?;
-    let ended = run::status(pixart.arg("golden").arg(folder).args(["--device", device]), run::minutes(60))?;
+    if let Ok(folder) = env::current_dir() {
+        pixart.current_dir(folder);
+    }
+    // A server runs until it is stopped.
+    let ended = run::status(pixart.args(arguments), Duration::MAX)?;
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn native(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
+    let arguments = ["golden".as_ref(), folder.as_os_str(), "--device".as_ref(), device.as_ref()];
+    pixart(place, &arguments.map(OsString::from))
 }
 
 fn tab(place: &Place, folder: &Path) -> Result<ExitCode> {

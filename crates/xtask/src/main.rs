@@ -19,7 +19,7 @@ mod tools;
 mod types;
 mod wasm;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -69,6 +69,11 @@ enum Task {
         #[arg(long, default_value_t = 64)]
         count: u32,
     },
+    /// Build the companion and run it with these arguments
+    Pixart {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
+    },
     /// Write the page's message types, web/src/protocol.gen.ts
     Types,
 }
@@ -94,6 +99,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Golden { check: Some(folder), device, .. } => golden::check(&place, &folder, device),
         Task::Golden { check: None, .. } => golden::make(&place),
         Task::Score { count } => score::score(&place, count),
+        Task::Pixart { arguments } => golden::pixart(&place, &arguments),
         Task::Types => types::write(&place),
     }
 }

@@ -27,7 +27,7 @@ pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Comparison {
     let bound = tolerance * peak;
     let differences = || got.iter().zip(want).map(|(got, want)| (f64::from(*got) - f64::from(*want)).abs());
     let max_abs = differences().fold(0.0, f64::max);
-    // Written so that a NaN difference would fail, too.
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "a difference that is NaN is beyond every bound")]
     let first = differences().position(|difference| !(difference <= bound));
     Comparison {
         max_abs,
