@@ -39,7 +39,7 @@ pub fn write(embeds: &EncodeReply, captions: &[String]) -> Vec<u8> {
         .expect("two named tensors of known size can be laid out")
 }
 
-/// Reads what [`write`] wrote, or any safetensors file with the same two f32 tensors. `path` is named in errors.
+/// Reads what [`write()`] wrote, or any safetensors file with the same two f32 tensors. `path` is named in errors.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
     let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;

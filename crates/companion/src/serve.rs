@@ -2,7 +2,7 @@
 //! this computer's text encoder.
 //!
 //! It listens on 127.0.0.1 only and answers loopback pages only, wherever on this computer they are served from; see
-//! [`crate::loopback`]. Every refusal under `/v1` is a [`Fault`] as JSON with a 4xx or 5xx status. It holds no file
+//! `loopback.rs`. Every refusal under `/v1` is a [`Fault`] as JSON with a 4xx or 5xx status. It holds no file
 //! open for writing and reads none outside the page's folder.
 
 use std::future::Future;

@@ -64,7 +64,7 @@ pub fn png(image: &Rgb8, texts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
     Ok(file)
 }
 
-/// [`png`] with what drew the picture in its text chunks: `Description` is the prompt, `Comment` the rest as JSON.
+/// [`png()`] with what drew the picture in its text chunks: `Description` is the prompt, `Comment` the rest as JSON.
 pub fn signed_png(image: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
     let Generate { negative_prompt, seed, steps, guidance, .. } = request;
     let comment = serde_json::json!({
@@ -74,7 +74,7 @@ pub fn signed_png(image: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
     png(image, &texts)
 }
 
-/// The pixels of a PNG of 8-bit RGB without interlacing, which is what [`png`] writes; other kinds are refused.
+/// The pixels of a PNG of 8-bit RGB without interlacing, which is what [`png()`] writes; other kinds are refused.
 pub fn from_png(file: &[u8]) -> Result<Rgb8, Error> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().map_err(refusal)?;
     let (color, depth) = reader.output_color_type();
