@@ -57,20 +57,20 @@ pub(crate) fn companion(place: &Place) -> Result<Command> {
     Ok(place.command(place.native_target().join("release/pixart")))
 }
 
-/// The companion with the user's arguments, in the user's folder.
+/// The companion with the user's arguments, in the user's folder; a server runs until it is stopped.
 pub(crate) fn pixart(place: &Place, arguments: &[OsString]) -> Result<ExitCode> {
-    let mut pixart = companion(place)?;
-    if let Ok(folder) = env::current_dir() {
-        pixart.current_dir(folder);
-    }
-    // A server runs until it is stopped.
-    let ended = run::status(pixart.args(arguments), Duration::MAX)?;
-    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    in_users_folder(place, arguments, Duration::MAX)
 }
 
 fn native(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
     let arguments = ["golden".as_ref(), folder.as_os_str(), "--device".as_ref(), device.as_ref()];
-    pixart(place, &arguments.map(OsString::from))
+    in_users_folder(place, &arguments.map(OsString::from), run::minutes(60))
+}
+
+fn in_users_folder(place: &Place, arguments: &[OsString], limit: Duration) -> Result<ExitCode> {
+    let folder = env::current_dir().context("the folder this was called in is gone; change to another one")?;
+    let ended = run::status(companion(place)?.current_dir(folder).args(arguments), limit)?;
+    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tab(place: &Place, folder: &Path) -> Result<ExitCode> {
