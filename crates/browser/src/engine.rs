@@ -103,8 +103,7 @@ impl Engine {
         let pipeline = Pipeline::load(&folder, &self.device)?;
         drop(folder);
         // One readback tells that the uploads before it have happened.
-        let barrier = Tensor::<1>::zeros([1], &self.device).into_data_async().await;
-        barrier.map_err(|error| Error::Read { what: "the loaded weights".into(), why: format!("{error:?}") })?;
+        barrier("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
         let limits = pipeline.limits();
         self.pipeline.replace(Some(Rc::new(pipeline)));
@@ -116,7 +115,6 @@ impl Engine {
         let request: Generate = value(request, "the request")?;
         let embeds: Option<EncodeReply> = value(embeds, "the text embeddings")?;
         self.cancelled.set(None);
-        faults::first()?;
         let drawn = self.draw(&request, embeds).await;
         // What the GPU said first is the cause; what the call says is often its consequence.
         faults::first()?;
@@ -141,7 +139,7 @@ impl Engine {
             }
             None => pipeline.encode(&captions_of(request))?,
         };
-        barrier(caption.embeds.clone()).await?;
+        barrier("the text embeddings", caption.embeds.clone()).await?;
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
@@ -152,7 +150,7 @@ impl Engine {
             }
             assert!(denoise.step(&mut Taps::off()), "the schedule has {} steps", request.steps);
             // Waiting for each step keeps the queue short, so that progress is true and a cancellation is seen.
-            barrier(denoise.latent()).await?;
+            barrier("the step", denoise.latent()).await?;
             faults::first()?;
             self.emitter.emit(&Event::Step { id, step, steps: request.steps });
         }
@@ -175,11 +173,11 @@ impl Engine {
     }
 }
 
-/// Waits until `tensor` has been computed.
-async fn barrier<const RANK: usize>(tensor: Tensor<RANK>) -> Result<(), Fault> {
+/// Waits until `tensor`, named `what` in a fault, has been computed.
+async fn barrier<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
     let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
     let read = first.into_data_async().await;
-    read.map_err(|error| Error::Read { what: "the step".into(), why: format!("{error:?}") })?;
+    read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;
     Ok(())
 }
 
