@@ -3,18 +3,21 @@
 //!
 //! Contract: an operation gives the same numbers on every device within f32 rounding, and asserts its shapes.
 
+mod activation;
+mod family;
 mod gemm;
+mod launch;
+mod modulation;
+mod precision;
+#[cfg(test)]
+mod reflection;
 #[cfg(test)]
 mod testing;
 mod wgsl;
 
-pub use gemm::gemm;
-
-use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
-
-/// The operations every backend answers, by WGSL or by its portable body.
-#[backend_extension(Cube, Flex: cfg(not(target_family = "wasm")))]
-pub(crate) trait Ops: Backend {
-    fn gemm(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
-    fn gemm_biased(a: FloatTensor<Self>, b: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-}
+pub use activation::{Activation, interleaved};
+pub use family::Family;
+pub use gemm::{Epilogue, linear};
+pub use launch::{Counts, counted};
+pub use modulation::Row;
+pub use precision::{BLOCK, Matrix, Precision, pack, unpack};

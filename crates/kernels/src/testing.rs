@@ -1,6 +1,8 @@
 //! What the kernels' tests share: inputs, the comparison, and the GPU.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, DeviceKind, Tensor};
+
+use crate::{Family, counted};
 
 /// Repeatable numbers in -1..1 with an outlier of 30 here and there: with even inputs a wrong row can look right.
 pub(crate) fn values(seed: u32, count: usize) -> Vec<f32> {
@@ -25,13 +27,25 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
-/// The GPU that wgpu finds, which may be a software one; none where the user said `NO_GPU=1`.
-pub(crate) fn gpu() -> Option<Device> {
+/// Runs `test` on the portable CPU device and, in both families of shaders, on the GPU that wgpu finds, which may be a
+/// software one. `NO_GPU=1` leaves the GPU out, and says so.
+pub(crate) fn on_every_device(test: impl Fn(&Device)) {
+    test(&Device::flex());
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
         println!("NOT RUN in WGSL, because NO_GPU=1");
-        return None;
+        return;
     }
-    Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    for family in [Family::Gpu, Family::Software] {
+        family.choose();
+        let ((), counts) = counted(|| test(&device));
+        assert!(counts.dispatches > 0, "the {family:?} family launched nothing");
+    }
+}
+
+/// The tensor's numbers, as f32.
+pub(crate) fn read<const RANK: usize>(tensor: Tensor<RANK>) -> Vec<f32> {
+    tensor.cast(DType::F32).into_data().try_into_vec().expect("f32 comes back")
 }
 
 #[test]

@@ -1,83 +1,128 @@
-//! From a shader file to the text a device compiles. A file is plain WGSL; a line `const NAME: T = value; // spec` is
-//! rewritten with the value of the launch. A value without its line, or a `spec` line without its value, is a mistake
-//! of this crate and panics.
+//! From a shader file to the text a device compiles. A file is plain WGSL; two kinds of line are rewritten:
+//!
+//! - `const NAME: u32 = 4u; // spec` gets the value of the launch, and `alias Stored4 = vec4<f32>; // spec` the type that
+//!   activations are stored as;
+//! - `//#import name` is replaced by `shaders/shared/name.wgsl`, or by another file there that the launch puts in its place.
+//!
+//! A value without its line, a `spec` line without its value and an import that is not known are mistakes of this crate
+//! and panic.
 
-use burn_wgpu::{CubeTensor, SourceTemplate};
+/// The pieces that shaders import, by name.
+const SHARED: [(&str, &str); 9] = [
+    ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
+    ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
+    ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),
+    ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
+    ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
+    ("weights_f32", include_str!("../../../shaders/shared/weights_f32.wgsl")),
+    ("weights_f16", include_str!("../../../shaders/shared/weights_f16.wgsl")),
+    ("weights_q8", include_str!("../../../shaders/shared/weights_q8.wgsl")),
+    ("weights_q4", include_str!("../../../shaders/shared/weights_q4.wgsl")),
+];
 
-/// The name cubecl gives a device whose shaders are compiled from WGSL.
-const WGSL_RUNTIME: &str = "wgpu<wgsl>";
-
-/// True where a WGSL text can be launched; elsewhere the portable body runs.
-pub(crate) fn is_spoken_by(tensor: &CubeTensor) -> bool {
-    tensor.client.name() == WGSL_RUNTIME
+/// One shader file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shader {
+    pub(crate) name: &'static str,
+    pub(crate) source: &'static str,
 }
 
-/// `source` with every `// spec` constant set from `values`.
-pub(crate) fn specialise(source: &str, values: &[(&str, u32)]) -> String {
-    let mut used = 0;
-    let mut text = String::with_capacity(source.len());
-    for line in source.lines() {
-        if let Some(name) = line.trim_end().strip_suffix("// spec").and_then(name_of_constant) {
-            let (_, value) = values
-                .iter()
-                .find(|(given, _)| *given == name)
-                .unwrap_or_else(|| panic!("the shader's constant {name} was given no value"));
-            text.push_str(&format!("const {name}: u32 = {value}u;\n"));
-            used += 1;
-        } else {
-            text.push_str(line);
+/// Everything that changes a shader's text, and so the identity of its pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Spec {
+    pub(crate) constants: Vec<(&'static str, u32)>,
+    pub(crate) imports: Vec<(&'static str, &'static str)>,
+    /// Whether activations are stored in half precision. Sums are f32 all the same.
+    pub(crate) half: bool,
+}
+
+impl Shader {
+    /// The text of this shader for `spec`.
+    pub(crate) fn specialise(&self, spec: &Spec) -> String {
+        let mut rest: Vec<&str> = spec.constants.iter().map(|(name, _)| *name).collect();
+        let mut text = String::with_capacity(2 * self.source.len());
+        if spec.half {
+            text.push_str("enable f16;\n");
+        }
+        let mut stored = false;
+        for line in self.source.lines() {
+            if let Some(name) = line.strip_prefix("//#import ") {
+                let name = name.trim();
+                let other = spec.imports.iter().find(|(given, _)| *given == name);
+                text.push_str(self.shared(other.map_or(name, |(_, other)| other)));
+            } else if let Some(line) = line.trim_end().strip_suffix("// spec") {
+                if line.starts_with("alias Stored4 ") {
+                    text.push_str(if spec.half { "alias Stored4 = vec4<f16>;" } else { "alias Stored4 = vec4<f32>;" });
+                    stored = true;
+                } else {
+                    let name =
+                        constant(line).unwrap_or_else(|| panic!("{}: what is specialised here? {line}", self.name));
+                    let value = spec.constants.iter().find(|(given, _)| *given == name);
+                    let (_, value) = value.unwrap_or_else(|| panic!("{}: {name} was given no value", self.name));
+                    rest.retain(|given| *given != name);
+                    text.push_str(&format!("const {name}: u32 = {value}u;"));
+                }
+            } else {
+                text.push_str(line);
+            }
             text.push('\n');
         }
+        assert!(rest.is_empty(), "{}: the shader has no constant {rest:?}", self.name);
+        assert!(stored || !spec.half, "{}: the shader stores f32 only", self.name);
+        text
     }
-    assert_eq!(used, values.len(), "the shader has other constants than {values:?}");
-    text
+
+    fn shared(&self, name: &str) -> &'static str {
+        let found = SHARED.iter().find(|(given, _)| *given == name);
+        found.unwrap_or_else(|| panic!("{}: there is no shared/{name}.wgsl", self.name)).1
+    }
 }
 
-/// [`specialise`], as the launch wants it.
-pub(crate) fn template(source: &str, values: &[(&str, u32)]) -> SourceTemplate {
-    SourceTemplate::new(specialise(source, values))
-}
-
-/// Parses and validates a shader's text, as a device would.
-#[cfg(test)]
-pub(crate) fn assert_valid(text: &str) {
-    use naga::valid::{Capabilities, ValidationFlags, Validator};
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
-    validator.validate(&module).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
-}
-
-fn name_of_constant(line: &str) -> Option<&str> {
+fn constant(line: &str) -> Option<&str> {
     let (name, _) = line.trim_start().strip_prefix("const ")?.split_once(':')?;
     Some(name.trim())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{assert_valid, specialise};
+pub(crate) mod tests {
+    use super::*;
+
+    fn shader(source: &'static str) -> Shader {
+        Shader { name: "test", source }
+    }
+
+    fn spec(constants: &[(&'static str, u32)]) -> Spec {
+        Spec { constants: constants.to_vec(), imports: vec![], half: false }
+    }
 
     const SOURCE: &str = "const A: u32 = 1u; // spec\nconst B: u32 = 2u;\n";
 
     #[test]
     fn only_marked_constants_are_rewritten() {
-        assert_eq!(specialise(SOURCE, &[("A", 7)]), "const A: u32 = 7u;\nconst B: u32 = 2u;\n");
+        assert_eq!(shader(SOURCE).specialise(&spec(&[("A", 7)])), "const A: u32 = 7u;\nconst B: u32 = 2u;\n");
     }
 
     #[test]
-    #[should_panic(expected = "no definition in scope")]
-    fn a_shader_that_does_not_compile_is_not_valid() {
-        assert_valid("@compute @workgroup_size(1) fn main() { var x: float; }");
+    fn half_precision_changes_what_is_stored() {
+        let text = shader("alias Stored4 = vec4<f32>; // spec\n").specialise(&Spec { half: true, ..spec(&[]) });
+        assert_eq!(text, "enable f16;\nalias Stored4 = vec4<f16>;\n");
     }
 
     #[test]
     #[should_panic(expected = "given no value")]
     fn a_constant_without_a_value_is_refused() {
-        specialise(SOURCE, &[("B", 7)]);
+        shader(SOURCE).specialise(&spec(&[]));
     }
 
     #[test]
-    #[should_panic(expected = "has other constants")]
+    #[should_panic(expected = "has no constant")]
     fn a_value_without_a_constant_is_refused() {
-        specialise(SOURCE, &[("A", 7), ("C", 1)]);
+        shader(SOURCE).specialise(&spec(&[("A", 7), ("C", 1)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no shared/nothing.wgsl")]
+    fn an_unknown_import_is_refused() {
+        shader("//#import nothing\n").specialise(&spec(&[]));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn attention(
     let k = split(k, heads).swap_dims(2, 3).reshape([b * heads, d, l]);
     let v = split(v, heads).reshape([b * heads, l, d]);
 
-    let mut scores = pixart_kernels::gemm(q, k, None).reshape([b, heads, t, l]);
+    let mut scores = q.matmul(k).reshape([b, heads, t, l]);
     if let Some(scale) = scale {
         scores = scores * scale;
     }
@@ -32,7 +32,7 @@ pub(crate) fn attention(
         scores = scores + bias;
     }
     let weights = softmax(scores, 3).reshape([b * heads, t, l]);
-    let mixed = pixart_kernels::gemm(weights, v, None).reshape([b, heads, t, d]);
+    let mixed = weights.matmul(v).reshape([b, heads, t, d]);
     mixed.swap_dims(1, 2).reshape([b, t, c])
 }
 

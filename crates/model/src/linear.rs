@@ -1,27 +1,50 @@
 //! The affine map of every network here. Precision belongs to this type and to no other.
 
 use burn::tensor::Tensor;
+use pixart_kernels::{Activation, Epilogue, Matrix, Precision, Row, interleaved, linear};
 
 use crate::Error;
 use crate::params::Params;
 
-/// y = x · W + b, with W kept as `[inputs, outputs]` f32.
+/// y = x · W + b, with W kept as `[inputs, outputs]`.
 pub(crate) struct Linear {
-    weight: Tensor<2>,
+    weight: Matrix,
     bias: Option<Tensor<1>>,
 }
 
 impl Linear {
     /// Reads `weight` `[outputs, inputs]` and `bias` `[outputs]` below `params`.
     pub(crate) fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let bias = Some(params.tensor("bias", [outputs])?);
-        Ok(Self { bias, ..Self::load_unbiased(params, inputs, outputs)? })
+        Self::load_together(&[params.clone()], inputs, outputs)
     }
 
-    /// Reads `weight` alone.
-    pub(crate) fn load_unbiased(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let weight = params.floats("weight", &[outputs, inputs])?;
-        Ok(Self { weight: params.upload(transposed(&weight, outputs, inputs), [inputs, outputs]), bias: None })
+    /// Reads maps of the same inputs as one: their outputs lie side by side.
+    pub(crate) fn load_together(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let mut biases = Vec::with_capacity(maps.len() * outputs);
+        for params in maps {
+            biases.extend(params.floats("bias", &[outputs])?);
+        }
+        let bias = maps[0].upload(biases, [maps.len() * outputs]);
+        Ok(Self { bias: Some(bias), ..Self::load_unbiased(maps, inputs, outputs)? })
+    }
+
+    /// Reads `weight` alone, of one map or of several side by side.
+    pub(crate) fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let mut weights = Vec::with_capacity(maps.len() * inputs * outputs);
+        for params in maps {
+            weights.extend(params.floats("weight", &[outputs, inputs])?);
+        }
+        let columns = maps.len() * outputs;
+        Ok(Self { weight: matrix(&maps[0], transposed(&weights, columns, inputs), [inputs, columns]), bias: None })
+    }
+
+    /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
+    pub(crate) fn load_gated(maps: [Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let read = |params: &Params<'_>| {
+            Ok::<_, Error>(transposed(&params.floats("weight", &[outputs, inputs])?, outputs, inputs))
+        };
+        let weights = interleaved(&read(&maps[0])?, &read(&maps[1])?, outputs);
+        Ok(Self { weight: matrix(&maps[0], weights, [inputs, 2 * outputs]), bias: None })
     }
 
     /// Reads a convolution whose window is its stride, `weight` `[outputs, ..window]`, as the map of one flat window.
@@ -29,23 +52,31 @@ impl Linear {
         let inputs = window.iter().product();
         let weight = params.floats("weight", &[&[outputs], window].concat())?;
         let bias = Some(params.tensor("bias", [outputs])?);
-        Ok(Self { weight: params.upload(transposed(&weight, outputs, inputs), [inputs, outputs]), bias })
+        Ok(Self { weight: matrix(params, transposed(&weight, outputs, inputs), [inputs, outputs]), bias })
     }
 
     /// `[B, T, inputs]` → `[B, T, outputs]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [b, t, inputs] = x.dims();
-        let [expected, outputs] = self.weight.dims();
-        assert_eq!(inputs, expected, "a linear map of {expected} inputs was given {inputs}");
-        let x = x.reshape([1, b * t, inputs]);
-        let y = pixart_kernels::gemm(x, self.weight.clone().unsqueeze(), self.bias.clone());
-        y.reshape([b, t, outputs])
+        self.finish(x, Epilogue::default())
     }
 
-    /// `[B, inputs]` → `[B, outputs]`.
-    pub(crate) fn forward_rows(&self, x: Tensor<2>) -> Tensor<2> {
-        self.forward(x.unsqueeze()).squeeze_dim(0)
+    /// activation(x · W + b).
+    pub(crate) fn activated(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
+        self.finish(x, Epilogue { activation, ..Epilogue::default() })
     }
+
+    /// residual + x · W + b, with the sum scaled by `gate` where there is one.
+    pub(crate) fn added(&self, x: Tensor<3>, gate: Option<Row<'_>>, residual: Tensor<3>) -> Tensor<3> {
+        self.finish(x, Epilogue { gate, residual: Some(residual), ..Epilogue::default() })
+    }
+
+    fn finish<'a>(&'a self, x: Tensor<3>, epilogue: Epilogue<'a>) -> Tensor<3> {
+        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), ..epilogue })
+    }
+}
+
+fn matrix(params: &Params<'_>, values: Vec<f32>, shape: [usize; 2]) -> Matrix {
+    Matrix::new(values, shape, Precision::F32, params.device())
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {

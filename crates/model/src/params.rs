@@ -28,6 +28,10 @@ impl<'a> Params<'a> {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 
+    pub(crate) fn device(&self) -> &'a Device {
+        self.device
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains(&self.name(name))
     }

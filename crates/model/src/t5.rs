@@ -3,11 +3,11 @@
 //! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
 
 use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use pixart_kernels::Activation;
 use pixart_weights::{Folder, Tensors};
 
 use crate::attention::attention;
 use crate::config::T5Config;
-use crate::dit::gelu_tanh;
 use crate::linear::Linear;
 use crate::params::Params;
 use crate::{Error, Taps, Tokens};
@@ -130,14 +130,14 @@ impl Block {
         let hidden = layers.at("1.DenseReluDense");
         Ok(Self {
             attention_norm: RmsNorm::load(&layers.at("0.layer_norm"), config)?,
-            q: Linear::load_unbiased(&attention.at("q"), channels, inner)?,
-            k: Linear::load_unbiased(&attention.at("k"), channels, inner)?,
-            v: Linear::load_unbiased(&attention.at("v"), channels, inner)?,
-            out: Linear::load_unbiased(&attention.at("o"), inner, channels)?,
+            q: Linear::load_unbiased(&[attention.at("q")], channels, inner)?,
+            k: Linear::load_unbiased(&[attention.at("k")], channels, inner)?,
+            v: Linear::load_unbiased(&[attention.at("v")], channels, inner)?,
+            out: Linear::load_unbiased(&[attention.at("o")], inner, channels)?,
             hidden_norm: RmsNorm::load(&layers.at("1.layer_norm"), config)?,
-            gate: Linear::load_unbiased(&hidden.at("wi_0"), channels, hidden_channels)?,
-            value: Linear::load_unbiased(&hidden.at("wi_1"), channels, hidden_channels)?,
-            hidden_out: Linear::load_unbiased(&hidden.at("wo"), hidden_channels, channels)?,
+            gate: Linear::load_unbiased(&[hidden.at("wi_0")], channels, hidden_channels)?,
+            value: Linear::load_unbiased(&[hidden.at("wi_1")], channels, hidden_channels)?,
+            hidden_out: Linear::load_unbiased(&[hidden.at("wo")], hidden_channels, channels)?,
         })
     }
 
@@ -150,7 +150,7 @@ impl Block {
         let x = x + mixed;
 
         let n = self.hidden_norm.forward(x.clone());
-        let hidden = gelu_tanh(self.gate.forward(n.clone())) * self.value.forward(n);
+        let hidden = self.gate.activated(n.clone(), Activation::Gelu) * self.value.forward(n);
         let hidden = self.hidden_out.forward(hidden);
         taps.see(format_args!("t5.block.{layer}.ff"), &hidden);
         let x = x + hidden;

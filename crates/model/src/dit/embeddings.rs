@@ -1,7 +1,8 @@
 //! What the transformer is told besides the caption: each token's place and the conditions' sinusoids. Angles are
 //! computed in f64 on the CPU; the tables are small.
 
-use burn::tensor::{Tensor, TensorData, activation::silu};
+use burn::tensor::{Tensor, TensorData};
+use pixart_kernels::Activation;
 
 use super::{Dit, MicroConditions};
 use crate::Taps;
@@ -46,7 +47,7 @@ impl Dit {
         let c = self.config.channels();
         let time = self.sinusoids(b, &[timestep]);
         taps.see(format_args!("time_proj"), &time);
-        let time = self.timestep.forward(time, silu); // [1, B, C]
+        let time = self.timestep.forward(time, Activation::Silu); // [1, B, C]
         taps.see(format_args!("timestep_embedder"), &time);
 
         let Some(embedders) = &self.micro else { return time.squeeze_dim(0) };
@@ -55,12 +56,12 @@ impl Dit {
 
         let resolution = self.sinusoids(b, &[micro.height, micro.width]);
         taps.see(format_args!("resolution_embedder.in.0"), &resolution);
-        let resolution = embedders.resolution.forward(resolution, silu); // [1, 2·B, C/3]
+        let resolution = embedders.resolution.forward(resolution, Activation::Silu); // [1, 2·B, C/3]
         taps.see(format_args!("resolution_embedder"), &resolution);
 
         let aspect_ratio = self.sinusoids(b, &[micro.aspect_ratio]);
         taps.see(format_args!("aspect_ratio_embedder.in.0"), &aspect_ratio);
-        let aspect_ratio = embedders.aspect_ratio.forward(aspect_ratio, silu); // [1, B, C/3]
+        let aspect_ratio = embedders.aspect_ratio.forward(aspect_ratio, Activation::Silu); // [1, B, C/3]
         taps.see(format_args!("aspect_ratio_embedder"), &aspect_ratio);
 
         let sizes = [resolution.reshape([b, 2 * part]), aspect_ratio.reshape([b, part])];

@@ -1,0 +1,31 @@
+//! Which of two texts of an operation a device gets. A GPU shares tiles through workgroup memory; an adapter that is
+//! software pays for every barrier and is faster with sums in registers alone. Both compute the same numbers.
+
+use std::cell::Cell;
+
+/// How the shaders of this thread are shaped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Tiles in workgroup memory.
+    #[default]
+    Gpu,
+    /// Tiles in registers, no barrier.
+    Software,
+}
+
+thread_local! {
+    static FAMILY: Cell<Family> = const { Cell::new(Family::Gpu) };
+}
+
+impl Family {
+    /// Makes this the family of every launch of this thread from now on.
+    pub fn choose(self) {
+        FAMILY.set(self);
+    }
+
+    /// The family that launches of this thread use.
+    #[must_use]
+    pub fn chosen() -> Self {
+        FAMILY.get()
+    }
+}

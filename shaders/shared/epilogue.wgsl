@@ -1,0 +1,39 @@
+// What becomes of a sum before it is stored: bias, nonlinearity, gate, residual, in this order, each where asked for.
+
+const GELU: u32 = 1u;
+const SILU: u32 = 2u;
+// gelu(left) · right: the columns of two maps lie in turns of four, and y is half as wide.
+const GATED_GELU: u32 = 3u;
+
+fn finished(row: u32, column4: u32, sum: vec4<f32>) -> vec4<f32> {
+    var y = sum;
+    if (params.biased == 1u) {
+        y += bias[column4];
+    }
+    if (params.activation == GELU) {
+        y = gelu(y);
+    } else if (params.activation == SILU) {
+        y = silu(y);
+    }
+    if (params.gated == 1u) {
+        y *= modulation[params.gate_start4 + row / params.gate_rows * params.gate_stride4 + column4];
+    }
+    if (params.residual_rows > 0u) {
+        y += vec4<f32>(residual[row % params.residual_rows * params.n4 + column4]);
+    }
+    return y;
+}
+
+fn store(row: u32, column4: u32, left: vec4<f32>, right: vec4<f32>) {
+    if (row >= params.m) {
+        return;
+    }
+    if (params.activation == GATED_GELU) {
+        y[(row * params.n4 + column4) / 2u] = Stored4(gelu(left) * right);
+        return;
+    }
+    y[row * params.n4 + column4] = Stored4(finished(row, column4, left));
+    if (column4 + 1u < params.n4) {
+        y[row * params.n4 + column4 + 1u] = Stored4(finished(row, column4 + 1u, right));
+    }
+}

@@ -1,0 +1,25 @@
+// Weights [K, N] as four bits, eight columns to a word, lowest first, each stored plus 8; after them one f16 scale for each
+// column of each block of 32 inputs, [K/32, N], two to a word. weight = scale · (nibble - 8).
+struct Pair { left: vec4<f32>, right: vec4<f32> }
+
+@group(0) @binding(1) var<storage, read> weights: array<u32>;
+
+fn scales4(block: u32, column4: u32) -> vec4<f32> {
+    let at = params.k4 * 2u * params.n4 + 2u * (block * params.n4 + column4);
+    return vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + 1u]));
+}
+
+// What the 32 weights of a column share.
+fn scales_at(block: u32, column4: u32) -> Pair {
+    return Pair(scales4(block, column4), scales4(block, column4 + 1u));
+}
+
+fn unpacked(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
+}
+
+// Eight weights of input k, from column 4·column4 on.
+fn weights_at(k: u32, column4: u32, scales: Pair) -> Pair {
+    let word = weights[(k * params.n4 + column4) / 2u];
+    return Pair(scales.left * unpacked(word), scales.right * unpacked(word >> 16u));
+}

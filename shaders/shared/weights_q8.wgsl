@@ -1,0 +1,26 @@
+// Weights [K, N] as i8, four columns to a word, low byte first; after them one f16 scale for each column of each block of
+// 32 inputs, [K/32, N], two to a word. weight = scale · i8.
+struct Pair { left: vec4<f32>, right: vec4<f32> }
+
+@group(0) @binding(1) var<storage, read> weights: array<u32>;
+
+fn scales4(block: u32, column4: u32) -> vec4<f32> {
+    let at = params.k4 * 4u * params.n4 + 2u * (block * params.n4 + column4);
+    return vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + 1u]));
+}
+
+// What the 32 weights of a column share.
+fn scales_at(block: u32, column4: u32) -> Pair {
+    return Pair(scales4(block, column4), scales4(block, min(column4 + 1u, params.n4 - 1u)));
+}
+
+fn unpacked(word: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+// Eight weights of input k, from column 4·column4 on.
+fn weights_at(k: u32, column4: u32, scales: Pair) -> Pair {
+    let at = k * params.n4;
+    let right = weights[at + min(column4 + 1u, params.n4 - 1u)];
+    return Pair(scales.left * unpacked(weights[at + column4]), scales.right * unpacked(right));
+}
