@@ -4,10 +4,13 @@
 //! Contract: an operation gives the same numbers on every device within f32 rounding, and asserts its shapes.
 
 mod activation;
+mod attention;
 mod family;
 mod gemm;
 mod launch;
 mod modulation;
+mod norm;
+mod patch;
 mod precision;
 #[cfg(test)]
 mod reflection;
@@ -16,8 +19,11 @@ mod testing;
 mod wgsl;
 
 pub use activation::{Activation, interleaved};
+pub use attention::{Attention, Heads, attention};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};
 pub use launch::{Counts, counted};
 pub use modulation::Row;
+pub use norm::{Modulation, layer_norm, rms_norm};
+pub use patch::{patchify, unpatchify};
 pub use precision::{BLOCK, Matrix, Precision, pack, unpack};

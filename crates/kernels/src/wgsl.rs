@@ -1,16 +1,17 @@
 //! From a shader file to the text a device compiles. A file is plain WGSL; two kinds of line are rewritten:
 //!
-//! - `const NAME: u32 = 4u; // spec` gets the value of the launch, and `alias Stored4 = vec4<f32>; // spec` the type that
-//!   activations are stored as;
+//! - `const NAME: u32 = 4u; // spec` gets the value of the launch, and `alias Stored = f32; // spec` or
+//!   `alias Stored4 = vec4<f32>; // spec` the type that activations are stored as;
 //! - `//#import name` is replaced by `shaders/shared/name.wgsl`, or by another file there that the launch puts in its place.
 //!
 //! A value without its line, a `spec` line without its value and an import that is not known are mistakes of this crate
 //! and panic.
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 9] = [
+const SHARED: [(&str, &str); 10] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
+    ("modulated", include_str!("../../../shaders/shared/modulated.wgsl")),
     ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),
     ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
     ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
@@ -51,8 +52,11 @@ impl Shader {
                 let other = spec.imports.iter().find(|(given, _)| *given == name);
                 text.push_str(self.shared(other.map_or(name, |(_, other)| other)));
             } else if let Some(line) = line.trim_end().strip_suffix("// spec") {
-                if line.starts_with("alias Stored4 ") {
-                    text.push_str(if spec.half { "alias Stored4 = vec4<f16>;" } else { "alias Stored4 = vec4<f32>;" });
+                let stored_as = ["Stored4", "Stored"].iter().find(|name| line.starts_with(&format!("alias {name} ")));
+                if let Some(name) = stored_as {
+                    let element = if spec.half { "f16" } else { "f32" };
+                    let kind = if *name == "Stored4" { format!("vec4<{element}>") } else { element.to_owned() };
+                    text.push_str(&format!("alias {name} = {kind};"));
                     stored = true;
                 } else {
                     let name =

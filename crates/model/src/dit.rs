@@ -1,25 +1,29 @@
 //! PixArt's diffusion transformer: a noisy latent, a timestep and a caption to the predicted noise. It keeps no state
-//! between steps; what does not change between them is computed once by [`Dit::caption`].
+//! between steps; what does not change between them is computed once, by [`Dit::prepare`].
 //!
 //! Source: Chen et al. 2023 (PixArt-α), figure 4; diffusers `PixArtTransformer2DModel`, `BasicTransformerBlock` with
 //! `ada_norm_single`.
 
 use burn::tensor::{Device, Tensor, activation::silu};
-use pixart_kernels::Activation;
+use pixart_kernels::{Activation, Modulation, Row, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Tensors};
 
-use crate::attention::attention;
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
 use crate::linear::Linear;
 use crate::params::Params;
 use crate::{Error, Taps};
 
+mod block;
 mod embeddings;
+
+use block::Block;
 
 /// Added to the score of a padding caption token (diffusers: `(1 - mask) * -10000`).
 const PADDING_SCORE: f64 = -10_000.0;
-/// Shift, scale and gate of the attention and of the hidden layer.
+/// Rows of a block's table: shift, scale and gate of the attention, then of the hidden layer.
 const MODULATIONS: usize = 6;
+/// Rows of the final table: shift and scale.
+const FINAL_MODULATIONS: usize = 2;
 
 /// The transformer's weights.
 pub struct Dit {
@@ -29,8 +33,11 @@ pub struct Dit {
     micro: Option<Micro>,
     modulation: Linear,
     caption: TwoLayers,
+    /// Every block's table, `[LAYERS, 1, 6, C]`.
+    tables: Tensor<4>,
     blocks: Vec<Block>,
-    final_table: Tensor<2>,
+    /// `[1, 1, 2, C]`.
+    final_table: Tensor<4>,
     out: Linear,
     device: Device,
 }
@@ -52,12 +59,17 @@ pub struct MicroConditions {
     pub aspect_ratio: f32,
 }
 
-/// A caption as every block's cross-attention sees it. Constant over all steps of a picture.
-pub struct CaptionKeys {
-    /// Keys and values `[B, L, C]` of each block.
-    blocks: Vec<(Tensor<3>, Tensor<3>)>,
+/// What the transformer is told that is constant over all steps of a picture.
+pub struct Conditions {
+    /// Each block's caption keys and values, side by side: `[B, L, 2·C]`.
+    captions: Vec<Tensor<3>>,
     /// `[B, 1, 1, L]`: 0 for a token, [`PADDING_SCORE`] for padding.
-    bias: Tensor<4>,
+    caption_bias: Tensor<4>,
+    /// The place of every token, `[1, h·w, C]`.
+    positions: Tensor<3>,
+    /// Rows and columns of tokens.
+    grid: [usize; 2],
+    micro: Option<MicroConditions>,
 }
 
 impl Dit {
@@ -73,16 +85,19 @@ impl Dit {
         let embedders = params.at("adaln_single.emb");
         let micro = config.micro_conditions.then(|| Micro::load(&embedders, c)).transpose()?;
         let window = [config.latent_channels, PATCH, PATCH];
+        let layers = || (0..config.layers).map(|layer| params.at(format!("transformer_blocks.{layer}")));
+        let tables = layers().map(|layer| layer.floats("scale_shift_table", &[MODULATIONS, c]));
+        let tables = tables.collect::<Result<Vec<_>, _>>()?.concat();
+        let final_table = params.floats("scale_shift_table", &[FINAL_MODULATIONS, c])?;
         Ok(Self {
             patch: Linear::load_windowed(&params.at("pos_embed.proj"), &window, c)?,
             timestep: TwoLayers::load(&embedders.at("timestep_embedder"), SINUSOID_CHANNELS, c)?,
             micro,
             modulation: Linear::load(&params.at("adaln_single.linear"), c, MODULATIONS * c)?,
             caption: TwoLayers::load(&params.at("caption_projection"), config.caption_channels, c)?,
-            blocks: (0..config.layers)
-                .map(|layer| Block::load(&params.at(format!("transformer_blocks.{layer}")), &config))
-                .collect::<Result<_, _>>()?,
-            final_table: params.tensor("scale_shift_table", [2, c])?,
+            tables: params.upload(tables, [config.layers, 1, MODULATIONS, c]),
+            blocks: layers().map(|layer| Block::load(&layer, &config)).collect::<Result<_, _>>()?,
+            final_table: params.upload(final_table, [1, 1, FINAL_MODULATIONS, c]),
             out: Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels)?,
             device: device.clone(),
             config,
@@ -93,61 +108,66 @@ impl Dit {
         &self.config
     }
 
-    /// Text embeddings `[B, L, caption_channels]` and mask `[B, L]` (1 keep, 0 padding) → every block's keys.
+    /// Text embeddings `[B, L, caption_channels]` and mask `[B, L]` (1 keep, 0 padding) for latents of `rows` × `columns`
+    /// → what every step reads.
     #[must_use]
-    pub fn caption(&self, embeds: Tensor<3>, mask: Tensor<2>, taps: &mut Taps) -> CaptionKeys {
+    pub fn prepare(
+        &self,
+        embeds: Tensor<3>,
+        mask: Tensor<2>,
+        [rows, columns]: [usize; 2],
+        micro: Option<MicroConditions>,
+        taps: &mut Taps,
+    ) -> Conditions {
         let [b, l, _] = embeds.dims();
         assert_eq!([b, l], mask.dims(), "mask does not fit the text embeddings");
+        let grid = [rows / PATCH, columns / PATCH];
+        assert_eq!(grid.map(|side| side * PATCH), [rows, columns], "latent sides are not multiples of {PATCH}");
         let tokens = self.caption.forward(embeds, Activation::Gelu);
         taps.see(format_args!("caption_projection"), &tokens);
         let bias = (mask.neg() + 1.0) * PADDING_SCORE;
-        CaptionKeys {
-            blocks: self.blocks.iter().map(|block| block.cross.keys(tokens.clone())).collect(),
-            bias: bias.reshape([b, 1, 1, l]),
+        Conditions {
+            captions: self.blocks.iter().map(|block| block.caption(tokens.clone())).collect(),
+            caption_bias: bias.reshape([b, 1, 1, l]),
+            positions: self.positions(grid),
+            grid,
+            micro,
         }
     }
 
     /// Noise prediction at `timestep`.
     ///
-    /// latent `[B, latent_channels, H, W]` → `[B, out_channels, H, W]`; H and W even.
+    /// latent `[P, latent_channels, H, W]` → `[B, out_channels, H, W]`, B as in the conditions: latents repeat to fill it.
     #[must_use]
-    pub fn forward(
-        &self,
-        latent: Tensor<4>,
-        timestep: f32,
-        micro: Option<MicroConditions>,
-        caption: &CaptionKeys,
-        taps: &mut Taps,
-    ) -> Tensor<4> {
-        let [b, _, rows, columns] = latent.dims();
-        let (h, w, c) = (rows / PATCH, columns / PATCH, self.config.channels());
-        assert_eq!([h * PATCH, w * PATCH], [rows, columns], "latent sides are not multiples of {PATCH}");
+    pub fn forward(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditions, taps: &mut Taps) -> Tensor<4> {
+        let [_, _, rows, columns] = latent.dims();
+        let [h, w] = conditions.grid;
+        assert_eq!([rows, columns], [h * PATCH, w * PATCH], "the conditions are of another size");
+        let ([b, ..], c) = (conditions.caption_bias.dims(), self.config.channels());
 
-        let mut x = self.patch.forward(patchify(latent)); // [B, h·w, C]
-        if taps.is_on() {
-            taps.see(format_args!("pos_embed.proj"), &x.clone().swap_dims(1, 2).reshape([b, c, h, w]));
-        }
-        x = x + self.positions(h, w);
+        let patches = patchify(latent, b); // [B, h·w, latent_channels·2·2]
+        let grid = |x: Tensor<3>| x.swap_dims(1, 2).reshape([b, c, h, w]);
+        taps.show(format_args!("pos_embed.proj"), || grid(self.patch.forward(patches.clone())));
+        let mut x = self.patch.added(patches, None, conditions.positions.clone()); // [B, h·w, C]
         taps.see(format_args!("pos_embed"), &x);
 
-        let embedded = self.condition(b, timestep, micro, taps); // [B, C]
-        let modulation = self.modulation.forward(silu(embedded.clone()).unsqueeze()).squeeze_dim::<2>(0); // [B, 6·C]
+        let embedded = self.condition(b, timestep, conditions.micro, taps); // [1, B, C]
+        let modulation = self.modulation.forward(silu(embedded.clone())); // [1, B, 6·C]
         taps.see(format_args!("adaln_single.0"), &modulation);
         taps.see(format_args!("adaln_single.1"), &embedded);
-        let modulation = modulation.reshape([b, MODULATIONS, c]);
+        let modulation = self.tables.clone() + modulation.reshape([1, b, MODULATIONS, c]); // [LAYERS, B, 6, C]
 
         for (layer, block) in self.blocks.iter().enumerate() {
-            let keys = &caption.blocks[layer];
-            x = block.forward(x, modulation.clone(), keys, caption.bias.clone(), layer, taps);
+            x = block.forward(x, &modulation, conditions, layer, taps);
         }
 
-        let table = self.final_table.clone().unsqueeze::<3>() + embedded.reshape([b, 1, c]); // [B, 2, C]
-        let [shift, scale] = rows_of(table);
-        let n = layer_norm(x, self.config.norm_eps);
-        taps.see(format_args!("norm_out"), &n);
-        let x = self.out.forward(modulate(n, shift, scale));
+        let table = self.final_table.clone() + embedded.reshape([1, b, 1, c]); // [1, B, 2, C]
+        let row = |row| Row { table: &table, layer: 0, row };
+        let eps = self.config.norm_eps;
+        taps.show(format_args!("norm_out"), || layer_norm(x.clone(), None, eps));
+        let x = self.out.forward(layer_norm(x, Some(Modulation { shift: row(0), scale: row(1) }), eps));
         taps.see(format_args!("proj_out"), &x);
-        let out = unpatchify(x, h, w, self.config.out_channels);
+        let out = unpatchify(x, [h, w]);
         taps.see(format_args!("out"), &out);
         out
     }
@@ -164,92 +184,6 @@ impl Micro {
     }
 }
 
-struct Block {
-    table: Tensor<2>,
-    own: Attention,
-    cross: Attention,
-    hidden: TwoLayers,
-    norm_eps: f64,
-}
-
-impl Block {
-    fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
-        let c = config.channels();
-        Ok(Self {
-            table: params.tensor("scale_shift_table", [MODULATIONS, c])?,
-            own: Attention::load(&params.at("attn1"), config)?,
-            cross: Attention::load(&params.at("attn2"), config)?,
-            hidden: TwoLayers::load_named(&params.at("ff.net"), ["0.proj", "2"], [c, 4 * c, c])?,
-            norm_eps: config.norm_eps,
-        })
-    }
-
-    /// x += g₁·self(mod(LN x)); x += cross(x); x += g₂·hidden(mod(LN x)).
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        modulation: Tensor<3>,
-        (k, v): &(Tensor<3>, Tensor<3>),
-        bias: Tensor<4>,
-        layer: usize,
-        taps: &mut Taps,
-    ) -> Tensor<3> {
-        let table = self.table.clone().unsqueeze::<3>() + modulation; // [B, 6, C]
-        let [shift_own, scale_own, gate_own, shift_hidden, scale_hidden, gate_hidden] = rows_of(table);
-
-        let n = layer_norm(x.clone(), self.norm_eps);
-        taps.see(format_args!("block.{layer}.norm1"), &n);
-        let n = modulate(n, shift_own, scale_own);
-        let (own_k, own_v) = self.own.keys(n.clone());
-        let mixed = self.own.forward(n, own_k, own_v, None);
-        taps.see(format_args!("block.{layer}.attn1"), &mixed);
-        let x = x + gate_own * mixed;
-
-        let mixed = self.cross.forward(x.clone(), k.clone(), v.clone(), Some(bias));
-        taps.see(format_args!("block.{layer}.attn2"), &mixed);
-        let x = x + mixed;
-
-        let n = layer_norm(x.clone(), self.norm_eps);
-        taps.see(format_args!("block.{layer}.norm2"), &n);
-        let hidden = self.hidden.forward(modulate(n, shift_hidden, scale_hidden), Activation::Gelu);
-        taps.see(format_args!("block.{layer}.ff"), &hidden);
-        let x = x + gate_hidden * hidden;
-        taps.see(format_args!("block.{layer}"), &x);
-        x
-    }
-}
-
-struct Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-    heads: usize,
-    scale: f64,
-}
-
-impl Attention {
-    fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
-        let c = config.channels();
-        Ok(Self {
-            q: Linear::load(&params.at("to_q"), c, c)?,
-            k: Linear::load(&params.at("to_k"), c, c)?,
-            v: Linear::load(&params.at("to_v"), c, c)?,
-            out: Linear::load(&params.at("to_out.0"), c, c)?,
-            heads: config.heads,
-            scale: (config.head_channels as f64).sqrt().recip(),
-        })
-    }
-
-    fn keys(&self, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-        (self.k.forward(tokens.clone()), self.v.forward(tokens))
-    }
-
-    fn forward(&self, x: Tensor<3>, k: Tensor<3>, v: Tensor<3>, bias: Option<Tensor<4>>) -> Tensor<3> {
-        self.out.forward(attention(self.q.forward(x), k, v, self.heads, Some(self.scale), bias))
-    }
-}
-
 /// Two linear maps with a nonlinearity between them.
 struct TwoLayers {
     first: Linear,
@@ -258,51 +192,13 @@ struct TwoLayers {
 
 impl TwoLayers {
     fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Self::load_named(params, ["linear_1", "linear_2"], [inputs, outputs, outputs])
-    }
-
-    fn load_named(params: &Params<'_>, names: [&str; 2], widths: [usize; 3]) -> Result<Self, Error> {
         Ok(Self {
-            first: Linear::load(&params.at(names[0]), widths[0], widths[1])?,
-            second: Linear::load(&params.at(names[1]), widths[1], widths[2])?,
+            first: Linear::load(&params.at("linear_1"), inputs, outputs)?,
+            second: Linear::load(&params.at("linear_2"), outputs, outputs)?,
         })
     }
 
     fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
         self.second.forward(self.first.activated(x, activation))
     }
-}
-
-/// (x - mean) / √(variance + ε) over the channels, without an affine map.
-fn layer_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
-    let centred = x.clone() - x.mean_dim(2);
-    let variance = (centred.clone() * centred.clone()).mean_dim(2); // [B, T, 1]
-    centred / (variance + eps).sqrt()
-}
-
-/// x·(1 + scale) + shift, with `[B, 1, C]` scale and shift.
-fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
-    x * (scale + 1.0) + shift
-}
-
-/// `[B, ROWS, C]` → its rows, each `[B, 1, C]`.
-fn rows_of<const ROWS: usize>(table: Tensor<3>) -> [Tensor<3>; ROWS] {
-    let [b, rows, c] = table.dims();
-    assert_eq!(rows, ROWS);
-    std::array::from_fn(|row| table.clone().slice([0..b, row..row + 1, 0..c]))
-}
-
-/// `[B, C, H, W]` → one row of C·2·2 numbers per token, tokens row-major: `[B, h·w, C·4]`.
-fn patchify(latent: Tensor<4>) -> Tensor<3> {
-    let [b, c, rows, columns] = latent.dims();
-    let (h, w) = (rows / PATCH, columns / PATCH);
-    let split = latent.reshape([b, c, h, PATCH, w, PATCH]).permute([0, 2, 4, 1, 3, 5]); // [B, h, w, C, 2, 2]
-    split.reshape([b, h * w, c * PATCH * PATCH])
-}
-
-/// `[B, h·w, 2·2·C]` with the channel fastest → `[B, C, H, W]`.
-fn unpatchify(x: Tensor<3>, h: usize, w: usize, c: usize) -> Tensor<4> {
-    let [b, _, _] = x.dims();
-    let split = x.reshape([b, h, w, PATCH, PATCH, c]).permute([0, 5, 1, 3, 2, 4]); // [B, C, h, 2, w, 2]
-    split.reshape([b, c, h * PATCH, w * PATCH])
 }

@@ -113,9 +113,11 @@ impl Check<'_> {
 
         let mut taps = Taps::on();
         let embeds = self.tensor(&recorded, "in.encoder_hidden_states")?;
-        let keys = dit.caption(embeds, self.tensor(&recorded, "in.encoder_attention_mask")?, &mut taps);
-        let latent = self.tensor(&recorded, "in.hidden_states")?;
-        let _ = dit.forward(latent, timestep, micro, &keys, &mut taps);
+        let mask = self.tensor(&recorded, "in.encoder_attention_mask")?;
+        let latent: Tensor<4> = self.tensor(&recorded, "in.hidden_states")?;
+        let [_, _, rows, columns] = latent.dims();
+        let conditions = dit.prepare(embeds, mask, [rows, columns], micro, &mut taps);
+        let _ = dit.forward(latent, timestep, &conditions, &mut taps);
         self.taps(&recorded, taps.into_seen(), |name| name.starts_with("in.")).await
     }
 

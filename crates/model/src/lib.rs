@@ -5,7 +5,6 @@
 //! Shape letters used throughout: B batch, T tokens, L caption tokens, C channels, N attention heads, D channels of one
 //! head, H and W rows and columns.
 
-mod attention;
 mod caption;
 mod config;
 mod dit;
@@ -23,7 +22,7 @@ mod tokenizer;
 mod vae;
 
 pub use caption::plain;
-pub use dit::{CaptionKeys, Dit, MicroConditions};
+pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
 pub use pipeline::{CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, TextEncoder, captions_of};

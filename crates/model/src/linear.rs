@@ -39,7 +39,7 @@ impl Linear {
     }
 
     /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
-    pub(crate) fn load_gated(maps: [Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
+    pub(crate) fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
         let read = |params: &Params<'_>| {
             Ok::<_, Error>(transposed(&params.floats("weight", &[outputs, inputs])?, outputs, inputs))
         };

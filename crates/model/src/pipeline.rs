@@ -8,7 +8,7 @@ use pixart_weights::Folder;
 
 use crate::config::{MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::schedulers::DpmRun;
-use crate::{CaptionKeys, CaptionTokenizer, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens, Vae};
+use crate::{CaptionTokenizer, Conditions, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens, Vae};
 use crate::{plain, randn};
 
 /// Tokens a caption is padded or cut to (diffusers `PixArtAlphaPipeline`, `max_sequence_length`).
@@ -150,8 +150,7 @@ impl Painter {
         let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
         Denoise {
             dit: &self.dit,
-            caption: self.dit.caption(caption.embeds, caption.mask, taps),
-            micro,
+            conditions: self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, taps),
             guidance,
             run: self.scheduler.run(steps),
             latent,
@@ -168,8 +167,7 @@ impl Painter {
 /// A picture on its way from noise to a clean latent.
 pub struct Denoise<'painter> {
     dit: &'painter Dit,
-    caption: CaptionKeys,
-    micro: Option<MicroConditions>,
+    conditions: Conditions,
     guidance: Option<f64>,
     run: DpmRun,
     latent: Tensor<4>,
@@ -180,11 +178,7 @@ impl Denoise<'_> {
     pub fn step(&mut self, taps: &mut Taps) -> bool {
         let Some(timestep) = self.run.timestep() else { return false };
         let latent = self.latent.clone();
-        let batch = match self.guidance {
-            Some(_) => Tensor::cat(vec![latent.clone(), latent.clone()], 0),
-            None => latent.clone(),
-        };
-        let out = self.dit.forward(batch, timestep, self.micro, &self.caption, taps);
+        let out = self.dit.forward(latent.clone(), timestep, &self.conditions, taps);
         let noise = guide(out, self.guidance, latent.dims());
         taps.see(format_args!("eps"), &noise);
         self.latent = self.run.step(latent, noise);

@@ -3,10 +3,9 @@
 //! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
 
 use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
-use pixart_kernels::Activation;
+use pixart_kernels::{Activation, Attention, Heads, attention, rms_norm};
 use pixart_weights::{Folder, Tensors};
 
-use crate::attention::attention;
 use crate::config::T5Config;
 use crate::linear::Linear;
 use crate::params::Params;
@@ -28,13 +27,12 @@ pub struct T5 {
 
 struct Block {
     attention_norm: RmsNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    /// Query, key and value, side by side.
+    own: Linear,
     out: Linear,
     hidden_norm: RmsNorm,
-    gate: Linear,
-    value: Linear,
+    /// Gate and value, which are multiplied.
+    hidden: Linear,
     hidden_out: Linear,
 }
 
@@ -78,8 +76,11 @@ impl T5 {
         taps.see(format_args!("t5.embed"), &x);
 
         let bias = self.bias(rows, l, taps);
+        let T5Config { heads, head_channels, .. } = self.config;
+        // T5 does not divide by √D: its initialisation does (Raffel et al. 2020, section 2.1).
+        let options = Attention { heads, head_channels, scale: 1.0, bias: Some(&bias) };
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, bias.clone(), self.config.heads, layer, taps);
+            x = block.forward(x, &options, layer, taps);
         }
         let x = self.norm.forward(x);
         taps.see(format_args!("t5.final"), &x);
@@ -130,30 +131,26 @@ impl Block {
         let hidden = layers.at("1.DenseReluDense");
         Ok(Self {
             attention_norm: RmsNorm::load(&layers.at("0.layer_norm"), config)?,
-            q: Linear::load_unbiased(&[attention.at("q")], channels, inner)?,
-            k: Linear::load_unbiased(&[attention.at("k")], channels, inner)?,
-            v: Linear::load_unbiased(&[attention.at("v")], channels, inner)?,
+            own: Linear::load_unbiased(&["q", "k", "v"].map(|name| attention.at(name)), channels, inner)?,
             out: Linear::load_unbiased(&[attention.at("o")], inner, channels)?,
             hidden_norm: RmsNorm::load(&layers.at("1.layer_norm"), config)?,
-            gate: Linear::load_unbiased(&[hidden.at("wi_0")], channels, hidden_channels)?,
-            value: Linear::load_unbiased(&[hidden.at("wi_1")], channels, hidden_channels)?,
+            hidden: Linear::load_gated(&["wi_0", "wi_1"].map(|name| hidden.at(name)), channels, hidden_channels)?,
             hidden_out: Linear::load_unbiased(&[hidden.at("wo")], hidden_channels, channels)?,
         })
     }
 
-    fn forward(&self, x: Tensor<3>, bias: Tensor<4>, heads: usize, layer: usize, taps: &mut Taps) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, options: &Attention<'_>, layer: usize, taps: &mut Taps) -> Tensor<3> {
         let n = self.attention_norm.forward(x.clone());
         taps.see(format_args!("t5.block.{layer}.ln0"), &n);
-        let (q, k, v) = (self.q.forward(n.clone()), self.k.forward(n.clone()), self.v.forward(n));
-        let mixed = self.out.forward(attention(q, k, v, heads, None, Some(bias)));
-        taps.see(format_args!("t5.block.{layer}.attn.0"), &mixed);
-        let x = x + mixed;
+        let own = self.own.forward(n); // [B, L, 3·N·D]
+        let columns = |at: usize| Heads { tensor: &own, first: at * options.heads * options.head_channels };
+        let mixed = attention(columns(0), columns(1), columns(2), options);
+        taps.show(format_args!("t5.block.{layer}.attn.0"), || self.out.forward(mixed.clone()));
+        let x = self.out.added(mixed, None, x);
 
-        let n = self.hidden_norm.forward(x.clone());
-        let hidden = self.gate.activated(n.clone(), Activation::Gelu) * self.value.forward(n);
-        let hidden = self.hidden_out.forward(hidden);
-        taps.see(format_args!("t5.block.{layer}.ff"), &hidden);
-        let x = x + hidden;
+        let hidden = self.hidden.activated(self.hidden_norm.forward(x.clone()), Activation::GatedGelu);
+        taps.show(format_args!("t5.block.{layer}.ff"), || self.hidden_out.forward(hidden.clone()));
+        let x = self.hidden_out.added(hidden, None, x);
         taps.see(format_args!("t5.block.{layer}.0"), &x);
         x
     }
@@ -171,7 +168,6 @@ impl RmsNorm {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mean_square = (x.clone() * x.clone()).mean_dim(2); // [B, T, 1]
-        x / (mean_square + self.eps).sqrt() * self.weight.clone().unsqueeze()
+        rms_norm(x, &self.weight, self.eps)
     }
 }

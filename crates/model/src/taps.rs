@@ -31,10 +31,11 @@ impl Taps {
         }
     }
 
-    /// True where a caller should go to the length of computing a tensor only to show it.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.seen.is_some()
+    /// Keeps what `compute` gives, which is run only where taps are on: a fused operation never holds that tensor.
+    pub fn show<const RANK: usize>(&mut self, name: Arguments<'_>, compute: impl FnOnce() -> Tensor<RANK>) {
+        if self.seen.is_some() {
+            self.see(name, &compute());
+        }
     }
 
     /// The tensors seen, by name.

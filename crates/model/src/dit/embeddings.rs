@@ -16,7 +16,7 @@ impl Dit {
     ///
     /// A place is counted in units of the training grid and divided by the interpolation scale, so that one checkpoint
     /// serves several sizes (diffusers `get_2d_sincos_pos_embed`).
-    pub(super) fn positions(&self, h: usize, w: usize) -> Tensor<3> {
+    pub(super) fn positions(&self, [h, w]: [usize; 2]) -> Tensor<3> {
         let c = self.config.channels();
         let base = self.config.sample_size as f64 / super::PATCH as f64;
         let place = |index: usize, count: usize| {
@@ -36,21 +36,21 @@ impl Dit {
         Tensor::from_data(TensorData::new(table, [1, h * w, c]), &self.device)
     }
 
-    /// Timestep and, where the checkpoint has them, micro-conditions, embedded: `[B, C]`.
+    /// Timestep and, where the checkpoint has them, micro-conditions, embedded: `[1, B, C]`.
     pub(super) fn condition(
         &self,
         b: usize,
         timestep: f32,
         micro: Option<MicroConditions>,
         taps: &mut Taps,
-    ) -> Tensor<2> {
+    ) -> Tensor<3> {
         let c = self.config.channels();
         let time = self.sinusoids(b, &[timestep]);
         taps.see(format_args!("time_proj"), &time);
         let time = self.timestep.forward(time, Activation::Silu); // [1, B, C]
         taps.see(format_args!("timestep_embedder"), &time);
 
-        let Some(embedders) = &self.micro else { return time.squeeze_dim(0) };
+        let Some(embedders) = &self.micro else { return time };
         let micro = micro.expect("a checkpoint with size embedders is given micro-conditions");
         let part = c / 3;
 
@@ -64,8 +64,8 @@ impl Dit {
         let aspect_ratio = embedders.aspect_ratio.forward(aspect_ratio, Activation::Silu); // [1, B, C/3]
         taps.see(format_args!("aspect_ratio_embedder"), &aspect_ratio);
 
-        let sizes = [resolution.reshape([b, 2 * part]), aspect_ratio.reshape([b, part])];
-        time.reshape([b, c]) + Tensor::cat(sizes.to_vec(), 1)
+        let sizes = [resolution.reshape([1, b, 2 * part]), aspect_ratio.reshape([1, b, part])];
+        time + Tensor::cat(sizes.to_vec(), 2)
     }
 
     /// cos then sin of value · base^(-k/128), the values repeated for each of `b` rows: `[1, b·values, 256]`

@@ -4,9 +4,9 @@
 use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Tensor, activation::silu};
+use pixart_kernels::{Heads, attention};
 
 use crate::Error;
-use crate::attention::attention;
 use crate::linear::Linear;
 use crate::params::Params;
 
@@ -130,7 +130,10 @@ impl Attention {
         let [b, c, h, w] = x.dims();
         let tokens = self.norm.forward(x.clone()).reshape([b, c, h * w]).swap_dims(1, 2); // [B, H·W, C]
         let (q, k, v) = (self.q.forward(tokens.clone()), self.k.forward(tokens.clone()), self.v.forward(tokens));
-        let mixed = attention(q, k, v, 1, Some((c as f64).sqrt().recip()), None);
+        let scale = (c as f64).sqrt().recip() as f32;
+        let options = pixart_kernels::Attention { heads: 1, head_channels: c, scale, bias: None };
+        let heads = |tensor| Heads { tensor, first: 0 };
+        let mixed = attention(heads(&q), heads(&k), heads(&v), &options);
         x + self.out.forward(mixed).swap_dims(1, 2).reshape([b, c, h, w])
     }
 }

@@ -1,0 +1,212 @@
+//! Norms over the channels of a token, with what follows them in the same pass.
+//!
+//! - layer norm without an affine map of its own, modulated: (x - mean) / √(variance + ε) · (1 + scale) + shift
+//!   (Ba et al. 2016; Peebles and Xie 2022, adaLN);
+//! - root-mean-square norm: x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019).
+//!
+//! x `[B, T, C]` → `[B, T, C]`; scale and shift are rows of a modulation table, weight `[C]`. Sums are f32. The shaders
+//! want C to be a multiple of 4. Shaders: shaders/norm.wgsl, shaders/norm_staged.wgsl.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::launch::{Launch, nothing, on_gpu, tensor};
+use crate::wgsl::Shader;
+use crate::{Family, Row};
+
+const ROWS: Shader = Shader { name: "norm", source: include_str!("../../../shaders/norm.wgsl") };
+const STAGED: Shader = Shader { name: "norm_staged", source: include_str!("../../../shaders/norm_staged.wgsl") };
+const WORKGROUP: u32 = 64;
+/// Workgroups along one axis that every WebGPU device allows.
+const COUNT_MAX: usize = 65_535;
+
+/// What becomes of a normalised number.
+#[derive(Clone, Copy)]
+pub struct Modulation<'a> {
+    pub shift: Row<'a>,
+    pub scale: Row<'a>,
+}
+
+/// Layer norm, modulated where `modulation` is given.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) -> Tensor<3> {
+    if let Some(Modulation { shift, scale }) = &modulation {
+        shift.assert_fits(x.dims());
+        scale.assert_fits(x.dims());
+        assert!(std::ptr::eq(shift.table, scale.table), "shift and scale are rows of one table");
+    }
+    let places = modulation.as_ref().map(|modulation| [modulation.shift.place(), modulation.scale.place()]);
+    let table = modulation.as_ref().map(|modulation| modulation.shift.table);
+    let form = Form { centred: true, eps, shift_start: 0, scale_start: 0, stride: 0, table };
+    let form = places.map_or(form.clone(), |[[shift_start, stride], [scale_start, _]]| Form {
+        shift_start,
+        scale_start,
+        stride,
+        ..form
+    });
+    launch(&x, &form).unwrap_or_else(|| portable_layer_norm(x, modulation, eps))
+}
+
+/// Root-mean-square norm.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
+    let [_, _, c] = x.dims();
+    assert_eq!(weight.dims(), [c], "weight");
+    let table = weight.clone().reshape([1, 1, 1, c]);
+    let form = Form { centred: false, eps, shift_start: 0, scale_start: 0, stride: 0, table: Some(&table) };
+    launch(&x, &form).unwrap_or_else(|| portable_rms_norm(x, weight, eps))
+}
+
+#[derive(Clone)]
+struct Form<'a> {
+    centred: bool,
+    eps: f64,
+    shift_start: usize,
+    scale_start: usize,
+    stride: usize,
+    table: Option<&'a Tensor<4>>,
+}
+
+fn launch(x: &Tensor<3>, form: &Form<'_>) -> Option<Tensor<3>> {
+    let [b, t, c] = x.dims();
+    if !c.is_multiple_of(4) {
+        return None;
+    }
+    let x = on_gpu(x)?;
+    let modulation = form.table.and_then(on_gpu).unwrap_or_else(|| nothing(&x));
+    let staged = Family::chosen() == Family::Gpu;
+    let rows = b * t;
+    let count = match staged {
+        true => [rows.min(COUNT_MAX), rows.div_ceil(COUNT_MAX), 1],
+        false => [rows.div_ceil(WORKGROUP as usize), 1, 1],
+    };
+    let y = Launch {
+        shader: if staged { STAGED } else { ROWS },
+        constants: &[],
+        imports: &[],
+        params: &[
+            ("m", rows as u32),
+            ("c4", c as u32 / 4),
+            ("centred", u32::from(form.centred)),
+            ("eps", (form.eps as f32).to_bits()),
+            ("modulated", u32::from(form.table.is_some())),
+            ("shift_start4", form.shift_start as u32 / 4),
+            ("scale_start4", form.scale_start as u32 / 4),
+            ("stride4", form.stride as u32 / 4),
+            ("rows", t as u32),
+        ],
+        workgroup: [WORKGROUP, 1, 1],
+        count,
+    }
+    .run(&[&x, &modulation], [b, t, c], x.dtype);
+    Some(tensor(y))
+}
+
+fn portable_layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) -> Tensor<3> {
+    let stored = x.dtype();
+    let x = x.cast(DType::F32);
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2); // [B, T, 1]
+    let y = centred / (variance + eps).sqrt();
+    match modulation {
+        Some(Modulation { shift, scale }) => y * (scale.values() + 1.0) + shift.values(),
+        None => y,
+    }
+    .cast(stored)
+}
+
+fn portable_rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
+    let stored = x.dtype();
+    let x = x.cast(DType::F32);
+    let mean_square = (x.clone() * x.clone()).mean_dim(2); // [B, T, 1]
+    (x / (mean_square + eps).sqrt() * weight.clone().unsqueeze()).cast(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::testing::{assert_close, on_every_device, read, values};
+
+    const EPS: f64 = 1e-6;
+    const LAYERS: usize = 2;
+    const TABLE_ROWS: usize = 6;
+    /// B, T, C: ones, primes, one past the workgroup, and channels that only the portable body takes.
+    const SHAPES: [[usize; 3]; 6] = [[1, 1, 4], [2, 7, 20], [1, 65, 260], [2, 3, 1152], [3, 130, 64], [2, 3, 7]];
+
+    fn on<const RANK: usize>(values: &[f32], shape: [usize; RANK], device: &Device, dtype: DType) -> Tensor<RANK> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), (device, dtype))
+    }
+
+    /// Rows normalised in f64; `centred` for layer norm.
+    fn normalised(x: &[f32], c: usize, centred: bool) -> Vec<f64> {
+        x.chunks(c)
+            .flat_map(|row| {
+                let sum: f64 = row.iter().copied().map(f64::from).sum();
+                let mean = if centred { sum / c as f64 } else { 0.0 };
+                let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / c as f64;
+                row.iter().map(move |x| (f64::from(*x) - mean) / (variance + EPS).sqrt()).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_the_twin() {
+        on_every_device(|device| {
+            for [b, t, c] in SHAPES {
+                // An offset: a variance computed as a difference of squares would show.
+                let x: Vec<f32> = values(1, b * t * c).iter().map(|x| x + 50.0).collect();
+                let table = values(2, LAYERS * b * TABLE_ROWS * c);
+                let want = normalised(&x, c, true);
+                let plain: Vec<f32> = want.iter().map(|value| *value as f32).collect();
+                let place = |at: usize, row: usize| ((b + at / (t * c)) * TABLE_ROWS + row) * c + at % c;
+                let modulated = want.iter().enumerate().map(|(at, value)| {
+                    let [shift, scale] = [3, 4].map(|row| f64::from(table[place(at, row)]));
+                    (value * (1.0 + scale) + shift) as f32
+                });
+                let modulated: Vec<f32> = modulated.collect();
+                let table = on(&table, [LAYERS, b, TABLE_ROWS, c], device, DType::F32);
+                let row = |row| Row { table: &table, layer: 1, row };
+                let modulation = Modulation { shift: row(3), scale: row(4) };
+                let x = on(&x, [b, t, c], device, DType::F32);
+                // 50 is 2^21 units in the last place of the smallest deviations: that much is lost in x itself.
+                assert_close(&read(layer_norm(x.clone(), None, EPS)), &plain, 2e-5, &format!("{b}·{t}×{c}"));
+                let got = read(layer_norm(x, Some(modulation), EPS));
+                assert_close(&got, &modulated, 2e-5, &format!("{b}·{t}×{c} modulated"));
+            }
+        });
+    }
+
+    #[test]
+    fn rms_norm_agrees_with_the_twin() {
+        on_every_device(|device| {
+            for [b, t, c] in SHAPES {
+                let (x, weight) = (values(3, b * t * c), values(4, c));
+                let want = normalised(&x, c, false);
+                let want: Vec<f32> =
+                    want.iter().enumerate().map(|(at, value)| (value * f64::from(weight[at % c])) as f32).collect();
+                let weight = on(&weight, [c], device, DType::F32);
+                let got = read(rms_norm(on(&x, [b, t, c], device, DType::F32), &weight, EPS));
+                assert_close(&got, &want, 2e-6, &format!("{b}·{t}×{c}"));
+            }
+        });
+    }
+
+    #[test]
+    fn half_precision_loses_no_more_than_its_rounding() {
+        on_every_device(|device| {
+            let [b, t, c] = [2, 5, 64];
+            let x: Vec<f32> = values(5, b * t * c).iter().map(|x| half::f16::from_f32(*x).to_f32()).collect();
+            let want: Vec<f32> = normalised(&x, c, true).iter().map(|value| *value as f32).collect();
+            let got = layer_norm(on(&x, [b, t, c], device, DType::F16), None, EPS);
+            assert_eq!(got.dtype(), DType::F16);
+            assert_close(&read(got), &want, 1e-3, "half");
+        });
+    }
+}

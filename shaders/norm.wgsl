@@ -1,0 +1,55 @@
+// y = (x - mean) / √(variance + ε) · (1 + scale) + shift, or y = x / √(mean(x²) + ε) · weight, over the channels of a row
+//
+// x and y [M, C] stored as f32 or f16, modulation f32; sums f32; C a multiple of 4. One invocation per row, no barrier:
+// for adapters that are software. The variance is that of centred values, in a pass of its own.
+// Rust: crates/kernels/src/norm.rs
+
+alias Stored4 = vec4<f32>; // spec
+
+struct Params {
+    m: u32,
+    c4: u32,
+    centred: u32,
+    eps: f32,
+    modulated: u32,
+    shift_start4: u32,
+    scale_start4: u32,
+    stride4: u32,
+    rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+// Rows of shifts and scales; for the second form the weights.
+@group(0) @binding(1) var<storage, read> modulation: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;
+@group(0) @binding(3) var<storage, read> params: Params;
+
+//#import modulated
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row = id.x;
+    if (row >= params.m) {
+        return;
+    }
+    let begin = row * params.c4;
+    let count = 4.0 * f32(params.c4);
+    var mean = 0.0;
+    if (params.centred == 1u) {
+        var sum = vec4<f32>();
+        for (var k = 0u; k < params.c4; k++) {
+            sum += vec4<f32>(x[begin + k]);
+        }
+        mean = (sum.x + sum.y + sum.z + sum.w) / count;
+    }
+    var squares = vec4<f32>();
+    for (var k = 0u; k < params.c4; k++) {
+        let centred = vec4<f32>(x[begin + k]) - mean;
+        squares += centred * centred;
+    }
+    let variance = (squares.x + squares.y + squares.z + squares.w) / count;
+    let scale = 1.0 / sqrt(variance + params.eps);
+    for (var k = 0u; k < params.c4; k++) {
+        y[begin + k] = Stored4(modulated(row, k, (vec4<f32>(x[begin + k]) - mean) * scale));
+    }
+}
