@@ -44,25 +44,30 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row >= params.m || column4 >= params.n4) {
         return;
     }
-    // Past the edge the last row is computed again and not stored.
+    // Past the edge the last row and the last four columns are computed again and not stored.
     let last = params.m - 1u;
-    let a0 = row * params.k4;
-    let a1 = min(row + 1u, last) * params.k4;
-    let a2 = min(row + 2u, last) * params.k4;
-    let a3 = min(row + 3u, last) * params.k4;
-    let a4 = min(row + 4u, last) * params.k4;
-    let a5 = min(row + 5u, last) * params.k4;
-    let a6 = min(row + 6u, last) * params.k4;
-    let a7 = min(row + 7u, last) * params.k4;
+    let right = min(1u, params.n4 - 1u - column4);
+    let k4 = params.k4;
+    let n4 = params.n4;
+    let a0 = row * k4;
+    let a1 = min(row + 1u, last) * k4;
+    let a2 = min(row + 2u, last) * k4;
+    let a3 = min(row + 3u, last) * k4;
+    let a4 = min(row + 4u, last) * k4;
+    let a5 = min(row + 5u, last) * k4;
+    let a6 = min(row + 6u, last) * k4;
+    let a7 = min(row + 7u, last) * k4;
+    var at = column4;
 //#import tile_sums
-    for (var begin = 0u; begin < params.k4; begin += BLOCK4) {
-        let scales = scales_at(begin / BLOCK4, column4);
-        let end = min(begin + BLOCK4, params.k4);
+    for (var begin = 0u; begin < k4; begin += BLOCK4) {
+        let scales = scales_at(begin / BLOCK4, column4, right);
+        let end = min(begin + BLOCK4, k4);
         for (var k = begin; k < end; k++) {
-            let w0 = weights_at(4u * k, column4, scales);
-            let w1 = weights_at(4u * k + 1u, column4, scales);
-            let w2 = weights_at(4u * k + 2u, column4, scales);
-            let w3 = weights_at(4u * k + 3u, column4, scales);
+            let w0 = weights_at(at, right, scales);
+            let w1 = weights_at(at + n4, right, scales);
+            let w2 = weights_at(at + 2u * n4, right, scales);
+            let w3 = weights_at(at + 3u * n4, right, scales);
+            at += 4u * n4;
 //#import tile_step
         }
     }

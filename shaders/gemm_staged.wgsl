@@ -66,8 +66,9 @@ fn stage(begin: u32, first_row: u32, first_column4: u32, index: u32) {
         let column4 = 2u * (pair % (TILE4 / 2u));
         var staged = Pair();
         if (k < 4u * params.k4 && first_column4 + column4 < params.n4) {
-            let scales = scales_at(begin / BLOCK4, first_column4 + column4);
-            staged = weights_at(k, first_column4 + column4, scales);
+            let right = min(1u, params.n4 - 1u - first_column4 - column4);
+            let scales = scales_at(begin / BLOCK4, first_column4 + column4, right);
+            staged = weights_at(k * params.n4 + first_column4 + column4, right, scales);
         }
         columns[2u * pair] = staged.left;
         columns[2u * pair + 1u] = staged.right;

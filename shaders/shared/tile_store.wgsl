@@ -1,8 +1,6 @@
-    store(row + 0u, column4, l0, r0);
-    store(row + 1u, column4, l1, r1);
-    store(row + 2u, column4, l2, r2);
-    store(row + 3u, column4, l3, r3);
-    store(row + 4u, column4, l4, r4);
-    store(row + 5u, column4, l5, r5);
-    store(row + 6u, column4, l6, r6);
-    store(row + 7u, column4, l7, r7);
+    // In a loop, so that what follows a sum is compiled once.
+    var lefts = array<vec4<f32>, 8>(l0, l1, l2, l3, l4, l5, l6, l7);
+    var rights = array<vec4<f32>, 8>(r0, r1, r2, r3, r4, r5, r6, r7);
+    for (var i = 0u; i < 8u; i++) {
+        store(row + i, column4, lefts[i], rights[i]);
+    }

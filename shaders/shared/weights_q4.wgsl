@@ -10,16 +10,16 @@ fn scales4(block: u32, column4: u32) -> vec4<f32> {
 }
 
 // What the 32 weights of a column share.
-fn scales_at(block: u32, column4: u32) -> Pair {
-    return Pair(scales4(block, column4), scales4(block, column4 + 1u));
+fn scales_at(block: u32, column4: u32, right: u32) -> Pair {
+    return Pair(scales4(block, column4), scales4(block, column4 + right));
 }
 
 fn unpacked(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
 }
 
-// Eight weights of input k, from column 4·column4 on.
-fn weights_at(k: u32, column4: u32, scales: Pair) -> Pair {
-    let word = weights[(k * params.n4 + column4) / 2u];
+// Eight weights of one input: the fours at `at` = k·N/4 + column/4 and, `right` further, beside it.
+fn weights_at(at: u32, right: u32, scales: Pair) -> Pair {
+    let word = weights[at / 2u];
     return Pair(scales.left * unpacked(word), scales.right * unpacked(word >> 16u));
 }

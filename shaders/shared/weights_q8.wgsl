@@ -10,17 +10,15 @@ fn scales4(block: u32, column4: u32) -> vec4<f32> {
 }
 
 // What the 32 weights of a column share.
-fn scales_at(block: u32, column4: u32) -> Pair {
-    return Pair(scales4(block, column4), scales4(block, min(column4 + 1u, params.n4 - 1u)));
+fn scales_at(block: u32, column4: u32, right: u32) -> Pair {
+    return Pair(scales4(block, column4), scales4(block, column4 + right));
 }
 
 fn unpacked(word: u32) -> vec4<f32> {
     return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
 
-// Eight weights of input k, from column 4·column4 on.
-fn weights_at(k: u32, column4: u32, scales: Pair) -> Pair {
-    let at = k * params.n4;
-    let right = weights[at + min(column4 + 1u, params.n4 - 1u)];
-    return Pair(scales.left * unpacked(weights[at + column4]), scales.right * unpacked(right));
+// Eight weights of one input: the fours at `at` = k·N/4 + column/4 and, `right` further, beside it.
+fn weights_at(at: u32, right: u32, scales: Pair) -> Pair {
+    return Pair(scales.left * unpacked(weights[at]), scales.right * unpacked(weights[at + right]));
 }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use pixart_model::Family;
 use pixart_protocol::{Adapter, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -35,6 +36,7 @@ pub(crate) async fn open() -> Result<(Device, Adapter), Fault> {
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
     listen(&setup.device);
+    Family::of(adapter.software).choose();
     OPENED.set(Some((device.clone(), adapter.clone())));
     Ok((device, adapter))
 }

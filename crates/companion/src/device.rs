@@ -1,6 +1,7 @@
 //! Opens the device that the model runs on, and describes it.
 
 use burn::tensor::Device;
+use pixart_model::Family;
 
 use crate::Error;
 
@@ -28,7 +29,9 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
         Kind::Wgpu => {
             let opened = Device::wgpu_options().init_with_setup();
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
-            Ok(Opened { device, name: adapter_name(&setup.adapter.get_info()) })
+            let info = setup.adapter.get_info();
+            Family::of(info.device_type == wgpu::DeviceType::Cpu).choose();
+            Ok(Opened { device, name: adapter_name(&info) })
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Which of two texts of an operation a device gets. A GPU shares tiles through workgroup memory; an adapter that is
-//! software pays for every barrier and is faster with sums in registers alone. Both compute the same numbers.
+//! Which text of an operation a device gets. A GPU shares tiles through workgroup memory; an adapter that is software pays
+//! for every barrier and is faster with sums in registers alone. All compute the same numbers.
 
 use std::cell::Cell;
 
@@ -11,6 +11,8 @@ pub enum Family {
     Gpu,
     /// Tiles in registers, no barrier.
     Software,
+    /// No shader of ours: burn's own operations, to compare with.
+    Stock,
 }
 
 thread_local! {
@@ -21,6 +23,12 @@ impl Family {
     /// Makes this the family of every launch of this thread from now on.
     pub fn choose(self) {
         FAMILY.set(self);
+    }
+
+    /// The family for an adapter, by whether it is software.
+    #[must_use]
+    pub fn of(software: bool) -> Self {
+        if software { Self::Software } else { Self::Gpu }
     }
 
     /// The family that launches of this thread use.

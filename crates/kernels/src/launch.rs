@@ -8,6 +8,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
 use cubecl::{CubeCount, CubeDim, prelude::KernelId, server::KernelArguments};
 
+use crate::Family;
 use crate::wgsl::{Shader, Spec};
 
 /// The name cubecl gives a device whose shaders are compiled from WGSL.
@@ -52,6 +53,9 @@ pub(crate) fn on_gpu<const RANK: usize, K>(tensor: &Tensor<RANK, K>) -> Option<C
 where
     K: burn::tensor::BackendPrimitive<CubeBackend, Primitive = CubeTensor> + burn::tensor::kind::Basic,
 {
+    if Family::chosen() == Family::Stock {
+        return None;
+    }
     let tensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
     (tensor.client.name() == WGSL_RUNTIME).then(|| {
         if !tensor.is_contiguous() {

@@ -25,6 +25,7 @@ pub use caption::plain;
 pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
+pub use pixart_kernels::{Counts, Family, counted};
 pub use pipeline::{CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, TextEncoder, captions_of};
 pub use schedulers::{DpmMultistep, DpmRun};
 pub use t5::T5;
