@@ -181,7 +181,7 @@ async fn barrier<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<
     Ok(())
 }
 
-fn folder(files: &js_sys::Map) -> Folder {
+pub(crate) fn folder(files: &js_sys::Map) -> Folder {
     let mut folder = Folder::default();
     files.for_each(&mut |bytes, path| {
         let path = path.as_string().expect("files are named by strings");

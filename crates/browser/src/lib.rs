@@ -6,11 +6,13 @@
 
 #![cfg(target_family = "wasm")]
 
+mod bench;
 mod border;
 mod device;
 mod engine;
 mod faults;
 
+pub use bench::Bench;
 pub use engine::Engine;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -129,6 +129,20 @@ impl DitConfig {
     }
 }
 
+/// PixArt-XL/2 at 256 px (Chen et al. 2023, section 3.1).
+pub(crate) const XL_2: DitConfig = DitConfig {
+    heads: 16,
+    head_channels: 72,
+    layers: 28,
+    latent_channels: 4,
+    out_channels: 8,
+    caption_channels: 4096,
+    sample_size: 32,
+    interpolation_scale: 1.0,
+    micro_conditions: false,
+    norm_eps: 1e-6,
+};
+
 /// `text_encoder/config.json`. Source: transformers `T5Config`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct T5Config {
@@ -160,6 +174,19 @@ impl T5Config {
         })
     }
 }
+
+/// T5 v1.1 XL (google/t5-v1_1-xl, `config.json`).
+pub(crate) const T5_XL: T5Config = T5Config {
+    vocabulary: 32_128,
+    channels: 2048,
+    head_channels: 64,
+    heads: 32,
+    layers: 24,
+    hidden_channels: 5120,
+    position_buckets: 32,
+    position_distance_max: 128,
+    norm_eps: 1e-6,
+};
 
 /// `vae/config.json`. Source: diffusers `AutoencoderKL.__init__`.
 #[derive(Clone, Debug, PartialEq)]

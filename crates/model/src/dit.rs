@@ -16,12 +16,12 @@ use crate::{Error, Taps};
 mod block;
 mod embeddings;
 
-use block::Block;
+pub(crate) use block::Block;
 
 /// Added to the score of a padding caption token (diffusers: `(1 - mask) * -10000`).
 const PADDING_SCORE: f64 = -10_000.0;
 /// Rows of a block's table: shift, scale and gate of the attention, then of the hidden layer.
-const MODULATIONS: usize = 6;
+pub(crate) const MODULATIONS: usize = 6;
 /// Rows of the final table: shift and scale.
 const FINAL_MODULATIONS: usize = 2;
 
@@ -70,6 +70,14 @@ pub struct Conditions {
     /// Rows and columns of tokens.
     grid: [usize; 2],
     micro: Option<MicroConditions>,
+}
+
+impl Conditions {
+    /// What a block alone reads: captions as [`Block::caption`] gives them, one for each block, and their bias.
+    pub(crate) fn of_caption(captions: Vec<Tensor<3>>, caption_bias: Tensor<4>) -> Self {
+        let positions = Tensor::zeros([1, 1, 1], &caption_bias.device());
+        Self { captions, caption_bias, positions, grid: [1, 1], micro: None }
+    }
 }
 
 impl Dit {

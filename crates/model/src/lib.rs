@@ -20,15 +20,17 @@ mod t5;
 mod taps;
 mod tokenizer;
 mod vae;
+mod workload;
 
 pub use caption::plain;
 pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
-pub use pixart_kernels::{Counts, Family, counted};
 pub use pipeline::{CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, TextEncoder, captions_of};
+pub use pixart_kernels::{Counts, Family, counted};
 pub use schedulers::{DpmMultistep, DpmRun};
 pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};
 pub use vae::{Moments, Vae};
+pub use workload::Workload;

@@ -25,7 +25,7 @@ pub struct T5 {
     device: Device,
 }
 
-struct Block {
+pub(crate) struct Block {
     attention_norm: RmsNorm,
     /// Query, key and value, side by side.
     own: Linear,
@@ -76,9 +76,7 @@ impl T5 {
         taps.see(format_args!("t5.embed"), &x);
 
         let bias = self.bias(rows, l, taps);
-        let T5Config { heads, head_channels, .. } = self.config;
-        // T5 does not divide by √D: its initialisation does (Raffel et al. 2020, section 2.1).
-        let options = Attention { heads, head_channels, scale: 1.0, bias: Some(&bias) };
+        let options = self.config.attention(&bias);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, &options, layer, taps);
         }
@@ -123,8 +121,15 @@ impl T5 {
     }
 }
 
+impl T5Config {
+    /// T5 does not divide by √D: its initialisation does (Raffel et al. 2020, section 2.1).
+    pub(crate) fn attention<'a>(&self, bias: &'a Tensor<4>) -> Attention<'a> {
+        Attention { heads: self.heads, head_channels: self.head_channels, scale: 1.0, bias: Some(bias) }
+    }
+}
+
 impl Block {
-    fn load(layers: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
+    pub(crate) fn load(layers: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
         let T5Config { channels, hidden_channels, heads, head_channels, .. } = *config;
         let inner = heads * head_channels;
         let attention = layers.at("0.SelfAttention");
@@ -139,7 +144,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Tensor<3>, options: &Attention<'_>, layer: usize, taps: &mut Taps) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>, options: &Attention<'_>, layer: usize, taps: &mut Taps) -> Tensor<3> {
         let n = self.attention_norm.forward(x.clone());
         taps.see(format_args!("t5.block.{layer}.ln0"), &n);
         let own = self.own.forward(n); // [B, L, 3·N·D]

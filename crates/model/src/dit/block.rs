@@ -18,7 +18,7 @@ const SHIFT_HIDDEN: usize = 3;
 const SCALE_HIDDEN: usize = 4;
 const GATE_HIDDEN: usize = 5;
 
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Query, key and value of the picture's own tokens, side by side.
     own: Linear,
     own_out: Linear,
@@ -34,7 +34,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
+    pub(crate) fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
         let c = config.channels();
         let (own, cross) = (params.at("attn1"), params.at("attn2"));
         let hidden = params.at("ff.net");
@@ -53,13 +53,13 @@ impl Block {
     }
 
     /// Caption tokens `[B, L, C]` → keys and values `[B, L, 2·C]`.
-    pub(super) fn caption(&self, tokens: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn caption(&self, tokens: Tensor<3>) -> Tensor<3> {
         self.caption.forward(tokens)
     }
 
     /// x += g₁·self(mod(LN x)); x += cross(x); x += g₂·hidden(mod(LN x)), x `[B, T, C]`, with the shifts, scales and gates
     /// of `layer` in `modulation` `[LAYERS, B, 6, C]`.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         x: Tensor<3>,
         modulation: &Tensor<4>,

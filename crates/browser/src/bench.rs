@@ -1,0 +1,62 @@
+//! One part of a network, to be timed against other implementations of it. The page keeps the time: what counts is what
+//! the browser's processes spend, which nobody here can see.
+
+use burn::tensor::Tensor;
+use pixart_model::{Error, Family, Workload};
+use pixart_protocol::{Fault, FaultCode};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::border::object;
+use crate::engine::folder;
+use crate::faults::AtWork;
+use crate::{device, faults};
+
+/// A workload on the device.
+#[wasm_bindgen]
+pub struct Bench {
+    workload: Workload,
+}
+
+#[wasm_bindgen]
+impl Bench {
+    /// Opens the device and puts workload `name` on it. `files` is a `Map` of path to `Uint8Array`; `family` is `gpu`,
+    /// `software` or `stock`.
+    ///
+    /// # Errors
+    /// A `Fault` that names the family, file or tensor.
+    pub async fn open(name: String, family: String, files: js_sys::Map) -> Result<Bench, JsValue> {
+        let _at_work = AtWork::begin();
+        let opened = async {
+            let (device, _) = device::open().await?;
+            self::family(&family)?.choose();
+            Ok(Self { workload: Workload::load(&name, &folder(&files), &device)? })
+        };
+        opened.await.map_err(|fault: Fault| object(&fault))
+    }
+
+    /// Computes the workload once, and returns what it gives.
+    ///
+    /// # Errors
+    /// A `Fault` where the GPU failed.
+    pub async fn run(&self) -> Result<Vec<f32>, JsValue> {
+        let _at_work = AtWork::begin();
+        let output = values_read(self.workload.run()).await;
+        let checked = faults::first().and(output);
+        checked.map_err(|fault| object(&fault))
+    }
+}
+
+async fn values_read(output: Tensor<1>) -> Result<Vec<f32>, Fault> {
+    let lost = |why: String| Fault::from(Error::Read { what: "the workload's output".into(), why });
+    let data = output.into_data_async().await.map_err(|error| lost(format!("{error:?}")))?;
+    data.try_into_vec().map_err(|error| lost(format!("{error:?}")))
+}
+
+fn family(name: &str) -> Result<Family, Fault> {
+    let bad = || Fault::new(FaultCode::BadRequest, format!("there is no family {name}"), "gpu, software or stock");
+    [("gpu", Family::Gpu), ("software", Family::Software), ("stock", Family::Stock)]
+        .into_iter()
+        .find_map(|(known, family)| (known == name).then_some(family))
+        .ok_or_else(bad)
+}

@@ -1,0 +1,104 @@
+//! Parts of the networks at their real size, to be timed against other implementations of the same parts. The folder is
+//! one that `tests/oracle/export_onnx.py` writes: weights, inputs and what they give, `<name>.io.safetensors`.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pixart_weights::{Folder, Tensors};
+
+use crate::config::{DitConfig, T5_XL, T5Config, XL_2};
+use crate::dit::{Block, Conditions, MODULATIONS};
+use crate::params::Params;
+use crate::{Error, Taps, t5};
+
+/// One part with its inputs on a device.
+pub struct Workload {
+    part: Part,
+    want: Vec<f32>,
+}
+
+enum Part {
+    /// One block of PixArt-XL/2. The caption's keys and values are not part of a run: a picture needs them once.
+    Block { block: Block, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, conditions: Conditions },
+    /// One layer of T5 v1.1 XL.
+    Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
+}
+
+impl Workload {
+    /// The part called `name`: `block_…` or `t5_…`.
+    ///
+    /// # Errors
+    /// A file or tensor that is missing or of another shape, by name.
+    pub fn load(name: &str, folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let io = Io { tensors: Tensors::file(folder, &format!("{name}.io.safetensors"))?, name, device };
+        let (kind, _) = name.split_once('_').unwrap_or((name, ""));
+        let weights = Tensors::file(folder, &format!("{kind}.safetensors"))?;
+        let params = Params::new(&weights, device);
+        let part = match kind {
+            "block" => block(&io, &params)?,
+            "t5" => layer(&io, &params)?,
+            _ => {
+                return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
+            }
+        };
+        Ok(Self { part, want: io.tensors.any_f32("output")?.1 })
+    }
+
+    /// Computes the part once.
+    #[must_use]
+    pub fn run(&self) -> Tensor<1> {
+        match &self.part {
+            Part::Block { block, hidden, table, modulation, conditions } => {
+                let modulation = table.clone() + modulation.clone();
+                block.forward(hidden.clone(), &modulation, conditions, 0, &mut Taps::off()).flatten(0, 2)
+            }
+            Part::Layer { layer, hidden, bias } => {
+                layer.forward(hidden.clone(), &T5_XL.attention(bias), 0, &mut Taps::off()).flatten(0, 2)
+            }
+        }
+    }
+
+    /// What a run gives, by PyTorch in f32.
+    #[must_use]
+    pub fn want(&self) -> &[f32] {
+        &self.want
+    }
+}
+
+fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+    let config: DitConfig = XL_2;
+    let c = config.channels();
+    let params = params.at("transformer_blocks.0");
+    let block = Block::load(&params, &config)?;
+    let hidden: Tensor<3> = io.tensor("hidden")?;
+    let bias: Tensor<3> = io.tensor("caption_bias")?; // [B, 1, L]
+    let [b, _, l] = bias.dims();
+    let conditions = Conditions::of_caption(vec![block.caption(io.tensor("caption")?)], bias.reshape([b, 1, 1, l]));
+    let table = params.tensor("scale_shift_table", [MODULATIONS, c])?.reshape([1, 1, MODULATIONS, c]);
+    let modulation = io.tensor::<2>("modulation")?.reshape([1, b, MODULATIONS, c]);
+    Ok(Part::Block { block, hidden, table, modulation, conditions })
+}
+
+fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+    let config: T5Config = T5_XL;
+    let bias = io.tensor::<4>("position_bias")? + io.tensor("mask")?;
+    let layer = t5::Block::load(&params.at("encoder.block.0.layer"), &config)?;
+    Ok(Part::Layer { layer, hidden: io.tensor("hidden")?, bias })
+}
+
+/// A workload's recorded inputs.
+struct Io<'a> {
+    tensors: Tensors<'a>,
+    name: &'a str,
+    device: &'a Device,
+}
+
+impl Io<'_> {
+    fn tensor<const RANK: usize>(&self, name: &str) -> Result<Tensor<RANK>, Error> {
+        let (shape, values) = self.tensors.any_f32(name)?;
+        let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
+            file: format!("{}.io.safetensors", self.name),
+            key: name.into(),
+            why: format!("its shape is {shape:?}, not one of {RANK} axes"),
+        })?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+}
