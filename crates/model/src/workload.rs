@@ -16,8 +16,8 @@ pub struct Workload {
 }
 
 enum Part {
-    /// One block of PixArt-XL/2. The caption's keys and values are not part of a run: a picture needs them once.
-    Block { block: Block, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, conditions: Conditions },
+    /// One block of PixArt-XL/2, with the caption's keys and values, which a picture needs once but peers compute anew.
+    Block { block: Block, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, caption: [Tensor<3>; 2] },
     /// One layer of T5 v1.1 XL.
     Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
 }
@@ -46,9 +46,11 @@ impl Workload {
     #[must_use]
     pub fn run(&self) -> Tensor<1> {
         match &self.part {
-            Part::Block { block, hidden, table, modulation, conditions } => {
+            Part::Block { block, hidden, table, modulation, caption: [tokens, bias] } => {
                 let modulation = table.clone() + modulation.clone();
-                block.forward(hidden.clone(), &modulation, conditions, 0, &mut Taps::off()).flatten(0, 2)
+                let conditions =
+                    Conditions::of_caption(vec![block.caption(tokens.clone())], bias.clone().unsqueeze_dim(1));
+                block.forward(hidden.clone(), &modulation, &conditions, 0, &mut Taps::off()).flatten(0, 2)
             }
             Part::Layer { layer, hidden, bias } => {
                 layer.forward(hidden.clone(), &T5_XL.attention(bias), 0, &mut Taps::off()).flatten(0, 2)
@@ -69,12 +71,11 @@ fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let params = params.at("transformer_blocks.0");
     let block = Block::load(&params, &config)?;
     let hidden: Tensor<3> = io.tensor("hidden")?;
-    let bias: Tensor<3> = io.tensor("caption_bias")?; // [B, 1, L]
-    let [b, _, l] = bias.dims();
-    let conditions = Conditions::of_caption(vec![block.caption(io.tensor("caption")?)], bias.reshape([b, 1, 1, l]));
+    let caption = [io.tensor("caption")?, io.tensor("caption_bias")?]; // [B, L, C], [B, 1, L]
+    let [b, ..] = hidden.dims();
     let table = params.tensor("scale_shift_table", [MODULATIONS, c])?.reshape([1, 1, MODULATIONS, c]);
     let modulation = io.tensor::<2>("modulation")?.reshape([1, b, MODULATIONS, c]);
-    Ok(Part::Block { block, hidden, table, modulation, conditions })
+    Ok(Part::Block { block, hidden, table, modulation, caption })
 }
 
 fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {

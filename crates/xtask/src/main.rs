@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a task runner's results belong on standard output")]
 
 mod apt;
+mod bench;
 mod check;
 mod chrome;
 mod golden;
@@ -69,6 +70,8 @@ enum Task {
         #[arg(long, default_value_t = 64)]
         count: u32,
     },
+    /// Time parts of the networks against onnxruntime-web, burn's own operations and PyTorch
+    Bench(bench::Bench),
     /// Build the companion and run it with these arguments
     Pixart {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
@@ -99,6 +102,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Golden { check: Some(folder), device, .. } => golden::check(&place, &folder, device),
         Task::Golden { check: None, .. } => golden::make(&place),
         Task::Score { count } => score::score(&place, count),
+        Task::Bench(options) => bench::bench(&place, &options),
         Task::Pixart { arguments } => golden::pixart(&place, &arguments),
         Task::Types => types::write(&place),
     }

@@ -113,7 +113,7 @@ fn page(place: &Place) -> Result<Vec<String>> {
     let companion = golden::companion(place)?;
     run::say("testing the page in a headless browser");
     let mut node = place.command("node");
-    node.args(["--test", "tests/page/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
+    node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
     watched(&mut node, run::minutes(30))
 }
 
