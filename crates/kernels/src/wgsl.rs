@@ -8,8 +8,9 @@
 //! and panic.
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 10] = [
+const SHARED: [(&str, &str); 11] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
+    ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
     ("modulated", include_str!("../../../shaders/shared/modulated.wgsl")),
     ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),

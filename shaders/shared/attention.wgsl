@@ -1,0 +1,84 @@
+// What all texts of attention share: their bindings, where a head begins, and how scores are finished.
+
+struct Params {
+    t: u32,
+    l: u32,
+    q_first4: u32,
+    q_stride4: u32,
+    k_first4: u32,
+    k_stride4: u32,
+    v_first4: u32,
+    v_stride4: u32,
+    y_stride4: u32,
+    scale: f32,
+    biased: u32,
+    bias_b: u32,
+    bias_n: u32,
+    bias_t: u32,
+    bias_l: u32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<Stored4>;
+@group(0) @binding(5) var<storage, read> params: Params;
+
+// No score is less: the difference of two scores stays finite, whatever is added to mask a key.
+const LOWEST: f32 = -1e30;
+// Less than all scores, so that what stands past the last key weighs nothing, also where every key is masked.
+const PAST: f32 = -2e30;
+const STEPS: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
+
+// Where head n of query t of picture b begins, and where its biases do.
+fn query_at(b: u32, n: u32, t: u32) -> u32 {
+    return (b * params.t + t) * params.q_stride4 + params.q_first4 + n * D4;
+}
+
+fn output_at(b: u32, n: u32, t: u32) -> u32 {
+    return (b * params.t + t) * params.y_stride4 + n * D4;
+}
+
+fn bias_at(b: u32, n: u32, t: u32) -> u32 {
+    return b * params.bias_b + n * params.bias_n + t * params.bias_t;
+}
+
+// Where head n of four keys and of their values begins. Past the last key that one is meant again.
+fn keys_at(b: u32, n: u32, key: u32) -> vec4<u32> {
+    let keys = b * params.l + min(key + STEPS, vec4<u32>(params.l - 1u));
+    return keys * params.k_stride4 + params.k_first4 + n * D4;
+}
+
+fn values_at(b: u32, n: u32, key: u32) -> vec4<u32> {
+    let keys = b * params.l + min(key + STEPS, vec4<u32>(params.l - 1u));
+    return keys * params.v_stride4 + params.v_first4 + n * D4;
+}
+
+// Four channels of four keys, a key in each column.
+fn keys(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(vec4<f32>(k[at.x + d]), vec4<f32>(k[at.y + d]), vec4<f32>(k[at.z + d]), vec4<f32>(k[at.w + d]));
+}
+
+fn values(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(vec4<f32>(v[at.x + d]), vec4<f32>(v[at.y + d]), vec4<f32>(v[at.z + d]), vec4<f32>(v[at.w + d]));
+}
+
+// The scores of four keys from their products with a query, whose biases begin at `first_bias`.
+fn finished(products: vec4<f32>, first_bias: u32, key: u32) -> vec4<f32> {
+    let at = key + STEPS;
+    var scores = params.scale * products;
+    if (params.biased == 1u) {
+        let place = first_bias + min(at, vec4<u32>(params.l - 1u)) * params.bias_l;
+        scores += vec4<f32>(bias[place.x], bias[place.y], bias[place.z], bias[place.w]);
+    }
+    return select(vec4<f32>(PAST), max(scores, vec4<f32>(LOWEST)), at < vec4<u32>(params.l));
+}
+
+fn largest(x: vec4<f32>) -> f32 {
+    return max(max(x.x, x.y), max(x.z, x.w));
+}
+
+fn total(x: vec4<f32>) -> f32 {
+    return x.x + x.y + x.z + x.w;
+}
