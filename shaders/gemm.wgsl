@@ -59,17 +59,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let a7 = min(row + 7u, last) * k4;
     var at = column4;
 //#import tile_sums
-    for (var begin = 0u; begin < k4; begin += BLOCK4) {
-        let scales = scales_at(begin / BLOCK4, column4, right);
-        let end = min(begin + BLOCK4, k4);
-        for (var k = begin; k < end; k++) {
-            let w0 = weights_at(at, right, scales);
-            let w1 = weights_at(at + n4, right, scales);
-            let w2 = weights_at(at + 2u * n4, right, scales);
-            let w3 = weights_at(at + 3u * n4, right, scales);
-            at += 4u * n4;
+    for (var k = 0u; k < k4; k++) {
+        let scales = scales_at(k / BLOCK4, column4, right);
+        let w0 = weights_at(at, right, scales);
+        let w1 = weights_at(at + n4, right, scales);
+        let w2 = weights_at(at + 2u * n4, right, scales);
+        let w3 = weights_at(at + 3u * n4, right, scales);
+        at += 4u * n4;
 //#import tile_step
-        }
     }
 //#import tile_store
 }

@@ -104,7 +104,7 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     Some(tensor(y))
 }
 
-fn weights_source(precision: Precision) -> &'static str {
+pub(crate) fn weights_source(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "weights_f32",
         Precision::F16 => "weights_f16",
@@ -136,7 +136,7 @@ fn portable(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
     .cast(stored)
 }
 
-fn unpacked(words: &Tensor<1, Int>, shape: [usize; 2], precision: Precision) -> Tensor<2> {
+pub(crate) fn unpacked(words: &Tensor<1, Int>, shape: [usize; 2], precision: Precision) -> Tensor<2> {
     let device = words.device();
     let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
     let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();

@@ -86,8 +86,8 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Binds `inputs`, the output and the parameters in this order, and returns the output: `shape` of `dtype`, which
-    /// is how activations are stored.
+    /// Binds `inputs`, the output and the parameters in this order, and returns the output: `shape` of `dtype`.
+    /// Activations are stored as the first input is.
     pub(crate) fn run<const RANK: usize>(
         self,
         inputs: &[&CubeTensor],
@@ -95,8 +95,8 @@ impl Launch<'_> {
         dtype: DType,
     ) -> CubeTensor {
         let first = inputs[0];
-        let spec =
-            Spec { constants: self.constants.to_vec(), imports: self.imports.to_vec(), half: dtype == DType::F16 };
+        let half = first.dtype == DType::F16;
+        let spec = Spec { constants: self.constants.to_vec(), imports: self.imports.to_vec(), half };
         let elements: usize = shape.iter().product();
         let buffer = first.client.empty(elements * dtype.size());
         let output =

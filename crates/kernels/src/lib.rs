@@ -5,8 +5,10 @@
 
 mod activation;
 mod attention;
+mod conv;
 mod family;
 mod gemm;
+mod group_norm;
 mod launch;
 mod modulation;
 mod norm;
@@ -20,8 +22,10 @@ mod wgsl;
 
 pub use activation::{Activation, interleaved};
 pub use attention::{Attention, Heads, attention};
+pub use conv::{Conv, Sampling, conv};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};
+pub use group_norm::{GroupNorm, group_norm};
 pub use launch::{Counts, counted};
 pub use modulation::Row;
 pub use norm::{Modulation, layer_norm, rms_norm};

@@ -8,11 +8,12 @@
 //! and panic.
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 11] = [
+const SHARED: [(&str, &str); 13] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
     ("modulated", include_str!("../../../shaders/shared/modulated.wgsl")),
+    ("moments", include_str!("../../../shaders/shared/moments.wgsl")),
     ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),
     ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
     ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
@@ -20,6 +21,7 @@ const SHARED: [(&str, &str); 11] = [
     ("weights_f16", include_str!("../../../shaders/shared/weights_f16.wgsl")),
     ("weights_q8", include_str!("../../../shaders/shared/weights_q8.wgsl")),
     ("weights_q4", include_str!("../../../shaders/shared/weights_q4.wgsl")),
+    ("window", include_str!("../../../shaders/shared/window.wgsl")),
 ];
 
 /// One shader file.

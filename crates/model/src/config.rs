@@ -226,6 +226,17 @@ impl VaeConfig {
     }
 }
 
+/// Stable Diffusion's autoencoder, which PixArt uses (stabilityai/sd-vae-ft-ema, `config.json`).
+pub(crate) fn sd_vae() -> VaeConfig {
+    VaeConfig {
+        block_channels: vec![128, 256, 512, 512],
+        layers_per_block: 2,
+        latent_channels: 4,
+        norm_groups: 32,
+        scaling_factor: 0.18215,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,11 @@
-//! The KL autoencoder: pictures to latents and back. Untiled: one call holds the whole picture's activations.
+//! The KL autoencoder: pictures to latents and back, at once or in tiles.
+//!
+//! Latents and pictures are `[B, C, H, W]` at its borders and `[B, H, W, C]` inside; taps are `[B, C, H, W]`.
 //!
 //! Source: Rombach et al. 2022; diffusers `AutoencoderKL` (`vae.py`, `resnet.py`, `unet_2d_blocks.py`).
 
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::Sampling;
 use pixart_weights::{Folder, Tensors};
 
 use crate::config::VaeConfig;
@@ -10,8 +13,11 @@ use crate::params::Params;
 use crate::{Error, Taps};
 
 mod layers;
+mod tiling;
 
-use layers::{Attention, Conv, GroupNorm, Resnet};
+pub use tiling::Tiling;
+
+use layers::{Attention, Conv, GroupNorm, Pointwise, Resnet};
 
 /// Channels of a picture.
 const RGB: usize = 3;
@@ -22,8 +28,13 @@ const LOG_VARIANCE: [f64; 2] = [-30.0, 20.0];
 pub struct Vae {
     config: VaeConfig,
     encoder: Encoder,
-    quant: Conv,
-    post_quant: Conv,
+    quant: Pointwise,
+    decoding: Decoding,
+}
+
+/// Latents to pictures: what drawing needs of an autoencoder.
+pub(crate) struct Decoding {
+    post_quant: Pointwise,
     decoder: Decoder,
 }
 
@@ -58,9 +69,8 @@ impl Vae {
         let z = config.latent_channels;
         Ok(Self {
             encoder: Encoder::load(&params.at("encoder"), &config)?,
-            quant: Conv::load(&params.at("quant_conv"), 2 * z, 2 * z, 1)?,
-            post_quant: Conv::load(&params.at("post_quant_conv"), z, z, 1)?,
-            decoder: Decoder::load(&params.at("decoder"), &config)?,
+            quant: Pointwise::load(&params.at("quant_conv"), 2 * z, 2 * z)?,
+            decoding: Decoding::load(&params, &config)?,
             config,
         })
     }
@@ -72,22 +82,56 @@ impl Vae {
     /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        let x = self.post_quant.forward(latent);
-        taps.see(format_args!("post_quant_conv"), &x);
-        self.decoder.forward(x, taps)
+        self.decoding.forward(latent, taps)
+    }
+
+    /// [`Vae::decode`] in tiles.
+    #[must_use]
+    pub fn decode_tiled(&self, latent: Tensor<4>, tiling: Tiling) -> Tensor<4> {
+        tiling.decode(latent, |tile| self.decode(tile, &mut Taps::off()))
     }
 
     /// Picture in -1..1 `[B, 3, H, W]` → moments at an eighth of its sides.
     #[must_use]
     pub fn encode(&self, picture: Tensor<4>, taps: &mut Taps) -> Moments {
-        let x = self.quant.forward(self.encoder.forward(picture, taps)); // [B, 2·Z, H/8, W/8]
+        let x = self.parameters(picture, taps);
         taps.see(format_args!("quant_conv"), &x);
-        let [b, _, h, w] = x.dims();
+        self.moments(x)
+    }
+
+    /// [`Vae::encode`] in tiles.
+    #[must_use]
+    pub fn encode_tiled(&self, picture: Tensor<4>, tiling: Tiling) -> Moments {
+        self.moments(tiling.encode(picture, |tile| self.parameters(tile, &mut Taps::off())))
+    }
+
+    /// Picture → means and log-variances `[B, 2·Z, H/8, W/8]`.
+    fn parameters(&self, picture: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        channels_first(self.quant.forward(self.encoder.forward(picture, taps)))
+    }
+
+    fn moments(&self, parameters: Tensor<4>) -> Moments {
+        let [b, _, h, w] = parameters.dims();
         let z = self.config.latent_channels;
+        let log_variance = parameters.clone().slice([0..b, z..2 * z, 0..h, 0..w]);
         Moments {
-            mean: x.clone().slice([0..b, 0..z, 0..h, 0..w]),
-            log_variance: x.slice([0..b, z..2 * z, 0..h, 0..w]).clamp(LOG_VARIANCE[0], LOG_VARIANCE[1]),
+            mean: parameters.slice([0..b, 0..z, 0..h, 0..w]),
+            log_variance: log_variance.clamp(LOG_VARIANCE[0], LOG_VARIANCE[1]),
         }
+    }
+}
+
+impl Decoding {
+    pub(crate) fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
+        let z = config.latent_channels;
+        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z)?;
+        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), config)? })
+    }
+
+    pub(crate) fn forward(&self, latent: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        let x = self.post_quant.forward(channels_last(latent));
+        taps.show(format_args!("post_quant_conv"), || channels_first(x.clone()));
+        self.decoder.forward(x, taps)
     }
 }
 
@@ -116,32 +160,33 @@ impl Decoder {
             let resnets = resnets(&block, config.layers_per_block + 1, inputs, widths[index], groups)?;
             let last = index + 1 == widths.len();
             let upsampler = block.at("upsamplers.0.conv");
-            let upsampler = (!last).then(|| Conv::load(&upsampler, widths[index], widths[index], 3)).transpose()?;
+            let width = widths[index];
+            let upsampler = (!last).then(|| Conv::load(&upsampler, width, width, Sampling::Doubled)).transpose()?;
             Ok(UpBlock { resnets, upsampler })
         };
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, 3)?,
+            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Sampling::Same)?,
             mid: Mid::load(&params.at("mid_block"), widest, groups)?,
             blocks: (0..widths.len()).map(block).collect::<Result<_, Error>>()?,
             norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups)?,
-            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, 3)?,
+            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Sampling::Same)?,
         })
     }
 
+    /// `[B, H, W, Z]` → `[B, 3, 8·H, 8·W]`.
     fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
         let x = self.conv_in.forward(x);
-        taps.see(format_args!("dec.conv_in"), &x);
+        taps.show(format_args!("dec.conv_in"), || channels_first(x.clone()));
         let mut x = self.mid.forward(x, "dec", taps);
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.resnets.iter().fold(x, |x, resnet| resnet.forward(x));
             if let Some(upsampler) = &block.upsampler {
-                x = upsampler.forward(layers::twice(x));
+                x = upsampler.forward(x);
             }
-            taps.see(format_args!("dec.block{index}"), &x);
+            taps.show(format_args!("dec.block{index}"), || channels_first(x.clone()));
         }
-        let x = self.norm_out.forward(x);
-        taps.see(format_args!("dec.conv_norm_out"), &x);
-        let x = self.conv_out.forward(silu(x));
+        taps.show(format_args!("dec.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone())));
+        let x = channels_first(self.conv_out.forward(self.norm_out.activated(x)));
         taps.see(format_args!("dec.conv_out"), &x);
         x
     }
@@ -171,33 +216,34 @@ impl Encoder {
             let resnets = resnets(&block, config.layers_per_block, inputs, widths[index], groups)?;
             let last = index + 1 == widths.len();
             let downsampler = block.at("downsamplers.0.conv");
-            let downsampler = (!last).then(|| Conv::load_halving(&downsampler, widths[index])).transpose()?;
+            let width = widths[index];
+            let downsampler = (!last).then(|| Conv::load(&downsampler, width, width, Sampling::Halved)).transpose()?;
             Ok(DownBlock { resnets, downsampler })
         };
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, 3)?,
+            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, Sampling::Same)?,
             blocks: (0..widths.len()).map(block).collect::<Result<_, Error>>()?,
             mid: Mid::load(&params.at("mid_block"), widest, groups)?,
             norm_out: GroupNorm::load(&params.at("conv_norm_out"), widest, groups)?,
-            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, 3)?,
+            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, Sampling::Same)?,
         })
     }
 
-    fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        let mut x = self.conv_in.forward(x);
-        taps.see(format_args!("enc.conv_in"), &x);
+    /// `[B, 3, H, W]` → `[B, H/8, W/8, 2·Z]`.
+    fn forward(&self, picture: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        let mut x = self.conv_in.forward(channels_last(picture));
+        taps.show(format_args!("enc.conv_in"), || channels_first(x.clone()));
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.resnets.iter().fold(x, |x, resnet| resnet.forward(x));
             if let Some(downsampler) = &block.downsampler {
                 x = downsampler.forward(x);
             }
-            taps.see(format_args!("enc.block{index}"), &x);
+            taps.show(format_args!("enc.block{index}"), || channels_first(x.clone()));
         }
         let x = self.mid.forward(x, "enc", taps);
-        let x = self.norm_out.forward(x);
-        taps.see(format_args!("enc.conv_norm_out"), &x);
-        let x = self.conv_out.forward(silu(x));
-        taps.see(format_args!("enc.conv_out"), &x);
+        taps.show(format_args!("enc.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone())));
+        let x = self.conv_out.forward(self.norm_out.activated(x));
+        taps.show(format_args!("enc.conv_out"), || channels_first(x.clone()));
         x
     }
 }
@@ -219,11 +265,11 @@ impl Mid {
 
     fn forward(&self, x: Tensor<4>, side: &str, taps: &mut Taps) -> Tensor<4> {
         let x = self.first.forward(x);
-        taps.see(format_args!("{side}.mid_res0"), &x);
+        taps.show(format_args!("{side}.mid_res0"), || channels_first(x.clone()));
         let x = self.attention.forward(x);
-        taps.see(format_args!("{side}.mid_attn"), &x);
+        taps.show(format_args!("{side}.mid_attn"), || channels_first(x.clone()));
         let x = self.second.forward(x);
-        taps.see(format_args!("{side}.mid_block"), &x);
+        taps.show(format_args!("{side}.mid_block"), || channels_first(x.clone()));
         x
     }
 }
@@ -242,3 +288,16 @@ fn resnets(
         .map(|(index, inputs)| Resnet::load(&block.at(format!("resnets.{index}")), inputs, outputs, groups))
         .collect()
 }
+
+/// `[B, C, H, W]` → `[B, H, W, C]`, a view.
+fn channels_last(x: Tensor<4>) -> Tensor<4> {
+    x.permute([0, 2, 3, 1])
+}
+
+/// `[B, H, W, C]` → `[B, C, H, W]`, a view.
+fn channels_first(x: Tensor<4>) -> Tensor<4> {
+    x.permute([0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests;

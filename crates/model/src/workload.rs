@@ -4,9 +4,10 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_weights::{Folder, Tensors};
 
-use crate::config::{DitConfig, T5_XL, T5Config, XL_2};
+use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 use crate::dit::{Block, Conditions, MODULATIONS};
 use crate::params::Params;
+use crate::vae::Decoding;
 use crate::{Error, Taps, t5};
 
 /// One part with its inputs on a device.
@@ -20,10 +21,12 @@ enum Part {
     Block { block: Block, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, caption: [Tensor<3>; 2] },
     /// One layer of T5 v1.1 XL.
     Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
+    /// The decoding half of Stable Diffusion's autoencoder.
+    Vae { decoding: Decoding, latent: Tensor<4> },
 }
 
 impl Workload {
-    /// The part called `name`: `block_…` or `t5_…`.
+    /// The part called `name`: `block_…`, `t5_…` or `vae_…`.
     ///
     /// # Errors
     /// A file or tensor that is missing or of another shape, by name.
@@ -35,6 +38,7 @@ impl Workload {
         let part = match kind {
             "block" => block(&io, &params)?,
             "t5" => layer(&io, &params)?,
+            "vae" => Part::Vae { decoding: Decoding::load(&params, &sd_vae())?, latent: io.tensor("latent")? },
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
@@ -55,6 +59,7 @@ impl Workload {
             Part::Layer { layer, hidden, bias } => {
                 layer.forward(hidden.clone(), &T5_XL.attention(bias), 0, &mut Taps::off()).flatten(0, 2)
             }
+            Part::Vae { decoding, latent } => decoding.forward(latent.clone(), &mut Taps::off()).flatten(0, 3),
         }
     }
 

@@ -22,18 +22,7 @@ struct Case {
     half: bool,
 }
 
-const PLAIN: Case = Case {
-    b: 1,
-    n: 1,
-    t: 1,
-    l: 1,
-    d: 4,
-    gap: 0,
-    bias: None,
-    masked: 0,
-    mask: 0.0,
-    half: false,
-};
+const PLAIN: Case = Case { b: 1, n: 1, t: 1, l: 1, d: 4, gap: 0, bias: None, masked: 0, mask: 0.0, half: false };
 
 const KEYS_ALONE: Option<[bool; 4]> = Some([true, false, false, true]);
 
@@ -86,7 +75,8 @@ impl Case {
         let mut y = Vec::with_capacity(b * t * n * d);
         for (picture, query, head) in (0..b * t * n).map(|at| (at / n / t, at / n % t, at % n)) {
             let q = &queries[(picture * t + query) * self.query_columns() + gap + head * d..][..d];
-            let row = |key: usize, first: usize| &keys[(picture * l + key) * self.key_columns() + first + head * d..][..d];
+            let row =
+                |key: usize, first: usize| &keys[(picture * l + key) * self.key_columns() + first + head * d..][..d];
             let scores: Vec<f64> = (0..l)
                 .map(|key| {
                     let products = q.iter().zip(row(key, gap)).map(|(q, k)| f64::from(*q) * f64::from(*k));
@@ -261,5 +251,10 @@ fn a_bias_of_another_length_is_refused() {
 fn heads_past_the_last_column_are_refused() {
     let x = Tensor::<3>::zeros([1, 1, 8], &Device::flex());
     let columns = |first| Heads { tensor: &x, first };
-    let _ = attention(columns(0), columns(4), columns(0), &Attention { heads: 1, head_channels: 8, scale: 1.0, bias: None });
+    let _ = attention(
+        columns(0),
+        columns(4),
+        columns(0),
+        &Attention { heads: 1, head_channels: 8, scale: 1.0, bias: None },
+    );
 }

@@ -1,10 +1,9 @@
 //! The pieces the autoencoder is built of: convolution, group norm, residual block, single-head attention. Tensors are
-//! `[B, C, H, W]` f32.
+//! `[B, H, W, C]` f32, so that a pixel's channels are neighbours: a 1×1 convolution is an affine map of `[B, H·W, C]`, and
+//! attention's tokens are the pixels as they lie.
 
-use burn::tensor::module::{conv2d, interpolate};
-use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
-use burn::tensor::{Tensor, activation::silu};
-use pixart_kernels::{Heads, attention};
+use burn::tensor::Tensor;
+use pixart_kernels::{Heads, Matrix, Precision, Sampling, attention, conv, group_norm};
 
 use crate::Error;
 use crate::linear::Linear;
@@ -12,45 +11,92 @@ use crate::params::Params;
 
 /// ε of every group norm here (diffusers passes 1e-6 to all of them).
 const NORM_EPS: f64 = 1e-6;
+/// Rows and columns of a convolution's window.
+const WINDOW: usize = 3;
+/// Channels come in fours where shaders read them.
+const FOUR: usize = 4;
 
-/// A convolution that keeps the picture's size, or halves it.
+/// A 3×3 convolution. Where channels are no multiple of four, of a picture's three mostly, it is computed with zeros beside
+/// them.
 pub(super) struct Conv {
-    weight: Tensor<4>,
+    weight: Matrix,
     bias: Tensor<1>,
-    options: ConvOptions<2>,
+    outputs: usize,
+    sampling: Sampling,
 }
 
 impl Conv {
-    /// A square window of `window` pixels, zero-padded so that the size stays.
-    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize, window: usize) -> Result<Self, Error> {
-        let padding = window / 2;
-        Ok(Self {
-            weight: params.tensor("weight", [outputs, inputs, window, window])?,
-            bias: params.tensor("bias", [outputs])?,
-            options: ConvOptions::new([1, 1], [padding, padding], [1, 1], 1),
-        })
-    }
-
-    /// 3×3 with stride 2, zero-padded at the right and the bottom only (diffusers `Downsample2D` with padding 0).
-    pub(super) fn load_halving(params: &Params<'_>, channels: usize) -> Result<Self, Error> {
-        let options = ConvOptions::new_with_padding([2, 2], [(0, 1), (0, 1)], [1, 1], 1);
-        Ok(Self { options, ..Self::load(params, channels, channels, 3)? })
+    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize, sampling: Sampling) -> Result<Self, Error> {
+        let weight = params.floats("weight", &[outputs, inputs, WINDOW, WINDOW])?;
+        let mut bias = params.floats("bias", &[outputs])?;
+        let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
+        bias.resize(columns, 0.0);
+        let weight = windows(&weight, [inputs, outputs], [rows, columns]);
+        let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], Precision::F32, params.device());
+        Ok(Self { weight, bias: params.upload(bias, [columns]), outputs, sampling })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d(x, self.weight.clone(), Some(self.bias.clone()), self.options.clone())
+        self.finish(x, None)
+    }
+
+    /// residual + the convolution of x.
+    fn added(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        self.finish(x, Some(residual))
+    }
+
+    fn finish(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+        let options =
+            pixart_kernels::Conv { bias: &self.bias, sampling: self.sampling, residual: residual.map(filled) };
+        let y = conv(filled(x), &self.weight, options);
+        let [b, h, w, columns] = y.dims();
+        if columns == self.outputs {
+            return y;
+        }
+        y.slice([0..b, 0..h, 0..w, 0..self.outputs])
     }
 }
 
-/// Every pixel as a square of four.
-pub(super) fn twice(x: Tensor<4>) -> Tensor<4> {
-    let [_, _, h, w] = x.dims();
-    let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * h, 2 * w]);
-    interpolate(x, options)
+/// `[B, H, W, C]` with zeros beside the channels, to a multiple of four.
+fn filled(x: Tensor<4>) -> Tensor<4> {
+    let [b, h, w, c] = x.dims();
+    let missing = c.next_multiple_of(FOUR) - c;
+    if missing == 0 {
+        return x;
+    }
+    let zeros = Tensor::zeros([b, h, w, missing], &x.device());
+    Tensor::cat(vec![x, zeros], 3)
 }
 
-/// w · (x - mean) / √(variance + ε) + b, with mean and variance over a group of channels and all pixels
-/// (Wu and He 2018).
+/// `[outputs, inputs, 3, 3]` as `[3, 3, rows, columns]`, with zeros beside inputs and outputs.
+fn windows(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    const TAPS: usize = WINDOW * WINDOW;
+    assert_eq!(weight.len(), outputs * inputs * TAPS);
+    let mut out = vec![0.0; TAPS * rows * columns];
+    for (at, value) in weight.iter().enumerate() {
+        let (tap, input, output) = (at % TAPS, at / TAPS % inputs, at / TAPS / inputs);
+        out[(tap * rows + input) * columns + output] = *value;
+    }
+    out
+}
+
+/// A 1×1 convolution: every pixel by itself.
+pub(super) struct Pointwise(Linear);
+
+impl Pointwise {
+    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Ok(Self(Linear::load_windowed(params, &[inputs, 1, 1], outputs)?))
+    }
+
+    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [b, h, w, c] = x.dims();
+        let y = self.0.forward(x.reshape([b, h * w, c]));
+        let [_, _, outputs] = y.dims();
+        y.reshape([b, h, w, outputs])
+    }
+}
+
+/// Normalisation over a group of channels and all pixels.
 pub(super) struct GroupNorm {
     weight: Tensor<1>,
     bias: Tensor<1>,
@@ -60,20 +106,21 @@ pub(super) struct GroupNorm {
 impl GroupNorm {
     pub(super) fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         let [weight, bias] = [params.tensor("weight", [channels])?, params.tensor("bias", [channels])?];
-        assert_eq!(channels % groups, 0, "{channels} channels do not divide into {groups} groups");
         Ok(Self { weight, bias, groups })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, c, h, w] = x.dims();
-        let x = x.reshape([b, self.groups, c / self.groups * h, w]);
-        // Row means first: one long f32 sum over all pixels loses digits.
-        let mean = |x: Tensor<4>| x.mean_dim(3).mean_dim(2); // [B, groups, 1, 1]
-        let centred = x.clone() - mean(x);
-        let variance = mean(centred.clone() * centred.clone());
-        let x = (centred / (variance + NORM_EPS).sqrt()).reshape([b, c, h, w]);
-        let [weight, bias] = [&self.weight, &self.bias].map(|each| each.clone().reshape([1, c, 1, 1]));
-        x * weight + bias
+        self.finish(x, false)
+    }
+
+    /// silu(norm x).
+    pub(super) fn activated(&self, x: Tensor<4>) -> Tensor<4> {
+        self.finish(x, true)
+    }
+
+    fn finish(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
+        let Self { weight, bias, groups } = self;
+        group_norm(x, &pixart_kernels::GroupNorm { weight, bias, groups: *groups, eps: NORM_EPS, silu })
     }
 }
 
@@ -83,7 +130,7 @@ pub(super) struct Resnet {
     conv1: Conv,
     norm2: GroupNorm,
     conv2: Conv,
-    shortcut: Option<Conv>,
+    shortcut: Option<Pointwise>,
 }
 
 impl Resnet {
@@ -91,29 +138,29 @@ impl Resnet {
         let shortcut = params.at("conv_shortcut");
         Ok(Self {
             norm1: GroupNorm::load(&params.at("norm1"), inputs, groups)?,
-            conv1: Conv::load(&params.at("conv1"), inputs, outputs, 3)?,
+            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Sampling::Same)?,
             norm2: GroupNorm::load(&params.at("norm2"), outputs, groups)?,
-            conv2: Conv::load(&params.at("conv2"), outputs, outputs, 3)?,
-            shortcut: (inputs != outputs).then(|| Conv::load(&shortcut, inputs, outputs, 1)).transpose()?,
+            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Sampling::Same)?,
+            shortcut: (inputs != outputs).then(|| Pointwise::load(&shortcut, inputs, outputs)).transpose()?,
         })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(silu(self.norm1.forward(x.clone())));
-        let h = self.conv2.forward(silu(self.norm2.forward(h)));
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
-            None => x + h,
-        }
+        let h = self.conv1.forward(self.norm1.activated(x.clone()));
+        let h = self.norm2.activated(h);
+        let x = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x),
+            None => x,
+        };
+        self.conv2.added(h, x)
     }
 }
 
 /// x + attention over all pixels, with one head of all channels.
 pub(super) struct Attention {
     norm: GroupNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    /// Query, key and value, side by side.
+    own: Linear,
     out: Linear,
 }
 
@@ -121,19 +168,22 @@ impl Attention {
     pub(super) fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         // Checkpoints saved before diffusers 0.18 name the maps differently.
         let old = params.has("query.weight");
-        let names = if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
-        let [q, k, v, out] = names.map(|name| Linear::load(&params.at(name), channels, channels));
-        Ok(Self { norm: GroupNorm::load(&params.at("group_norm"), channels, groups)?, q: q?, k: k?, v: v?, out: out? })
+        let [q, k, v, out] =
+            if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+        Ok(Self {
+            norm: GroupNorm::load(&params.at("group_norm"), channels, groups)?,
+            own: Linear::load_together(&[q, k, v].map(|name| params.at(name)), channels, channels)?,
+            out: Linear::load(&params.at(out), channels, channels)?,
+        })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, c, h, w] = x.dims();
-        let tokens = self.norm.forward(x.clone()).reshape([b, c, h * w]).swap_dims(1, 2); // [B, H·W, C]
-        let (q, k, v) = (self.q.forward(tokens.clone()), self.k.forward(tokens.clone()), self.v.forward(tokens));
+        let [b, h, w, c] = x.dims();
+        let own = self.own.forward(self.norm.forward(x.clone()).reshape([b, h * w, c])); // [B, H·W, 3·C]
+        let columns = |at: usize| Heads { tensor: &own, first: at * c };
         let scale = (c as f64).sqrt().recip() as f32;
         let options = pixart_kernels::Attention { heads: 1, head_channels: c, scale, bias: None };
-        let heads = |tensor| Heads { tensor, first: 0 };
-        let mixed = attention(heads(&q), heads(&k), heads(&v), &options);
-        x + self.out.forward(mixed).swap_dims(1, 2).reshape([b, c, h, w])
+        let mixed = attention(columns(0), columns(1), columns(2), &options);
+        self.out.added(mixed, None, x.reshape([b, h * w, c])).reshape([b, h, w, c])
     }
 }

@@ -1,0 +1,154 @@
+//! The 3×3 convolution with what follows it: y = residual + Σ x · w + bias, the residual where asked for.
+//!
+//! x `[B, H, W, CI]`, w `[9·CI, CO]` in any [`Precision`](crate::Precision), row (3·ky + kx)·CI + ci; bias `[CO]`, residual
+//! and y `[B, OH, OW, CO]`. Beyond the picture there are zeros. Sums are f32. The shaders want CI and CO to be multiples of
+//! 4; other shapes, and devices that speak no WGSL, take the portable body. Shaders: shaders/conv.wgsl,
+//! shaders/conv_staged.wgsl.
+
+use burn::tensor::module::{conv2d, interpolate};
+use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::{DType, Tensor};
+
+use crate::gemm::{unpacked, weights_source};
+use crate::launch::{Launch, nothing, on_gpu, tensor};
+use crate::precision::{Matrix, Words};
+use crate::wgsl::Shader;
+use crate::{Activation, Family};
+
+const REGISTERS: Shader = Shader { name: "conv", source: include_str!("../../../shaders/conv.wgsl") };
+const STAGED: Shader = Shader { name: "conv_staged", source: include_str!("../../../shaders/conv_staged.wgsl") };
+/// Rows and columns of the window, and its pixels.
+const WINDOW: usize = 3;
+const TAPS: usize = WINDOW * WINDOW;
+/// Pixels and channels of y that one invocation computes.
+const OWN: usize = 8;
+/// Invocations of a workgroup, and how many of them lie side by side along the channels.
+const WORKGROUP: usize = 64;
+const WIDE: usize = 8;
+
+/// Which pixels the window is moved over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// All, with a border of zeros: y is as large as x.
+    #[default]
+    Same,
+    /// Those of x with every pixel as a square of four, and a border of zeros: y's sides are twice x's. The larger picture is
+    /// never made.
+    Doubled,
+    /// Every second, with zeros at the right and the bottom only: y's sides are half of x's (diffusers `Downsample2D` with
+    /// padding 0).
+    Halved,
+}
+
+impl Sampling {
+    /// A side of y, for a side of x.
+    fn side(self, side: usize) -> usize {
+        match self {
+            Self::Same => side,
+            Self::Doubled => 2 * side,
+            Self::Halved => side / 2,
+        }
+    }
+}
+
+/// What a convolution does besides its weights.
+#[derive(Clone)]
+pub struct Conv<'a> {
+    pub bias: &'a Tensor<1>,
+    pub sampling: Sampling,
+    pub residual: Option<Tensor<4>>,
+}
+
+/// The convolution of x with w.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
+    let ([b, h, width, ci], [rows, co]) = (x.dims(), w.dims());
+    assert_eq!(rows, TAPS * ci, "a window of {TAPS} pixels of {ci} channels");
+    assert_eq!(options.bias.dims(), [co], "bias");
+    if let Some(residual) = &options.residual {
+        assert_eq!(residual.dims(), [b, options.sampling.side(h), options.sampling.side(width), co], "residual");
+    }
+    launch(&x, w, &options).unwrap_or_else(|| portable(x, w, options))
+}
+
+fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
+    let ([b, h, width, ci], [k, co]) = (x.dims(), w.dims());
+    if !ci.is_multiple_of(4) || !co.is_multiple_of(4) {
+        return None;
+    }
+    let x = on_gpu(x)?;
+    let (weights, source) = match &w.words {
+        Words::Full(values) => (on_gpu(values)?, "weights_f32"),
+        Words::Packed(words, precision) => (on_gpu(words)?, weights_source(*precision)),
+    };
+    let bias = on_gpu(options.bias)?;
+    let absent = nothing(&x);
+    let residual = options.residual.as_ref().and_then(on_gpu).unwrap_or_else(|| absent.clone());
+    let [oh, ow] = [h, width].map(|side| options.sampling.side(side));
+    let pixels = b * oh * ow;
+    let halved = options.sampling == Sampling::Halved;
+    let staged = Family::chosen() == Family::Gpu;
+    // In registers, a workgroup takes more pixels where y has few channels.
+    let wide = if staged { WIDE } else { WIDE.min(co.div_ceil(OWN)) };
+    let y = Launch {
+        shader: if staged { STAGED } else { REGISTERS },
+        constants: &[],
+        imports: &[("weights", source)],
+        params: &[
+            ("m", pixels as u32),
+            ("k4", k as u32 / 4),
+            ("n4", co as u32 / 4),
+            ("biased", 1),
+            ("activation", Activation::None as u32),
+            ("gated", 0),
+            ("gate_start4", 0),
+            ("gate_stride4", 0),
+            ("gate_rows", 1),
+            ("residual_rows", if options.residual.is_some() { pixels as u32 } else { 0 }),
+            ("c4", ci as u32 / 4),
+            ("height", h as u32),
+            ("width", width as u32),
+            ("out_height", oh as u32),
+            ("out_width", ow as u32),
+            ("stride", if halved { 2 } else { 1 }),
+            ("padding", u32::from(!halved)),
+            ("doubled", u32::from(options.sampling == Sampling::Doubled)),
+        ],
+        workgroup: if staged { [WIDE as u32, (WORKGROUP / WIDE) as u32, 1] } else { [WORKGROUP as u32, 1, 1] },
+        count: [co.div_ceil(wide * OWN), pixels.div_ceil(WORKGROUP / wide * OWN), 1],
+    }
+    .run(&[&x, &weights, &bias, &residual, &absent], [b, oh, ow, co], x.dtype);
+    Some(tensor(y))
+}
+
+/// The same in burn's operations, whose pictures are `[B, C, H, W]`.
+fn portable(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
+    let ([_, h, width, ci], [rows, co]) = (x.dims(), w.dims());
+    let stored = x.dtype();
+    let weights = match &w.words {
+        Words::Full(values) => values.clone(),
+        Words::Packed(words, precision) => unpacked(words, [rows, co], *precision),
+    };
+    let weights = weights.reshape([WINDOW, WINDOW, ci, co]).permute([3, 2, 0, 1]); // [CO, CI, 3, 3]
+    let mut x = x.cast(DType::F32).permute([0, 3, 1, 2]); // [B, CI, H, W]
+    let around = match options.sampling {
+        Sampling::Halved => ConvOptions::new_with_padding([2, 2], [(0, 1), (0, 1)], [1, 1], 1),
+        Sampling::Same | Sampling::Doubled => ConvOptions::new([1, 1], [1, 1], [1, 1], 1),
+    };
+    if options.sampling == Sampling::Doubled {
+        let nearest = InterpolateOptions::new(InterpolateMode::Nearest);
+        x = interpolate(x, nearest.with_output_size([2 * h, 2 * width]));
+    }
+    let y = conv2d(x, weights, Some(options.bias.clone()), around).permute([0, 2, 3, 1]); // [B, OH, OW, CO]
+    match options.residual {
+        Some(residual) => y + residual.cast(DType::F32),
+        None => y,
+    }
+    .cast(stored)
+}
+
+#[cfg(test)]
+mod tests;

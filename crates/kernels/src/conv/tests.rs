@@ -1,0 +1,158 @@
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::{Conv, Sampling, conv};
+use crate::testing::{assert_close, on_every_device, read, values};
+use crate::{Matrix, Precision, pack, unpack};
+
+/// What a launch is made of, as plain numbers.
+#[derive(Clone, Copy)]
+struct Case {
+    /// B, H, W, CI, CO.
+    shape: [usize; 5],
+    sampling: Sampling,
+    precision: Precision,
+    added: bool,
+    half: bool,
+}
+
+const PLAIN: Case =
+    Case { shape: [1; 5], sampling: Sampling::Same, precision: Precision::F32, added: false, half: false };
+
+impl Case {
+    /// Input, weights, bias and residual.
+    fn numbers(&self) -> [Vec<f32>; 4] {
+        let [b, h, w, ci, co] = self.shape;
+        let weights = values(2, 9 * ci * co);
+        let weights = match self.precision {
+            Precision::F32 => weights,
+            // Outliers would make the blocks they are in useless; what is left still fills the range of the integers.
+            precision => {
+                let tame: Vec<f32> = weights.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
+                unpack(&pack(&tame, [9 * ci, co], precision), [9 * ci, co], precision)
+            }
+        };
+        let stored = |values: Vec<f32>| {
+            let rounded = |value| half::f16::from_f32(value).to_f32();
+            if self.half { values.into_iter().map(rounded).collect() } else { values }
+        };
+        let [oh, ow] = self.sides();
+        [stored(values(1, b * h * w * ci)), weights, values(3, co), stored(values(4, b * oh * ow * co))]
+    }
+
+    fn sides(&self) -> [usize; 2] {
+        let [_, h, w, ..] = self.shape;
+        match self.sampling {
+            Sampling::Same => [h, w],
+            Sampling::Doubled => [2 * h, 2 * w],
+            Sampling::Halved => [h / 2, w / 2],
+        }
+    }
+
+    /// In f64, from the definition: the picture is doubled and bordered for real.
+    fn twin(&self) -> Vec<f32> {
+        let [_, h, w, ci, co] = self.shape;
+        let ([oh, ow], [x, weights, bias, residual]) = (self.sides(), self.numbers());
+        let pixel = |picture: usize, row: usize, column: usize, channel: usize| {
+            let (stride, border) = if self.sampling == Sampling::Halved { (2, 0) } else { (1, 1) };
+            let times = if self.sampling == Sampling::Doubled { 2 } else { 1 };
+            let mut sum = f64::from(bias[channel]);
+            for tap in 0..9 {
+                let (at_row, at_column) = (stride * row + tap / 3, stride * column + tap % 3);
+                if at_row < border || at_column < border {
+                    continue;
+                }
+                let [at_row, at_column] = [at_row, at_column].map(|at| (at - border) / times);
+                if at_row >= h || at_column >= w {
+                    continue;
+                }
+                let start = ((picture * h + at_row) * w + at_column) * ci;
+                let terms =
+                    (0..ci).map(|i| f64::from(x[start + i]) * f64::from(weights[(tap * ci + i) * co + channel]));
+                sum += terms.sum::<f64>();
+            }
+            sum
+        };
+        let mut y = Vec::with_capacity(residual.len());
+        for (at, residual) in residual.into_iter().enumerate() {
+            let (channel, rest) = (at % co, at / co);
+            let sum = pixel(rest / ow / oh, rest / ow % oh, rest % ow, channel);
+            y.push((sum + if self.added { f64::from(residual) } else { 0.0 }) as f32);
+        }
+        y
+    }
+
+    fn ours(&self, device: &Device) -> Vec<f32> {
+        let [b, h, w, ci, co] = self.shape;
+        let ([oh, ow], [x, weights, bias, residual]) = (self.sides(), self.numbers());
+        let stored = if self.half { DType::F16 } else { DType::F32 };
+        let picture =
+            |values, shape: [usize; 4]| Tensor::<4>::from_data(TensorData::new(values, shape), (device, stored));
+        let weights = Matrix::new(weights, [9 * ci, co], self.precision, device);
+        let bias = Tensor::<1>::from_data(TensorData::new(bias, [co]), device);
+        let residual = self.added.then(|| picture(residual, [b, oh, ow, co]));
+        let y = conv(picture(x, [b, h, w, ci]), &weights, Conv { bias: &bias, sampling: self.sampling, residual });
+        assert_eq!(y.dims(), [b, oh, ow, co]);
+        read(y)
+    }
+
+    fn check(&self, device: &Device) {
+        let want = self.twin();
+        assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
+        let tolerance = if self.half { 1e-3 } else { 2e-6 };
+        let Self { shape, sampling, precision, half, .. } = self;
+        assert_close(
+            &self.ours(device),
+            &want,
+            tolerance,
+            &format!("{shape:?} {sampling:?} {precision:?} half {half}"),
+        );
+    }
+}
+
+/// One pixel, primes, one past the tile of pixels, of channels and of a stage, a narrow y, and shapes that only the portable
+/// body takes.
+const SHAPES: [[usize; 5]; 7] = [
+    [1, 1, 1, 4, 4],
+    [2, 5, 7, 12, 20],
+    [1, 13, 5, 4, 68],
+    [3, 8, 8, 20, 24],
+    [1, 27, 31, 8, 4],
+    [1, 3, 5, 3, 8],
+    [2, 2, 3, 8, 3],
+];
+
+#[test]
+fn every_shape_and_sampling_agrees_with_the_twin() {
+    on_every_device(|device| {
+        for shape in SHAPES {
+            for sampling in [Sampling::Same, Sampling::Doubled, Sampling::Halved] {
+                if sampling == Sampling::Halved && shape[1] == 1 {
+                    continue;
+                }
+                for added in [false, true] {
+                    Case { shape, sampling, added, ..PLAIN }.check(device);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn each_precision_agrees_with_the_twin() {
+    on_every_device(|device| {
+        for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+            for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
+                Case { shape, precision, ..PLAIN }.check(device);
+            }
+        }
+    });
+}
+
+#[test]
+fn activations_in_half_precision_lose_no_more_than_their_rounding() {
+    on_every_device(|device| {
+        let case = Case { shape: [2, 5, 7, 12, 20], added: true, half: true, ..PLAIN };
+        case.check(device);
+        Case { sampling: Sampling::Doubled, ..case }.check(device);
+    });
+}

@@ -1,0 +1,126 @@
+//! Group norm over the pixels and channels of a group, with an optional nonlinearity (Wu and He 2018):
+//! y = f(weight · (x - mean) / √(variance + ε) + bias), f(z) = z or z / (1 + e⁻ᶻ).
+//!
+//! x and y `[B, H, W, C]`, weight and bias `[C]`; a group is C/groups neighbouring channels. Two launches: moments of chunks
+//! of pixels, then the rest. Sums are f32, and no sum of squares is subtracted from another. The shaders want groups of a
+//! multiple of 4 channels; other shapes, and devices that speak no WGSL, take the portable body. Shaders:
+//! shaders/group_norm_statistics.wgsl, shaders/group_norm_apply.wgsl.
+
+use burn::tensor::{DType, Tensor, activation::silu};
+
+use crate::Family;
+use crate::launch::{Launch, on_gpu, tensor};
+use crate::wgsl::Shader;
+
+const STATISTICS: Shader =
+    Shader { name: "group_norm_statistics", source: include_str!("../../../shaders/group_norm_statistics.wgsl") };
+const APPLY: Shader =
+    Shader { name: "group_norm_apply", source: include_str!("../../../shaders/group_norm_apply.wgsl") };
+const WORKGROUP: usize = 64;
+/// Numbers of a chunk's moments: count, mean, squared distances, nothing.
+const PARTIAL: usize = 4;
+
+/// What is done to a normalised number.
+#[derive(Clone, Copy)]
+pub struct GroupNorm<'a> {
+    pub weight: &'a Tensor<1>,
+    pub bias: &'a Tensor<1>,
+    pub groups: usize,
+    pub eps: f64,
+    pub silu: bool,
+}
+
+/// Group norm.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn group_norm(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+    let [_, _, _, c] = x.dims();
+    let GroupNorm { weight, bias, groups, .. } = *options;
+    assert!(groups > 0 && c.is_multiple_of(groups), "{c} channels in {groups} groups");
+    assert_eq!([weight.dims(), bias.dims()], [[c]; 2], "weight and bias");
+    launch(&x, options).unwrap_or_else(|| portable(x, options))
+}
+
+/// How pixels are shared out.
+struct Split {
+    /// Most chunks of a picture. Every invocation of the second launch merges them all.
+    chunks: usize,
+    /// Least pixels of a chunk, and pixels of a run.
+    pixels: usize,
+}
+
+impl Split {
+    /// A GPU wants thousands of invocations; on a software adapter each merge is work.
+    fn chosen() -> Self {
+        match Family::chosen() {
+            Family::Software => Self { chunks: 16, pixels: 256 },
+            _ => Self { chunks: 128, pixels: 64 },
+        }
+    }
+}
+
+fn launch(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
+    let [b, h, w, c] = x.dims();
+    let GroupNorm { weight, bias, groups, eps, silu } = *options;
+    if !(c / groups).is_multiple_of(4) {
+        return None;
+    }
+    let (x, weight, bias) = (on_gpu(x)?, on_gpu(weight)?, on_gpu(bias)?);
+    let split = Split::chosen();
+    let pixels = h * w;
+    let chunk_pixels = pixels.div_ceil(split.chunks).max(split.pixels);
+    let chunks = pixels.div_ceil(chunk_pixels);
+    let partials = Launch {
+        shader: STATISTICS,
+        constants: &[],
+        imports: &[],
+        params: &[
+            ("pixels", pixels as u32),
+            ("c4", c as u32 / 4),
+            ("groups", groups as u32),
+            ("chunk_pixels", chunk_pixels as u32),
+            ("chunks", chunks as u32),
+        ],
+        workgroup: [WORKGROUP as u32, 1, 1],
+        count: [(chunks * groups).div_ceil(WORKGROUP), b, 1],
+    }
+    .run(&[&x], [b, chunks, groups, PARTIAL], DType::F32);
+    let y = Launch {
+        shader: APPLY,
+        constants: &[],
+        imports: &[],
+        params: &[
+            ("pixels", pixels as u32),
+            ("c4", c as u32 / 4),
+            ("groups", groups as u32),
+            ("chunks", chunks as u32),
+            ("run_pixels", split.pixels as u32),
+            ("eps", (eps as f32).to_bits()),
+            ("silu", u32::from(silu)),
+        ],
+        workgroup: [WORKGROUP as u32, 1, 1],
+        count: [(c / 4 * pixels.div_ceil(split.pixels)).div_ceil(WORKGROUP), b, 1],
+    }
+    .run(&[&x, &partials, &weight, &bias], [b, h, w, c], x.dtype);
+    Some(tensor(y))
+}
+
+/// The same in burn's operations.
+fn portable(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+    let [b, h, w, c] = x.dims();
+    let GroupNorm { weight, bias, groups, eps, silu: activated } = *options;
+    let stored = x.dtype();
+    let x = x.cast(DType::F32).reshape([b, h, w, groups, c / groups]);
+    // Row means first: one long f32 sum over all pixels loses digits.
+    let mean = |x: Tensor<5>| x.mean_dim(4).mean_dim(2).mean_dim(1); // [B, 1, 1, groups, 1]
+    let centred = x.clone() - mean(x);
+    let variance = mean(centred.clone() * centred.clone());
+    let x = (centred / (variance + eps).sqrt()).reshape([b, h, w, c]);
+    let y = x * weight.clone().unsqueeze() + bias.clone().unsqueeze();
+    if activated { silu(y) } else { y }.cast(stored)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::{GroupNorm, group_norm};
+use crate::counted;
+use crate::testing::{assert_close, on_every_device, read, values};
+
+const EPS: f64 = 1e-6;
+
+#[derive(Clone, Copy)]
+struct Case {
+    /// B, H, W, C.
+    shape: [usize; 4],
+    groups: usize,
+    silu: bool,
+    half: bool,
+    /// Added to every number.
+    far: f32,
+}
+
+impl Case {
+    /// Input, weight and bias. Channels differ in their mean, so that a wrong group shows.
+    fn numbers(&self) -> [Vec<f32>; 3] {
+        let [b, h, w, c] = self.shape;
+        let stored = |value: f32| if self.half { half::f16::from_f32(value).to_f32() } else { value };
+        let x = values(1, b * h * w * c).into_iter().zip(0..);
+        [x.map(|(value, at)| stored(value + self.far + (at % c) as f32 / 4.0)).collect(), values(2, c), values(3, c)]
+    }
+
+    fn twin(&self) -> Vec<f32> {
+        let ([b, h, w, c], [x, weight, bias]) = (self.shape, self.numbers());
+        let own = c / self.groups;
+        let mut y = vec![0.0; x.len()];
+        for set in 0..b * self.groups {
+            let (picture, first) = (set / self.groups, set % self.groups * own);
+            let places: Vec<usize> =
+                (0..h * w * own).map(|at| (picture * h * w + at / own) * c + first + at % own).collect();
+            let mean = places.iter().map(|at| f64::from(x[*at])).sum::<f64>() / places.len() as f64;
+            let squares = places.iter().map(|at| (f64::from(x[*at]) - mean).powi(2)).sum::<f64>();
+            let deviation = (squares / places.len() as f64 + EPS).sqrt();
+            for at in places {
+                let z = f64::from(weight[at % c]) * (f64::from(x[at]) - mean) / deviation + f64::from(bias[at % c]);
+                y[at] = if self.silu { z / (1.0 + (-z).exp()) } else { z } as f32;
+            }
+        }
+        y
+    }
+
+    fn ours(&self, device: &Device) -> Vec<f32> {
+        let ([_, _, _, c], [x, weight, bias]) = (self.shape, self.numbers());
+        let stored = if self.half { DType::F16 } else { DType::F32 };
+        let x = Tensor::<4>::from_data(TensorData::new(x, self.shape), (device, stored));
+        let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
+        let Self { groups, silu, .. } = *self;
+        read(group_norm(x, &GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu }))
+    }
+
+    fn check(&self, device: &Device, tolerance: f32) {
+        let want = self.twin();
+        assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
+        let Self { shape, groups, silu, half, far } = self;
+        let what = format!("{shape:?} in {groups} silu {silu} half {half} far {far}");
+        assert_close(&self.ours(device), &want, tolerance, &what);
+    }
+}
+
+/// One pixel, primes, more pixels than a run and than 16 chunks of the least size, and groups of 1 and 3 channels, which
+/// only the portable body takes.
+const SHAPES: [([usize; 4], usize); 7] = [
+    ([1, 1, 1, 4], 1),
+    ([2, 5, 7, 24], 3),
+    ([1, 13, 17, 16], 4),
+    ([3, 1, 31, 12], 3),
+    ([1, 67, 71, 8], 2),
+    ([2, 3, 5, 6], 6),
+    ([1, 4, 4, 6], 2),
+];
+
+#[test]
+fn every_shape_agrees_with_the_twin() {
+    on_every_device(|device| {
+        for (shape, groups) in SHAPES {
+            for silu in [false, true] {
+                Case { shape, groups, silu, half: false, far: 0.0 }.check(device, 2e-6);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_mean_far_from_zero_costs_only_the_rounding_of_the_input() {
+    // At 1000 an f32 is 6e-5 apart, and the deviation is about 3: E[x²] - E[x]² would have no digit right.
+    let case = Case { shape: [1, 40, 33, 16], groups: 4, silu: false, half: false, far: 1000.0 };
+    on_every_device(|device| case.check(device, 2e-5));
+}
+
+#[test]
+fn activations_in_half_precision_lose_no_more_than_their_rounding() {
+    let case = Case { shape: [2, 9, 31, 24], groups: 3, silu: true, half: true, far: 0.0 };
+    on_every_device(|device| case.check(device, 1e-3));
+}
+
+#[test]
+fn a_norm_is_two_launches() {
+    on_every_device(|device| {
+        let case = Case { shape: [2, 33, 65, 16], groups: 4, silu: true, half: false, far: 0.0 };
+        case.check(device, 2e-6);
+        let (_, counts) = counted(|| case.ours(device));
+        assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
+    });
+}

@@ -1,0 +1,55 @@
+// y = weight · (x - mean) / √(variance + ε) + bias, then x / (1 + e^-x) where asked for
+//
+// x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_statistics.wgsl leaves them, weight and
+// bias [C] f32. One invocation per 4 channels and a run of pixels; each first merges the chunks of its own group, which is
+// little beside the run. For every adapter: there is nothing to share. Rust: crates/kernels/src/group_norm.rs
+
+alias Stored4 = vec4<f32>; // spec
+
+struct Params {
+    pixels: u32,
+    c4: u32,
+    groups: u32,
+    chunks: u32,
+    run_pixels: u32,
+    eps: f32,
+    silu: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+@group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<Stored4>;
+@group(0) @binding(5) var<storage, read> params: Params;
+
+//#import activation
+//#import moments
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let four = id.x % params.c4;
+    let begin = id.x / params.c4 * params.run_pixels;
+    if (begin >= params.pixels) {
+        return;
+    }
+    let group = four / (params.c4 / params.groups);
+    var seen = Moments();
+    for (var chunk = 0u; chunk < params.chunks; chunk++) {
+        let partial = partials[(id.y * params.chunks + chunk) * params.groups + group];
+        seen = merged(seen, Moments(partial.x, partial.y, partial.z));
+    }
+    let scale = weight[four] * inverseSqrt(seen.squares / seen.count + params.eps);
+    let shift = bias[four];
+
+    let end = min(begin + params.run_pixels, params.pixels);
+    for (var pixel = begin; pixel < end; pixel++) {
+        let at = (id.y * params.pixels + pixel) * params.c4 + four;
+        let value = (vec4<f32>(x[at]) - seen.mean) * scale + shift;
+        if (params.silu == 1u) {
+            y[at] = Stored4(silu(value));
+        } else {
+            y[at] = Stored4(value);
+        }
+    }
+}

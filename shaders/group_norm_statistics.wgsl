@@ -1,0 +1,73 @@
+// Count, mean and squared distances of a group's channels over a chunk of a picture's pixels
+//
+// x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last number unused. A group's channels
+// are a multiple of 4. One invocation per group and chunk, neighbours on neighbouring groups; 8 pixels at a time, so that 8
+// loads are under way. For every adapter: there is nothing to share. Rust: crates/kernels/src/group_norm.rs
+
+alias Stored4 = vec4<f32>; // spec
+
+struct Params {
+    pixels: u32,
+    c4: u32,
+    groups: u32,
+    chunk_pixels: u32,
+    chunks: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+@group(0) @binding(1) var<storage, read_write> partials: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> params: Params;
+
+const TOGETHER: u32 = 8u;
+
+//#import moments
+
+fn load(at: u32) -> vec4<f32> {
+    return vec4<f32>(x[at]);
+}
+
+fn squares(difference: vec4<f32>) -> f32 {
+    return dot(difference, difference);
+}
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= params.chunks * params.groups) {
+        return;
+    }
+    let group = id.x % params.groups;
+    let chunk = id.x / params.groups;
+    let c4 = params.c4;
+    let fours = c4 / params.groups;
+    let start = id.y * params.pixels * c4 + group * fours;
+    let end = min((chunk + 1u) * params.chunk_pixels, params.pixels);
+
+    var seen = Moments();
+    var pixel = chunk * params.chunk_pixels;
+    for (; pixel + TOGETHER <= end; pixel += TOGETHER) {
+        for (var four = 0u; four < fours; four++) {
+            let at = start + pixel * c4 + four;
+            let v0 = load(at);
+            let v1 = load(at + c4);
+            let v2 = load(at + 2u * c4);
+            let v3 = load(at + 3u * c4);
+            let v4 = load(at + 4u * c4);
+            let v5 = load(at + 5u * c4);
+            let v6 = load(at + 6u * c4);
+            let v7 = load(at + 7u * c4);
+            let sum = ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7));
+            let mean = dot(sum, vec4<f32>(1.0)) / 32.0;
+            let distances = squares(v0 - mean) + squares(v1 - mean) + squares(v2 - mean) + squares(v3 - mean)
+                + squares(v4 - mean) + squares(v5 - mean) + squares(v6 - mean) + squares(v7 - mean);
+            seen = merged(seen, Moments(32.0, mean, distances));
+        }
+    }
+    for (; pixel < end; pixel++) {
+        for (var four = 0u; four < fours; four++) {
+            let value = load(start + pixel * c4 + four);
+            let mean = dot(value, vec4<f32>(1.0)) / 4.0;
+            seen = merged(seen, Moments(4.0, mean, squares(value - mean)));
+        }
+    }
+    partials[id.y * params.chunks * params.groups + id.x] = vec4<f32>(seen.count, seen.mean, seen.squares, 0.0);
+}

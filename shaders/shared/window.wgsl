@@ -1,0 +1,20 @@
+// Where the taps of a 3 × 3 window over pictures [B, H, W, CI] lie. A picture may be read as if each pixel were a square of
+// four (`doubled`), and only every second pixel may be asked for (`stride`).
+
+const TAPS: u32 = 9u;
+// Set in a place where there is no pixel. Without it the place is one that can be read.
+const OUTSIDE: u32 = 0x80000000u;
+
+// Where the pixel's channels begin, in fours, that `tap` of the window of output pixel `row` meets.
+fn tap_at(row: u32, tap: u32) -> u32 {
+    let line = row / params.out_width;
+    let picture = line / params.out_height;
+    // Above and left of the picture this wraps, and is beyond its other end as well.
+    let h = line % params.out_height * params.stride + tap / 3u - params.padding;
+    let w = row % params.out_width * params.stride + tap % 3u - params.padding;
+    if (row >= params.m || h >= params.height << params.doubled || w >= params.width << params.doubled) {
+        return OUTSIDE;
+    }
+    let y = picture * params.height + (h >> params.doubled);
+    return (y * params.width + (w >> params.doubled)) * params.c4;
+}
