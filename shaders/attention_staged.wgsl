@@ -3,8 +3,8 @@
 // q [B, T, ·], k and v [B, L, ·], of which a head is D columns, and y [B, T, N·D] stored as f32 or f16; bias f32, one
 // stride for each axis of [B, N, T, L]; sums f32. D is a multiple of 4. One workgroup per 64 queries of a head, one
 // invocation per query, whose channels and sums stay in registers. 16 keys and their values at a time are copied into
-// workgroup memory, D/8 KiB, and read from there by all 64; the sums shrink by as much as the maximum grew (Milakov and
-// Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/attention.rs
+// workgroup memory, D/8 KiB, and read from there by all 64, four at a time; the sums shrink by as much as the maximum grew
+// (Milakov and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
 // Channels of a head, in fours.
@@ -58,32 +58,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         stage(b, n, key, index);
         workgroupBarrier();
-        var s0 = vec4<f32>();
-        var s1 = vec4<f32>();
-        var s2 = vec4<f32>();
-        var s3 = vec4<f32>();
-        for (var d = 0u; d < D4; d++) {
-            s0 += channels[d] * staged_keys(0u, d);
-            s1 += channels[d] * staged_keys(4u, d);
-            s2 += channels[d] * staged_keys(8u, d);
-            s3 += channels[d] * staged_keys(12u, d);
-        }
-        s0 = finished(s0, first_bias, key);
-        s1 = finished(s1, first_bias, key + 4u);
-        s2 = finished(s2, first_bias, key + 8u);
-        s3 = finished(s3, first_bias, key + 12u);
-        let new_peak = max(peak, largest(max(max(s0, s1), max(s2, s3))));
-        let kept = exp(peak - new_peak);
-        peak = new_peak;
-        s0 = exp(s0 - peak);
-        s1 = exp(s1 - peak);
-        s2 = exp(s2 - peak);
-        s3 = exp(s3 - peak);
-        weight_total = kept * weight_total + total(s0 + s1 + s2 + s3);
-        for (var d = 0u; d < D4; d++) {
-            let added = staged_values(0u, d) * s0 + staged_values(4u, d) * s1;
-            let more = staged_values(8u, d) * s2 + staged_values(12u, d) * s3;
-            sums[d] = kept * sums[d] + added + more;
+        // To a bound that is not known before, so that no compiler unrolls both this loop and those within.
+        let staged = min(KEYS, params.l - key);
+        for (var first = 0u; first < staged; first += 4u) {
+            var products = vec4<f32>();
+            for (var d = 0u; d < D4; d++) {
+                products += channels[d] * staged_keys(first, d);
+            }
+            let scores = finished(products, first_bias, key + first);
+            let new_peak = max(peak, largest(scores));
+            let kept = exp(peak - new_peak);
+            let weights = exp(scores - new_peak);
+            peak = new_peak;
+            weight_total = kept * weight_total + total(weights);
+            for (var d = 0u; d < D4; d++) {
+                sums[d] = kept * sums[d] + staged_values(first, d) * weights;
+            }
         }
     }
     if (t >= params.t) {

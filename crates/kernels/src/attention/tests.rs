@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Attention, Heads, LOWEST, attention, strides};
 use crate::testing::{assert_close, on_every_device, read, values};
-use crate::{Counts, counted};
+use crate::{Counts, Family, counted};
 
 /// What a launch is made of, as plain numbers. q is a tensor of its own, k and v lie in one, between other columns.
 #[derive(Clone, Copy)]
@@ -138,10 +138,23 @@ const SHAPES: [[usize; 4]; 11] = [
     [1, 2, 3, 516],
 ];
 
+/// Mesa compiles the text for software adapters for minutes where heads are wider: its loops over a private array become
+/// branches. A browser's compiler takes a second, and there the golden check and the bench compare the models' own widths.
+const WIDEST_IN_REGISTERS: usize = 48;
+
+fn widest() -> usize {
+    if Family::chosen() == Family::Software { WIDEST_IN_REGISTERS } else { usize::MAX }
+}
+
+/// Those pairs whose first number, channels of a head, is not too wide for the family.
+fn narrow(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    pairs.iter().copied().filter(|(d, _)| *d <= widest()).collect()
+}
+
 #[test]
 fn heads_of_every_shape_agree_with_the_twin() {
     on_every_device(|device| {
-        for [n, t, l, d] in SHAPES {
+        for [n, t, l, d] in SHAPES.into_iter().filter(|[.., d]| *d <= widest()) {
             Case { n, t, l, d, ..PLAIN }.check(device);
             Case { b: 2, n, t, l, d, gap: 4, bias: KEYS_ALONE, ..PLAIN }.check(device);
         }
@@ -155,7 +168,9 @@ fn a_bias_broadcasts_from_any_axis() {
             let bias = Some(std::array::from_fn(|axis| axes >> axis & 1 == 1));
             Case { b: 2, n: 3, t: 10, l: 19, d: 8, bias, ..PLAIN }.check(device);
         }
-        Case { b: 2, n: 2, t: 5, l: 7, d: 136, bias: Some([false, true, true, true]), ..PLAIN }.check(device);
+        for (d, l) in narrow(&[(16, 7), (136, 7)]) {
+            Case { b: 2, n: 2, t: 5, l, d, bias: Some([false, true, true, true]), ..PLAIN }.check(device);
+        }
     });
 }
 
@@ -163,7 +178,7 @@ fn a_bias_broadcasts_from_any_axis() {
 fn masked_keys_weigh_nothing() {
     on_every_device(|device| {
         for mask in [f32::MIN, -10_000.0] {
-            for (d, l) in [(12, 37), (136, 37)] {
+            for (d, l) in narrow(&[(12, 37), (136, 37)]) {
                 let case = Case { b: 2, n: 2, t: 6, l, d, bias: KEYS_ALONE, masked: 20, mask, ..PLAIN };
                 case.check(device);
                 let all = case.ours(device);
@@ -177,7 +192,7 @@ fn masked_keys_weigh_nothing() {
 #[test]
 fn a_query_whose_keys_are_all_masked_takes_the_mean_of_the_values() {
     on_every_device(|device| {
-        for (l, d) in [(1, 8), (21, 8), (21, 136)] {
+        for (d, l) in narrow(&[(8, 1), (8, 21), (136, 21)]) {
             let case = Case { t: 3, l, d, bias: KEYS_ALONE, masked: l, mask: f32::MIN, ..PLAIN };
             case.check(device);
             let [_, keys, _] = case.numbers();
@@ -191,7 +206,7 @@ fn a_query_whose_keys_are_all_masked_takes_the_mean_of_the_values() {
 #[test]
 fn activations_in_half_precision_lose_no_more_than_their_rounding() {
     on_every_device(|device| {
-        for d in [24, 132] {
+        for (d, _) in narrow(&[(24, 0), (132, 0)]) {
             Case { b: 2, n: 2, t: 70, l: 35, d, gap: 8, bias: KEYS_ALONE, half: true, ..PLAIN }.check(device);
         }
     });
@@ -202,7 +217,7 @@ fn activations_in_half_precision_lose_no_more_than_their_rounding() {
 fn scores_that_would_overflow_are_weighed_all_the_same() {
     on_every_device(|device| {
         for peak in [0, 20, 39] {
-            for d in [4, 132] {
+            for (d, _) in narrow(&[(4, 0), (132, 0)]) {
                 let q = Tensor::<3>::from_data(TensorData::new(vec![30.0_f32; d], [1, 1, d]), device);
                 let key = |at: usize| if at == peak { 30.0 } else { -30.0 + at as f32 };
                 let keys: Vec<f32> = (0..40).flat_map(|at| vec![key(at); d]).collect();
