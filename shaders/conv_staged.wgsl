@@ -7,59 +7,14 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-struct Params {
-    m: u32,
-    k4: u32,
-    n4: u32,
-    biased: u32,
-    activation: u32,
-    gated: u32,
-    gate_start4: u32,
-    gate_stride4: u32,
-    gate_rows: u32,
-    residual_rows: u32,
-    c4: u32,
-    height: u32,
-    width: u32,
-    out_height: u32,
-    out_width: u32,
-    stride: u32,
-    padding: u32,
-    doubled: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<Stored4>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<Stored4>;
-@group(0) @binding(4) var<storage, read> modulation: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<Stored4>;
-@group(0) @binding(6) var<storage, read> params: Params;
-
-// Channels of one stage, in fours, and those that share a scale. Where there are scales, they divide CI.
-const STAGE4: u32 = 4u;
-const BLOCK4: u32 = 8u;
-const TILE: u32 = 64u;
-const TILE4: u32 = 16u;
-const INVOCATIONS: u32 = 64u;
-
-// Where the tile's pixels begin, for the tap at hand.
+// Scales, where there are some, divide CI. Where the tile's pixels begin, for the tap at hand.
 var<workgroup> pixels: array<u32, 64>; // [TILE]
-var<workgroup> rows: array<vec4<f32>, 256>; // [TILE, STAGE4]
-var<workgroup> columns: array<vec4<f32>, 256>; // [4·STAGE4, TILE4]
 
+//#import window
 //#import weights
 //#import activation
 //#import epilogue
-//#import window
-
-fn load_a(at: u32) -> vec4<f32> {
-    return rows[at];
-}
-
-fn load_w(k: u32, column4: u32) -> Pair {
-    let at = k * TILE4 + column4;
-    return Pair(columns[at], columns[at + 1u]);
-}
+//#import tile_staged
 
 // Copies the tap's channels from 4·begin on; beyond the picture and the matrix there are zeros, which add nothing.
 fn stage(tap: u32, begin: u32, first_column4: u32, index: u32) {
@@ -72,18 +27,7 @@ fn stage(tap: u32, begin: u32, first_column4: u32, index: u32) {
         }
         rows[at] = staged;
     }
-    for (var pair = index; pair < 2u * STAGE4 * TILE4; pair += INVOCATIONS) {
-        let c = 4u * begin + pair / (TILE4 / 2u);
-        let column4 = first_column4 + 2u * (pair % (TILE4 / 2u));
-        var staged = Pair();
-        if (c < 4u * params.c4 && column4 < params.n4) {
-            let right = min(1u, params.n4 - 1u - column4);
-            let scales = scales_at((tap * params.c4 + begin) / BLOCK4, column4, right);
-            staged = weights_at((4u * tap * params.c4 + c) * params.n4 + column4, right, scales);
-        }
-        columns[2u * pair] = staged.left;
-        columns[2u * pair + 1u] = staged.right;
-    }
+    stage_columns(tap * params.c4 + begin, (tap + 1u) * params.c4, first_column4, index);
 }
 
 @compute @workgroup_size(8, 8, 1)

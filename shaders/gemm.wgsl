@@ -6,29 +6,10 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-struct Params {
-    m: u32,
-    k4: u32,
-    n4: u32,
-    biased: u32,
-    activation: u32,
-    gated: u32,
-    gate_start4: u32,
-    gate_stride4: u32,
-    gate_rows: u32,
-    residual_rows: u32,
-}
-
-@group(0) @binding(0) var<storage, read> a: array<Stored4>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<Stored4>;
-@group(0) @binding(4) var<storage, read> modulation: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<Stored4>;
-@group(0) @binding(6) var<storage, read> params: Params;
-
 // Inputs that share a scale, in fours.
 const BLOCK4: u32 = 8u;
 
+//#import matrix
 //#import weights
 //#import activation
 //#import epilogue

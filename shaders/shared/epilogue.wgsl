@@ -1,5 +1,11 @@
 // What becomes of a sum before it is stored: bias, nonlinearity, gate, residual, in this order, each where asked for.
 
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<Stored4>;
+@group(0) @binding(4) var<storage, read> modulation: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<Stored4>;
+@group(0) @binding(6) var<storage, read> params: Params;
+
 const GELU: u32 = 1u;
 const SILU: u32 = 2u;
 // gelu(left) · right: the columns of two maps lie in turns of four, and y is half as wide.

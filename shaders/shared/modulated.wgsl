@@ -1,3 +1,23 @@
+// What both texts of the norm are given, and what a normalised number becomes.
+
+struct Params {
+    m: u32,
+    c4: u32,
+    centred: u32,
+    eps: f32,
+    modulated: u32,
+    shift_start4: u32,
+    scale_start4: u32,
+    stride4: u32,
+    rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+// Rows of shifts and scales; for the second form the weights.
+@group(0) @binding(1) var<storage, read> modulation: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<Stored4>;
+@group(0) @binding(3) var<storage, read> params: Params;
+
 // What a normalised number becomes, by the row of its picture.
 fn modulated(row: u32, k: u32, value: vec4<f32>) -> vec4<f32> {
     if (params.modulated == 0u) {

@@ -1,6 +1,29 @@
 // Where the taps of a 3 × 3 window over pictures [B, H, W, CI] lie. A picture may be read as if each pixel were a square of
 // four (`doubled`), and only every second pixel may be asked for (`stride`).
 
+struct Params {
+    m: u32,
+    k4: u32,
+    n4: u32,
+    biased: u32,
+    activation: u32,
+    gated: u32,
+    gate_start4: u32,
+    gate_stride4: u32,
+    gate_rows: u32,
+    residual_rows: u32,
+    c4: u32,
+    height: u32,
+    width: u32,
+    out_height: u32,
+    out_width: u32,
+    stride: u32,
+    padding: u32,
+    doubled: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+
 const TAPS: u32 = 9u;
 // Set in a place where there is no pixel. Without it the place is one that can be read.
 const OUTSIDE: u32 = 0x80000000u;

@@ -1,8 +1,8 @@
 //! One part of a network, to be timed against other implementations of it. The page keeps the time: what counts is what
 //! the browser's processes spend, which nobody here can see.
 
-use burn::tensor::Tensor;
-use pixart_model::{Error, Family, Workload};
+use pixart_model::golden::values_read;
+use pixart_model::{Family, Workload};
 use pixart_protocol::{Fault, FaultCode};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -41,16 +41,10 @@ impl Bench {
     /// A `Fault` where the GPU failed.
     pub async fn run(&self) -> Result<Vec<f32>, JsValue> {
         let _at_work = AtWork::begin();
-        let output = values_read(self.workload.run()).await;
-        let checked = faults::first().and(output);
+        let output = values_read("the workload's output", self.workload.run()).await;
+        let checked = faults::first().and(output.map_err(Fault::from));
         checked.map_err(|fault| object(&fault))
     }
-}
-
-async fn values_read(output: Tensor<1>) -> Result<Vec<f32>, Fault> {
-    let lost = |why: String| Fault::from(Error::Read { what: "the workload's output".into(), why });
-    let data = output.into_data_async().await.map_err(|error| lost(format!("{error:?}")))?;
-    data.try_into_vec().map_err(|error| lost(format!("{error:?}")))
 }
 
 fn family(name: &str) -> Result<Family, Fault> {

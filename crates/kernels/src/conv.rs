@@ -9,9 +9,8 @@ use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
-use crate::gemm::{unpacked, weights_source};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
-use crate::precision::{Matrix, Words};
+use crate::precision::Matrix;
 use crate::wgsl::Shader;
 use crate::{Activation, Family};
 
@@ -80,10 +79,7 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
         return None;
     }
     let x = on_gpu(x)?;
-    let (weights, source) = match &w.words {
-        Words::Full(values) => (on_gpu(values)?, "weights_f32"),
-        Words::Packed(words, precision) => (on_gpu(words)?, weights_source(*precision)),
-    };
+    let (weights, source) = w.bound()?;
     let bias = on_gpu(options.bias)?;
     let absent = nothing(&x);
     let residual = options.residual.as_ref().and_then(on_gpu).unwrap_or_else(|| absent.clone());
@@ -126,13 +122,9 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
 
 /// The same in burn's operations, whose pictures are `[B, C, H, W]`.
 fn portable(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
-    let ([_, h, width, ci], [rows, co]) = (x.dims(), w.dims());
+    let ([_, h, width, ci], [_, co]) = (x.dims(), w.dims());
     let stored = x.dtype();
-    let weights = match &w.words {
-        Words::Full(values) => values.clone(),
-        Words::Packed(words, precision) => unpacked(words, [rows, co], *precision),
-    };
-    let weights = weights.reshape([WINDOW, WINDOW, ci, co]).permute([3, 2, 0, 1]); // [CO, CI, 3, 3]
+    let weights = w.values().reshape([WINDOW, WINDOW, ci, co]).permute([3, 2, 0, 1]); // [CO, CI, 3, 3]
     let mut x = x.cast(DType::F32).permute([0, 3, 1, 2]); // [B, CI, H, W]
     let around = match options.sampling {
         Sampling::Halved => ConvOptions::new_with_padding([2, 2], [(0, 1), (0, 1)], [1, 1], 1),

@@ -1,13 +1,13 @@
 //! The affine map with what follows it: y = residual + gate · activation(x · w + bias), each part where asked for.
 //!
-//! x `[B, T, K]`, w `[K, N]` in any [`Precision`], bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
+//! x `[B, T, K]`, w `[K, N]` in any [`Precision`](crate::Precision), bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
 //! `[1, T, N]` → y `[B, T, N]`. Sums are f32. The shaders want K and N to be multiples of 4; other shapes, and devices
 //! that speak no WGSL, take the portable body. Shaders: shaders/gemm.wgsl, shaders/gemm_staged.wgsl.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
 use crate::launch::{Launch, nothing, on_gpu, tensor};
-use crate::precision::{Matrix, Precision, Words, unpack};
+use crate::precision::Matrix;
 use crate::wgsl::Shader;
 use crate::{Activation, Family, Row};
 
@@ -25,13 +25,6 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
     pub gate: Option<Row<'a>>,
     pub residual: Option<Tensor<3>>,
-}
-
-impl<'a> Epilogue<'a> {
-    #[must_use]
-    pub fn bias(bias: Option<&'a Tensor<1>>) -> Self {
-        Self { bias, ..Self::default() }
-    }
 }
 
 /// x · w with its epilogue.
@@ -69,10 +62,7 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
         return None;
     }
     let x = on_gpu(x)?;
-    let (weights, source) = match &w.words {
-        Words::Full(values) => (on_gpu(values)?, "weights_f32"),
-        Words::Packed(words, precision) => (on_gpu(words)?, weights_source(*precision)),
-    };
+    let (weights, source) = w.bound()?;
     let absent = nothing(&x);
     let given = |tensor: Option<_>| tensor.unwrap_or_else(|| absent.clone());
     let bias = given(epilogue.bias.and_then(on_gpu));
@@ -104,24 +94,11 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     Some(tensor(y))
 }
 
-pub(crate) fn weights_source(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => "weights_f32",
-        Precision::F16 => "weights_f16",
-        Precision::Q8 => "weights_q8",
-        Precision::Q4 => "weights_q4",
-    }
-}
-
 /// The same in burn's operations. Packed weights are unpacked for the call.
 fn portable(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
     let ([b, t, k], [_, n]) = (x.dims(), w.dims());
-    let weights = match &w.words {
-        Words::Full(values) => values.clone(),
-        Words::Packed(words, precision) => unpacked(words, [k, n], *precision),
-    };
     let stored = x.dtype();
-    let mut y = x.cast(DType::F32).reshape([1, b * t, k]).matmul(weights.unsqueeze()).reshape([b, t, n]);
+    let mut y = x.cast(DType::F32).reshape([1, b * t, k]).matmul(w.values().unsqueeze()).reshape([b, t, n]);
     if let Some(bias) = epilogue.bias {
         y = y + bias.clone().unsqueeze();
     }
@@ -134,13 +111,6 @@ fn portable(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
         None => y,
     }
     .cast(stored)
-}
-
-pub(crate) fn unpacked(words: &Tensor<1, Int>, shape: [usize; 2], precision: Precision) -> Tensor<2> {
-    let device = words.device();
-    let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
-    let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();
-    Tensor::from_data(TensorData::new(unpack(&words, shape, precision), shape), &device)
 }
 
 #[cfg(test)]

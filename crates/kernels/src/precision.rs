@@ -13,7 +13,10 @@
 //! unpacking will.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_wgpu::CubeTensor;
 use half::f16;
+
+use crate::launch::on_gpu;
 
 /// Inputs that share a scale.
 pub const BLOCK: usize = 32;
@@ -52,6 +55,15 @@ impl Precision {
         }
     }
 
+    fn shader(self) -> &'static str {
+        match self {
+            Self::F32 => "weights_f32",
+            Self::F16 => "weights_f16",
+            Self::Q8 => "weights_q8",
+            Self::Q4 => "weights_q4",
+        }
+    }
+
     /// The largest integer of a block.
     fn steps(self) -> f32 {
         if self == Self::Q8 { 127.0 } else { 7.0 }
@@ -61,12 +73,12 @@ impl Precision {
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    pub(crate) words: Words,
+    words: Words,
     shape: [usize; 2],
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Words {
+enum Words {
     Full(Tensor<2>),
     Packed(Tensor<1, Int>, Precision),
 }
@@ -102,6 +114,29 @@ impl Matrix {
         match &self.words {
             Words::Full(_) => Precision::F32,
             Words::Packed(_, precision) => *precision,
+        }
+    }
+}
+
+impl Matrix {
+    /// The words as a shader reads them, and the shared file that unpacks them; None where the device speaks no WGSL.
+    pub(crate) fn bound(&self) -> Option<(CubeTensor, &'static str)> {
+        Some(match &self.words {
+            Words::Full(values) => (on_gpu(values)?, Precision::F32.shader()),
+            Words::Packed(words, precision) => (on_gpu(words)?, precision.shader()),
+        })
+    }
+
+    /// The weights as numbers. Packed ones are unpacked for the call.
+    pub(crate) fn values(&self) -> Tensor<2> {
+        match &self.words {
+            Words::Full(values) => values.clone(),
+            Words::Packed(words, precision) => {
+                let device = words.device();
+                let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
+                let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();
+                Tensor::from_data(TensorData::new(unpack(&words, self.shape, *precision), self.shape), &device)
+            }
         }
     }
 }

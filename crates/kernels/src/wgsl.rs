@@ -8,13 +8,15 @@
 //! and panic.
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 15] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
+    ("matrix", include_str!("../../../shaders/shared/matrix.wgsl")),
     ("modulated", include_str!("../../../shaders/shared/modulated.wgsl")),
     ("moments", include_str!("../../../shaders/shared/moments.wgsl")),
     ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),
+    ("tile_staged", include_str!("../../../shaders/shared/tile_staged.wgsl")),
     ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
     ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
     ("weights_f32", include_str!("../../../shaders/shared/weights_f32.wgsl")),

@@ -14,6 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
+use crate::params::recorded;
 use crate::pipeline::{Caption, TextEncoder};
 use crate::{Dit, DpmMultistep, Error, MicroConditions, Moments, Painter, Taps, Tiling, Vae, plain, randn};
 
@@ -264,14 +265,8 @@ impl Check<'_> {
         })
     }
 
-    fn tensor<const RANK: usize>(&self, recorded: &Tensors<'_>, name: &str) -> Result<Tensor<RANK>, Error> {
-        let (shape, values) = recorded.any_f32(name)?;
-        let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
-            file: self.variant.into(),
-            key: name.into(),
-            why: format!("its shape is {shape:?}, not one of {RANK} axes"),
-        })?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    fn tensor<const RANK: usize>(&self, from: &Tensors<'_>, name: &str) -> Result<Tensor<RANK>, Error> {
+        recorded(from, self.variant, name, self.device)
     }
 
     /// A row for every recorded tensor that `done` does not name; one that was not produced fails.
@@ -283,7 +278,7 @@ impl Check<'_> {
     ) -> Result<(), Error> {
         for name in recorded.names().filter(|name| !done(name)) {
             match seen.remove(name) {
-                Some(tensor) => self.near(recorded, name, &read(name, tensor).await?)?,
+                Some(tensor) => self.near(recorded, name, &values_read(&format!("the tap {name}"), tensor).await?)?,
                 None => self.row(name, Verdict::Fail { why: "this tap is not produced".into() }),
             }
         }
@@ -318,8 +313,12 @@ impl Check<'_> {
     }
 }
 
-async fn read(name: &str, tensor: Tensor<1>) -> Result<Vec<f32>, Error> {
-    let lost = |why: String| Error::Read { what: format!("the tap {name}"), why };
+/// Reads a tensor back, `what` in an error.
+///
+/// # Errors
+/// [`Error::Read`] where the device failed.
+pub async fn values_read(what: &str, tensor: Tensor<1>) -> Result<Vec<f32>, Error> {
+    let lost = |why: String| Error::Read { what: what.into(), why };
     let data = tensor.into_data_async().await.map_err(|error| lost(format!("{error:?}")))?;
     data.try_into_vec::<f32>().map_err(|error| lost(format!("{error:?}")))
 }

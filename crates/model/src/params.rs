@@ -48,3 +48,19 @@ impl<'a> Params<'a> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 }
+
+/// A recorded tensor of RANK axes on the device; `file` is named in an error.
+pub(crate) fn recorded<const RANK: usize>(
+    from: &Tensors<'_>,
+    file: &str,
+    name: &str,
+    device: &Device,
+) -> Result<Tensor<RANK>, Error> {
+    let (shape, values) = from.any_f32(name)?;
+    let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
+        file: file.into(),
+        key: name.into(),
+        why: format!("its shape is {shape:?}, not one of {RANK} axes"),
+    })?;
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
+}

@@ -1,12 +1,12 @@
 //! Parts of the networks at their real size, to be timed against other implementations of the same parts. The folder is
 //! one that `tests/oracle/export_onnx.py` writes: weights, inputs and what they give, `<name>.io.safetensors`.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use pixart_weights::{Folder, Tensors};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 use crate::dit::{Block, Conditions, MODULATIONS};
-use crate::params::Params;
+use crate::params::{Params, recorded};
 use crate::vae::Decoding;
 use crate::{Error, Taps, t5};
 
@@ -99,12 +99,6 @@ struct Io<'a> {
 
 impl Io<'_> {
     fn tensor<const RANK: usize>(&self, name: &str) -> Result<Tensor<RANK>, Error> {
-        let (shape, values) = self.tensors.any_f32(name)?;
-        let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
-            file: format!("{}.io.safetensors", self.name),
-            key: name.into(),
-            why: format!("its shape is {shape:?}, not one of {RANK} axes"),
-        })?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        recorded(&self.tensors, self.name, name, self.device)
     }
 }

@@ -1,0 +1,16 @@
+// What both texts of the affine map are given besides their weights.
+
+struct Params {
+    m: u32,
+    k4: u32,
+    n4: u32,
+    biased: u32,
+    activation: u32,
+    gated: u32,
+    gate_start4: u32,
+    gate_stride4: u32,
+    gate_rows: u32,
+    residual_rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<Stored4>;
