@@ -5,13 +5,14 @@
 //! q `[B, T, ·]`, k and v `[B, L, ·]`, of which the heads are columns, bias f32 → y `[B, T, N·D]`, stored as q is. Sums
 //! are f32. A score is never less than [`LOWEST`]: a bias may be as low as f32 goes, and a query of which every key is
 //! masked takes the mean of the values. The shaders want D, the columns of the tensors and the first ones to be multiples
-//! of 4, and D to be 512 at most; what does not fit, and devices that speak no WGSL, take the portable body, which keeps
-//! the scores. Shaders: shaders/attention.wgsl for software adapters; for GPUs shaders/attention_staged.wgsl, and
+//! of 4, and D to be 512 at most. On the processor it is cpu/attention.rs; what neither takes is computed by burn, and
+//! the scores are kept. Shaders: shaders/attention.wgsl for software adapters; for GPUs shaders/attention_staged.wgsl, and
 //! shaders/attention_wide.wgsl where a query's channels would not stay in registers.
 
 use burn::tensor::{DType, Tensor, activation::softmax};
 
 use crate::Family;
+use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::wgsl::Shader;
 
@@ -24,7 +25,7 @@ const STAGED_CHANNELS: usize = 128;
 const WIDEST_CHANNELS: usize = 512;
 /// No score is less, so that the difference of two is finite. Torch adds f32::MIN to the scores of a row that is masked
 /// as a whole, which also leaves all of them equal.
-const LOWEST: f32 = -1e30;
+pub(crate) const LOWEST: f32 = -1e30;
 
 /// Where the heads of q, k or v lie: columns `first..first + N·D` of `[B, T, COLUMNS]`.
 #[derive(Clone, Copy)]
@@ -63,7 +64,7 @@ pub fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'
         assert!(fits, "a bias {:?} for scores {:?}", bias.dims(), [b, options.heads, t, l]);
         assert_eq!(bias.dtype(), DType::F32, "the dtype of a bias");
     }
-    launch(q, k, v, options).unwrap_or_else(|| portable(q, k, v, options))
+    launch(q, k, v, options).or_else(|| on_cpu(q, k, v, options)).unwrap_or_else(|| portable(q, k, v, options))
 }
 
 fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Option<Tensor<3>> {
@@ -121,6 +122,22 @@ fn strides(dims: [usize; 4]) -> [u32; 4] {
         next *= count as u32;
     }
     strides
+}
+
+/// The same where the device is the processor.
+fn on_cpu(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Option<Tensor<3>> {
+    let Attention { heads, head_channels, scale, bias } = *options;
+    let [batch, t, _] = q.tensor.dims();
+    let slices = [Slice::of(q.tensor)?, Slice::of(k.tensor)?, Slice::of(v.tensor)?];
+    let place = |heads: Heads<'_>, slice| cpu::Heads::new(slice, heads.tensor.dims(), heads.first);
+    let [q_heads, k_heads, v_heads] = [place(q, &slices[0]), place(k, &slices[1]), place(v, &slices[2])];
+    let added = bias.and_then(Slice::of);
+    let bias = bias.zip(added.as_ref()).map(|(bias, slice)| {
+        let strides = strides(bias.dims()).map(|stride| stride as usize);
+        cpu::Bias { values: slice.values(), strides }
+    });
+    let y = cpu::attention(q_heads, k_heads, v_heads, cpu::Attention { batch, heads, head_channels, scale, bias });
+    Some(cpu::tensor(y, [batch, t, heads * head_channels], q.tensor))
 }
 
 /// The same in burn's operations.

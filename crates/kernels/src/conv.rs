@@ -2,13 +2,14 @@
 //!
 //! x `[B, H, W, CI]`, w `[9·CI, CO]` in any [`Precision`](crate::Precision), row (3·ky + kx)·CI + ci; bias `[CO]`, residual
 //! and y `[B, OH, OW, CO]`. Beyond the picture there are zeros. Sums are f32. The shaders want CI and CO to be multiples of
-//! 4; other shapes, and devices that speak no WGSL, take the portable body. Shaders: shaders/conv.wgsl,
+//! 4. On the processor it is cpu/conv.rs; what neither takes is computed by burn. Shaders: shaders/conv.wgsl,
 //! shaders/conv_staged.wgsl.
 
 use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
+use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::precision::Matrix;
 use crate::wgsl::Shader;
@@ -41,7 +42,7 @@ pub enum Sampling {
 
 impl Sampling {
     /// A side of y, for a side of x.
-    fn side(self, side: usize) -> usize {
+    pub(crate) fn side(self, side: usize) -> usize {
         match self {
             Self::Same => side,
             Self::Doubled => 2 * side,
@@ -70,7 +71,7 @@ pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
     if let Some(residual) = &options.residual {
         assert_eq!(residual.dims(), [b, options.sampling.side(h), options.sampling.side(width), co], "residual");
     }
-    launch(&x, w, &options).unwrap_or_else(|| portable(x, w, options))
+    launch(&x, w, &options).or_else(|| on_cpu(&x, w, &options)).unwrap_or_else(|| portable(x, w, options))
 }
 
 fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
@@ -118,6 +119,22 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     }
     .run(&[&x, &weights, &bias, &residual, &absent], [b, oh, ow, co], x.dtype);
     Some(tensor(y))
+}
+
+/// The same where the device is the processor.
+fn on_cpu(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
+    let ([batch, h, width, ci], [_, outputs]) = (x.dims(), w.dims());
+    let (values, words, bias) = (Slice::of(x)?, w.slice()?, Slice::of(options.bias)?);
+    let residual = options.residual.as_ref().and_then(Slice::of);
+    let conv = cpu::Conv { batch, picture: [h, width, ci], sampling: options.sampling, outputs };
+    let finish = cpu::Finish {
+        bias: Some(bias.values()),
+        residual: residual.as_ref().map(Slice::values),
+        ..cpu::Finish::default()
+    };
+    let y = cpu::conv3x3(values.values(), w.weights(&words), conv, finish);
+    let [oh, ow] = conv.output();
+    Some(cpu::tensor(y, [batch, oh, ow, outputs], x))
 }
 
 /// The same in burn's operations, whose pictures are `[B, C, H, W]`.

@@ -11,7 +11,7 @@ pub enum Family {
     Gpu,
     /// Tiles in registers, no barrier.
     Software,
-    /// No shader of ours: burn's own operations, to compare with.
+    /// Nothing of ours, on the processor too: burn's own operations, to compare with.
     Stock,
 }
 

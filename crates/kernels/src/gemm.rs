@@ -1,11 +1,12 @@
 //! The affine map with what follows it: y = residual + gate · activation(x · w + bias), each part where asked for.
 //!
 //! x `[B, T, K]`, w `[K, N]` in any [`Precision`](crate::Precision), bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
-//! `[1, T, N]` → y `[B, T, N]`. Sums are f32. The shaders want K and N to be multiples of 4; other shapes, and devices
-//! that speak no WGSL, take the portable body. Shaders: shaders/gemm.wgsl, shaders/gemm_staged.wgsl.
+//! `[1, T, N]` → y `[B, T, N]`. Sums are f32. The shaders want K and N to be multiples of 4. On the processor it is
+//! cpu/gemm.rs; what neither takes is computed by burn. Shaders: shaders/gemm.wgsl, shaders/gemm_staged.wgsl.
 
 use burn::tensor::{DType, Tensor};
 
+use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::precision::Matrix;
 use crate::wgsl::Shader;
@@ -53,7 +54,7 @@ pub fn linear(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
         let plain = epilogue.bias.is_none() && epilogue.gate.is_none() && epilogue.residual.is_none();
         assert!(plain && n.is_multiple_of(8), "a gated map of {n} columns with an epilogue of its own");
     }
-    launch(&x, w, &epilogue).unwrap_or_else(|| portable(x, w, epilogue))
+    launch(&x, w, &epilogue).or_else(|| on_cpu(&x, w, &epilogue)).unwrap_or_else(|| portable(x, w, epilogue))
 }
 
 fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3>> {
@@ -92,6 +93,24 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     }
     .run(&[&x, &weights, &bias, &residual, &modulation], [b, t, if gated_gelu { n / 2 } else { n }], x.dtype);
     Some(tensor(y))
+}
+
+/// The same where the device is the processor.
+fn on_cpu(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3>> {
+    let ([b, t, _], [k, n]) = (x.dims(), w.dims());
+    let (values, words) = (Slice::of(x)?, w.slice()?);
+    let bias = epilogue.bias.and_then(Slice::of);
+    let table = epilogue.gate.as_ref().and_then(|gate| Slice::of(gate.table));
+    let residual = epilogue.residual.as_ref().and_then(Slice::of);
+    let finish = cpu::Finish {
+        bias: bias.as_ref().map(Slice::values),
+        activation: epilogue.activation,
+        gate: epilogue.gate.zip(table.as_ref()).map(|(gate, table)| cpu::Gate::new(table.values(), gate, t)),
+        residual: residual.as_ref().map(Slice::values),
+    };
+    let columns = if epilogue.activation == Activation::GatedGelu { n / 2 } else { n };
+    let y = cpu::product(values.values(), w.weights(&words), [k, n], finish);
+    Some(cpu::tensor(y, [b, t, columns], x))
 }
 
 /// The same in burn's operations. Packed weights are unpacked for the call.

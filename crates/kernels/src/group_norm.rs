@@ -3,12 +3,13 @@
 //!
 //! x and y `[B, H, W, C]`, weight and bias `[C]`; a group is C/groups neighbouring channels. Two launches: moments of chunks
 //! of pixels, then the rest. Sums are f32, and no sum of squares is subtracted from another. The shaders want groups of a
-//! multiple of 4 channels; other shapes, and devices that speak no WGSL, take the portable body. Shaders:
+//! multiple of 4 channels. On the processor it is cpu/group_norm.rs; what neither takes is computed by burn. Shaders:
 //! shaders/group_norm_statistics.wgsl, shaders/group_norm_apply.wgsl.
 
 use burn::tensor::{DType, Tensor, activation::silu};
 
 use crate::Family;
+use crate::cpu::{self, Slice};
 use crate::launch::{Launch, on_gpu, tensor};
 use crate::wgsl::Shader;
 
@@ -40,7 +41,7 @@ pub fn group_norm(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
     let GroupNorm { weight, bias, groups, .. } = *options;
     assert!(groups > 0 && c.is_multiple_of(groups), "{c} channels in {groups} groups");
     assert_eq!([weight.dims(), bias.dims()], [[c]; 2], "weight and bias");
-    launch(&x, options).unwrap_or_else(|| portable(x, options))
+    launch(&x, options).or_else(|| on_cpu(&x, options)).unwrap_or_else(|| portable(x, options))
 }
 
 /// How pixels are shared out.
@@ -105,6 +106,15 @@ fn launch(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
     }
     .run(&[&x, &partials, &weight, &bias], [b, h, w, c], x.dtype);
     Some(tensor(y))
+}
+
+/// The same where the device is the processor.
+fn on_cpu(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
+    let [b, ..] = x.dims();
+    let GroupNorm { groups, eps, silu, .. } = *options;
+    let (values, weight, bias) = (Slice::of(x)?, Slice::of(options.weight)?, Slice::of(options.bias)?);
+    let norm = cpu::GroupNorm { weight: weight.values(), bias: bias.values(), groups, epsilon: eps as f32, silu };
+    Some(cpu::tensor(cpu::group_norm(values.values(), b, norm), x.dims(), x))
 }
 
 /// The same in burn's operations.

@@ -1,4 +1,5 @@
-//! Fused operations: hand-written WGSL where the device speaks it, burn's own operations elsewhere (CPU, CUDA, SPIR-V).
+//! Fused operations: hand-written WGSL where the device speaks it, vector instructions where it is the processor (`cpu`),
+//! burn's own operations elsewhere (CUDA, SPIR-V).
 //! One operation per file, each with its formula, its launch, its portable body and its tests. No model knowledge here.
 //!
 //! Contract: an operation gives the same numbers on every device within f32 rounding, and asserts its shapes.
@@ -6,6 +7,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod cpu;
 mod family;
 mod gemm;
 mod group_norm;

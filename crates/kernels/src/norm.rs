@@ -5,10 +5,12 @@
 //! - root-mean-square norm: x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019).
 //!
 //! x `[B, T, C]` → `[B, T, C]`; scale and shift are rows of a modulation table, weight `[C]`. Sums are f32. The shaders
-//! want C to be a multiple of 4. Shaders: shaders/norm.wgsl, shaders/norm_staged.wgsl.
+//! want C to be a multiple of 4. On the processor it is cpu/norm.rs; what neither takes is computed by burn. Shaders:
+//! shaders/norm.wgsl, shaders/norm_staged.wgsl.
 
 use burn::tensor::{DType, Tensor};
 
+use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::wgsl::Shader;
 use crate::{Family, Row};
@@ -37,16 +39,8 @@ pub fn layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) ->
         scale.assert_fits(x.dims());
         assert!(std::ptr::eq(shift.table, scale.table), "shift and scale are rows of one table");
     }
-    let places = modulation.as_ref().map(|modulation| [modulation.shift.place(), modulation.scale.place()]);
-    let table = modulation.as_ref().map(|modulation| modulation.shift.table);
-    let form = Form { centred: true, eps, shift_start: 0, scale_start: 0, stride: 0, table };
-    let form = places.map_or(form.clone(), |[[shift_start, stride], [scale_start, _]]| Form {
-        shift_start,
-        scale_start,
-        stride,
-        ..form
-    });
-    launch(&x, &form).unwrap_or_else(|| portable_layer_norm(x, modulation, eps))
+    let norm = Norm::Layer(modulation);
+    launch(&x, norm, eps).or_else(|| on_cpu(&x, norm, eps)).unwrap_or_else(|| portable_layer_norm(x, modulation, eps))
 }
 
 /// Root-mean-square norm.
@@ -57,28 +51,30 @@ pub fn layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) ->
 pub fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
     let [_, _, c] = x.dims();
     assert_eq!(weight.dims(), [c], "weight");
-    let table = weight.clone().reshape([1, 1, 1, c]);
-    let form = Form { centred: false, eps, shift_start: 0, scale_start: 0, stride: 0, table: Some(&table) };
-    launch(&x, &form).unwrap_or_else(|| portable_rms_norm(x, weight, eps))
+    let norm = Norm::RootMeanSquare(weight);
+    launch(&x, norm, eps).or_else(|| on_cpu(&x, norm, eps)).unwrap_or_else(|| portable_rms_norm(x, weight, eps))
 }
 
-#[derive(Clone)]
-struct Form<'a> {
-    centred: bool,
-    eps: f64,
-    shift_start: usize,
-    scale_start: usize,
-    stride: usize,
-    table: Option<&'a Tensor<4>>,
+#[derive(Clone, Copy)]
+enum Norm<'a> {
+    Layer(Option<Modulation<'a>>),
+    RootMeanSquare(&'a Tensor<1>),
 }
 
-fn launch(x: &Tensor<3>, form: &Form<'_>) -> Option<Tensor<3>> {
+fn launch(x: &Tensor<3>, norm: Norm<'_>, eps: f64) -> Option<Tensor<3>> {
     let [b, t, c] = x.dims();
     if !c.is_multiple_of(4) {
         return None;
     }
     let x = on_gpu(x)?;
-    let modulation = form.table.and_then(on_gpu).unwrap_or_else(|| nothing(&x));
+    // A plain norm reads no table; a root-mean-square one reads its weights as the only row of one.
+    let (table, [shift_start, stride], [scale_start, _]) = match norm {
+        Norm::Layer(None) => (None, [0; 2], [0; 2]),
+        Norm::Layer(Some(Modulation { shift, scale })) => (on_gpu(shift.table), shift.place(), scale.place()),
+        Norm::RootMeanSquare(weight) => (on_gpu(weight), [0; 2], [0; 2]),
+    };
+    let modulated = table.is_some();
+    let table = table.unwrap_or_else(|| nothing(&x));
     let staged = Family::chosen() == Family::Gpu;
     let rows = b * t;
     let count = match staged {
@@ -92,19 +88,35 @@ fn launch(x: &Tensor<3>, form: &Form<'_>) -> Option<Tensor<3>> {
         params: &[
             ("m", rows as u32),
             ("c4", c as u32 / 4),
-            ("centred", u32::from(form.centred)),
-            ("eps", (form.eps as f32).to_bits()),
-            ("modulated", u32::from(form.table.is_some())),
-            ("shift_start4", form.shift_start as u32 / 4),
-            ("scale_start4", form.scale_start as u32 / 4),
-            ("stride4", form.stride as u32 / 4),
+            ("centred", u32::from(matches!(norm, Norm::Layer(_)))),
+            ("eps", (eps as f32).to_bits()),
+            ("modulated", u32::from(modulated)),
+            ("shift_start4", shift_start as u32 / 4),
+            ("scale_start4", scale_start as u32 / 4),
+            ("stride4", stride as u32 / 4),
             ("rows", t as u32),
         ],
         workgroup: [WORKGROUP, 1, 1],
         count,
     }
-    .run(&[&x, &modulation], [b, t, c], x.dtype);
+    .run(&[&x, &table], [b, t, c], x.dtype);
     Some(tensor(y))
+}
+
+/// The same where the device is the processor.
+fn on_cpu(x: &Tensor<3>, norm: Norm<'_>, eps: f64) -> Option<Tensor<3>> {
+    let [_, t, c] = x.dims();
+    let (values, eps) = (Slice::of(x)?, eps as f32);
+    let y = match norm {
+        Norm::Layer(None) => cpu::layer_norm(values.values(), c, eps, None),
+        Norm::Layer(Some(Modulation { shift, scale })) => {
+            let table = Slice::of(shift.table)?;
+            let [scale, shift] = [scale, shift].map(|row| cpu::Gate::new(table.values(), row, t));
+            cpu::layer_norm(values.values(), c, eps, Some(cpu::Modulation { scale, shift }))
+        }
+        Norm::RootMeanSquare(weight) => cpu::rms_norm(values.values(), Slice::of(weight)?.values(), eps),
+    };
+    Some(cpu::tensor(y, x.dims(), x))
 }
 
 fn portable_layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) -> Tensor<3> {
@@ -137,7 +149,7 @@ mod tests {
     const EPS: f64 = 1e-6;
     const LAYERS: usize = 2;
     const TABLE_ROWS: usize = 6;
-    /// B, T, C: ones, primes, one past the workgroup, and channels that only the portable body takes.
+    /// B, T, C: ones, primes, one past the workgroup, and channels that no shader takes.
     const SHAPES: [[usize; 3]; 6] = [[1, 1, 4], [2, 7, 20], [1, 65, 260], [2, 3, 1152], [3, 130, 64], [2, 3, 7]];
 
     fn on<const RANK: usize>(values: &[f32], shape: [usize; RANK], device: &Device, dtype: DType) -> Tensor<RANK> {

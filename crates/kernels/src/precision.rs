@@ -16,6 +16,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_wgpu::CubeTensor;
 use half::f16;
 
+use crate::cpu::{Slice, Weights};
 use crate::launch::on_gpu;
 
 /// Inputs that share a scale.
@@ -125,6 +126,21 @@ impl Matrix {
             Words::Full(values) => (on_gpu(values)?, Precision::F32.shader()),
             Words::Packed(words, precision) => (on_gpu(words)?, precision.shader()),
         })
+    }
+
+    /// The words where the device is the processor, for [`Self::weights`].
+    pub(crate) fn slice(&self) -> Option<Slice> {
+        match &self.words {
+            Words::Full(values) => Slice::of(values),
+            Words::Packed(words, _) => Slice::of_words(words),
+        }
+    }
+
+    pub(crate) fn weights<'a>(&self, words: &'a Slice) -> Weights<'a> {
+        match &self.words {
+            Words::Full(_) => Weights::Full(words.values()),
+            Words::Packed(_, precision) => Weights::Packed(words.words(), *precision),
+        }
     }
 
     /// The weights as numbers. Packed ones are unpacked for the call.

@@ -27,10 +27,13 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
-/// Runs `test` on the portable CPU device and, in both families of shaders, on the GPU that wgpu finds, which may be a
-/// software one. `NO_GPU=1` leaves the GPU out, and says so.
+/// Runs `test` on the processor, by our operations and by burn's, and in both families of shaders on the GPU that wgpu
+/// finds, which may be a software one. `NO_GPU=1` leaves the GPU out, and says so.
 pub(crate) fn on_every_device(test: impl Fn(&Device)) {
-    test(&Device::flex());
+    for family in [Family::default(), Family::Stock] {
+        family.choose();
+        test(&Device::flex());
+    }
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
         println!("NOT RUN in WGSL, because NO_GPU=1");
         return;

@@ -123,7 +123,7 @@ impl Case {
     }
 }
 
-/// N, T, L, D: ones, primes, one past each tile, the widths of the models, and heads that only the portable body takes.
+/// N, T, L, D: ones, primes, one past each tile, the widths of the models, and heads that no shader takes.
 const SHAPES: [[usize; 4]; 11] = [
     [1, 1, 1, 4],
     [2, 7, 5, 8],
@@ -134,7 +134,7 @@ const SHAPES: [[usize; 4]; 11] = [
     [1, 3, 120, 128],
     [2, 17, 33, 132],
     [1, 16, 65, 512],
-    [2, 3, 5, 7],
+    [2, 13, 515, 17],
     [1, 2, 3, 516],
 ];
 

@@ -126,7 +126,7 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
 }
 
-/// B, T, K, N: ones, primes, one past the tile, many stages, and shapes that only the portable body takes.
+/// B, T, K, N: ones, primes, one past the tile, many stages, and shapes that no shader takes.
 const SHAPES: [[usize; 4]; 8] = [
     [1, 1, 4, 4],
     [1, 7, 12, 20],

@@ -1,0 +1,177 @@
+//! softmax(scale · q·kᵀ + bias) · v for each head, on the same tiles as a product of matrices.
+//!
+//! A task takes some queries of one head. It packs the head's keys, transposed, and its values into panels once, and then
+//! computes all scores of a few queries at a time, which stay in the second cache: N² scores are never kept.
+
+use std::ops::Range;
+
+use super::DEPTH;
+use super::flex::Slice;
+use super::lanes::{Lanes, Work, dispatch};
+use super::math::{exp, largest, sum};
+use super::panel::{Weights, add_products, pack, width};
+use super::parallel::{Blocks, parallel, threads};
+use crate::attention::LOWEST;
+
+/// Most queries of a task.
+const QUERIES: usize = 256;
+/// Most queries whose scores are held at a time; it and the least are multiples of every tile's rows.
+const HELD: usize = 48;
+const LEAST_HELD: usize = 12;
+/// Scores that stay in the second cache.
+const SCORES: usize = 1 << 15;
+
+/// Where q, k or v lies: columns `first..first + heads·D` of `[B, T, columns]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) tokens: usize,
+    pub(crate) columns: usize,
+    pub(crate) first: usize,
+}
+
+impl<'a> Heads<'a> {
+    /// In a tensor `[B, tokens, columns]`.
+    pub(crate) fn new(slice: &'a Slice, [_, tokens, columns]: [usize; 3], first: usize) -> Self {
+        Self { values: slice.values(), tokens, columns, first }
+    }
+
+    fn token(&self, batch: usize, token: usize, columns: &Range<usize>) -> &'a [f32] {
+        let start = (batch * self.tokens + token) * self.columns + self.first;
+        &self.values[start + columns.start..start + columns.end]
+    }
+}
+
+/// Added to the scores: element `[b, head, query, key]` lies at the sum of its indexes times the strides, which are 0 along
+/// an axis that is not there.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) strides: [usize; 4],
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_channels: usize,
+    pub(crate) scale: f32,
+    pub(crate) bias: Option<Bias<'a>>,
+}
+
+/// q `[B, T, ..]`, k and v `[B, L, ..]` → `[B, T, heads·D]`.
+pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: Attention<'_>) -> Vec<f32> {
+    let Attention { batch, heads, head_channels, .. } = options;
+    assert_eq!(k.tokens, v.tokens, "tokens of keys and values");
+    for Heads { values, tokens, columns, first } in [q, k, v] {
+        assert_eq!(values.len(), batch * tokens * columns, "{batch} pictures of {tokens} tokens of {columns}");
+        assert!(first + heads * head_channels <= columns, "{heads} heads of {head_channels} from {first} in {columns}");
+    }
+    let columns = heads * head_channels;
+    let mut y = vec![0.0; batch * q.tokens * columns];
+    let out = Blocks::new(&mut y, columns);
+    let chunk = q.tokens.div_ceil((4 * threads()).div_ceil(batch * heads)).clamp(LEAST_HELD, QUERIES);
+    let chunks = q.tokens.div_ceil(chunk);
+    parallel(0..batch * heads * chunks, |scratch: &mut Scratch, task| {
+        let (picture, head, first) = (task / (heads * chunks), task / chunks % heads, task % chunks * chunk);
+        let queries = first..q.tokens.min(first + chunk);
+        dispatch(Chunk { q, k, v, options, picture, head, queries, out: &out, scratch });
+    });
+    y
+}
+
+struct Chunk<'a> {
+    q: Heads<'a>,
+    k: Heads<'a>,
+    v: Heads<'a>,
+    options: Attention<'a>,
+    picture: usize,
+    head: usize,
+    queries: Range<usize>,
+    out: &'a Blocks<'a>,
+    scratch: &'a mut Scratch,
+}
+
+#[derive(Default)]
+struct Scratch {
+    key_panels: Vec<f32>,
+    value_panels: Vec<f32>,
+    scores: Vec<f32>,
+    means: Vec<f32>,
+}
+
+impl Work for Chunk<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { q, k, v, picture, .. } = self;
+        let (d, keys) = (self.options.head_channels, k.tokens);
+        let columns = self.head * d..(self.head + 1) * d;
+        let [across, wide] = [keys, d].map(|count| count.next_multiple_of(width::<L>()));
+
+        let Scratch { mut key_panels, mut value_panels, mut scores, mut means } = std::mem::take(self.scratch);
+        key_panels.resize(across * d, 0.0);
+        for key in 0..keys {
+            let panel = &mut key_panels[key / width::<L>() * width::<L>() * d + key % width::<L>()..];
+            let channels = k.token(picture, key, &columns);
+            panel.iter_mut().step_by(width::<L>()).zip(channels).for_each(|(to, channel)| *to = *channel);
+        }
+        value_panels.resize(keys * wide, 0.0);
+        let values = Weights::Full(&v.values[picture * keys * v.columns..]);
+        for (at, panels) in value_panels.chunks_mut(DEPTH * wide).enumerate() {
+            let inputs = at * DEPTH..keys.min((at + 1) * DEPTH);
+            let columns = v.first + columns.start..v.first + columns.end;
+            pack::<L>(values, [keys, v.columns], inputs, columns, panels);
+        }
+
+        let most = (SCORES / across / LEAST_HELD * LEAST_HELD).clamp(LEAST_HELD, HELD);
+        scores.resize(most * across, 0.0);
+        means.resize(most * wide, 0.0);
+        for first in self.queries.clone().step_by(most) {
+            let held = most.min(self.queries.end - first);
+            scores.fill(0.0);
+            let queries: Vec<&[f32]> = (first..first + held).map(|query| q.token(picture, query, &columns)).collect();
+            add_products::<L>(&queries, &key_panels, &mut scores, across);
+            let mut totals = [0.0; HELD];
+            for (at, scores) in scores.chunks_exact_mut(across).take(held).enumerate() {
+                totals[at] = self.exponentials(first + at, &mut scores[..keys]);
+            }
+            means.fill(0.0);
+            for (at, panels) in value_panels.chunks(DEPTH * wide).enumerate() {
+                let keys = at * DEPTH..at * DEPTH + panels.len() / wide;
+                let shares: Vec<&[f32]> =
+                    scores.chunks_exact(across).take(held).map(|row| &row[keys.clone()]).collect();
+                add_products::<L>(&shares, panels, &mut means, wide);
+            }
+            for (at, means) in means.chunks_exact(wide).take(held).enumerate() {
+                // SAFETY: no other task has these queries of this head.
+                let y = unsafe { self.out.row(picture * q.tokens + first + at, columns.clone()) };
+                y.iter_mut().zip(means).for_each(|(y, mean)| *y = mean / totals[at]);
+            }
+        }
+        *self.scratch = Scratch { key_panels, value_panels, scores, means };
+    }
+}
+
+impl Chunk<'_> {
+    /// e to each score less the largest, and the sum of these.
+    #[inline(always)]
+    fn exponentials(&self, query: usize, scores: &mut [f32]) -> f32 {
+        let scale = self.options.scale;
+        scores.iter_mut().for_each(|score| *score *= scale);
+        if let Some(Bias { values, strides }) = self.options.bias {
+            let index = [self.picture, self.head, query];
+            let start: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
+            match strides[3] {
+                0 => scores.iter_mut().for_each(|score| *score += values[start]),
+                stride => {
+                    let bias = values[start..].iter().step_by(stride);
+                    scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+                }
+            }
+        }
+        scores.iter_mut().for_each(|score| *score = if *score < LOWEST { LOWEST } else { *score });
+        let most = largest(scores);
+        scores.iter_mut().for_each(|score| *score = exp(*score - most));
+        sum(scores, |score| score)
+    }
+}

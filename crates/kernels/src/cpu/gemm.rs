@@ -1,0 +1,191 @@
+//! y = residual + gate · activation(x · w + bias): x `[M, K]`, w `[K, N]`, y `[M, N]`, each part where asked for.
+//!
+//! Each task computes a block of y. It packs the weights of the block's columns, [`DEPTH`] inputs at a time, into panels
+//! that stay in the second cache, and passes the rows over them in tiles of registers (Goto and van de Geijn 2008,
+//! without packed rows). Rows are where [`Rows`] says, so that a convolution is a product too.
+
+use std::ops::Range;
+
+use super::DEPTH;
+use super::lanes::{Lanes, Work, dispatch};
+use super::math::{activate, gelu};
+use super::panel::{Weights, add_products, pack, width};
+use super::parallel::{Blocks, parallel, threads};
+use crate::{Activation, Row};
+
+/// Columns of a block of y, a multiple of every panel's.
+const COLUMNS: usize = 64;
+/// Most rows of a block of y.
+const ROWS: usize = 1020;
+/// Blocks for each core, at least: the last ones are then done at about the same time.
+const BLOCKS: usize = 4;
+/// Rows that are passed over all panels while they are in the second cache, a multiple of every tile's.
+const HELD: usize = 96;
+
+/// What is done to a sum before it is stored.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Finish<'a> {
+    /// `[N]`.
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) activation: Activation,
+    pub(crate) gate: Option<Gate<'a>>,
+    /// Rows of N; they begin again where they end.
+    pub(crate) residual: Option<&'a [f32]>,
+}
+
+/// One row of factors for each picture: picture b's begins at `start + b · stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate<'a> {
+    pub(crate) table: &'a [f32],
+    pub(crate) start: usize,
+    pub(crate) stride: usize,
+    /// Rows of x in a picture.
+    pub(crate) rows: usize,
+}
+
+impl<'a> Gate<'a> {
+    /// A row of a modulation `table` for pictures of `rows` tokens.
+    pub(crate) fn new(table: &'a [f32], row: Row<'_>, rows: usize) -> Self {
+        let [start, stride] = row.place();
+        Self { table, start, stride, rows }
+    }
+
+    pub(super) fn of(&self, row: usize, columns: Range<usize>) -> &[f32] {
+        &self.table[self.start + row / self.rows * self.stride..][columns]
+    }
+}
+
+/// Where the rows of the left matrix lie.
+pub(super) trait Rows: Sync {
+    /// Inputs that lie side by side: K, or a divisor of it.
+    fn run(&self) -> usize;
+    /// Inputs `first..first + count` of a row, all in one run.
+    fn row(&self, row: usize, first: usize, count: usize) -> &[f32];
+}
+
+struct Matrix<'a> {
+    values: &'a [f32],
+    k: usize,
+}
+
+impl Rows for Matrix<'_> {
+    fn run(&self) -> usize {
+        self.k
+    }
+
+    #[inline(always)]
+    fn row(&self, row: usize, first: usize, count: usize) -> &[f32] {
+        &self.values[row * self.k + first..][..count]
+    }
+}
+
+/// y `[M, N]` for x `[M, K]`; `[M, N/2]` with [`Activation::GatedGelu`], see [`linear`](crate::linear).
+pub(crate) fn product(x: &[f32], w: Weights<'_>, shape: [usize; 2], finish: Finish<'_>) -> Vec<f32> {
+    let [k, _] = shape;
+    assert!(x.len().is_multiple_of(k), "{} values in rows of {k}", x.len());
+    product_of(&Matrix { values: x, k }, x.len() / k, w, shape, finish)
+}
+
+pub(super) fn product_of(x: &impl Rows, m: usize, w: Weights<'_>, [k, n]: [usize; 2], finish: Finish<'_>) -> Vec<f32> {
+    assert!(k.is_multiple_of(x.run()), "runs of {} in {k} inputs", x.run());
+    let halved = if finish.activation == Activation::GatedGelu { 2 } else { 1 };
+    let mut y = vec![0.0; m * n / halved];
+    let out = Blocks::new(&mut y, n / halved);
+    let across = n.div_ceil(COLUMNS);
+    // Fewer rows to a block where there would be too few blocks for the cores, but enough to pay for the packing.
+    let rows = m.div_ceil((BLOCKS * threads()).div_ceil(across)).clamp(HELD / 2, ROWS);
+    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(12);
+    parallel(0..across * m.div_ceil(rows), |scratch: &mut Scratch, task| {
+        let (down, across) = (task / across * rows, task % across * COLUMNS);
+        dispatch(Block {
+            x,
+            w,
+            shape: [k, n],
+            finish,
+            rows: down..m.min(down + rows),
+            columns: across..n.min(across + COLUMNS),
+            out: &out,
+            scratch,
+        });
+    });
+    y
+}
+
+struct Block<'a, X> {
+    x: &'a X,
+    w: Weights<'a>,
+    shape: [usize; 2],
+    finish: Finish<'a>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    out: &'a Blocks<'a>,
+    scratch: &'a mut Scratch,
+}
+
+#[derive(Default)]
+struct Scratch {
+    panels: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl<X: Rows> Work for Block<'_, X> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let [k, n] = self.shape;
+        let Scratch { mut panels, mut sums } = std::mem::take(self.scratch);
+        panels.resize(COLUMNS * DEPTH, 0.0);
+        sums.clear();
+        sums.resize(self.rows.len() * COLUMNS, 0.0);
+        let run = self.x.run();
+        let pieces = (0..k).step_by(run).flat_map(|start| {
+            (start..start + run).step_by(DEPTH).map(move |first| first..(start + run).min(first + DEPTH))
+        });
+        for inputs in pieces {
+            pack::<L>(self.w, [k, n], inputs.clone(), self.columns.clone(), &mut panels);
+            let panels = &panels[..self.columns.len().next_multiple_of(width::<L>()) * inputs.len()];
+            for (held, sums) in sums.chunks_mut(HELD * COLUMNS).enumerate() {
+                let rows = self.rows.clone().skip(held * HELD).take(HELD);
+                let rows: Vec<&[f32]> = rows.map(|row| self.x.row(row, inputs.start, inputs.len())).collect();
+                add_products::<L>(&rows, panels, sums, COLUMNS);
+            }
+        }
+        for (row, sums) in self.rows.clone().zip(sums.chunks_exact_mut(COLUMNS)) {
+            self.finish(row, &mut sums[..self.columns.len()]);
+        }
+        *self.scratch = Scratch { panels, sums };
+    }
+}
+
+impl<X: Rows> Block<'_, X> {
+    #[inline(always)]
+    fn finish(&self, row: usize, sums: &mut [f32]) {
+        let Finish { bias, activation, gate, residual } = &self.finish;
+        let ([_, n], columns) = (self.shape, &self.columns);
+        if *activation == Activation::GatedGelu {
+            // SAFETY: no other task has these rows and columns.
+            let y = unsafe { self.out.row(row, columns.start / 2..columns.end / 2) };
+            for (y, turn) in y.chunks_exact_mut(4).zip(sums.chunks_exact(8)) {
+                for (i, y) in y.iter_mut().enumerate() {
+                    *y = gelu(turn[i]) * turn[4 + i];
+                }
+            }
+            return;
+        }
+        let change = |sums: &mut [f32], by: &[f32], with: fn(f32, f32) -> f32| {
+            sums.iter_mut().zip(by).for_each(|(sum, by)| *sum = with(*sum, *by));
+        };
+        if let Some(bias) = bias {
+            change(sums, &bias[columns.clone()], |sum, bias| sum + bias);
+        }
+        activate(sums, *activation);
+        if let Some(gate) = gate {
+            change(sums, gate.of(row, columns.clone()), |sum, gate| sum * gate);
+        }
+        if let Some(residual) = residual {
+            let row = row % (residual.len() / n);
+            change(sums, &residual[row * n..][columns.clone()], |sum, residual| sum + residual);
+        }
+        // SAFETY: as above.
+        unsafe { self.out.row(row, columns.clone()) }.copy_from_slice(sums);
+    }
+}

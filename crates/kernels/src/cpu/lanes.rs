@@ -1,0 +1,162 @@
+//! The vectors of an instruction set, and code compiled for the best set that the machine has.
+//!
+//! A [`Work`] is written once over [`Lanes`] and compiled for each of them; `run` must be `#[inline(always)]`, so that it
+//! takes on the instruction set of the function that it is compiled into. Plain loops in it are vectorised too.
+
+/// A vector of f32.
+pub(super) trait Lanes: Copy {
+    const COUNT: usize;
+    /// Rows of a tile whose sums, `ROWS` × 2 vectors, fit the registers along with a row of weights.
+    const ROWS: usize;
+
+    fn splat(value: f32) -> Self;
+    /// The first `COUNT` of `values`.
+    fn load(values: &[f32]) -> Self;
+    /// Into the first `COUNT` of `values`.
+    fn store(self, values: &mut [f32]);
+    /// self · factor + sum, rounded once or twice.
+    fn mul_add(self, factor: Self, sum: Self) -> Self;
+}
+
+/// Code to be compiled for an instruction set.
+pub(super) trait Work {
+    fn run<L: Lanes>(self);
+}
+
+/// Runs `work` with the best instructions of this machine.
+pub(super) fn dispatch(work: impl Work) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the machine has both.
+        return unsafe { x86::run(work) };
+    }
+    #[cfg(target_arch = "wasm32")]
+    return wasm::run(work);
+    #[cfg(not(target_arch = "wasm32"))]
+    work.run::<Portable>();
+}
+
+/// What the compiler makes of four numbers: SSE2, NEON, or one at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; 4]);
+
+impl Lanes for Portable {
+    const COUNT: usize = 4;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32]) -> Self {
+        Self(*values.first_chunk().expect("four values"))
+    }
+
+    #[inline(always)]
+    fn store(self, values: &mut [f32]) {
+        *values.first_chunk_mut().expect("room for four") = self.0;
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, sum: Self) -> Self {
+        // Where the multiply-add is no instruction, `mul_add` is a call.
+        let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+        let one = |a: f32, b: f32, c: f32| if fused { a.mul_add(b, c) } else { a * b + c };
+        Self(std::array::from_fn(|i| one(self.0[i], factor.0[i], sum.0[i])))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+
+    use super::{Lanes, Work};
+
+    /// AVX2 with FMA. Made and used in [`run`] alone, whose caller has seen that the machine has both.
+    #[derive(Clone, Copy)]
+    struct Avx2(__m256);
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn run(work: impl Work) {
+        work.run::<Avx2>();
+    }
+
+    impl Lanes for Avx2 {
+        const COUNT: usize = 8;
+        const ROWS: usize = 6;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see `Avx2`, here and below.
+            Self(unsafe { _mm256_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32]) -> Self {
+            let values: &[f32; 8] = values.first_chunk().expect("eight values");
+            // SAFETY: eight values can be read.
+            Self(unsafe { _mm256_loadu_ps(values.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn store(self, values: &mut [f32]) {
+            let values: &mut [f32; 8] = values.first_chunk_mut().expect("room for eight");
+            // SAFETY: eight values can be written.
+            unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self.0) };
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: see `Avx2`.
+            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, sum.0) })
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod wasm {
+    use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128, v128_load, v128_store};
+
+    use super::{Lanes, Work};
+
+    /// SIMD128, which every browser that has WebGPU has. A module is checked as a whole before it runs, so there is
+    /// nothing to ask the machine.
+    #[derive(Clone, Copy)]
+    struct Simd128(v128);
+
+    #[target_feature(enable = "simd128")]
+    pub(super) fn run(work: impl Work) {
+        work.run::<Simd128>();
+    }
+
+    impl Lanes for Simd128 {
+        const COUNT: usize = 4;
+        const ROWS: usize = 4;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Self(f32x4_splat(value))
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32]) -> Self {
+            let values: &[f32; 4] = values.first_chunk().expect("four values");
+            // SAFETY: four values can be read, and no alignment is asked for.
+            Self(unsafe { v128_load(values.as_ptr().cast()) })
+        }
+
+        #[inline(always)]
+        fn store(self, values: &mut [f32]) {
+            let values: &mut [f32; 4] = values.first_chunk_mut().expect("room for four");
+            // SAFETY: four values can be written, and no alignment is asked for.
+            unsafe { v128_store(values.as_mut_ptr().cast(), self.0) };
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, sum: Self) -> Self {
+            Self(f32x4_add(f32x4_mul(self.0, factor.0), sum.0))
+        }
+    }
+}

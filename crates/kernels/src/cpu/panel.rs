@@ -1,0 +1,146 @@
+//! Panels of weights, and the tile of sums that is made of one.
+//!
+//! A panel is two vectors of neighbouring columns over a range of inputs, `[inputs, 2·COUNT]`, one input after another,
+//! with zeros where the matrix has no more columns. Packed weights become f32 on the way in, a panel at a time.
+
+use std::ops::Range;
+
+use super::lanes::Lanes;
+use crate::precision::{BLOCK, Precision};
+
+/// Most columns that are packed at a time.
+pub(super) const MOST_COLUMNS: usize = 64;
+
+/// Weights `[K, N]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Full(&'a [f32]),
+    /// Words as [`pack`](crate::pack) makes them.
+    Packed(&'a [i32], Precision),
+}
+
+/// Columns of a panel.
+pub(super) const fn width<L: Lanes>() -> usize {
+    2 * L::COUNT
+}
+
+/// Writes the panels that hold `columns` of `inputs`, one after another.
+#[inline(always)]
+pub(super) fn pack<L: Lanes>(
+    weights: Weights<'_>,
+    [k, n]: [usize; 2],
+    inputs: Range<usize>,
+    columns: Range<usize>,
+    panels: &mut [f32],
+) {
+    let mut scales = [0.0_f32; MOST_COLUMNS];
+    for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
+        for row in inputs.clone() {
+            let panel = (at * inputs.len() + row - inputs.start) * width::<L>();
+            let (values, beyond) = panels[panel..][..width::<L>()].split_at_mut(width::<L>().min(columns.end - first));
+            beyond.fill(0.0);
+            let place = row * n + first;
+            match weights {
+                Weights::Full(full) if values.len() == width::<L>() => {
+                    let full = &full[place..][..width::<L>()];
+                    L::load(full).store(values);
+                    L::load(&full[L::COUNT..]).store(&mut values[L::COUNT..]);
+                }
+                Weights::Full(full) => values.copy_from_slice(&full[place..][..values.len()]),
+                Weights::Packed(words, Precision::F16) => halves(&words[place / 2..], values),
+                Weights::Packed(words, precision) => {
+                    let (in_word, integers) = if precision == Precision::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
+                    let scales = &mut scales[at * width::<L>()..][..values.len()];
+                    if row == inputs.start || row.is_multiple_of(BLOCK) {
+                        halves(&words[integers + (row / BLOCK * n + first) / 2..], scales);
+                    }
+                    let words = &words[place / in_word..];
+                    if in_word == 4 { bytes(words, scales, values) } else { nibbles(words, scales, values) }
+                }
+            }
+        }
+    }
+}
+
+/// Two f16 of a word. Subnormal ones are exact; infinities and NaN are not weights.
+#[inline(always)]
+fn halves(words: &[i32], values: &mut [f32]) {
+    // 2¹¹²: the difference of the two formats' exponent biases.
+    const RESCALE: f32 = f32::from_bits((127 + 112) << 23);
+    let half = |bits: u32| {
+        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * RESCALE;
+        f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+    };
+    for (pair, word) in values.chunks_exact_mut(2).zip(words) {
+        let word = word.cast_unsigned();
+        pair[0] = half(word & 0xffff);
+        pair[1] = half(word >> 16);
+    }
+}
+
+#[inline(always)]
+fn bytes(words: &[i32], scales: &[f32], values: &mut [f32]) {
+    for ((four, scales), word) in values.chunks_exact_mut(4).zip(scales.chunks_exact(4)).zip(words) {
+        for ((value, scale), byte) in four.iter_mut().zip(scales).zip(word.to_le_bytes()) {
+            *value = f32::from(byte.cast_signed()) * scale;
+        }
+    }
+}
+
+#[inline(always)]
+fn nibbles(words: &[i32], scales: &[f32], values: &mut [f32]) {
+    for ((eight, scales), word) in values.chunks_exact_mut(8).zip(scales.chunks_exact(8)).zip(words) {
+        for (i, (value, scale)) in eight.iter_mut().zip(scales).enumerate() {
+            *value = ((word >> (4 * i) & 15) - 8) as f32 * scale;
+        }
+    }
+}
+
+/// Adds Σᵢ rows[r][i] · weights[i][column] to `sums` `[rows, stride]` for the columns of all panels.
+#[inline(always)]
+pub(super) fn add_products<L: Lanes>(rows: &[&[f32]], panels: &[f32], sums: &mut [f32], stride: usize) {
+    let Some(inputs) = rows.first().map(|row| row.len()) else { return };
+    for (at, panel) in panels.chunks_exact(inputs * width::<L>()).enumerate() {
+        let mut first = 0;
+        while first < rows.len() {
+            let (rows, sums) = (&rows[first..], &mut sums[first * stride + at * width::<L>()..]);
+            first += match rows.len().min(L::ROWS) {
+                6.. => add_tile::<L, 6>(rows, panel, sums, stride),
+                4.. => add_tile::<L, 4>(rows, panel, sums, stride),
+                2.. => add_tile::<L, 2>(rows, panel, sums, stride),
+                _ => add_tile::<L, 1>(rows, panel, sums, stride),
+            };
+        }
+    }
+}
+
+/// The same for one panel and the first `ROWS` rows; returns `ROWS`.
+#[inline(always)]
+fn add_tile<L: Lanes, const ROWS: usize>(rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) -> usize {
+    let products = tile::<L, ROWS>(*rows.first_chunk().expect("as many rows"), panel);
+    for (sums, products) in sums.chunks_mut(stride).zip(products) {
+        for (sums, products) in sums.chunks_exact_mut(L::COUNT).zip(products) {
+            L::splat(1.0).mul_add(products, L::load(sums)).store(sums);
+        }
+    }
+    ROWS
+}
+
+/// Σᵢ rows[r][i] · panel[i][column] for each row and the panel's columns.
+#[inline(always)]
+fn tile<L: Lanes, const ROWS: usize>(rows: [&[f32]; ROWS], panel: &[f32]) -> [[L; 2]; ROWS] {
+    let count = panel.len() / width::<L>();
+    assert!(rows.iter().all(|row| row.len() == count), "rows of a panel over {count} inputs");
+    let mut sums = [[L::splat(0.0); 2]; ROWS];
+    for (i, weights) in panel.chunks_exact(width::<L>()).enumerate() {
+        let weights = [L::load(weights), L::load(&weights[L::COUNT..])];
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: i < count, and rows are that long. The check costs more than the sums do in a tab.
+            let x = L::splat(unsafe { *row.get_unchecked(i) });
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = x.mul_add(weights, *sum);
+            }
+        }
+    }
+    sums
+}
