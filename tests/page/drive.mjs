@@ -26,6 +26,7 @@ const { values: options, positionals } = parseArgs({
     out: { type: 'string' },
     'variant-dir': { type: 'string' },
     name: { type: 'string' },
+    device: { type: 'string', default: 'auto' },
     'timeout-seconds': { type: 'string', default: '600' },
   },
 });
@@ -53,7 +54,7 @@ process.exitCode = 'fault' in line ? 1 : 0;
 
 async function drawPicture(page) {
   const request = JSON.parse(readFileSync(options.request, 'utf8'));
-  await page.goto(options.url);
+  await page.goto(pageUrl().href);
   await untilEngine(page, timeout);
   await fillForm(page, request);
   const { fault, png } = await draw(page, timeout);
@@ -66,6 +67,7 @@ async function drawPicture(page) {
   return {
     adapter: `${adapter.name} (${adapter.backend})`,
     software: adapter.software,
+    why: adapter.why,
     width: image.width,
     height: image.height,
     steps: image.steps,
@@ -78,7 +80,7 @@ async function drawPicture(page) {
 async function checkVariant(page) {
   const meta = JSON.parse(await readFile(join(options['variant-dir'], 'meta.json'), 'utf8'));
   await page.route(/\/golden\//, (route) => serveVariant(route, meta.checkpoint));
-  const url = new URL(options.url);
+  const url = pageUrl();
   url.searchParams.set('checkpoint', '');
   await page.goto(url.href);
   page.setDefaultTimeout(timeout);
@@ -89,6 +91,12 @@ async function checkVariant(page) {
   );
   const { rows, fault } = await Promise.race([checking, expiry()]);
   return fault ? { fault } : rows;
+}
+
+function pageUrl() {
+  const url = new URL(options.url);
+  url.searchParams.set('device', options.device);
+  return url;
 }
 
 function expiry() {

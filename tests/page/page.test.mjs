@@ -24,13 +24,17 @@ before(async () => {
 });
 after(() => server.close());
 
-describe('a page with its checkpoint', () => {
+for (const device of ['webgpu', 'wasm']) {
+  describe(`a page with its checkpoint, device=${device}`, () => drawsAndRefuses(device));
+}
+
+function drawsAndRefuses(device) {
   let browser;
   let page;
   let picture;
   before(async () => {
     browser = await openBrowser();
-    page = await openPage(browser);
+    page = await openPage(browser, { device });
     await untilEngine(page, PICTURE_MILLIS);
     const { width, height } = await smallestSize(page);
     await fillForm(page, { ...SMALL, width, height });
@@ -146,7 +150,7 @@ describe('a page with its checkpoint', () => {
     }, request);
     assert.deepEqual(seeds, [1, 2]);
   });
-});
+}
 
 describe('a checkpoint that cannot be used', () => {
   let browser;
@@ -168,9 +172,9 @@ describe('a checkpoint that cannot be used', () => {
   ];
   for (const [name, path, body, code, named] of cases) {
     test(`${name}_is_named_and_the_engine_can_be_started_again`, async () => {
-      const page = await openPage(browser, (page) =>
-        page.route(`**/models/scenes/${path}`, (route) => route.fulfill(body ? { body } : { status: 404 })),
-      );
+      const prepare = (page) =>
+        page.route(`**/models/scenes/${path}`, (route) => route.fulfill(body ? { body } : { status: 404 }));
+      const page = await openPage(browser, { prepare });
       await untilEngine(page);
       const fault = await page.evaluate(() => globalThis.pixart.state().fault);
       assert.equal(fault?.code, code);
@@ -185,30 +189,56 @@ describe('a checkpoint that cannot be used', () => {
   }
 
   test('a_module_that_does_not_arrive_is_a_fault', async () => {
-    const page = await openPage(browser, (page) => page.route('**/*.wasm', (route) => route.abort()));
+    const page = await openPage(browser, { prepare: (page) => page.route('**/*.wasm', (route) => route.abort()) });
     await untilEngine(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'internal');
     assert.ok(await page.isVisible('#restart'));
     await page.close();
   });
 
-  test('missing_webgpu_is_said_plainly', async () => {
-    const page = await openPage(browser, (page) => page.addInitScript(() => delete Navigator.prototype.gpu));
+});
+
+describe('a browser without an adapter', () => {
+  let browser;
+  before(async () => {
+    browser = await openBrowser({ flags: ['--disable-gpu', '--disable-software-rasterizer'] });
+  });
+  after(() => browser.close());
+
+  test('the_processor_draws_and_the_page_says_why', async () => {
+    const page = await openPage(browser);
+    await untilEngine(page);
+    await fillForm(page, { ...SMALL, ...(await smallestSize(page)) });
+    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+    assert.match(await page.innerText('#adapter'), /^processor \(wasm\): .*WebGPU/);
+    await page.close();
+  });
+
+  test('asked_for_webgpu_it_refuses_plainly_and_the_processor_can_be_chosen', async () => {
+    const page = await openPage(browser, { device: 'webgpu' });
     await untilEngine(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
-    assert.match(await page.innerText('#fault'), /no WebGPU/);
+    assert.match(await page.innerText('#fault'), /WebGPU/);
     assert.ok(await page.isDisabled('#draw'));
+    await page.selectOption('#device', 'wasm');
+    await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
     await page.close();
   });
 });
 
-test('a_browser_without_an_adapter_is_told_plainly', async () => {
-  const browser = await openBrowser({ flags: ['--disable-gpu', '--disable-software-rasterizer'] });
+test('the_gpu_and_the_processor_draw_the_same_picture', async () => {
+  const browser = await openBrowser();
   try {
-    const page = await openPage(browser);
-    await untilEngine(page);
-    assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
-    assert.match(await page.innerText('#fault'), /WebGPU/);
+    const pictures = [];
+    for (const device of ['webgpu', 'wasm']) {
+      const page = await openPage(browser, { device });
+      await untilEngine(page, PICTURE_MILLIS);
+      await fillForm(page, { ...SMALL, ...(await smallestSize(page)) });
+      const { png } = await draw(page, PICTURE_MILLIS);
+      pictures.push(await pixels(page, png));
+      await page.close();
+    }
+    assert.ok(largestDifference(...pictures) <= 1);
   } finally {
     await browser.close();
   }
@@ -220,11 +250,11 @@ test('pictures_that_differ_are_found_to_differ', () => {
   assert.equal(largestDifference([1, 2, 3], [1, 2]), Infinity);
 });
 
-async function openPage({ context }, prepare = async () => {}) {
+async function openPage({ context }, { device = 'auto', prepare = async () => {} } = {}) {
   const page = await context.newPage();
   echoConsole(page);
   await prepare(page);
-  await page.goto(server.url);
+  await page.goto(`${server.url}?device=${device}`);
   return page;
 }
 

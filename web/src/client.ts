@@ -1,7 +1,7 @@
 //! The page's side of the worker: requests as promises, every event to one listener. Keeps no state but who is
 //! waiting; whatever the worker throws or fails to catch arrives as a `Fault`.
 import { fault } from './fault';
-import type { Checkpoint, Event, Fault, Generate, Image, Request, TapRow } from './protocol.gen';
+import type { Checkpoint, DeviceKind, Event, Fault, Generate, Image, Request, TapRow } from './protocol.gen';
 
 /** A picture to draw; the client numbers it. */
 export type Picture = Omit<Generate, 'id'>;
@@ -18,8 +18,11 @@ export interface Client {
 type Answer = Extract<Event, { kind: 'ready' | 'image' | 'cancelled' | 'checked' }>;
 type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
 
-/** Starts a worker. `listen` hears every event before the promise it settles. All promises reject with a `Fault`. */
-export function connect(listen: (event: Event) => void): Client {
+/**
+ * Starts a worker that computes on `device`. `listen` hears every event before the promise it settles. All promises
+ * reject with a `Fault`.
+ */
+export function connect(device: DeviceKind, listen: (event: Event) => void): Client {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   const waiting = new Map<number, Waiting>();
   let asked = OPEN;
@@ -65,7 +68,7 @@ export function connect(listen: (event: Event) => void): Client {
 
   return {
     async open(checkpoint) {
-      const answer = await ask(OPEN, { kind: 'open', checkpoint });
+      const answer = await ask(OPEN, { kind: 'open', checkpoint, device });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);
     },
@@ -86,7 +89,7 @@ export function connect(listen: (event: Event) => void): Client {
     },
     async check(variant) {
       const id = ++asked;
-      const answer = await ask(id, { kind: 'check', id, variant });
+      const answer = await ask(id, { kind: 'check', id, variant, device });
       if (answer.kind === 'checked') return answer.rows;
       throw unexpected(answer);
     },

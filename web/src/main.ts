@@ -2,9 +2,8 @@
 //! fault ends up visible, and leaves a page on which the next picture can be asked for.
 import { connect, type Client, type Picture } from './client';
 import { fault, faultOf } from './fault';
-import type { Checkpoint, Image, Stage, TapRow } from './protocol.gen';
+import type { Checkpoint, DeviceKind, Image, Stage, TapRow } from './protocol.gen';
 import { drawing, failed, next, OPENING, type State } from './state';
-import { missingSupport } from './support';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Rejects with a `Fault`. */
 export interface Pixart {
@@ -35,6 +34,7 @@ const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
 const companion = element('companion', HTMLInputElement);
 const companionUrl = element('companion-url', HTMLInputElement);
+const device = element('device', HTMLSelectElement);
 const draw = element('draw', HTMLButtonElement);
 const cancel = element('cancel', HTMLButtonElement);
 const restart = element('restart', HTMLButtonElement);
@@ -49,8 +49,9 @@ const picture = element('picture', HTMLImageElement);
 const caption = element('caption', HTMLElement);
 const download = element('download', HTMLAnchorElement);
 
+const query = new URLSearchParams(location.search);
 /** `?checkpoint=` names the checkpoint folder; empty, the page loads none and can only check goldens. */
-const folder = new URLSearchParams(location.search).get('checkpoint') ?? 'models/scenes/';
+const folder = query.get('checkpoint') ?? 'models/scenes/';
 const U32_MAX = 2 ** 32 - 1;
 const STAGES: Record<Stage, string> = { text: 'Reading the prompt', denoise: 'Drawing', decode: 'Developing' };
 
@@ -69,9 +70,13 @@ form.addEventListener('keydown', (event) => {
 });
 cancel.addEventListener('click', () => stop.abort());
 restart.addEventListener('click', start);
+device.addEventListener('change', start);
 form.addEventListener('change', renderForm);
 
 companionUrl.value = location.origin;
+/** `?device=` chooses what computes, as the form does. */
+const wanted = [...device.options].find(({ value }) => value === query.get('device'));
+if (wanted !== undefined) wanted.selected = true;
 window.pixart = {
   ready: () => ready,
   generate,
@@ -89,12 +94,7 @@ function start(): void {
 }
 
 async function opened(): Promise<Checkpoint> {
-  const missing = missingSupport();
-  if (missing !== undefined) {
-    show(failed(state, missing));
-    throw missing;
-  }
-  client = connect((event) => show(next(state, event, performance.now())));
+  client = connect(device.value as DeviceKind, (event) => show(next(state, event, performance.now())));
   if (folder === '') return new Promise(() => 'never: there is no checkpoint to wait for');
   const checkpoint = await client.open(absolute(folder));
   const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
@@ -173,6 +173,7 @@ function render(): void {
   what.textContent = shown?.what ?? '';
   remedy.textContent = shown?.remedy ?? '';
   restart.hidden = phase !== 'stopped' || shown?.code === 'no_webgpu';
+  device.disabled = phase === 'drawing';
   figure.setAttribute('aria-busy', String(phase === 'drawing'));
   renderForm();
 }
@@ -201,8 +202,8 @@ function statusText(): string {
   switch (phase) {
     case 'opening':
       if (folder === '') return 'No checkpoint';
-      if (loading === undefined) return 'Opening the GPU';
-      if (loading.loaded_bytes === loading.total_bytes) return 'Moving the weights to the GPU';
+      if (loading === undefined) return 'Opening the device';
+      if (loading.loaded_bytes === loading.total_bytes) return 'Moving the weights to the device';
       return `Loading ${megabytes(loading.loaded_bytes)} of ${megabytes(loading.total_bytes)} MB`;
     case 'drawing':
       if (at === undefined) return 'Starting';
@@ -220,8 +221,8 @@ function statusText(): string {
 
 function adapterText(): string {
   if (state.adapter === undefined) return '';
-  const { name, backend, software } = state.adapter;
-  return `${name} (${backend})${software ? ': a software adapter, slow' : ''}`;
+  const { name, backend, software, why } = state.adapter;
+  return `${name} (${backend})${software ? ': a software adapter, slow' : ''}: ${why}`;
 }
 
 function renderPicture(): void {

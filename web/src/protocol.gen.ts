@@ -1,6 +1,8 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, };
+export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, };
+
+export type DeviceKind = "auto" | "webgpu" | "wasm";
 
 export type Generate = { 
 /**
@@ -68,9 +70,13 @@ name: string,
  */
 backend: string, 
 /**
- * True where the adapter is known to run on the processor.
+ * True where the adapter is a GPU that is known to be played by the processor.
  */
-software: boolean, };
+software: boolean, 
+/**
+ * Why it was taken, in words.
+ */
+why: string, };
 
 export type Checkpoint = { limits: Limits, 
 /**

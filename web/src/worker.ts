@@ -1,10 +1,10 @@
-//! The worker: the only importer of the wasm module, and the owner of the GPU device. Does one job at a time, in the
+//! The worker: the only importer of the wasm module, and the owner of the device. Does one job at a time, in the
 //! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
 //! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
 import init, { Engine } from '../pkg/pixart_browser.js';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
-import type { Event, Fault, Generate, Request } from './protocol.gen';
+import type { DeviceKind, Event, Fault, Generate, Request } from './protocol.gen';
 import { CHECKPOINT, fetchFolder, GOLDEN } from './source';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
@@ -38,7 +38,7 @@ self.onunhandledrejection = (event) => {
 function receive(request: Request): void {
   switch (request.kind) {
     case 'open':
-      return enqueue(null, () => open(request.checkpoint));
+      return enqueue(null, () => open(request.checkpoint, request.device));
     case 'generate':
       return enqueue(request.id, (job) => generate(request, job));
     case 'cancel': {
@@ -47,7 +47,7 @@ function receive(request: Request): void {
       return;
     }
     case 'check':
-      return enqueue(request.id, () => check(request.id, request.variant));
+      return enqueue(request.id, () => check(request.id, request.variant, request.device));
     default: {
       const missing: never = request;
       throw new Error(`unknown request ${JSON.stringify(missing)}`);
@@ -72,10 +72,10 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function open(checkpoint: string): Promise<void> {
+async function open(checkpoint: string, kind: DeviceKind): Promise<void> {
   const began_millis = performance.now();
   try {
-    const device = await openDevice();
+    const device = await openDevice(kind);
     const files = await fetchFolder(checkpoint, CHECKPOINT, 'refuse', (file, loaded_bytes, total_bytes) =>
       post({ kind: 'loading', file, loaded_bytes, total_bytes }),
     );
@@ -89,7 +89,7 @@ async function open(checkpoint: string): Promise<void> {
 
 async function generate(request: Generate, job: Job): Promise<void> {
   if (unloaded !== undefined) throw unloaded;
-  const device = await openDevice();
+  const device = opened();
   device.validate(request);
   const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, job);
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
@@ -107,16 +107,22 @@ async function embedsFor({ text, guidance, negative_prompt, prompt }: Generate, 
   }
 }
 
-async function check(id: number, variant: string): Promise<void> {
-  const device = await openDevice();
+async function check(id: number, variant: string, kind: DeviceKind): Promise<void> {
+  const device = await openDevice(kind);
   const files = await fetchFolder(variant, GOLDEN, 'skip', () => {});
   const name = variant.split('/').at(-2) ?? variant;
   await device.check(id, name, files);
 }
 
-function openDevice(): Promise<Engine> {
-  opening ??= init().then(async () => (engine = await Engine.open(emit)));
+/** The device, opened at the first call. */
+function openDevice(kind: DeviceKind): Promise<Engine> {
+  opening ??= init().then(async () => (engine = await Engine.open(emit, kind)));
   return opening;
+}
+
+function opened(): Engine {
+  if (engine === undefined) throw fault('internal', 'a checkpoint is loaded, and no device is open', 'reload the page');
+  return engine;
 }
 
 /** Hears the engine. A fault without an id is the GPU's own; the job at work is the one it spoils. */

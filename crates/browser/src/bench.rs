@@ -3,7 +3,7 @@
 
 use pixart_model::golden::values_read;
 use pixart_model::{Family, Workload};
-use pixart_protocol::{Fault, FaultCode};
+use pixart_protocol::{DeviceKind, Fault, FaultCode};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -21,15 +21,16 @@ pub struct Bench {
 #[wasm_bindgen]
 impl Bench {
     /// Opens the device and puts workload `name` on it. `files` is a `Map` of path to `Uint8Array`; `family` is `gpu`,
-    /// `software` or `stock`.
+    /// `software` or `stock` for the GPU's, or `cpu` for the processor.
     ///
     /// # Errors
     /// A `Fault` that names the family, file or tensor.
     pub async fn open(name: String, family: String, files: js_sys::Map) -> Result<Bench, JsValue> {
         let _at_work = AtWork::begin();
         let opened = async {
-            let (device, _) = device::open().await?;
-            self::family(&family)?.choose();
+            let (kind, family) = self::family(&family)?;
+            let (device, _) = device::open(kind).await?;
+            family.choose();
             Ok(Self { workload: Workload::load(&name, &folder(&files), &device)? })
         };
         opened.await.map_err(|fault: Fault| object(&fault))
@@ -47,10 +48,15 @@ impl Bench {
     }
 }
 
-fn family(name: &str) -> Result<Family, Fault> {
-    let bad = || Fault::new(FaultCode::BadRequest, format!("there is no family {name}"), "gpu, software or stock");
-    [("gpu", Family::Gpu), ("software", Family::Software), ("stock", Family::Stock)]
-        .into_iter()
-        .find_map(|(known, family)| (known == name).then_some(family))
-        .ok_or_else(bad)
+fn family(name: &str) -> Result<(DeviceKind, Family), Fault> {
+    match name {
+        "gpu" => Ok((DeviceKind::Webgpu, Family::Gpu)),
+        "software" => Ok((DeviceKind::Webgpu, Family::Software)),
+        "stock" => Ok((DeviceKind::Webgpu, Family::Stock)),
+        "cpu" => Ok((DeviceKind::Wasm, Family::default())),
+        _ => {
+            let what = format!("there is no family {name}");
+            Err(Fault::new(FaultCode::BadRequest, what, "gpu, software, stock or cpu"))
+        }
+    }
 }

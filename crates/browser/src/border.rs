@@ -3,7 +3,9 @@
 use pixart_protocol::{Event, Fault, FaultCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
 /// Rust → plain object; an absent value is `null`, bytes are a `Uint8Array`.
 pub(crate) fn object(value: &impl Serialize) -> JsValue {
@@ -28,6 +30,18 @@ impl Emitter {
             web_sys::console::error_2(&"an event could not be delivered".into(), &error);
         }
     }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(then: &js_sys::Function, millis: u32);
+}
+
+/// Lets the event loop turn once: messages that wait are received.
+pub(crate) async fn turn() {
+    let turned = js_sys::Promise::new(&mut |then, _| set_timeout(&then, 0));
+    JsFuture::from(turned).await.expect("a timeout is never rejected");
 }
 
 /// Milliseconds since the page's time origin.

@@ -1,12 +1,12 @@
-//! The WebGPU device: opened once, described, and listened to. In a browser a shader that does not compile is only
-//! logged and its dispatch dropped, so the log is one of the places where errors are caught.
+//! The device: the GPU, opened once, described and listened to, or the processor. In a browser a shader that does not
+//! compile is only logged and its dispatch dropped, so the log is one of the places where errors are caught.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use pixart_model::Family;
-use pixart_protocol::{Adapter, Fault, FaultCode};
+use pixart_protocol::{Adapter, DeviceKind, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
@@ -15,29 +15,55 @@ use crate::faults::note;
 /// Tasks gathered into one submission: few enough that a software adapter answers between them.
 const TASKS_MAX: usize = 32;
 
+/// What [`Adapter::backend`] says of the processor.
+pub(crate) const PROCESSOR: &str = "wasm";
 const RELOAD: &str = "reload the page to open the device again";
 
 thread_local! {
     /// cubecl keeps the device of a module for good and refuses to open it twice.
-    static OPENED: RefCell<Option<(Device, Adapter)>> = RefCell::default();
+    static OPENED: RefCell<Option<Device>> = RefCell::default();
+}
+
+/// The device of this kind.
+///
+/// # Errors
+/// [`FaultCode::NoWebgpu`] where WebGPU was asked for and there is none, no adapter, or no device.
+pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter), Fault> {
+    const ASKED: &str = "as asked for";
+    match kind {
+        DeviceKind::Wasm => Ok(processor(ASKED.into())),
+        DeviceKind::Webgpu => gpu(describe(ASKED).await?).await,
+        DeviceKind::Auto => {
+            let opened = async {
+                let adapter = describe("the GPU that the browser offers").await?;
+                if adapter.software {
+                    let only = format!("{}, a software adapter, which is slower", adapter.name);
+                    return Ok(processor(format!("WebGPU has only {only}")));
+                }
+                gpu(adapter).await
+            };
+            Ok(opened.await.unwrap_or_else(|fault: Fault| processor(fault.what)))
+        }
+    }
+}
+
+fn processor(why: String) -> (Device, Adapter) {
+    let adapter = Adapter { name: "processor".into(), backend: PROCESSOR.into(), software: false, why };
+    (Device::flex(), adapter)
 }
 
 /// The browser's adapter, opened at the first call.
-///
-/// # Errors
-/// [`FaultCode::NoWebgpu`] where there is no WebGPU, no adapter, or no device.
-pub(crate) async fn open() -> Result<(Device, Adapter), Fault> {
-    if let Some(opened) = OPENED.with_borrow(Clone::clone) {
-        return Ok(opened);
+async fn gpu(adapter: Adapter) -> Result<(Device, Adapter), Fault> {
+    if let Some(device) = OPENED.with_borrow(Clone::clone) {
+        return Ok((device, adapter));
     }
-    let adapter = describe().await?;
     let opened = Device::wgpu_options().tasks_max(TASKS_MAX).init_with_setup_async().await;
     let (device, setup) = opened.map_err(|error| {
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
     listen(&setup.device);
     Family::of(adapter.software).choose();
-    OPENED.set(Some((device.clone(), adapter.clone())));
+    OPENED.set(Some(device.clone()));
     Ok((device, adapter))
 }
 
@@ -86,9 +112,9 @@ impl log::Log for ErrorLog {
 }
 
 /// Asks the browser for its adapter's description. Reached by name: the bindings of WebGPU are not stable yet.
-async fn describe() -> Result<Adapter, Fault> {
+async fn describe(why: &str) -> Result<Adapter, Fault> {
     let none = |what: &str| {
-        let remedy = "use a browser with WebGPU, such as a current Chrome or Edge";
+        let remedy = "let the processor draw, or use a browser with WebGPU, such as a current Chrome or Edge";
         Fault::new(FaultCode::NoWebgpu, what, remedy)
     };
     let navigator = get(&js_sys::global(), "navigator");
@@ -115,6 +141,7 @@ async fn describe() -> Result<Adapter, Fault> {
         name: if name.is_empty() { "unnamed adapter".into() } else { name.join(" ") },
         backend: "webgpu".into(),
         software: fallback(&info) || fallback(&adapter) || text("architecture").contains("swiftshader"),
+        why: why.into(),
     })
 }
 

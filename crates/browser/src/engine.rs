@@ -10,7 +10,7 @@ use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{Emitter, now_millis, object, value};
+use crate::border::{Emitter, now_millis, object, turn, value};
 use crate::faults::AtWork;
 use crate::{device, faults};
 
@@ -22,6 +22,8 @@ const CHECK_TOLERANCE: f64 = 1e-4;
 pub struct Engine {
     device: Device,
     emitter: Emitter,
+    /// Whether the worker itself computes, and hears nothing meanwhile.
+    is_busy: bool,
     pipeline: RefCell<Option<Rc<Pipeline>>>,
     cancelled: Cell<Option<u32>>,
 }
@@ -34,16 +36,18 @@ enum Outcome {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens the WebGPU device and announces it.
+    /// Opens the device of this `DeviceKind` and announces it.
     ///
     /// # Errors
     /// A `Fault` with the code `no_webgpu`.
-    pub async fn open(emit: js_sys::Function) -> Result<Engine, JsValue> {
+    pub async fn open(emit: js_sys::Function, kind: JsValue) -> Result<Engine, JsValue> {
         let emitter = Emitter(emit);
         faults::tell(&emitter);
-        let (device, adapter) = device::open().await.map_err(|fault| object(&fault))?;
+        let opened = async { device::open(value(kind, "the device")?).await };
+        let (device, adapter) = opened.await.map_err(|fault| object(&fault))?;
+        let is_busy = adapter.backend == device::PROCESSOR;
         emitter.emit(&Event::Adapter(adapter));
-        Ok(Engine { device, emitter, pipeline: RefCell::default(), cancelled: Cell::default() })
+        Ok(Engine { device, emitter, is_busy, pipeline: RefCell::default(), cancelled: Cell::default() })
     }
 
     /// Puts a checkpoint on the device: `files` is a `Map` of path to `Uint8Array`.
@@ -103,7 +107,7 @@ impl Engine {
         let pipeline = Pipeline::load(&folder, &self.device)?;
         drop(folder);
         // One readback tells that the uploads before it have happened.
-        barrier("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
+        self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
         let limits = pipeline.limits();
         self.pipeline.replace(Some(Rc::new(pipeline)));
@@ -139,7 +143,7 @@ impl Engine {
             }
             None => pipeline.encode(&captions_of(request))?,
         };
-        barrier("the text embeddings", caption.embeds.clone()).await?;
+        self.reach("the text embeddings", caption.embeds.clone()).await?;
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
@@ -150,7 +154,7 @@ impl Engine {
             }
             assert!(denoise.step(&mut Taps::off()), "the schedule has {} steps", request.steps);
             // Waiting for each step keeps the queue short, so that progress is true and a cancellation is seen.
-            barrier("the step", denoise.latent()).await?;
+            self.reach("the step", denoise.latent()).await?;
             faults::first()?;
             self.emitter.emit(&Event::Step { id, step, steps: request.steps });
         }
@@ -171,14 +175,17 @@ impl Engine {
         let Generate { width, height, steps, seed, .. } = *request;
         Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
     }
-}
 
-/// Waits until `tensor`, named `what` in a fault, has been computed.
-async fn barrier<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
-    let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
-    let read = first.into_data_async().await;
-    read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;
-    Ok(())
+    /// Waits until `tensor`, named `what` in a fault, has been computed, and lets messages in.
+    async fn reach<const RANK: usize>(&self, what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
+        let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
+        let read = first.into_data_async().await;
+        read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;
+        if self.is_busy {
+            turn().await;
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn folder(files: &js_sys::Map) -> Folder {

@@ -1,4 +1,4 @@
-//! The engine in a real browser's worker, on a real WebGPU adapter: it draws, it refuses, it goes on.
+//! The engine in a real browser's worker, on a real WebGPU adapter and on the processor: it draws, it refuses, it goes on.
 
 #![cfg(target_family = "wasm")]
 
@@ -38,19 +38,19 @@ struct Session {
 }
 
 impl Session {
-    async fn open() -> Self {
+    async fn open(device: &str) -> Self {
         let events = Rc::new(RefCell::new(Vec::new()));
         let heard = Rc::clone(&events);
         let hear = Closure::<dyn Fn(JsValue)>::new(move |event| heard.borrow_mut().push(event));
         let hear: Function = hear.into_js_value().unchecked_into();
-        let engine = Engine::open(hear).await.expect("WebGPU is here");
+        let engine = Engine::open(hear, device.into()).await.expect("WebGPU is here");
         let session = Self { engine, events };
         console_log!("adapter: {}", text(&session.last("adapter"), "name"));
         session
     }
 
-    async fn loaded() -> Self {
-        let session = Self::open().await;
+    async fn loaded(device: &str) -> Self {
+        let session = Self::open(device).await;
         session.engine.load(files(&SCENES), 0.0).await.expect("the embedded checkpoint loads");
         session
     }
@@ -94,8 +94,17 @@ fn request(prompt: &str, steps: u32) -> JsValue {
 }
 
 #[wasm_bindgen_test]
-async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again() {
-    let session = Session::loaded().await;
+async fn a_prompt_becomes_a_png_on_the_gpu() {
+    a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again("webgpu").await;
+}
+
+#[wasm_bindgen_test]
+async fn a_prompt_becomes_a_png_on_the_processor() {
+    a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again("wasm").await;
+}
+
+async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again(device: &str) {
+    let session = Session::loaded(device).await;
     let first = session.draw("a red circle", 2).await;
     assert_eq!(&first[..8], b"\x89PNG\r\n\x1a\n");
 
@@ -110,7 +119,7 @@ async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again() {
 
 #[wasm_bindgen_test]
 async fn a_truncated_file_is_named() {
-    let session = Session::open().await;
+    let session = Session::open("wasm").await;
     let mut scenes = SCENES;
     let (path, bytes) = &mut scenes[7];
     *bytes = &bytes[..bytes.len() / 2];

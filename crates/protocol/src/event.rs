@@ -29,15 +29,17 @@ pub enum Event {
     Fault { id: Option<u32>, fault: Fault },
 }
 
-/// The GPU that runs the model.
+/// The GPU, or the processor, that runs the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Adapter {
     /// As the browser or driver reports it: vendor, architecture, description.
     pub name: String,
     /// The graphics interface it is reached through.
     pub backend: String,
-    /// True where the adapter is known to run on the processor.
+    /// True where the adapter is a GPU that is known to be played by the processor.
     pub software: bool,
+    /// Why it was taken, in words.
+    pub why: String,
 }
 
 /// The loaded checkpoint.

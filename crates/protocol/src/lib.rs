@@ -9,4 +9,4 @@ pub mod typescript;
 
 pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
 pub use fault::{Fault, FaultCode};
-pub use request::{EncodeReply, EncodeRequest, Generate, Limits, Request, TextSource};
+pub use request::{DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, Request, TextSource};

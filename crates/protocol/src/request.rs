@@ -19,14 +19,27 @@ pub(crate) const GUIDANCE_MAX: f64 = 100.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
-    /// Open the GPU device and load the checkpoint folder found under the URL `checkpoint` (ending in `/`).
-    Open { checkpoint: String },
+    /// Open `device` and load the checkpoint folder found under the URL `checkpoint` (ending in `/`).
+    Open { checkpoint: String, device: DeviceKind },
     /// Draw a picture.
     Generate(Generate),
     /// Stop the picture `id` before its next step.
     Cancel { id: u32 },
-    /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`).
-    Check { id: u32, variant: String },
+    /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`) on `device`.
+    Check { id: u32, variant: String, device: DeviceKind },
+}
+
+/// What a tab computes with. A worker opens one device, the first that it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// The GPU, unless there is none or WebGPU would have the processor play it, which is slower than asking the processor.
+    #[default]
+    Auto,
+    /// WebGPU, on whatever adapter the browser offers.
+    Webgpu,
+    /// The processor: one thread of vector instructions in wasm.
+    Wasm,
 }
 
 /// One picture to draw.

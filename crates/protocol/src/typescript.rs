@@ -3,7 +3,7 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits, Request, Stage,
+    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits, Request, Stage,
     StageMillis, TapRow, TextSource, Verdict,
 };
 
@@ -14,6 +14,7 @@ pub fn render() -> String {
     let mut text = String::from("// Generated from crates/protocol by `cargo xtask types`. Do not edit.\n");
     let declarations = [
         Request::decl(&config),
+        DeviceKind::decl(&config),
         Generate::decl(&config),
         TextSource::decl(&config),
         Limits::decl(&config),

@@ -29,6 +29,8 @@ pub(crate) enum Device {
     Wgpu,
     /// In a headless browser, through WebGPU
     Tab,
+    /// In a headless browser, on the processor
+    TabWasm,
 }
 
 /// Prints one row per variant and tap; exit code 1 if any failed, or if none was compared.
@@ -40,7 +42,8 @@ pub(crate) fn check(place: &Place, folder: &Path, device: Device) -> Result<Exit
             test::vulkan()?;
             native(place, &folder, "wgpu")
         }
-        Device::Tab => tab(place, &folder),
+        Device::Tab => tab(place, &folder, "webgpu"),
+        Device::TabWasm => tab(place, &folder, "wasm"),
     }
 }
 
@@ -73,7 +76,7 @@ fn in_users_folder(place: &Place, arguments: &[OsString], limit: Duration) -> Re
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tab(place: &Place, folder: &Path) -> Result<ExitCode> {
+fn tab(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
     let variants = variants(folder)?;
     page::build(place)?;
     let chrome = chrome::browser()?;
@@ -82,7 +85,7 @@ fn tab(place: &Place, folder: &Path) -> Result<ExitCode> {
     let mut count = Count::default();
     for (name, path) in variants {
         let mut drive = page::drive(place, "check", &server, &chrome);
-        drive.arg("--variant-dir").arg(path).args(["--name", &name, "--timeout-seconds", "900"]);
+        drive.arg("--variant-dir").arg(path).args(["--name", &name, "--timeout-seconds", "900", "--device", device]);
         let (_, lines) = run::lines(&mut drive, run::minutes(16), |_| {})?;
         let answer: Value = serde_json::from_str(lines.last().context("the page's driver printed nothing")?)
             .context("the page's driver printed no JSON")?;

@@ -41,6 +41,9 @@ pub(crate) struct Draw {
     /// Pixels; what the checkpoint was trained at unless given
     #[arg(long)]
     height: Option<u32>,
+    /// What the page computes with
+    #[arg(long, value_parser = ["auto", "webgpu", "wasm"], default_value = "auto")]
+    device: String,
     /// How long the page may take, from its load to the picture
     #[arg(long, default_value_t = 900)]
     timeout_seconds: u32,
@@ -68,7 +71,7 @@ pub(crate) fn draw(place: &Place, draw: &Draw) -> Result<ExitCode> {
 
     let mut drive = page::drive(place, "draw", &server, &chrome);
     drive.arg("--request").arg(&request).arg("--out").arg(&out);
-    drive.args(["--timeout-seconds", &draw.timeout_seconds.to_string()]);
+    drive.args(["--timeout-seconds", &draw.timeout_seconds.to_string(), "--device", &draw.device]);
     // The page's own limit comes first, and says more.
     let limit = Duration::from_secs(u64::from(draw.timeout_seconds)) + run::minutes(1);
     let (ended, _) = run::lines(&mut drive, limit, |line| println!("{line}"))?;

@@ -37,9 +37,11 @@ pub(super) fn dispatch(work: impl Work) {
 }
 
 /// What the compiler makes of four numbers: SSE2, NEON, or one at a time.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 4]);
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Lanes for Portable {
     const COUNT: usize = 4;
     const ROWS: usize = 4;
