@@ -21,6 +21,7 @@ import { serve } from './serve.mjs';
 const IMPLEMENTATIONS = {
   ours: { page: 'ours.html?family=software', process: 'gpu-process' },
   'ours-staged': { page: 'ours.html?family=gpu', process: 'gpu-process' },
+  'ours-cpu': { page: 'ours.html?family=cpu', process: 'renderer' },
   'burn-stock': { page: 'ours.html?family=stock', process: 'gpu-process' },
   'onnxruntime-web': { page: 'ort.html?provider=webgpu', process: 'gpu-process' },
   'onnxruntime-web-wasm': { page: 'ort.html?provider=wasm', process: 'renderer' },

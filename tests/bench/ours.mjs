@@ -1,4 +1,4 @@
-//! Runs one workload in this project's module: `ours.html?family=gpu|software|stock&workload=NAME`, with the same `bench`
+//! Runs one workload in this project's module: `ours.html?family=gpu|software|stock|cpu&workload=NAME`, with the same `bench`
 //! as ort.mjs. A fault is a plain object and becomes an error here.
 import init, { Bench } from '/pkg/pixart_browser.js';
 import { distance, fetchTensors } from './tensors.mjs';

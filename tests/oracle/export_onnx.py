@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the workloads for other implementations: `export_onnx.py --out DIR [--only NAME ...]`.
 
-Per workload `NAME.onnx` (opset 18, static shapes, attention decomposed, f32) and `NAME.io.safetensors` (one set of
+Per workload `NAME.onnx`, unless it is for native ones alone (opset 18, static shapes, attention decomposed, f32), and
+`NAME.io.safetensors` (one set of
 inputs and torch's f32 `output`; its metadata names the file of weights). Weights are in that file alone, under
 diffusers' names: the model refers to their bytes in it, so that every implementation computes with the same numbers.
 The same versions write the same bytes.
@@ -18,13 +19,14 @@ import torch
 from onnxscript.optimizer import optimize_ir
 from safetensors.torch import save_file
 
-from workloads import EXPORTED, Workload, prepare
+from workloads import EXPORTED, WORKLOADS, Workload, prepare
 
 OPSET = 18
 HEADER_LENGTH_BYTES = 8
 
 
-def export(name: str, workload: Workload, folder: Path):
+def record(name: str, workload: Workload, folder: Path) -> dict[str, str]:
+    """Writes weights, inputs and output; returns the names of weights in their file by those of the network."""
     names = {key: workload.prefix + key for key in workload.network.state_dict()}
     weights = {names[key]: tensor for key, tensor in workload.network.state_dict().items()}
     save_file(weights, folder / workload.weights)
@@ -32,7 +34,10 @@ def export(name: str, workload: Workload, folder: Path):
     output = workload.network(*workload.inputs.values())
     recorded = {key: tensor.contiguous() for key, tensor in {**workload.inputs, "output": output}.items()}
     save_file(recorded, folder / f"{name}.io.safetensors", metadata={"weights": workload.weights})
+    return names
 
+
+def export(name: str, workload: Workload, folder: Path, names: dict[str, str]):
     model = torch.onnx.export(
         workload.network,
         tuple(workload.inputs.values()),
@@ -85,14 +90,17 @@ def forget_source(model: ir.Model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--only", action="append", choices=EXPORTED, metavar="NAME")
+    parser.add_argument("--only", action="append", choices=WORKLOADS, metavar="NAME")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     prepare(threads=1)
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.only or EXPORTED:
-        export(name, EXPORTED[name](), options.out)
+    for name in options.only or WORKLOADS:
+        workload = WORKLOADS[name]()
+        names = record(name, workload, options.out)
+        if name in EXPORTED:
+            export(name, workload, options.out, names)
         print(f"exported {name}", flush=True)
 
 

@@ -171,10 +171,10 @@ def xl_forward() -> Workload:
         "caption_bias": padding(2, CAPTION_PADDING)[:, None],
         "timestep": torch.tensor([500, 500]),
     }
-    return Workload(network(Transformer, 4), inputs)
+    return Workload(network(Transformer, 4), inputs, "xl.safetensors")
 
 
-# Those that are exported for other implementations.
+# Those that browsers run, too.
 EXPORTED = {
     "block_b1n64": lambda: block(1, 64),
     "block_b2n256": lambda: block(2, 256),

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     },
     /// Compare the model with recorded tensors, tap by tap; exit 1 if any is too far off.
     Golden(GoldenArgs),
+    /// Time a part of the networks, as `cargo xtask bench` exported it; prints one JSON line.
+    Bench(BenchArgs),
 }
 
 #[derive(Args)]
@@ -115,6 +117,24 @@ pub(crate) struct GoldenArgs {
     /// Print one JSON line per tap.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// The folder that tests/oracle/export_onnx.py wrote.
+    #[arg(long)]
+    pub(crate) models: PathBuf,
+    /// A workload of it, such as block_b1n64.
+    #[arg(long)]
+    pub(crate) workload: String,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// Compute with burn's own operations instead of ours.
+    #[arg(long)]
+    pub(crate) stock: bool,
+    /// Runs after the first.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) runs: usize,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Contract: one thread owns the device and the model. It listens on the loopback interface only.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod device;
 pub mod doctor;

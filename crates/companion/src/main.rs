@@ -10,11 +10,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use pixart_companion::queue::Queue;
-use pixart_companion::{Encoder, Error, Generator, device, doctor, embeds, golden, prompts, serve};
+use pixart_companion::{Encoder, Error, Generator, bench, device, doctor, embeds, golden, prompts, serve};
+use pixart_model::Family;
 use pixart_protocol::{EncodeRequest, Fault, Generate, TextSource};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs};
+use cli::{BenchArgs, Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs};
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Doctor { json } => examine(json),
         Command::Golden(args) => check_goldens(&args),
+        Command::Bench(args) => time(&args),
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast::<Error>().map(Fault::from) {
@@ -131,6 +133,13 @@ fn check_goldens(args: &GoldenArgs) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("{} on {}", golden::summary(&rows), opened.name);
     Ok(if golden::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn time(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let family = args.stock.then_some(Family::Stock);
+    let row = bench::bench(&args.models, &args.workload, args.device, family, args.runs)?;
+    print_line(&serde_json::to_string(&row)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -19,7 +19,7 @@ mod embeddings;
 pub(crate) use block::Block;
 
 /// Added to the score of a padding caption token (diffusers: `(1 - mask) * -10000`).
-const PADDING_SCORE: f64 = -10_000.0;
+pub(crate) const PADDING_SCORE: f64 = -10_000.0;
 /// Rows of a block's table: shift, scale and gate of the attention, then of the hidden layer.
 pub(crate) const MODULATIONS: usize = 6;
 /// Rows of the final table: shift and scale.
@@ -86,9 +86,11 @@ impl Dit {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let config = DitConfig::read(folder)?;
         let tensors = Tensors::open(folder, "transformer", "diffusion_pytorch_model")?;
-        let params = Params::new(&tensors, device);
+        Self::read(&Params::new(&tensors, device), DitConfig::read(folder)?)
+    }
+
+    pub(crate) fn read(params: &Params<'_>, config: DitConfig) -> Result<Self, Error> {
         let c = config.channels();
         let embedders = params.at("adaln_single.emb");
         let micro = config.micro_conditions.then(|| Micro::load(&embedders, c)).transpose()?;
@@ -107,7 +109,7 @@ impl Dit {
             blocks: layers().map(|layer| Block::load(&layer, &config)).collect::<Result<_, _>>()?,
             final_table: params.upload(final_table, [1, 1, FINAL_MODULATIONS, c]),
             out: Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels)?,
-            device: device.clone(),
+            device: params.device().clone(),
             config,
         })
     }

@@ -1,11 +1,12 @@
 //! Parts of the networks at their real size, to be timed against other implementations of the same parts. The folder is
-//! one that `tests/oracle/export_onnx.py` writes: weights, inputs and what they give, `<name>.io.safetensors`.
+//! one that `tests/oracle/export_onnx.py` writes: weights, `<kind>.safetensors`, and inputs with what they give,
+//! `<name>.io.safetensors`.
 
 use burn::tensor::{Device, Tensor};
 use pixart_weights::{Folder, Tensors};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
-use crate::dit::{Block, Conditions, MODULATIONS};
+use crate::dit::{Block, Conditions, Dit, MODULATIONS, PADDING_SCORE};
 use crate::params::{Params, recorded};
 use crate::vae::Decoding;
 use crate::{Error, Taps, t5};
@@ -23,27 +24,36 @@ enum Part {
     Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
     /// The decoding half of Stable Diffusion's autoencoder.
     Vae { decoding: Decoding, latent: Tensor<4> },
+    /// All of PixArt-XL/2, with the caption's part that a picture needs once.
+    Xl { dit: Dit, latent: Tensor<4>, timestep: f32, caption: [Tensor<3>; 2] },
 }
 
 impl Workload {
-    /// The part called `name`: `block_…`, `t5_…` or `vae_…`.
+    /// The part called `name`: `block_…`, `t5_…`, `vae_…` or `xl_…`.
     ///
     /// # Errors
     /// A file or tensor that is missing or of another shape, by name.
     pub fn load(name: &str, folder: &Folder, device: &Device) -> Result<Self, Error> {
         let io = Io { tensors: Tensors::file(folder, &format!("{name}.io.safetensors"))?, name, device };
-        let (kind, _) = name.split_once('_').unwrap_or((name, ""));
+        let kind = Self::kind(name);
         let weights = Tensors::file(folder, &format!("{kind}.safetensors"))?;
         let params = Params::new(&weights, device);
         let part = match kind {
             "block" => block(&io, &params)?,
             "t5" => layer(&io, &params)?,
+            "xl" => xl(&io, &params)?,
             "vae" => Part::Vae { decoding: Decoding::load(&params, &sd_vae())?, latent: io.tensor("latent")? },
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
         };
         Ok(Self { part, want: io.tensors.any_f32("output")?.1 })
+    }
+
+    /// What kind of part `name` is one of; those of a kind share a file of weights.
+    #[must_use]
+    pub fn kind(name: &str) -> &str {
+        name.split_once('_').map_or(name, |(kind, _)| kind)
     }
 
     /// Computes the part once.
@@ -58,6 +68,12 @@ impl Workload {
             }
             Part::Layer { layer, hidden, bias } => {
                 layer.forward(hidden.clone(), &T5_XL.attention(bias), 0, &mut Taps::off()).flatten(0, 2)
+            }
+            Part::Xl { dit, latent, timestep, caption: [embeds, mask] } => {
+                let [_, _, rows, columns] = latent.dims();
+                let mask = mask.clone().squeeze_dim(1);
+                let conditions = dit.prepare(embeds.clone(), mask, [rows, columns], None, &mut Taps::off());
+                dit.forward(latent.clone(), *timestep, &conditions, &mut Taps::off()).flatten(0, 3)
             }
             Part::Vae { decoding, latent } => decoding.forward(latent.clone(), &mut Taps::off()).flatten(0, 3),
         }
@@ -81,6 +97,14 @@ fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let table = params.tensor("scale_shift_table", [MODULATIONS, c])?.reshape([1, 1, MODULATIONS, c]);
     let modulation = io.tensor::<2>("modulation")?.reshape([1, b, MODULATIONS, c]);
     Ok(Part::Block { block, hidden, table, modulation, caption })
+}
+
+fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+    // A recorded bias is 0 or the score of padding, as diffusers makes it of a mask.
+    let mask = io.tensor::<3>("caption_bias")? * -PADDING_SCORE.recip() + 1.0;
+    let timestep = io.tensors.any_f32("timestep")?.1[0];
+    let dit = Dit::read(params, XL_2)?;
+    Ok(Part::Xl { dit, latent: io.tensor("latent")?, timestep, caption: [io.tensor("caption")?, mask] })
 }
 
 fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {

@@ -16,7 +16,7 @@ use crate::{chrome, page, place::Place, python, run};
 const WORKLOADS: [&str; 3] = ["block_b1n64", "block_b2n256", "t5_n120"];
 /// Those that take seconds, not minutes, in every implementation.
 const QUICK: [&str; 1] = ["block_b1n64"];
-const IMPLEMENTATIONS: [&str; 4] = ["ours", "burn-stock", "onnxruntime-web", "onnxruntime-web-wasm"];
+const IMPLEMENTATIONS: [&str; 5] = ["ours", "burn-stock", "onnxruntime-web", "ours-cpu", "onnxruntime-web-wasm"];
 /// Runs after the first. The slow peers take minutes for each.
 const RUNS: u32 = 3;
 
