@@ -157,5 +157,5 @@ fn portable(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -
     mixed.swap_dims(1, 2).reshape([b, t, heads * d]).cast(q.tensor.dtype())
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "checks"))]
+pub(crate) mod tests;

@@ -159,5 +159,5 @@ fn portable(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
     .cast(stored)
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "checks"))]
+pub(crate) mod tests;

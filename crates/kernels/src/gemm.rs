@@ -132,5 +132,5 @@ fn portable(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
     .cast(stored)
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "checks"))]
+pub(crate) mod tests;

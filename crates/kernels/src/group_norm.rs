@@ -132,5 +132,5 @@ fn portable(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
     if activated { silu(y) } else { y }.cast(stored)
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "checks"))]
+pub(crate) mod tests;

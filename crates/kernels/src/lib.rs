@@ -18,8 +18,8 @@ mod patch;
 mod precision;
 #[cfg(test)]
 mod reflection;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "checks"))]
+pub mod testing;
 mod wgsl;
 
 pub use activation::{Activation, interleaved};

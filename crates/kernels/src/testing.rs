@@ -1,8 +1,67 @@
-//! What the kernels' tests share: inputs, the comparison, and the GPU.
+//! What the kernels' tests share: inputs, the comparison, and the devices. A test of an operation is an asynchronous
+//! function of a device, since a browser reads nothing back while it waits. `cargo test` runs each on every native
+//! device; with the feature `checks` they are listed in [`CHECKS`], for a browser to run.
 
-use burn::tensor::{DType, Device, DeviceKind, Tensor};
+use std::pin::Pin;
 
-use crate::{Family, counted};
+use burn::tensor::{DType, Device, Tensor};
+
+/// A test of an operation.
+pub struct Check {
+    pub name: &'static str,
+    /// Whether shaders must be able to compute in half precision, which WebGPU leaves to the adapter.
+    pub shader_f16: bool,
+    /// Panics where a result is wrong.
+    pub run: for<'device> fn(&'device Device) -> Pin<Box<dyn Future<Output = ()> + 'device>>,
+}
+
+/// Every test of every operation, by the operation's name.
+pub const CHECKS: [(&str, &[Check]); 6] = [
+    ("gemm", crate::gemm::tests::CHECKS),
+    ("attention", crate::attention::tests::CHECKS),
+    ("norm", crate::norm::tests::CHECKS),
+    ("conv", crate::conv::tests::CHECKS),
+    ("group_norm", crate::group_norm::tests::CHECKS),
+    ("patch", crate::patch::tests::CHECKS),
+];
+
+/// Lists the tests of a file, each of which is `async fn(&Device)`, and makes native tests of them.
+macro_rules! checks {
+    ([$($name:ident),* $(,)?], shader_f16: [$($half:ident),*]) => {
+        pub(crate) const CHECKS: &[crate::testing::Check] = &[
+            $(crate::testing::check!($name, false),)*
+            $(crate::testing::check!($half, true),)*
+        ];
+
+        #[cfg(test)]
+        mod on_every_device {
+            crate::testing::native!($($name)* $($half)*);
+        }
+    };
+}
+macro_rules! check {
+    ($name:ident, $shader_f16:literal) => {
+        crate::testing::Check {
+            name: stringify!($name),
+            shader_f16: $shader_f16,
+            run: |device| Box::pin($name(device)),
+        }
+    };
+}
+#[cfg(test)]
+macro_rules! native {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                crate::testing::on_every_device(super::$name);
+            }
+        )*
+    };
+}
+#[cfg(test)]
+pub(crate) use native;
+pub(crate) use {check, checks};
 
 /// Repeatable numbers in -1..1 with an outlier of 30 here and there: with even inputs a wrong row can look right.
 pub(crate) fn values(seed: u32, count: usize) -> Vec<f32> {
@@ -29,7 +88,11 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
 
 /// Runs `test` on the processor, by our operations and by burn's, and in both families of shaders on the GPU that wgpu
 /// finds, which may be a software one. `NO_GPU=1` leaves the GPU out, and says so.
-pub(crate) fn on_every_device(test: impl Fn(&Device)) {
+#[cfg(test)]
+pub(crate) fn on_every_device(test: impl AsyncFn(&Device)) {
+    use crate::{Family, counted};
+
+    let test = |device: &Device| futures_lite::future::block_on(test(device));
     for family in [Family::default(), Family::Stock] {
         family.choose();
         test(&Device::flex());
@@ -38,7 +101,7 @@ pub(crate) fn on_every_device(test: impl Fn(&Device)) {
         println!("NOT RUN in WGSL, because NO_GPU=1");
         return;
     }
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
     for family in [Family::Gpu, Family::Software] {
         family.choose();
         let ((), counts) = counted(|| test(&device));
@@ -47,8 +110,9 @@ pub(crate) fn on_every_device(test: impl Fn(&Device)) {
 }
 
 /// The tensor's numbers, as f32.
-pub(crate) fn read<const RANK: usize>(tensor: Tensor<RANK>) -> Vec<f32> {
-    tensor.cast(DType::F32).into_data().try_into_vec().expect("f32 comes back")
+pub(crate) async fn read<const RANK: usize>(tensor: Tensor<RANK>) -> Vec<f32> {
+    let data = tensor.cast(DType::F32).into_data_async().await;
+    data.expect("the device answers").try_into_vec().expect("f32 comes back")
 }
 
 #[test]

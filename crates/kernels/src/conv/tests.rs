@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Conv, Sampling, conv};
-use crate::testing::{assert_close, on_every_device, read, values};
+use crate::testing::{assert_close, checks, read, values};
 use crate::{Matrix, Precision, pack, unpack};
 
 /// What a launch is made of, as plain numbers.
@@ -81,7 +81,7 @@ impl Case {
         y
     }
 
-    fn ours(&self, device: &Device) -> Vec<f32> {
+    async fn ours(&self, device: &Device) -> Vec<f32> {
         let [b, h, w, ci, co] = self.shape;
         let ([oh, ow], [x, weights, bias, residual]) = (self.sides(), self.numbers());
         let stored = if self.half { DType::F16 } else { DType::F32 };
@@ -92,16 +92,16 @@ impl Case {
         let residual = self.added.then(|| picture(residual, [b, oh, ow, co]));
         let y = conv(picture(x, [b, h, w, ci]), &weights, Conv { bias: &bias, sampling: self.sampling, residual });
         assert_eq!(y.dims(), [b, oh, ow, co]);
-        read(y)
+        read(y).await
     }
 
-    fn check(&self, device: &Device) {
+    async fn check(&self, device: &Device) {
         let want = self.twin();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
         let Self { shape, sampling, precision, half, .. } = self;
         assert_close(
-            &self.ours(device),
+            &self.ours(device).await,
             &want,
             tolerance,
             &format!("{shape:?} {sampling:?} {precision:?} half {half}"),
@@ -122,38 +122,37 @@ const SHAPES: [[usize; 5]; 8] = [
     [2, 2, 3, 8, 3],
 ];
 
-#[test]
-fn every_shape_and_sampling_agrees_with_the_twin() {
-    on_every_device(|device| {
-        for shape in SHAPES {
-            for sampling in [Sampling::Same, Sampling::Doubled, Sampling::Halved] {
-                if sampling == Sampling::Halved && shape[1] == 1 {
-                    continue;
-                }
-                for added in [false, true] {
-                    Case { shape, sampling, added, ..PLAIN }.check(device);
-                }
+async fn every_shape_and_sampling_agrees_with_the_twin(device: &Device) {
+    for shape in SHAPES {
+        for sampling in [Sampling::Same, Sampling::Doubled, Sampling::Halved] {
+            if sampling == Sampling::Halved && shape[1] == 1 {
+                continue;
+            }
+            for added in [false, true] {
+                Case { shape, sampling, added, ..PLAIN }.check(device).await;
             }
         }
-    });
+    }
 }
 
-#[test]
-fn each_precision_agrees_with_the_twin() {
-    on_every_device(|device| {
-        for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
-            for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
-                Case { shape, precision, ..PLAIN }.check(device);
-            }
+async fn each_precision_agrees_with_the_twin(device: &Device) {
+    for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+        for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
+            Case { shape, precision, ..PLAIN }.check(device).await;
         }
-    });
+    }
 }
 
-#[test]
-fn activations_in_half_precision_lose_no_more_than_their_rounding() {
-    on_every_device(|device| {
-        let case = Case { shape: [2, 5, 7, 12, 20], added: true, half: true, ..PLAIN };
-        case.check(device);
-        Case { sampling: Sampling::Doubled, ..case }.check(device);
-    });
+async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: &Device) {
+    let case = Case { shape: [2, 5, 7, 12, 20], added: true, half: true, ..PLAIN };
+    case.check(device).await;
+    Case { sampling: Sampling::Doubled, ..case }.check(device).await;
+}
+
+checks! {
+    [
+        every_shape_and_sampling_agrees_with_the_twin,
+        each_precision_agrees_with_the_twin,
+    ],
+    shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
 }

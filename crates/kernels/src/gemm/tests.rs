@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Epilogue, linear};
-use crate::testing::{assert_close, on_every_device, read, values};
+use crate::testing::{assert_close, checks, read, values};
 use crate::{Activation, Matrix, Precision, Row, interleaved, pack, unpack};
 
 /// What a launch is made of, as plain numbers.
@@ -93,7 +93,7 @@ impl Case {
         y
     }
 
-    fn ours(&self, device: &Device) -> Vec<f32> {
+    async fn ours(&self, device: &Device) -> Vec<f32> {
         let Self { b, t, k, n, .. } = *self;
         let [x, w, bias, residual, table] = self.numbers();
         let stored = if self.half { DType::F16 } else { DType::F32 };
@@ -109,16 +109,16 @@ impl Case {
             gate: self.gated.then_some(Row { table: &table, layer: 1, row: 2 }),
             residual,
         };
-        read(linear(x, &w, epilogue))
+        read(linear(x, &w, epilogue)).await
     }
 
-    fn check(&self, device: &Device) {
+    async fn check(&self, device: &Device) {
         let Self { b, t, k, n, precision, activation, .. } = *self;
         let want = self.twin();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
         let what = format!("{b}·{t}×{k}×{n} {precision:?} {activation:?} half {}", self.half);
-        assert_close(&self.ours(device), &want, tolerance, &what);
+        assert_close(&self.ours(device).await, &want, tolerance, &what);
     }
 }
 
@@ -138,60 +138,57 @@ const SHAPES: [[usize; 4]; 8] = [
     [1, 1, 1, 1],
 ];
 
-#[test]
-fn sums_agree_with_the_twin_for_every_shape() {
-    on_every_device(|device| {
-        for [b, t, k, n] in SHAPES {
-            Case { b, t, k, n, ..PLAIN }.check(device);
-            Case { b, t, k, n, biased: true, gated: true, residual: b, ..PLAIN }.check(device);
-        }
-    });
+async fn sums_agree_with_the_twin_for_every_shape(device: &Device) {
+    for [b, t, k, n] in SHAPES {
+        Case { b, t, k, n, ..PLAIN }.check(device).await;
+        Case { b, t, k, n, biased: true, gated: true, residual: b, ..PLAIN }.check(device).await;
+    }
 }
 
-#[test]
-fn each_epilogue_agrees_with_the_twin() {
+async fn each_epilogue_agrees_with_the_twin(device: &Device) {
     let case = Case { b: 2, t: 33, k: 32, n: 24, biased: true, ..PLAIN };
-    on_every_device(|device| {
-        for activation in [Activation::Gelu, Activation::Silu] {
-            Case { activation, ..case }.check(device);
-            Case { activation, gated: true, residual: 1, ..case }.check(device);
+
+    for activation in [Activation::Gelu, Activation::Silu] {
+        Case { activation, ..case }.check(device).await;
+        Case { activation, gated: true, residual: 1, ..case }.check(device).await;
+    }
+    Case { activation: Activation::GatedGelu, biased: false, ..case }.check(device).await;
+    Case { residual: 2, ..case }.check(device).await;
+}
+
+async fn each_precision_agrees_with_the_twin(device: &Device) {
+    for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+        for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
+            Case { t, k, n, precision, biased: true, ..PLAIN }.check(device).await;
         }
-        Case { activation: Activation::GatedGelu, biased: false, ..case }.check(device);
-        Case { residual: 2, ..case }.check(device);
-    });
+        Case { t: 9, k: 64, n: 32, precision, activation: Activation::GatedGelu, ..PLAIN }.check(device).await;
+    }
 }
 
-#[test]
-fn each_precision_agrees_with_the_twin() {
-    on_every_device(|device| {
-        for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
-            for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
-                Case { t, k, n, precision, biased: true, ..PLAIN }.check(device);
-            }
-            Case { t: 9, k: 64, n: 32, precision, activation: Activation::GatedGelu, ..PLAIN }.check(device);
-        }
-    });
+async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: &Device) {
+    Case { b: 2, t: 35, k: 64, n: 72, biased: true, gated: true, residual: 2, half: true, ..PLAIN }.check(device).await;
+    Case { t: 70, k: 64, n: 64, precision: Precision::Q8, half: true, ..PLAIN }.check(device).await;
 }
 
-#[test]
-fn activations_in_half_precision_lose_no_more_than_their_rounding() {
-    on_every_device(|device| {
-        Case { b: 2, t: 35, k: 64, n: 72, biased: true, gated: true, residual: 2, half: true, ..PLAIN }.check(device);
-        Case { t: 70, k: 64, n: 64, precision: Precision::Q8, half: true, ..PLAIN }.check(device);
-    });
-}
-
-#[test]
-fn two_interleaved_maps_are_gated_by_the_first() {
+async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
     let (gate, value) = (values(6, 8 * 4), values(7, 8 * 4));
     let x = values(8, 8);
     let sum =
         |w: &[f32], column: usize| -> f64 { (0..8).map(|i| f64::from(x[i]) * f64::from(w[i * 4 + column])).sum() };
     let want: Vec<f32> = (0..4).map(|column| (gelu(sum(&gate, column)) * sum(&value, column)) as f32).collect();
-    on_every_device(|device| {
-        let w = Matrix::new(interleaved(&gate, &value, 4), [8, 8], Precision::F32, device);
-        let x = Tensor::<3>::from_data(TensorData::new(x.clone(), [1, 1, 8]), device);
-        let epilogue = Epilogue { activation: Activation::GatedGelu, ..Epilogue::default() };
-        assert_close(&read(linear(x, &w, epilogue)), &want, 2e-6, "gated");
-    });
+
+    let w = Matrix::new(interleaved(&gate, &value, 4), [8, 8], Precision::F32, device);
+    let x = Tensor::<3>::from_data(TensorData::new(x.clone(), [1, 1, 8]), device);
+    let epilogue = Epilogue { activation: Activation::GatedGelu, ..Epilogue::default() };
+    assert_close(&read(linear(x, &w, epilogue)).await, &want, 2e-6, "gated");
+}
+
+checks! {
+    [
+        sums_agree_with_the_twin_for_every_shape,
+        each_epilogue_agrees_with_the_twin,
+        each_precision_agrees_with_the_twin,
+        two_interleaved_maps_are_gated_by_the_first,
+    ],
+    shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
 }

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{GroupNorm, group_norm};
 use crate::counted;
-use crate::testing::{assert_close, on_every_device, read, values};
+use crate::testing::{assert_close, checks, read, values};
 
 const EPS: f64 = 1e-6;
 
@@ -45,21 +45,21 @@ impl Case {
         y
     }
 
-    fn ours(&self, device: &Device) -> Vec<f32> {
+    fn launched(&self, device: &Device) -> Tensor<4> {
         let ([_, _, _, c], [x, weight, bias]) = (self.shape, self.numbers());
         let stored = if self.half { DType::F16 } else { DType::F32 };
         let x = Tensor::<4>::from_data(TensorData::new(x, self.shape), (device, stored));
         let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
         let Self { groups, silu, .. } = *self;
-        read(group_norm(x, &GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu }))
+        group_norm(x, &GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu })
     }
 
-    fn check(&self, device: &Device, tolerance: f32) {
+    async fn check(&self, device: &Device, tolerance: f32) {
         let want = self.twin();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let Self { shape, groups, silu, half, far } = self;
         let what = format!("{shape:?} in {groups} silu {silu} half {half} far {far}");
-        assert_close(&self.ours(device), &want, tolerance, &what);
+        assert_close(&read(self.launched(device)).await, &want, tolerance, &what);
     }
 }
 
@@ -75,36 +75,37 @@ const SHAPES: [([usize; 4], usize); 7] = [
     ([1, 4, 4, 6], 2),
 ];
 
-#[test]
-fn every_shape_agrees_with_the_twin() {
-    on_every_device(|device| {
-        for (shape, groups) in SHAPES {
-            for silu in [false, true] {
-                Case { shape, groups, silu, half: false, far: 0.0 }.check(device, 2e-6);
-            }
+async fn every_shape_agrees_with_the_twin(device: &Device) {
+    for (shape, groups) in SHAPES {
+        for silu in [false, true] {
+            Case { shape, groups, silu, half: false, far: 0.0 }.check(device, 2e-6).await;
         }
-    });
+    }
 }
 
-#[test]
-fn a_mean_far_from_zero_costs_only_the_rounding_of_the_input() {
+async fn a_mean_far_from_zero_costs_only_the_rounding_of_the_input(device: &Device) {
     // At 1000 an f32 is 6e-5 apart, and the deviation is about 3: E[x²] - E[x]² would have no digit right.
     let case = Case { shape: [1, 40, 33, 16], groups: 4, silu: false, half: false, far: 1000.0 };
-    on_every_device(|device| case.check(device, 2e-5));
+    case.check(device, 2e-5).await;
 }
 
-#[test]
-fn activations_in_half_precision_lose_no_more_than_their_rounding() {
+async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: &Device) {
     let case = Case { shape: [2, 9, 31, 24], groups: 3, silu: true, half: true, far: 0.0 };
-    on_every_device(|device| case.check(device, 1e-3));
+    case.check(device, 1e-3).await;
 }
 
-#[test]
-fn a_norm_is_two_launches() {
-    on_every_device(|device| {
-        let case = Case { shape: [2, 33, 65, 16], groups: 4, silu: true, half: false, far: 0.0 };
-        case.check(device, 2e-6);
-        let (_, counts) = counted(|| case.ours(device));
-        assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
-    });
+async fn a_norm_is_two_launches(device: &Device) {
+    let case = Case { shape: [2, 33, 65, 16], groups: 4, silu: true, half: false, far: 0.0 };
+    case.check(device, 2e-6).await;
+    let (_, counts) = counted(|| case.launched(device));
+    assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
+}
+
+checks! {
+    [
+        every_shape_agrees_with_the_twin,
+        a_mean_far_from_zero_costs_only_the_rounding_of_the_input,
+        a_norm_is_two_launches,
+    ],
+    shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
 }
