@@ -34,14 +34,30 @@ impl Emitter {
 
 #[wasm_bindgen]
 extern "C" {
-    #[wasm_bindgen(js_name = setTimeout)]
-    fn set_timeout(then: &js_sys::Function, millis: u32);
+    type MessageChannel;
+    #[wasm_bindgen(constructor)]
+    fn new() -> MessageChannel;
+    #[wasm_bindgen(method, getter)]
+    fn port1(this: &MessageChannel) -> MessagePort;
+    #[wasm_bindgen(method, getter)]
+    fn port2(this: &MessageChannel) -> MessagePort;
+
+    type MessagePort;
+    #[wasm_bindgen(method, setter)]
+    fn set_onmessage(this: &MessagePort, hear: &js_sys::Function);
+    #[wasm_bindgen(method, js_name = postMessage)]
+    fn post_message(this: &MessagePort, message: JsValue);
+    #[wasm_bindgen(method)]
+    fn close(this: &MessagePort);
 }
 
-/// Lets the event loop turn once: messages that wait are received.
+/// Lets the event loop turn once: messages that wait are received. A timeout would do, and take four milliseconds.
 pub(crate) async fn turn() {
-    let turned = js_sys::Promise::new(&mut |then, _| set_timeout(&then, 0));
-    JsFuture::from(turned).await.expect("a timeout is never rejected");
+    let channel = MessageChannel::new();
+    let turned = js_sys::Promise::new(&mut |then, _| channel.port1().set_onmessage(&then));
+    channel.port2().post_message(JsValue::NULL);
+    JsFuture::from(turned).await.expect("a message that was posted arrives");
+    channel.port1().close();
 }
 
 /// Milliseconds since the page's time origin.

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
-use pixart_model::{Caption, Error, Pipeline, Taps, captions_of, golden, image};
+use pixart_model::{Caption, Error, Pipeline, Progress, Slices, Taps, captions_of, golden, image};
 use pixart_protocol::{Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, Stage, StageMillis};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -148,15 +148,25 @@ impl Engine {
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
         let mut denoise = pipeline.denoise(request, caption)?;
-        for step in 1..=request.steps {
-            if self.cancelled.get() == Some(id) {
-                return Ok(Outcome::Cancelled);
-            }
-            assert!(denoise.step(&mut Taps::off()), "the schedule has {} steps", request.steps);
-            // Waiting for each step keeps the queue short, so that progress is true and a cancellation is seen.
-            self.reach("the step", denoise.latent()).await?;
+        let (mut slices, mut step) = (Slices::default(), 0);
+        while self.cancelled.get() != Some(id) {
+            let began = now_millis();
+            let progress = denoise.advance(slices.blocks(), &mut Taps::off());
+            // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
+            self.reach("the step", denoise.latest()).await?;
             faults::first()?;
-            self.emitter.emit(&Event::Step { id, step, steps: request.steps });
+            match progress {
+                Progress::Within(blocks) => slices.took(blocks, now_millis() - began),
+                Progress::Step(blocks) => {
+                    slices.took(blocks, now_millis() - began);
+                    step += 1;
+                    self.emitter.emit(&Event::Step { id, step, steps: request.steps });
+                }
+                Progress::Done => break,
+            }
+        }
+        if self.cancelled.get() == Some(id) {
+            return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
 

@@ -17,8 +17,15 @@ pub use engine::Engine;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
 /// Runs once when the module is instantiated.
 #[wasm_bindgen(start)]
 pub fn start() {
+    // SAFETY: the linker's function, called once and first. Unless a module calls it, the linker has every export call it:
+    // cubecl's registrations are thousands, and each value that crosses the border would take a millisecond.
+    unsafe { __wasm_call_ctors() };
     faults::tell_panics();
 }

@@ -72,6 +72,25 @@ pub struct Conditions {
     micro: Option<MicroConditions>,
 }
 
+/// A forward pass between two blocks.
+pub struct Pass {
+    /// `[B, h·w, C]`.
+    x: Tensor<3>,
+    /// `[LAYERS, B, 6, C]`.
+    modulation: Tensor<4>,
+    /// `[1, B, C]`.
+    embedded: Tensor<3>,
+    /// The next block.
+    layer: usize,
+}
+
+impl Pass {
+    /// What was computed last.
+    pub(crate) fn latest(&self) -> Tensor<1> {
+        self.x.clone().flatten(0, 2)
+    }
+}
+
 impl Conditions {
     /// What a block alone reads: captions as [`Block::caption`] gives them, one for each block, and their bias.
     pub(crate) fn of_caption(captions: Vec<Tensor<3>>, caption_bias: Tensor<4>) -> Self {
@@ -150,6 +169,14 @@ impl Dit {
     /// latent `[P, latent_channels, H, W]` → `[B, out_channels, H, W]`, B as in the conditions: latents repeat to fill it.
     #[must_use]
     pub fn forward(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditions, taps: &mut Taps) -> Tensor<4> {
+        let mut pass = self.begin(latent, timestep, conditions, taps);
+        while self.advance(&mut pass, conditions, taps) {}
+        self.finish(pass, conditions, taps)
+    }
+
+    /// [`Dit::forward`] as far as the first block.
+    #[must_use]
+    pub fn begin(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditions, taps: &mut Taps) -> Pass {
         let [_, _, rows, columns] = latent.dims();
         let [h, w] = conditions.grid;
         assert_eq!([rows, columns], [h * PATCH, w * PATCH], "the conditions are of another size");
@@ -158,7 +185,7 @@ impl Dit {
         let patches = patchify(latent, b); // [B, h·w, latent_channels·2·2]
         let grid = |x: Tensor<3>| x.swap_dims(1, 2).reshape([b, c, h, w]);
         taps.show(format_args!("pos_embed.proj"), || grid(self.patch.forward(patches.clone())));
-        let mut x = self.patch.added(patches, None, conditions.positions.clone()); // [B, h·w, C]
+        let x = self.patch.added(patches, None, conditions.positions.clone()); // [B, h·w, C]
         taps.see(format_args!("pos_embed"), &x);
 
         let embedded = self.condition(b, timestep, conditions.micro, taps); // [1, B, C]
@@ -167,10 +194,23 @@ impl Dit {
         taps.see(format_args!("adaln_single.1"), &embedded);
         let modulation = self.tables.clone() + modulation.reshape([1, b, MODULATIONS, c]); // [LAYERS, B, 6, C]
 
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &modulation, conditions, layer, taps);
-        }
+        Pass { x, modulation, embedded, layer: 0 }
+    }
 
+    /// One block more. False once there is none left.
+    pub fn advance(&self, pass: &mut Pass, conditions: &Conditions, taps: &mut Taps) -> bool {
+        let Some(block) = self.blocks.get(pass.layer) else { return false };
+        pass.x = block.forward(pass.x.clone(), &pass.modulation, conditions, pass.layer, taps);
+        pass.layer += 1;
+        true
+    }
+
+    /// What follows the last block.
+    #[must_use]
+    pub fn finish(&self, pass: Pass, conditions: &Conditions, taps: &mut Taps) -> Tensor<4> {
+        let Pass { x, embedded, layer, .. } = pass;
+        assert_eq!(layer, self.blocks.len(), "a pass is finished after the last block");
+        let ([_, b, c], [h, w]) = (embedded.dims(), conditions.grid);
         let table = self.final_table.clone() + embedded.reshape([1, b, 1, c]); // [1, B, 2, C]
         let row = |row| Row { table: &table, layer: 0, row };
         let eps = self.config.norm_eps;

@@ -7,6 +7,7 @@ use pixart_protocol::{Fault, FaultCode, Generate, Limits};
 use pixart_weights::Folder;
 
 use crate::config::{MICRO_CONDITION_SAMPLE_SIZE, PATCH};
+use crate::dit::Pass;
 use crate::schedulers::DpmRun;
 use crate::{CaptionTokenizer, Conditions, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens, Vae};
 use crate::{plain, randn};
@@ -154,6 +155,7 @@ impl Painter {
             guidance,
             run: self.scheduler.run(steps),
             latent,
+            pass: None,
         }
     }
 
@@ -171,19 +173,51 @@ pub struct Denoise<'painter> {
     guidance: Option<f64>,
     run: DpmRun,
     latent: Tensor<4>,
+    /// The step at work.
+    pass: Option<Pass>,
+}
+
+/// How far [`Denoise::advance`] came, by so many blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Into the middle of a step.
+    Within(usize),
+    /// To the end of a step.
+    Step(usize),
+    /// Nowhere: there was no step left to make.
+    Done,
 }
 
 impl Denoise<'_> {
     /// Makes one step. False once there is none left to make.
     pub fn step(&mut self, taps: &mut Taps) -> bool {
-        let Some(timestep) = self.run.timestep() else { return false };
-        let latent = self.latent.clone();
-        let out = self.dit.forward(latent.clone(), timestep, &self.conditions, taps);
-        let noise = guide(out, self.guidance, latent.dims());
-        taps.see(format_args!("eps"), &noise);
-        self.latent = self.run.step(latent, noise);
-        taps.see(format_args!("prev_sample"), &self.latent);
-        true
+        self.advance(usize::MAX, taps) != Progress::Done
+    }
+
+    /// Goes on with a step, or begins one, and stops at its end or after `blocks` blocks of the transformer.
+    pub fn advance(&mut self, blocks: usize, taps: &mut Taps) -> Progress {
+        let Some(timestep) = self.run.timestep() else { return Progress::Done };
+        let begin = || self.dit.begin(self.latent.clone(), timestep, &self.conditions, taps);
+        let mut pass = self.pass.take().unwrap_or_else(begin);
+        for made in 0..blocks {
+            if !self.dit.advance(&mut pass, &self.conditions, taps) {
+                let out = self.dit.finish(pass, &self.conditions, taps);
+                let noise = guide(out, self.guidance, self.latent.dims());
+                taps.see(format_args!("eps"), &noise);
+                self.latent = self.run.step(self.latent.clone(), noise);
+                taps.see(format_args!("prev_sample"), &self.latent);
+                return Progress::Step(made);
+            }
+        }
+        self.pass = Some(pass);
+        Progress::Within(blocks)
+    }
+
+    /// One number of what was computed last: it can be read once that is there.
+    #[must_use]
+    pub fn latest(&self) -> Tensor<1> {
+        let latest = self.pass.as_ref().map_or_else(|| self.latent.clone().flatten(0, 3), Pass::latest);
+        latest.slice([0..1])
     }
 
     #[must_use]

@@ -1,0 +1,55 @@
+//! The checkpoint that ships with the page, drawn with on the processor: what a caller may do between two calls of the
+//! pipeline changes no picture.
+
+use std::path::Path;
+
+use futures_lite::future::block_on;
+use pixart_companion::{checkpoint, device};
+use pixart_model::{Pipeline, Progress, Taps, image};
+use pixart_protocol::{Generate, TextSource};
+
+fn request(guidance: f64) -> Generate {
+    Generate {
+        id: 1,
+        prompt: "a red circle on a blue background".into(),
+        negative_prompt: String::new(),
+        seed: 7,
+        steps: 2,
+        guidance,
+        width: 64,
+        height: 64,
+        text: TextSource::Tab,
+    }
+}
+
+fn pipeline() -> Pipeline {
+    let scenes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
+    let folder = checkpoint::read(&scenes, &[]).expect("the embedded checkpoint");
+    let opened = device::open(device::Kind::Flex).expect("the processor is there");
+    Pipeline::load(&folder, &opened.device).expect("the embedded checkpoint loads")
+}
+
+/// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
+fn drawn(pipeline: &Pipeline, request: &Generate, blocks: usize) -> (Vec<u8>, usize) {
+    let captions = pixart_model::captions_of(request);
+    let caption = pipeline.encode(&captions).expect("the prompt is read");
+    let mut denoise = pipeline.denoise(request, caption).expect("the request is good");
+    let mut slices = 0;
+    while denoise.advance(blocks, &mut Taps::off()) != Progress::Done {
+        slices += 1;
+    }
+    let picture = pipeline.decode(denoise.into_latent());
+    (block_on(image::rgb8_read(picture)).expect("the picture is read").bytes, slices)
+}
+
+#[test]
+fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
+    let (pipeline, request) = (pipeline(), request(4.5));
+    let (whole, steps) = drawn(&pipeline, &request, usize::MAX);
+    assert_eq!(steps, 2);
+    for blocks in [1, 3] {
+        let (sliced, slices) = drawn(&pipeline, &request, blocks);
+        assert!(slices > steps, "{slices} slices of {blocks} blocks");
+        assert!(sliced == whole, "slices of {blocks} blocks give another picture");
+    }
+}
