@@ -51,6 +51,7 @@ export function row({ name, opening, first_ms, runs, warm, accuracy }) {
   const wall = runs.map(({ ms }) => ms);
   return {
     ...name,
+    place: 'browser',
     median_ms: tenths(median(wall)),
     spread_ms: tenths(Math.max(...wall) - Math.min(...wall)),
     cpu_ms: median(runs.map(({ cpu_ms }) => cpu_ms)),

@@ -39,6 +39,7 @@ def main():
         row = {
             "workload": name,
             "implementation": "pytorch",
+            "place": "native",
             "threads": options.threads,
             "median_ms": round(statistics.median(wall), 1),
             "spread_ms": round(max(wall) - min(wall), 1),

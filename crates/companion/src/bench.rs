@@ -14,7 +14,10 @@ use crate::device::{self, Kind};
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub workload: String,
-    pub implementation: String,
+    pub implementation: &'static str,
+    /// `native`, as opposed to a browser.
+    pub place: &'static str,
+    pub device: String,
     pub threads: usize,
     pub median_ms: f64,
     pub spread_ms: f64,
@@ -26,8 +29,8 @@ pub struct Row {
     pub dispatches: u64,
     pub pipelines: u64,
     pub bytes: u64,
-    /// Most memory that the process has held, where the system tells.
-    pub peak_bytes: Option<u64>,
+    /// Most memory that the process has held, the checkpoint's bytes included, where the system tells.
+    pub peak_buffer_bytes: Option<u64>,
     /// Distance from PyTorch's output.
     pub max_abs: f64,
     pub rel_l2: f64,
@@ -64,10 +67,16 @@ pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs
     timed.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
     let cpu_ms = timed[middle].cpu;
     timed.sort_by(|a, b| a.wall.total_cmp(&b.wall));
-    let family = if Family::chosen() == Family::Stock { "burn-" } else { "ours-" };
+    let implementation = match (kind, Family::chosen()) {
+        (_, Family::Stock) => "burn-stock",
+        (Kind::Flex, _) => "ours-cpu",
+        (Kind::Wgpu, _) => "ours",
+    };
     Ok(Row {
         workload: name.to_owned(),
-        implementation: format!("{family}{}", opened.name),
+        implementation,
+        place: "native",
+        device: opened.name,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         median_ms: timed[middle].wall,
         spread_ms: timed[timed.len() - 1].wall - timed[0].wall,
@@ -77,7 +86,7 @@ pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs
         dispatches: first.counts.dispatches,
         pipelines: first.counts.pipelines,
         bytes: first.counts.bytes,
-        peak_bytes: peak_bytes(),
+        peak_buffer_bytes: peak_bytes(),
         max_abs,
         rel_l2,
     })
