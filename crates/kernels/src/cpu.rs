@@ -20,7 +20,7 @@ pub(crate) use attention::{Attention, Bias, Heads, attention};
 pub(crate) use conv::{Conv, conv3x3};
 pub(crate) use flex::{Slice, tensor};
 pub(crate) use gemm::{Finish, Gate, product};
-pub(crate) use group_norm::{GroupNorm, group_norm};
+pub(crate) use group_norm::{GroupNorm, group_moments, group_norm};
 pub(crate) use norm::{Modulation, layer_norm, rms_norm};
 pub(crate) use panel::Weights;
 

@@ -3,10 +3,11 @@
 //!
 //! x and y `[B, H, W, C]`, weight and bias `[C]`; a group is C/groups neighbouring channels. Two launches: moments of chunks
 //! of pixels, then the rest. Sums are f32, and no sum of squares is subtracted from another. The shaders want groups of a
-//! multiple of 4 channels. On the processor it is cpu/group_norm.rs; what neither takes is computed by burn. Shaders:
+//! multiple of 4 channels. On the processor it is cpu/group_norm.rs; what neither takes is computed by burn. The two halves
+//! are also offered by themselves, for a picture that lies in several tensors. Shaders:
 //! shaders/group_norm_statistics.wgsl, shaders/group_norm_apply.wgsl.
 
-use burn::tensor::{DType, Tensor, activation::silu};
+use burn::tensor::{DType, Tensor, TensorData, activation::silu};
 
 use crate::Family;
 use crate::cpu::{self, Slice};
@@ -19,7 +20,7 @@ const APPLY: Shader =
     Shader { name: "group_norm_apply", source: include_str!("../../../shaders/group_norm_apply.wgsl") };
 const WORKGROUP: usize = 64;
 /// Numbers of a chunk's moments: count, mean, squared distances, nothing.
-const PARTIAL: usize = 4;
+pub(crate) const PARTIAL: usize = 4;
 
 /// What is done to a normalised number.
 #[derive(Clone, Copy)]
@@ -37,11 +38,48 @@ pub struct GroupNorm<'a> {
 /// Where the shapes do not fit.
 #[must_use]
 pub fn group_norm(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+    let moments = group_moments(&x, options.groups);
+    group_norm_by(x, &moments, options)
+}
+
+/// Count, mean and squared distances of the groups of x: `[B, CHUNKS, groups, 4]` f32, a row for every chunk of pixels and
+/// the last number unused. Rows of several parts of one picture, side by side along axis 1, are the rows of the picture.
+///
+/// # Panics
+/// Where the channels are no multiple of the groups.
+#[must_use]
+pub fn group_moments(x: &Tensor<4>, groups: usize) -> Tensor<4> {
     let [_, _, _, c] = x.dims();
+    assert!(groups > 0 && c.is_multiple_of(groups), "{c} channels in {groups} groups");
+    let moments = launch_moments(x, groups).or_else(|| moments_on_cpu(x, groups));
+    moments.unwrap_or_else(|| portable_moments(x.clone(), groups))
+}
+
+/// One row for all of `moments`' rows: `[B, 1, groups, 4]`.
+#[must_use]
+pub fn merged_moments(moments: Tensor<4>) -> Tensor<4> {
+    let part = |at| moments.clone().narrow(3, at, 1); // [B, CHUNKS, groups, 1]
+    let count = part(0).sum_dim(1);
+    let share = part(0) / count.clone();
+    let mean = (part(1) * share).sum_dim(1);
+    let off = part(1) - mean.clone();
+    let squares = (part(2) + part(0) * off.clone() * off).sum_dim(1);
+    Tensor::cat(vec![count.clone(), mean, squares, count * 0.0], 3)
+}
+
+/// Group norm of x with the moments that [`group_moments`] gave, of x or of the picture that x is a part of.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn group_norm_by(x: Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+    let ([b, _, _, c], [pictures, _, sets, numbers]) = (x.dims(), moments.dims());
     let GroupNorm { weight, bias, groups, .. } = *options;
     assert!(groups > 0 && c.is_multiple_of(groups), "{c} channels in {groups} groups");
     assert_eq!([weight.dims(), bias.dims()], [[c]; 2], "weight and bias");
-    launch(&x, options).or_else(|| on_cpu(&x, options)).unwrap_or_else(|| portable(x, options))
+    assert_eq!([pictures, sets, numbers], [b, groups, PARTIAL], "moments of {b} pictures");
+    let y = launch(&x, moments, options).or_else(|| on_cpu(&x, moments, options));
+    y.unwrap_or_else(|| portable(x, moments, options))
 }
 
 /// How pixels are shared out.
@@ -62,13 +100,12 @@ impl Split {
     }
 }
 
-fn launch(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
+fn launch_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let [b, h, w, c] = x.dims();
-    let GroupNorm { weight, bias, groups, eps, silu } = *options;
     if !(c / groups).is_multiple_of(4) {
         return None;
     }
-    let (x, weight, bias) = (on_gpu(x)?, on_gpu(weight)?, on_gpu(bias)?);
+    let x = on_gpu(x)?;
     let split = Split::chosen();
     let pixels = h * w;
     let chunk_pixels = pixels.div_ceil(split.chunks).max(split.pixels);
@@ -88,6 +125,17 @@ fn launch(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
         count: [(chunks * groups).div_ceil(WORKGROUP), b, 1],
     }
     .run(&[&x], [b, chunks, groups, PARTIAL], DType::F32);
+    Some(tensor(partials))
+}
+
+fn launch(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
+    let ([b, h, w, c], [_, chunks, ..]) = (x.dims(), moments.dims());
+    let GroupNorm { weight, bias, groups, eps, silu } = *options;
+    if !(c / groups).is_multiple_of(4) {
+        return None;
+    }
+    let (x, moments, weight, bias) = (on_gpu(x)?, on_gpu(moments)?, on_gpu(weight)?, on_gpu(bias)?);
+    let (split, pixels) = (Split::chosen(), h * w);
     let y = Launch {
         shader: APPLY,
         constants: &[],
@@ -104,30 +152,53 @@ fn launch(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
         workgroup: [WORKGROUP as u32, 1, 1],
         count: [(c / 4 * pixels.div_ceil(split.pixels)).div_ceil(WORKGROUP), b, 1],
     }
-    .run(&[&x, &partials, &weight, &bias], [b, h, w, c], x.dtype);
+    .run(&[&x, &moments, &weight, &bias], [b, h, w, c], x.dtype);
     Some(tensor(y))
 }
 
 /// The same where the device is the processor.
-fn on_cpu(x: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
+fn moments_on_cpu(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
+    let [b, _, _, c] = x.dims();
+    let moments = cpu::group_moments(Slice::of(x)?.values(), b, c, groups);
+    Some(Tensor::from_data(TensorData::new(moments, [b, 1, groups, PARTIAL]), &x.device()))
+}
+
+/// The same where the device is the processor.
+fn on_cpu(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>) -> Option<Tensor<4>> {
     let [b, ..] = x.dims();
     let GroupNorm { groups, eps, silu, .. } = *options;
-    let (values, weight, bias) = (Slice::of(x)?, Slice::of(options.weight)?, Slice::of(options.bias)?);
+    let [weight, bias] = [Slice::of(options.weight)?, Slice::of(options.bias)?];
     let norm = cpu::GroupNorm { weight: weight.values(), bias: bias.values(), groups, epsilon: eps as f32, silu };
-    Some(cpu::tensor(cpu::group_norm(values.values(), b, norm), x.dims(), x))
+    let (values, moments) = (Slice::of(x)?, Slice::of(moments)?);
+    Some(cpu::tensor(cpu::group_norm(values.values(), b, moments.values(), norm), x.dims(), x))
 }
 
 /// The same in burn's operations.
-fn portable(x: Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+fn portable_moments(x: Tensor<4>, groups: usize) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
-    let GroupNorm { weight, bias, groups, eps, silu: activated } = *options;
-    let stored = x.dtype();
     let x = x.cast(DType::F32).reshape([b, h, w, groups, c / groups]);
     // Row means first: one long f32 sum over all pixels loses digits.
-    let mean = |x: Tensor<5>| x.mean_dim(4).mean_dim(2).mean_dim(1); // [B, 1, 1, groups, 1]
-    let centred = x.clone() - mean(x);
-    let variance = mean(centred.clone() * centred.clone());
-    let x = (centred / (variance + eps).sqrt()).reshape([b, h, w, c]);
+    let mean_of = |x: Tensor<5>| x.mean_dim(4).mean_dim(2).mean_dim(1); // [B, 1, 1, groups, 1]
+    let mean = mean_of(x.clone());
+    let centred = x - mean.clone();
+    let count = (h * w * c / groups) as f64;
+    let squares = mean_of(centred.clone() * centred) * count;
+    let row = |x: Tensor<5>| x.reshape([b, 1, groups, 1]);
+    let [mean, squares] = [row(mean), row(squares)];
+    let zero = mean.clone() * 0.0;
+    Tensor::cat(vec![zero.clone() + count, mean, squares, zero], 3)
+}
+
+/// The same in burn's operations.
+fn portable(x: Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
+    let [b, h, w, c] = x.dims();
+    let GroupNorm { weight, bias, groups, eps, silu: activated } = *options;
+    let moments = merged_moments(moments.clone());
+    let part = |at| moments.clone().narrow(3, at, 1).reshape([b, 1, 1, groups, 1]);
+    let variance = part(2) / part(0);
+    let stored = x.dtype();
+    let x = x.cast(DType::F32).reshape([b, h, w, groups, c / groups]);
+    let x = ((x - part(1)) / (variance + eps).sqrt()).reshape([b, h, w, c]);
     let y = x * weight.clone().unsqueeze() + bias.clone().unsqueeze();
     if activated { silu(y) } else { y }.cast(stored)
 }

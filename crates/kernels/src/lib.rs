@@ -27,7 +27,7 @@ pub use attention::{Attention, Heads, attention};
 pub use conv::{Conv, Sampling, conv};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};
-pub use group_norm::{GroupNorm, group_norm};
+pub use group_norm::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
 pub use launch::{Counts, counted};
 pub use modulation::Row;
 pub use norm::{Modulation, layer_norm, rms_norm};

@@ -5,6 +5,7 @@ use super::lanes::{Lanes, Work, dispatch};
 use super::math::activate;
 use super::parallel::parallel;
 use crate::Activation;
+use crate::group_norm::PARTIAL;
 
 /// Numbers of a task.
 const TASK: usize = 1 << 16;
@@ -21,23 +22,46 @@ pub(crate) struct GroupNorm<'a> {
     pub(crate) silu: bool,
 }
 
-/// Pictures of as many channels as there are weights.
-pub(crate) fn group_norm(x: &[f32], batch: usize, norm: GroupNorm<'_>) -> Vec<f32> {
+/// Count, mean, squared distances and nothing, for every group of every picture of `c` channels.
+pub(crate) fn group_moments(x: &[f32], batch: usize, c: usize, groups: usize) -> Vec<f32> {
+    let picture = x.len() / batch;
+    let mut moments = Vec::with_capacity(batch * groups * PARTIAL);
+    for x in x.chunks_exact(picture) {
+        let length = task(c);
+        let mut sums = vec![[0.0; 2]; x.len().div_ceil(length) * c];
+        parallel(x.chunks(length).zip(sums.chunks_mut(c)), |(): &mut (), (x, sums)| dispatch(Statistics { x, sums }));
+        let count = (picture / groups) as f64;
+        for group in 0..groups {
+            let channels = group * c / groups..(group + 1) * c / groups;
+            let in_group = sums.chunks_exact(c).flat_map(|sums| &sums[channels.clone()]);
+            let [sum, squares] = in_group.fold([0.0; 2], |total, sums| [total[0] + sums[0], total[1] + sums[1]]);
+            let mean = sum / count;
+            moments.extend([count, mean, (squares - count * mean * mean).max(0.0), 0.0].map(|number| number as f32));
+        }
+    }
+    moments
+}
+
+/// Pictures of as many channels as there are weights, with one or more rows of moments for each.
+pub(crate) fn group_norm(x: &[f32], batch: usize, moments: &[f32], norm: GroupNorm<'_>) -> Vec<f32> {
     let c = norm.weight.len();
     assert!(c.is_multiple_of(norm.groups), "{} groups of {c} channels", norm.groups);
     assert!(x.len().is_multiple_of(batch * c), "{} values for {batch} pictures of {c} channels", x.len());
-    let length = (TASK / c).max(1) * c;
-    let picture = x.len() / batch;
+    let (length, picture) = (task(c), x.len() / batch);
     let mut y = vec![0.0; x.len()];
-    for (x, y) in x.chunks_exact(picture).zip(y.chunks_exact_mut(picture)) {
-        let mut sums = vec![[0.0; 2]; x.len().div_ceil(length) * c];
-        parallel(x.chunks(length).zip(sums.chunks_mut(c)), |(): &mut (), (x, sums)| dispatch(Statistics { x, sums }));
-        let factors = norm.factors(&sums, picture / norm.groups);
+    let pictures = x.chunks_exact(picture).zip(y.chunks_exact_mut(picture));
+    for ((x, y), moments) in pictures.zip(moments.chunks_exact(moments.len() / batch)) {
+        let factors = norm.factors(moments);
         parallel(x.chunks(length).zip(y.chunks_mut(length)), |(): &mut (), (x, y)| {
             dispatch(Apply { x, y, silu: norm.silu, factors: &factors });
         });
     }
     y
+}
+
+/// Numbers of a task: whole pixels.
+fn task(c: usize) -> usize {
+    (TASK / c).max(1) * c
 }
 
 /// y = (x - mean) · scale + shift, for each channel.
@@ -48,18 +72,20 @@ struct Factors {
 }
 
 impl GroupNorm<'_> {
-    /// From the sums of each channel and of its squares, of several parts; `count` numbers are in a group.
-    fn factors(&self, sums: &[[f64; 2]], count: usize) -> Factors {
+    /// From rows of moments, each of all groups (Chan et al. 1979).
+    fn factors(&self, moments: &[f32]) -> Factors {
         let c = self.weight.len();
         let [mut means, mut scales, mut shifts] = std::array::from_fn(|_| Vec::with_capacity(c));
         for group in 0..self.groups {
-            let channels = group * c / self.groups..(group + 1) * c / self.groups;
-            let in_group = sums.chunks_exact(c).flat_map(|sums| &sums[channels.clone()]);
-            let [sum, squares] = in_group.fold([0.0; 2], |total, sums| [total[0] + sums[0], total[1] + sums[1]]);
-            let mean = sum / count as f64;
-            let variance = (squares / count as f64 - mean * mean).max(0.0);
-            let factor = 1.0 / (variance + f64::from(self.epsilon)).sqrt();
-            for channel in channels.clone() {
+            let rows = moments.chunks_exact(self.groups * PARTIAL);
+            let parts = rows.map(|row| [0, 1, 2].map(|number| f64::from(row[group * PARTIAL + number])));
+            let [count, mean, squares] =
+                parts.fold([0.0; 3], |[count, mean, squares], [more, its_mean, its_squares]| {
+                    let (total, off) = (count + more, its_mean - mean);
+                    [total, mean + off * more / total, squares + its_squares + off * off * count * more / total]
+                });
+            let factor = 1.0 / (squares / count + f64::from(self.epsilon)).sqrt();
+            for channel in group * c / self.groups..(group + 1) * c / self.groups {
                 let scale = factor * f64::from(self.weight[channel]);
                 // What f32 loses of the mean is made good in the shift.
                 let lost = mean - f64::from(mean as f32);

@@ -1,6 +1,6 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{GroupNorm, group_norm};
+use super::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
 use crate::counted;
 use crate::testing::{assert_close, checks, read, values};
 
@@ -101,11 +101,30 @@ async fn a_norm_is_two_launches(device: &Device) {
     assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
 }
 
+async fn parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture(device: &Device) {
+    const ROWS: [usize; 3] = [9, 1, 23];
+    for (c, groups) in [(24, 3), (6, 6)] {
+        let case = Case { shape: [2, 33, 7, c], groups, silu: true, half: false, far: 4.0 };
+        let [x, weight, bias] = case.numbers();
+        let x = Tensor::<4>::from_data(TensorData::new(x, case.shape), device);
+        let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
+        let parts: Vec<Tensor<4>> = x.split_with_sizes(ROWS.to_vec(), 1);
+        let moments = parts.iter().map(|part| group_moments(part, groups)).collect();
+        let moments = merged_moments(Tensor::cat(moments, 1));
+        assert_eq!(moments.dims(), [2, 1, groups, 4]);
+        let options = GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu: true };
+        let y = parts.into_iter().map(|part| group_norm_by(part, &moments, &options)).collect();
+        let got = read(Tensor::cat(y, 1)).await;
+        assert_close(&got, &case.twin(), 2e-6, &format!("{c} channels in {groups} groups"));
+    }
+}
+
 checks! {
     [
         every_shape_agrees_with_the_twin,
         a_mean_far_from_zero_costs_only_the_rounding_of_the_input,
         a_norm_is_two_launches,
+        parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
 }
