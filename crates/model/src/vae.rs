@@ -12,12 +12,15 @@ use crate::config::VaeConfig;
 use crate::params::Params;
 use crate::{Error, Taps};
 
+pub(crate) mod footprint;
 mod layers;
+mod strips;
 mod tiling;
 
 pub use tiling::Tiling;
 
 use layers::{Attention, Conv, GroupNorm, Pointwise, Resnet};
+use strips::Strips;
 
 /// Channels of a picture.
 const RGB: usize = 3;
@@ -82,10 +85,17 @@ impl Vae {
     /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        self.decoding.forward(latent, taps)
+        self.decoding.forward(latent, u64::MAX, taps)
     }
 
-    /// [`Vae::decode`] in tiles.
+    /// [`Vae::decode`] with no buffer above `limit_bytes` behind the attention: larger tensors are kept and computed in
+    /// strips of rows. The numbers are the same.
+    #[must_use]
+    pub fn decode_within(&self, latent: Tensor<4>, limit_bytes: u64) -> Tensor<4> {
+        self.decoding.forward(latent, limit_bytes, &mut Taps::off())
+    }
+
+    /// [`Vae::decode`] in tiles, each as if it were a picture: the numbers are others than those of the whole.
     #[must_use]
     pub fn decode_tiled(&self, latent: Tensor<4>, tiling: Tiling) -> Tensor<4> {
         tiling.decode(latent, |tile| self.decode(tile, &mut Taps::off()))
@@ -128,10 +138,10 @@ impl Decoding {
         Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), config)? })
     }
 
-    pub(crate) fn forward(&self, latent: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+    pub(crate) fn forward(&self, latent: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
         let x = self.post_quant.forward(channels_last(latent));
         taps.show(format_args!("post_quant_conv"), || channels_first(x.clone()));
-        self.decoder.forward(x, taps)
+        self.decoder.forward(x, limit_bytes, taps)
     }
 }
 
@@ -174,19 +184,19 @@ impl Decoder {
     }
 
     /// `[B, H, W, Z]` → `[B, 3, 8·H, 8·W]`.
-    fn forward(&self, x: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
         let x = self.conv_in.forward(x);
         taps.show(format_args!("dec.conv_in"), || channels_first(x.clone()));
-        let mut x = self.mid.forward(x, "dec", taps);
+        let mut x = Strips::whole(self.mid.forward(x, "dec", taps), limit_bytes);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.resnets.iter().fold(x, |x, resnet| resnet.forward(x));
+            x = block.resnets.iter().fold(x, |x, resnet| resnet.over(x));
             if let Some(upsampler) = &block.upsampler {
-                x = upsampler.forward(x);
+                x = upsampler.over(x, None);
             }
-            taps.show(format_args!("dec.block{index}"), || channels_first(x.clone()));
+            taps.show(format_args!("dec.block{index}"), || channels_first(x.clone().joined()));
         }
-        taps.show(format_args!("dec.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone())));
-        let x = channels_first(self.conv_out.forward(self.norm_out.activated(x)));
+        taps.show(format_args!("dec.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone().joined())));
+        let x = channels_first(self.conv_out.over(x, Some(&self.norm_out)).joined());
         taps.see(format_args!("dec.conv_out"), &x);
         x
     }

@@ -75,7 +75,9 @@ impl Workload {
                 let conditions = dit.prepare(embeds.clone(), mask, [rows, columns], None, &mut Taps::off());
                 dit.forward(latent.clone(), *timestep, &conditions, &mut Taps::off()).flatten(0, 3)
             }
-            Part::Vae { decoding, latent } => decoding.forward(latent.clone(), &mut Taps::off()).flatten(0, 3),
+            Part::Vae { decoding, latent } => {
+                decoding.forward(latent.clone(), u64::MAX, &mut Taps::off()).flatten(0, 3)
+            }
         }
     }
 

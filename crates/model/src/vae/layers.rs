@@ -3,8 +3,11 @@
 //! attention's tokens are the pixels as they lie.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Heads, Matrix, Precision, Sampling, attention, conv, group_norm};
+use pixart_kernels::{
+    Heads, Matrix, Precision, Sampling, attention, conv, group_moments, group_norm_by, merged_moments,
+};
 
+use super::strips::Strips;
 use crate::Error;
 use crate::linear::Linear;
 use crate::params::Params;
@@ -12,15 +15,16 @@ use crate::params::Params;
 /// ε of every group norm here (diffusers passes 1e-6 to all of them).
 const NORM_EPS: f64 = 1e-6;
 /// Rows and columns of a convolution's window.
-const WINDOW: usize = 3;
+pub(super) const WINDOW: usize = 3;
 /// Channels come in fours where shaders read them.
-const FOUR: usize = 4;
+pub(super) const FOUR: usize = 4;
 
 /// A 3×3 convolution. Where channels are no multiple of four, of a picture's three mostly, it is computed with zeros beside
 /// them.
 pub(super) struct Conv {
     weight: Matrix,
     bias: Tensor<1>,
+    inputs: usize,
     outputs: usize,
     sampling: Sampling,
 }
@@ -33,7 +37,7 @@ impl Conv {
         bias.resize(columns, 0.0);
         let weight = windows(&weight, [inputs, outputs], [rows, columns]);
         let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], Precision::F32, params.device());
-        Ok(Self { weight, bias: params.upload(bias, [columns]), outputs, sampling })
+        Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, sampling })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -43,6 +47,21 @@ impl Conv {
     /// residual + the convolution of x.
     fn added(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         self.finish(x, Some(residual))
+    }
+
+    /// The convolution of a picture in strips, of silu(norm x) where there is a norm.
+    pub(super) fn over(&self, x: Strips, norm: Option<&GroupNorm>) -> Strips {
+        let moments = norm.map(|norm| (norm, norm.moments(&x)));
+        let scale = if self.sampling == Sampling::Doubled { 2 } else { 1 };
+        let mut y = x.begun();
+        x.walk(self.inputs.max(scale * scale * self.outputs), |x, part| {
+            let x = match &moments {
+                Some((norm, moments)) => norm.by(x, moments, true),
+                None => x,
+            };
+            y.push(part.cut(self.forward(x), scale));
+        });
+        y
     }
 
     fn finish(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
@@ -110,17 +129,26 @@ impl GroupNorm {
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.finish(x, false)
+        let moments = group_moments(&x, self.groups);
+        self.by(x, &moments, false)
     }
 
     /// silu(norm x).
     pub(super) fn activated(&self, x: Tensor<4>) -> Tensor<4> {
-        self.finish(x, true)
+        let moments = group_moments(&x, self.groups);
+        self.by(x, &moments, true)
     }
 
-    fn finish(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
+    /// The moments of a whole picture.
+    fn moments(&self, x: &Strips) -> Tensor<4> {
+        let mut moments: Vec<Tensor<4>> = x.iter().map(|part| group_moments(part, self.groups)).collect();
+        if moments.len() == 1 { moments.remove(0) } else { merged_moments(Tensor::cat(moments, 1)) }
+    }
+
+    /// norm x, with the moments of the picture that x is of.
+    fn by(&self, x: Tensor<4>, moments: &Tensor<4>, silu: bool) -> Tensor<4> {
         let Self { weight, bias, groups } = self;
-        group_norm(x, &pixart_kernels::GroupNorm { weight, bias, groups: *groups, eps: NORM_EPS, silu })
+        group_norm_by(x, moments, &pixart_kernels::GroupNorm { weight, bias, groups: *groups, eps: NORM_EPS, silu })
     }
 }
 
@@ -146,13 +174,33 @@ impl Resnet {
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(self.norm1.activated(x.clone()));
-        let h = self.norm2.activated(h);
-        let x = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x),
-            None => x,
-        };
-        self.conv2.added(h, x)
+        self.over(Strips::whole(x, u64::MAX)).joined()
+    }
+
+    /// The block of a picture in strips. Of x and what takes its place only the larger is ever whole.
+    pub(super) fn over(&self, x: Strips) -> Strips {
+        let Self { norm1, conv1, norm2, conv2, shortcut } = self;
+        let (mut h, mut residual) = (x.begun(), x.begun());
+        match shortcut {
+            Some(shortcut) => {
+                let moments = norm1.moments(&x);
+                x.walk(conv1.inputs.max(conv1.outputs), |x, part| {
+                    h.push(part.cut(conv1.forward(norm1.by(x.clone(), &moments, true)), 1));
+                    residual.push(shortcut.forward(part.cut(x, 1)));
+                });
+            }
+            None => {
+                h = conv1.over(x.clone(), Some(norm1));
+                residual = x;
+            }
+        }
+        let moments = norm2.moments(&h);
+        let mut y = h.begun();
+        h.walk(conv2.outputs, |h, part| {
+            let residual = residual.take(part);
+            y.push(part.cut(conv2.added(norm2.by(h, &moments, true), residual), 1));
+        });
+        y
     }
 }
 

@@ -7,7 +7,9 @@ use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use pixart_kernels::{Counts, counted};
 use pixart_weights::Folder;
 
+use super::footprint::{self, Footprint};
 use super::{Taps, Vae};
+use crate::config::{VaeConfig, sd_vae};
 use crate::randn;
 
 /// As `block_out_channels` says, from the picture inwards.
@@ -106,33 +108,15 @@ fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, Co
     (picture.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
 
-/// Bytes that decoding binds, by arithmetic: inputs and outputs of every launch but the few numbers beside them.
-fn bytes((widths, _): (Widths, usize), side: usize) -> u64 {
-    let mut numbers = 0;
-    let norm = |pixels: usize, c: usize| 3 * pixels * c;
-    let conv = |pixels: usize, i: usize, to: usize, o: usize| pixels * i + 9 * i * o + to * o;
-    let map = |pixels: usize, i: usize, o: usize| pixels * i + i * o + pixels * o;
-    let resnet = |pixels: usize, i: usize, o: usize| {
-        let shortcut = if i == o { 0 } else { map(pixels, i, o) };
-        let first = norm(pixels, i) + conv(pixels, i, pixels, o);
-        first + norm(pixels, o) + conv(pixels, o, pixels, o) + pixels * o + shortcut
-    };
-    let mut pixels = side * side;
-    let mut width = widths[3];
-    numbers += map(pixels, Z, Z) + conv(pixels, Z, pixels, width) + 2 * resnet(pixels, width, width);
-    numbers += norm(pixels, width) + map(pixels, width, 3 * width) + map(pixels, width, width) + pixels * width;
-    for (block, o) in widths.into_iter().rev().enumerate() {
-        for _ in 0..=LAYERS {
-            numbers += resnet(pixels, width, o);
-            width = o;
-        }
-        if block < 3 {
-            numbers += conv(pixels, width, 4 * pixels, width);
-            pixels *= 4;
-        }
-    }
-    numbers += norm(pixels, width) + conv(pixels, width, pixels, 4);
-    4 * numbers as u64
+/// What decoding costs by arithmetic.
+fn known((widths, groups): (Widths, usize), side: usize, limit_bytes: u64) -> Footprint {
+    let config = VaeConfig { block_channels: widths.to_vec(), norm_groups: groups, ..sd_vae() };
+    footprint::decode(&config, 1, [side, side], limit_bytes)
+}
+
+/// Bytes that all launches bind together.
+fn bytes(cost: &Footprint) -> u64 {
+    cost.launches.iter().flat_map(|launch| &launch.buffers).sum()
 }
 
 #[test]
@@ -153,14 +137,54 @@ fn decoding_costs_as_much_as_it_is_known_to() {
     assert_eq!([counts.dispatches, counts.pipelines, counts.copies], [DISPATCHES, PIPELINES, 0], "{counts:?}");
 
     let (_, counts) = decoded(SMALL, 8, &device);
-    let known = bytes(SMALL, 8);
+    let cost = known(SMALL, 8, u64::MAX);
+    assert_eq!(cost.launches.len() as u64, DISPATCHES);
+    let known = bytes(&cost);
     // Partial moments, biases and parameters are what the arithmetic leaves out.
     let near = known < counts.bytes && (counts.bytes as f64) < known as f64 * 1.02;
     assert!(near, "{} bytes are bound, {known} by arithmetic", counts.bytes);
 }
 
 #[test]
-fn a_picture_of_256_binds_at_most_2_9_gb() {
-    let bound = bytes(FULL, 32);
-    assert!(bound <= 2_900_000_000, "{bound}");
+fn a_picture_of_256_binds_at_most_2_92_gb() {
+    let bound = bytes(&known(FULL, 32, u64::MAX));
+    assert!(bound <= 2_920_000_000, "{bound}");
+}
+
+/// Decodes at once and within `limit_bytes`: both pictures, and what the second cost.
+fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Device) -> ([Vec<f32>; 2], Counts) {
+    let vae = Vae::load(&checkpoint(size), device).expect("the checkpoint is whole");
+    let [h, w] = sides;
+    let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
+    let whole = vae.decode(latent.clone(), &mut Taps::off());
+    let (strips, counts) = counted(|| vae.decode_within(latent, limit_bytes));
+    assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
+    ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
+}
+
+fn assert_same([whole, strips]: &[Vec<f32>; 2]) {
+    let largest = whole.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
+    let off = whole.iter().zip(strips).fold(0.0_f32, |most, (whole, strips)| most.max((whole - strips).abs()));
+    println!("strips differ by {off} of {largest}");
+    assert!(strips.iter().all(|value| value.is_finite()));
+    assert!(off <= 1e-5 * largest, "{off} of {largest}");
+}
+
+#[test]
+fn strips_give_the_picture_of_the_whole() {
+    // From two strips to strips of single rows.
+    for limit_bytes in [160 << 10, 48 << 10, 1] {
+        assert_same(&both(SMALL, [5, 3], limit_bytes, &Device::flex()).0);
+    }
+    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
+        println!("NOT RUN in WGSL, because NO_GPU=1");
+        return;
+    }
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let limit_bytes = 128 << 10;
+    let (pictures, counts) = both(SMALL, [8, 8], limit_bytes, &device);
+    assert_same(&pictures);
+    let launches = known(SMALL, 8, limit_bytes).launches.len() as u64;
+    assert!(launches > 2 * DISPATCHES, "{launches}");
+    assert_eq!([counts.dispatches, counts.pipelines, counts.copies], [launches, PIPELINES, 0], "{counts:?}");
 }
