@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures_lite::future::block_on;
 use pixart_companion::{checkpoint, device};
-use pixart_model::{Pipeline, Progress, Taps, image};
+use pixart_model::{Guidance, Pipeline, Plan, Progress, Taps, image};
 use pixart_protocol::{Generate, TextSource};
 
 fn request(guidance: f64) -> Generate {
@@ -30,26 +30,27 @@ fn pipeline() -> Pipeline {
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
-fn drawn(pipeline: &Pipeline, request: &Generate, blocks: usize) -> (Vec<u8>, usize) {
+fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: usize) -> (Vec<u8>, usize) {
     let captions = pixart_model::captions_of(request);
     let caption = pipeline.encode(&captions).expect("the prompt is read");
-    let mut denoise = pipeline.denoise(request, caption).expect("the request is good");
+    let plan = Plan { guidance, ..pipeline.plan(request).expect("it fits") };
+    let mut denoise = pipeline.denoise(request, caption, &plan).expect("the request is good");
     let mut slices = 0;
     while denoise.advance(blocks, &mut Taps::off()) != Progress::Done {
         slices += 1;
     }
-    let picture = pipeline.decode(denoise.into_latent());
+    let picture = pipeline.decode(denoise.into_latent(), &plan);
     (block_on(image::rgb8_read(picture)).expect("the picture is read").bytes, slices)
 }
 
 #[test]
 fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
     let (pipeline, request) = (pipeline(), request(4.5));
-    let (whole, steps) = drawn(&pipeline, &request, usize::MAX);
+    let (whole, steps) = drawn(&pipeline, &request, Guidance::Together, usize::MAX);
     assert_eq!(steps, 2);
-    for blocks in [1, 3] {
-        let (sliced, slices) = drawn(&pipeline, &request, blocks);
+    for (guidance, blocks) in [(Guidance::Together, 1), (Guidance::Together, 3), (Guidance::InTurn, 3)] {
+        let (sliced, slices) = drawn(&pipeline, &request, guidance, blocks);
         assert!(slices > steps, "{slices} slices of {blocks} blocks");
-        assert!(sliced == whole, "slices of {blocks} blocks give another picture");
+        assert!(sliced == whole, "slices of {blocks} blocks, {guidance:?}, give another picture");
     }
 }

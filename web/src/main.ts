@@ -222,7 +222,8 @@ function statusText(): string {
 function adapterText(): string {
   if (state.adapter === undefined) return '';
   const { name, backend, software, why } = state.adapter;
-  return `${name} (${backend})${software ? ': a software adapter, slow' : ''}: ${why}`;
+  const plan = state.plan === undefined ? '' : ` · ${state.plan}`;
+  return `${name} (${backend})${software ? ': a software adapter, slow' : ''}: ${why}${plan}`;
 }
 
 function renderPicture(): void {

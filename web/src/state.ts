@@ -8,6 +8,8 @@ export interface State {
   checkpoint: Checkpoint | undefined;
   loading: { loaded_bytes: number; total_bytes: number } | undefined;
   progress: { stage: Stage; step: number; steps: number } | undefined;
+  /** How the picture being drawn, or the last one, is computed within the device's memory. */
+  plan: string | undefined;
   /** The prompt being drawn, then that of `image`. */
   prompt: string;
   image: Image | undefined;
@@ -23,6 +25,7 @@ export const OPENING: State = {
   checkpoint: undefined,
   loading: undefined,
   progress: undefined,
+  plan: undefined,
   prompt: '',
   image: undefined,
   fault: undefined,
@@ -44,6 +47,8 @@ export function next(state: State, event: Event, now_millis: number): State {
       return { ...state, loading: event };
     case 'ready':
       return { ...state, phase: 'ready', checkpoint: event, loading: undefined, fault: undefined };
+    case 'planned':
+      return { ...state, plan: event.plan };
     case 'began':
       return { ...state, progress: { stage: event.stage, step: 0, steps: state.progress?.steps ?? 0 } };
     case 'step':

@@ -29,7 +29,7 @@ impl Bench {
         let _at_work = AtWork::begin();
         let opened = async {
             let (kind, family) = self::family(&family)?;
-            let (device, _) = device::open(kind).await?;
+            let (device, ..) = device::open(kind).await?;
             family.choose();
             Ok(Self { workload: Workload::load(&name, &folder(&files), &device)? })
         };

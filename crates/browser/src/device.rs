@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use pixart_model::Family;
+use pixart_model::{DeviceLimits, Family};
 use pixart_protocol::{Adapter, DeviceKind, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -17,18 +17,20 @@ const TASKS_MAX: usize = 32;
 
 /// What [`Adapter::backend`] says of the processor.
 pub(crate) const PROCESSOR: &str = "wasm";
+/// What a module can address, less what it holds besides: files while they load, and the page's messages.
+const WASM_MEMORY: u64 = 3 << 30;
 const RELOAD: &str = "reload the page to open the device again";
 
 thread_local! {
     /// cubecl keeps the device of a module for good and refuses to open it twice.
-    static OPENED: RefCell<Option<Device>> = RefCell::default();
+    static OPENED: RefCell<Option<(Device, DeviceLimits)>> = RefCell::default();
 }
 
-/// The device of this kind.
+/// The device of this kind, and what it can hold.
 ///
 /// # Errors
 /// [`FaultCode::NoWebgpu`] where WebGPU was asked for and there is none, no adapter, or no device.
-pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter), Fault> {
+pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter, DeviceLimits), Fault> {
     const ASKED: &str = "as asked for";
     match kind {
         DeviceKind::Wasm => Ok(processor(ASKED.into())),
@@ -47,15 +49,15 @@ pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter), Fault> {
     }
 }
 
-fn processor(why: String) -> (Device, Adapter) {
+fn processor(why: String) -> (Device, Adapter, DeviceLimits) {
     let adapter = Adapter { name: "processor".into(), backend: PROCESSOR.into(), software: false, why };
-    (Device::flex(), adapter)
+    (Device::flex(), adapter, DeviceLimits { memory_bytes: Some(WASM_MEMORY), ..DeviceLimits::NONE })
 }
 
 /// The browser's adapter, opened at the first call.
-async fn gpu(adapter: Adapter) -> Result<(Device, Adapter), Fault> {
-    if let Some(device) = OPENED.with_borrow(Clone::clone) {
-        return Ok((device, adapter));
+async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault> {
+    if let Some((device, limits)) = OPENED.with_borrow(Clone::clone) {
+        return Ok((device, adapter, limits));
     }
     let opened = Device::wgpu_options().tasks_max(TASKS_MAX).init_with_setup_async().await;
     let (device, setup) = opened.map_err(|error| {
@@ -63,8 +65,11 @@ async fn gpu(adapter: Adapter) -> Result<(Device, Adapter), Fault> {
     })?;
     listen(&setup.device);
     Family::of(adapter.software).choose();
-    OPENED.set(Some(device.clone()));
-    Ok((device, adapter))
+    let has = setup.device.limits();
+    let binding_bytes = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
+    let limits = DeviceLimits { binding_bytes, memory_bytes: None };
+    OPENED.set(Some((device.clone(), limits)));
+    Ok((device, adapter, limits))
 }
 
 /// Takes what the device and the log report from now on.

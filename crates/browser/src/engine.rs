@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
-use pixart_model::{Caption, Error, Pipeline, Progress, Slices, Taps, captions_of, golden, image};
+use pixart_model::{Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, captions_of, golden, image};
 use pixart_protocol::{Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, Stage, StageMillis};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -21,6 +21,7 @@ const CHECK_TOLERANCE: f64 = 1e-4;
 #[wasm_bindgen]
 pub struct Engine {
     device: Device,
+    limits: DeviceLimits,
     emitter: Emitter,
     /// Whether the worker itself computes, and hears nothing meanwhile.
     is_busy: bool,
@@ -44,10 +45,10 @@ impl Engine {
         let emitter = Emitter(emit);
         faults::tell(&emitter);
         let opened = async { device::open(value(kind, "the device")?).await };
-        let (device, adapter) = opened.await.map_err(|fault| object(&fault))?;
+        let (device, adapter, limits) = opened.await.map_err(|fault| object(&fault))?;
         let is_busy = adapter.backend == device::PROCESSOR;
         emitter.emit(&Event::Adapter(adapter));
-        Ok(Engine { device, emitter, is_busy, pipeline: RefCell::default(), cancelled: Cell::default() })
+        Ok(Engine { device, limits, emitter, is_busy, pipeline: RefCell::default(), cancelled: Cell::default() })
     }
 
     /// Puts a checkpoint on the device: `files` is a `Map` of path to `Uint8Array`.
@@ -104,7 +105,7 @@ impl Engine {
     async fn try_load(&self, files: &js_sys::Map, began_millis: f64) -> Result<(), Fault> {
         let folder = folder(files);
         let bytes = folder.paths().map(|path| folder.bytes(path).map_or(0, <[u8]>::len) as f64).sum();
-        let pipeline = Pipeline::load(&folder, &self.device)?;
+        let pipeline = Pipeline::load_within(&folder, &self.device, self.limits)?;
         drop(folder);
         // One readback tells that the uploads before it have happened.
         self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
@@ -134,6 +135,8 @@ impl Engine {
         let pipeline = self.loaded()?;
         request.validate(&pipeline.limits())?;
         let id = request.id;
+        let plan = pipeline.plan(request)?;
+        self.emitter.emit(&Event::Planned { id, plan: plan.line() });
         let began = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Text });
@@ -147,7 +150,7 @@ impl Engine {
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
-        let mut denoise = pipeline.denoise(request, caption)?;
+        let mut denoise = pipeline.denoise(request, caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
         while self.cancelled.get() != Some(id) {
             let began = now_millis();
@@ -171,7 +174,7 @@ impl Engine {
         let denoise_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
-        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent())).await?;
+        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan)).await?;
         let png = image::signed_png(&picture, request)?;
         let done = now_millis();
         self.device.memory_cleanup();

@@ -1,7 +1,7 @@
 //! Opens the device that the model runs on, and describes it.
 
 use burn::tensor::Device;
-use pixart_model::Family;
+use pixart_model::{DeviceLimits, Family};
 
 use crate::Error;
 
@@ -20,18 +20,23 @@ pub struct Opened {
     pub device: Device,
     /// As people know it: the adapter's name and the graphics interface it is reached through.
     pub name: String,
+    /// What it can hold.
+    pub limits: DeviceLimits,
 }
 
 /// Opens a device. The GPU of a process can be opened once; keep what is returned.
 pub fn open(kind: Kind) -> Result<Opened, Error> {
     match kind {
-        Kind::Flex => Ok(Opened { device: Device::flex(), name: "flex".to_owned() }),
+        Kind::Flex => Ok(Opened { device: Device::flex(), name: "flex".to_owned(), limits: DeviceLimits::NONE }),
         Kind::Wgpu => {
             let opened = Device::wgpu_options().init_with_setup();
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
             let info = setup.adapter.get_info();
             Family::of(info.device_type == wgpu::DeviceType::Cpu).choose();
-            Ok(Opened { device, name: adapter_name(&info) })
+            let has = setup.device.limits();
+            let binding_bytes = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
+            let limits = DeviceLimits { binding_bytes, memory_bytes: None };
+            Ok(Opened { device, name: adapter_name(&info), limits })
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Picture {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub device: String,
+    /// How memory was used, and why so.
+    pub plan: String,
     pub width: u32,
     pub height: u32,
     pub steps: u32,
@@ -63,7 +65,7 @@ impl Generator {
         let opened = device::open(kind)?;
         let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
         let folder = checkpoint::read(dir, unused)?;
-        let painter = Painter::load(&folder, &opened.device)?;
+        let painter = Painter::load_within(&folder, &opened.device, opened.limits)?;
         let text = match stored {
             Some(embeds) => Text::Stored(embeds),
             None => Text::Encoder(Box::new(TextEncoder::load(&folder, &opened.device)?)),
@@ -81,6 +83,7 @@ impl Generator {
     /// Draws one picture; `stepped` is told after each denoising step how many are done.
     pub fn draw(&self, request: &Generate, mut stepped: impl FnMut(u32)) -> Result<Picture, Error> {
         request.validate(&self.limits())?;
+        let plan = self.painter.plan(request)?;
         let began = Instant::now();
         let caption = self.caption(request)?;
         self.finish("encoding the prompt")?;
@@ -89,7 +92,8 @@ impl Generator {
         let denoise_began = Instant::now();
         let mut off = Taps::off();
         let latent = self.painter.noise(request.seed, request.height, request.width);
-        let mut denoise = self.painter.denoise(latent, caption, request.guidance, request.steps as usize, &mut off);
+        let denoise = self.painter.denoise(latent, caption, request.guidance, request.steps as usize, &mut off);
+        let mut denoise = denoise.planned(plan.guidance);
         let mut step = 0;
         while denoise.step(&mut off) {
             self.finish("denoising")?;
@@ -100,13 +104,14 @@ impl Generator {
         let denoise = millis_since(denoise_began);
 
         let decode_began = Instant::now();
-        let pixels = block_on(image::rgb8_read(self.painter.decode(latent)))?;
+        let pixels = block_on(image::rgb8_read(self.painter.decode_as(latent, plan.decode)))?;
         let decode = millis_since(decode_began);
 
         let png = image::signed_png(&pixels, request)?;
         let total = millis_since(began);
         let report = Report {
             device: self.opened.name.clone(),
+            plan: plan.line(),
             width: request.width,
             height: request.height,
             steps: request.steps,

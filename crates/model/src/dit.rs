@@ -5,7 +5,7 @@
 //! `ada_norm_single`.
 
 use burn::tensor::{Device, Tensor, activation::silu};
-use pixart_kernels::{Activation, Modulation, Row, layer_norm, patchify, unpatchify};
+use pixart_kernels::{Activation, Modulation, Precision, Row, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Tensors};
 
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
@@ -97,6 +97,17 @@ impl Conditions {
         let positions = Tensor::zeros([1, 1, 1], &caption_bias.device());
         Self { captions, caption_bias, positions, grid: [1, 1], micro: None }
     }
+
+    /// The conditions of the first half of the captions, and of the second.
+    pub(crate) fn halves(self) -> [Self; 2] {
+        let half = self.caption_bias.dims()[0] / 2;
+        [0, half].map(|first| Self {
+            captions: self.captions.iter().map(|caption| caption.clone().narrow(0, first, half)).collect(),
+            caption_bias: self.caption_bias.clone().narrow(0, first, half),
+            positions: self.positions.clone(),
+            ..self
+        })
+    }
 }
 
 impl Dit {
@@ -105,11 +116,19 @@ impl Dit {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let tensors = Tensors::open(folder, "transformer", "diffusion_pytorch_model")?;
-        Self::read(&Params::new(&tensors, device), DitConfig::read(folder)?)
+        Self::load_as(folder, Precision::F32, device)
     }
 
-    pub(crate) fn read(params: &Params<'_>, config: DitConfig) -> Result<Self, Error> {
+    /// [`Dit::load`] with the blocks' matrices in `precision`. The few others stay f32.
+    ///
+    /// # Errors
+    /// A missing key or tensor, or one of another shape, by name.
+    pub fn load_as(folder: &Folder, precision: Precision, device: &Device) -> Result<Self, Error> {
+        let tensors = Tensors::open(folder, "transformer", "diffusion_pytorch_model")?;
+        Self::read(&Params::new(&tensors, device), DitConfig::read(folder)?, precision)
+    }
+
+    pub(crate) fn read(params: &Params<'_>, config: DitConfig, precision: Precision) -> Result<Self, Error> {
         let c = config.channels();
         let embedders = params.at("adaln_single.emb");
         let micro = config.micro_conditions.then(|| Micro::load(&embedders, c)).transpose()?;
@@ -125,7 +144,7 @@ impl Dit {
             modulation: Linear::load(&params.at("adaln_single.linear"), c, MODULATIONS * c)?,
             caption: TwoLayers::load(&params.at("caption_projection"), config.caption_channels, c)?,
             tables: params.upload(tables, [config.layers, 1, MODULATIONS, c]),
-            blocks: layers().map(|layer| Block::load(&layer, &config)).collect::<Result<_, _>>()?,
+            blocks: layers().map(|layer| Block::load(&layer.kept_as(precision), &config)).collect::<Result<_, _>>()?,
             final_table: params.upload(final_table, [1, 1, FINAL_MODULATIONS, c]),
             out: Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels)?,
             device: params.device().clone(),
@@ -252,3 +271,6 @@ impl TwoLayers {
         self.second.forward(self.first.activated(x, activation))
     }
 }
+
+#[cfg(test)]
+mod tests;

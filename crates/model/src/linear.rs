@@ -76,7 +76,9 @@ impl Linear {
 }
 
 fn matrix(params: &Params<'_>, values: Vec<f32>, shape: [usize; 2]) -> Matrix {
-    Matrix::new(values, shape, Precision::F32, params.device())
+    let [inputs, outputs] = shape;
+    let precision = if params.precision().fits(inputs, outputs) { params.precision() } else { Precision::F32 };
+    Matrix::new(values, shape, precision, params.device())
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {

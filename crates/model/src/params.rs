@@ -2,6 +2,7 @@
 //! A tensor of another shape, of an unknown dtype or with a value that is not finite is refused by name.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use pixart_kernels::Precision;
 use pixart_weights::Tensors;
 
 use crate::Error;
@@ -12,11 +13,21 @@ pub(crate) struct Params<'a> {
     tensors: &'a Tensors<'a>,
     device: &'a Device,
     prefix: String,
+    precision: Precision,
 }
 
 impl<'a> Params<'a> {
     pub(crate) fn new(tensors: &'a Tensors<'a>, device: &'a Device) -> Self {
-        Self { tensors, device, prefix: String::new() }
+        Self { tensors, device, prefix: String::new(), precision: Precision::F32 }
+    }
+
+    /// The same, with matrices of affine maps kept in `precision` where their shape allows.
+    pub(crate) fn kept_as(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The parameters below `name`.

@@ -3,13 +3,15 @@
 //! progress bar. It never reads a tensor back; [`crate::image`] does.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use pixart_kernels::Precision;
 use pixart_protocol::{Fault, FaultCode, Generate, Limits};
 use pixart_weights::Folder;
 
-use crate::config::{MICRO_CONDITION_SAMPLE_SIZE, PATCH};
+use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
 use crate::dit::Pass;
+use crate::plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
 use crate::schedulers::DpmRun;
-use crate::{CaptionTokenizer, Conditions, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens, Vae};
+use crate::{CaptionTokenizer, Conditions, Decoding, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens};
 use crate::{plain, randn};
 
 /// Tokens a caption is padded or cut to (diffusers `PixArtAlphaPipeline`, `max_sequence_length`).
@@ -87,7 +89,9 @@ impl TextEncoder {
 pub struct Painter {
     pub dit: Dit,
     pub scheduler: DpmMultistep,
-    pub vae: Vae,
+    pub vae: Decoding,
+    planner: Planner,
+    precision: Precision,
     device: Device,
 }
 
@@ -97,12 +101,34 @@ impl Painter {
     /// # Errors
     /// See [`Dit::load`], [`DpmMultistep::read`] and [`Vae::load`].
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Self::load_within(folder, device, DeviceLimits::NONE)
+    }
+
+    /// [`Painter::load`], the transformer in the best precision that fits a device of these limits.
+    ///
+    /// # Errors
+    /// As [`Painter::load`]'s, and [`FaultCode::OutOfMemory`] where no precision fits.
+    pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        let planner = Planner { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, limits };
+        let precision = planner.precision().map_err(Error::Request)?;
         Ok(Self {
-            dit: Dit::load(folder, device)?,
+            dit: Dit::load_as(folder, precision, device)?,
             scheduler: DpmMultistep::read(folder)?,
-            vae: Vae::load(folder, device)?,
+            vae: Decoding::load(folder, device)?,
+            planner,
+            precision,
             device: device.clone(),
         })
+    }
+
+    /// How the picture that `request` asks for is computed within the limits that were told at loading.
+    ///
+    /// # Errors
+    /// [`FaultCode::OutOfMemory`] where it fits in no way.
+    pub fn plan(&self, request: &Generate) -> Result<Plan, Error> {
+        let latent = [request.height, request.width].map(|side| side as usize / self.vae.config().factor());
+        let picture = Picture { pictures: 1, latent, guided: request.guidance > 1.0 };
+        self.planner.plan(picture, self.precision).map_err(Error::Request)
     }
 
     /// What this checkpoint can draw.
@@ -151,30 +177,39 @@ impl Painter {
         let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
         Denoise {
             dit: &self.dit,
-            conditions: self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, taps),
+            conditions: vec![self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, taps)],
             guidance,
             run: self.scheduler.run(steps),
             latent,
             pass: None,
+            outs: Vec::new(),
         }
     }
 
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
-        self.vae.decode(latent / self.vae.config().scaling_factor, &mut Taps::off())
+        self.decode_as(latent, Decode::Whole)
+    }
+
+    /// [`Painter::decode`] as planned.
+    #[must_use]
+    pub fn decode_as(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+        self.vae.decode(latent / self.vae.config().scaling_factor, how)
     }
 }
 
 /// A picture on its way from noise to a clean latent.
 pub struct Denoise<'painter> {
     dit: &'painter Dit,
-    conditions: Conditions,
+    /// Of all captions, or of the negative ones and then of the others.
+    conditions: Vec<Conditions>,
     guidance: Option<f64>,
     run: DpmRun,
     latent: Tensor<4>,
-    /// The step at work.
+    /// The step at work, and what the captions before it gave where they take turns.
     pass: Option<Pass>,
+    outs: Vec<Tensor<4>>,
 }
 
 /// How far [`Denoise::advance`] came, by so many blocks.
@@ -189,6 +224,15 @@ pub enum Progress {
 }
 
 impl Denoise<'_> {
+    /// The same, as planned: the captions of guidance together or in turn.
+    #[must_use]
+    pub fn planned(mut self, guidance: Guidance) -> Self {
+        if self.guidance.is_some() && guidance == Guidance::InTurn {
+            self.conditions = self.conditions.into_iter().flat_map(Conditions::halves).collect();
+        }
+        self
+    }
+
     /// Makes one step. False once there is none left to make.
     pub fn step(&mut self, taps: &mut Taps) -> bool {
         self.advance(usize::MAX, taps) != Progress::Done
@@ -197,27 +241,33 @@ impl Denoise<'_> {
     /// Goes on with a step, or begins one, and stops at its end or after `blocks` blocks of the transformer.
     pub fn advance(&mut self, blocks: usize, taps: &mut Taps) -> Progress {
         let Some(timestep) = self.run.timestep() else { return Progress::Done };
-        let begin = || self.dit.begin(self.latent.clone(), timestep, &self.conditions, taps);
-        let mut pass = self.pass.take().unwrap_or_else(begin);
-        for made in 0..blocks {
-            if !self.dit.advance(&mut pass, &self.conditions, taps) {
-                let out = self.dit.finish(pass, &self.conditions, taps);
-                let noise = guide(out, self.guidance, self.latent.dims());
+        let mut made = 0;
+        while made < blocks {
+            let conditions = &self.conditions[self.outs.len()];
+            let begin = || self.dit.begin(self.latent.clone(), timestep, conditions, taps);
+            let mut pass = self.pass.take().unwrap_or_else(begin);
+            if self.dit.advance(&mut pass, conditions, taps) {
+                self.pass = Some(pass);
+                made += 1;
+                continue;
+            }
+            self.outs.push(self.dit.finish(pass, conditions, taps));
+            if self.outs.len() == self.conditions.len() {
+                let noise = guide(Tensor::cat(std::mem::take(&mut self.outs), 0), self.guidance, self.latent.dims());
                 taps.see(format_args!("eps"), &noise);
                 self.latent = self.run.step(self.latent.clone(), noise);
                 taps.see(format_args!("prev_sample"), &self.latent);
                 return Progress::Step(made);
             }
         }
-        self.pass = Some(pass);
-        Progress::Within(blocks)
+        Progress::Within(made)
     }
 
     /// One number of what was computed last: it can be read once that is there.
     #[must_use]
     pub fn latest(&self) -> Tensor<1> {
-        let latest = self.pass.as_ref().map_or_else(|| self.latent.clone().flatten(0, 3), Pass::latest);
-        latest.slice([0..1])
+        let latest = self.pass.as_ref().map(Pass::latest);
+        latest.unwrap_or_else(|| self.outs.last().unwrap_or(&self.latent).clone().flatten(0, 3)).slice([0..1])
     }
 
     #[must_use]
@@ -258,7 +308,16 @@ impl Pipeline {
     /// # Errors
     /// The first file, key or tensor that cannot be used, by name.
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Ok(Self { text: TextEncoder::load(folder, device)?, painter: Painter::load(folder, device)? })
+        Self::load_within(folder, device, DeviceLimits::NONE)
+    }
+
+    /// [`Pipeline::load`] on a device of these limits.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`]'s, and [`FaultCode::OutOfMemory`] where the transformer fits in no precision.
+    pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        let painter = Painter::load_within(folder, device, limits)?;
+        Ok(Self { text: TextEncoder::load(folder, device)?, painter })
     }
 
     #[must_use]
@@ -274,11 +333,19 @@ impl Pipeline {
         self.text.encode(captions, CAPTION_TOKENS, &mut Taps::off())
     }
 
+    /// See [`Painter::plan`].
+    ///
+    /// # Errors
+    /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
+    pub fn plan(&self, request: &Generate) -> Result<Plan, Error> {
+        self.painter.plan(request)
+    }
+
     /// Prepares the picture that `request` asks for; `caption` as [`captions_of`] orders it.
     ///
     /// # Errors
     /// A field of the request that cannot be used, or a caption of another checkpoint.
-    pub fn denoise(&self, request: &Generate, caption: Caption) -> Result<Denoise<'_>, Error> {
+    pub fn denoise(&self, request: &Generate, caption: Caption, plan: &Plan) -> Result<Denoise<'_>, Error> {
         request.validate(&self.limits()).map_err(Error::Request)?;
         let (expected, channels) = (captions_of(request).len(), self.painter.dit.config().caption_channels);
         let [rows, _, got] = caption.embeds.dims();
@@ -291,13 +358,14 @@ impl Pipeline {
         }
         let latent = self.painter.noise(request.seed, request.height, request.width);
         let steps = request.steps as usize;
-        Ok(self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off()))
+        let denoise = self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off());
+        Ok(denoise.planned(plan.guidance))
     }
 
     /// Finished latent → picture in -1..1 `[1, 3, height, width]`.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
-        self.painter.decode(latent)
+    pub fn decode(&self, latent: Tensor<4>, plan: &Plan) -> Tensor<4> {
+        self.painter.decode_as(latent, plan.decode)
     }
 }
 

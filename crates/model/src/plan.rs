@@ -1,19 +1,22 @@
-//! Memory by plan: before anything is loaded, which precision the weights get; before a picture, whether guidance runs
-//! both captions at once and in which tiles the autoencoder decodes. Sizes follow from the configurations alone.
+//! Memory by plan: before anything is loaded, which precision the transformer's blocks get; before a picture, whether
+//! guidance runs both captions at once and how the autoencoder decodes. Sizes follow from the configurations alone.
 //!
-//! Counted are weights and, at the widest place of each network, the tensors that live at the same time, all in f32.
+//! Counted are all weights of drawing and, at the widest place of each network, the tensors that live at the same time, in
+//! f32. The text encoder is not: where it is large it runs elsewhere.
 
 use pixart_kernels::Precision;
 use pixart_protocol::{Fault, FaultCode};
 
-use crate::config::{DitConfig, PATCH, VaeConfig};
+use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, VaeConfig};
+use crate::dit::MODULATIONS;
 use crate::vae::Tiling;
+use crate::vae::footprint::{self, Footprint};
 
 /// Bytes of a number that is computed with.
 const NUMBER: u64 = 4;
 /// What is counted on where a device does not tell how much memory it has, as none does in a browser.
-const MEMORY_UNKNOWN: u64 = 2 << 30;
-/// Sides of the autoencoder's tiles, in pixels, that are tried where a picture is too large for one.
+const MEMORY_UNKNOWN: u64 = 2560 << 20;
+/// Sides of the autoencoder's tiles, in pixels, that are tried where a picture fits in no other way.
 const TILES: [usize; 5] = [512, 384, 256, 192, 128];
 const MIB: f64 = (1 << 20) as f64;
 
@@ -29,6 +32,9 @@ pub struct DeviceLimits {
 impl DeviceLimits {
     /// What every WebGPU device has.
     pub const LEAST: Self = Self { binding_bytes: 128 << 20, memory_bytes: None };
+
+    /// None: of a processor, whose tensors are of any size.
+    pub const NONE: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX) };
 
     fn memory(self) -> u64 {
         self.memory_bytes.unwrap_or(MEMORY_UNKNOWN)
@@ -54,18 +60,48 @@ pub enum Guidance {
     InTurn,
 }
 
+/// How the autoencoder decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decode {
+    /// The undivided picture.
+    Whole,
+    /// In strips, none in a buffer of more than so many bytes; the same picture.
+    Strips { limit_bytes: u64 },
+    /// In tiles that know nothing of each other, in the least memory; another picture, see [`Tiling`].
+    Tiles(Tiling),
+}
+
 /// How one picture is computed, and why so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    pub precision: Precision,
     pub guidance: Guidance,
-    /// None: the whole picture at once.
-    pub tiling: Option<Tiling>,
+    pub decode: Decode,
     /// Bytes of the transformer's stage, and of the autoencoder's.
     pub denoise_bytes: u64,
     pub decode_bytes: u64,
     /// The largest buffer of either.
     pub binding_bytes: u64,
     pub why: Vec<String>,
+}
+
+impl Plan {
+    /// What is done, in one line, with the reasons.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let precision = format!("{:?}", self.precision).to_lowercase();
+        let captions = match self.guidance {
+            Guidance::Together => "captions together",
+            Guidance::InTurn => "captions in turn",
+        };
+        let decode = match self.decode {
+            Decode::Whole => "decoded whole".to_owned(),
+            Decode::Strips { .. } => "decoded in strips".to_owned(),
+            Decode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.picture),
+        };
+        let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why.join("; ")) };
+        format!("{precision} weights, {captions}, {decode}{why}")
+    }
 }
 
 /// The sizes of one checkpoint's networks.
@@ -84,26 +120,23 @@ struct Need {
 }
 
 impl Planner {
-    /// The best precision in which the transformer's weights and one picture of its own size fit.
+    /// The best precision in which everything fits that a picture of the checkpoint's own size needs.
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where not even the smallest does.
-    pub fn precision(&self) -> Result<(Precision, String), Fault> {
+    pub fn precision(&self) -> Result<Precision, Fault> {
         let side = self.dit.sample_size;
-        let latent = self.denoise(1, [side, side]).live;
-        let memory = self.limits.memory();
-        let all = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
-        let total = |precision: &Precision| self.weights(*precision) + latent;
-        let Some(precision) = all.into_iter().find(|precision| total(precision) <= memory) else {
-            return Err(too_large("the transformer", total(&Precision::Q4), memory, "use a device with more memory"));
-        };
-        let told = if self.limits.memory_bytes.is_some() { "has" } else { "is counted on to have" };
-        let why = format!(
-            "{precision:?} weights: with one picture {:.0} MiB, the device {told} {:.0} MiB",
-            total(&precision) as f64 / MIB,
-            memory as f64 / MIB,
-        );
-        Ok((precision, why))
+        let picture = Picture { pictures: 1, latent: [side, side], guided: true };
+        // The smaller half of f16 is kept for devices that have not enough for it.
+        let mut last = None;
+        for precision in [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4] {
+            match self.plan(picture, precision) {
+                Ok(plan) if !matches!(plan.decode, Decode::Tiles(_)) => return Ok(precision),
+                Ok(_) => last = Some(Ok(precision)),
+                Err(fault) => last = last.or(Some(Err(fault))),
+            }
+        }
+        last.expect("there is a precision")
     }
 
     /// How to compute `picture` with weights of `precision`.
@@ -111,58 +144,97 @@ impl Planner {
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
     pub fn plan(&self, picture: Picture, precision: Precision) -> Result<Plan, Fault> {
-        let memory = self.limits.memory();
+        let Picture { pictures, latent, guided } = picture;
+        let [memory, limit_bytes] = [self.limits.memory(), self.limits.binding_bytes];
+        let whole = footprint::decode(&self.vae, pictures, latent, u64::MAX);
+        let weights = self.weights(precision) + whole.weights;
+        let fits = |need: Need| need.binding <= limit_bytes && need.live.saturating_add(weights) <= memory;
+        let refuse = |what: &str, need: Need, remedy: &str| {
+            let binds = need.binding > limit_bytes;
+            let needed = if binds { need.binding } else { need.live + weights };
+            too_large(what, needed, if binds { limit_bytes } else { memory }, binds, remedy)
+        };
         let mut why = Vec::new();
-        let weights = self.weights(precision);
-        let rows = if picture.guided { 2 * picture.pictures } else { picture.pictures };
-        let fits = |need: Need, fixed: u64| need.binding <= self.limits.binding_bytes && need.live + fixed <= memory;
+        if precision != Precision::F32 {
+            let [full, has] = [self.weights(Precision::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
+            let told = if self.limits.memory_bytes.is_some() { "the device has" } else { "counted on" };
+            why.push(format!("f32 weights are {full:.0} MiB, {told} {has:.0} MiB"));
+        }
+        let reason = |need: Need| {
+            let binds = need.binding > limit_bytes;
+            let [needed, has] = if binds { [need.binding, limit_bytes] } else { [need.live + weights, memory] }
+                .map(|bytes| bytes as f64 / MIB);
+            format!("{} of {needed:.0} MiB, {has:.0} MiB offered", if binds { "a buffer" } else { "a total" })
+        };
 
-        let (together, alone) = (self.denoise(rows, picture.latent), self.denoise(picture.pictures, picture.latent));
+        let rows = if guided { 2 * pictures } else { pictures };
+        let (together, alone) = (self.denoise(rows, latent), self.denoise(pictures, latent));
         let (guidance, denoise) =
-            if fits(together, weights) { (Guidance::Together, together) } else { (Guidance::InTurn, alone) };
-        if !fits(denoise, weights) {
-            let need = (denoise.live + weights).max(denoise.binding);
-            let has = if denoise.binding > self.limits.binding_bytes { self.limits.binding_bytes } else { memory };
-            return Err(too_large("a step", need, has, "choose a smaller picture"));
+            if fits(together) { (Guidance::Together, together) } else { (Guidance::InTurn, alone) };
+        if !fits(denoise) {
+            return Err(refuse("a step", denoise, "choose a smaller picture"));
         }
         if guidance == Guidance::InTurn {
-            let [needed, has] = [together.binding, self.limits.binding_bytes].map(|bytes| bytes as f64 / MIB);
-            why.push(format!("captions in turn: together the largest buffer is {needed:.0} MiB of {has:.0} MiB"));
+            why.push(format!("captions together: {}", reason(together)));
         }
 
-        let factor = self.vae.factor();
-        let whole = picture.latent;
-        let decoded = self.decode(picture.pictures, whole);
-        let tile = |side: &usize| {
-            let side = Tiling::new(*side, factor).latent;
-            self.decode(picture.pictures, whole.map(|rows| rows.min(side)))
-        };
-        let (tiling, decode) = if fits(decoded, 0) {
-            (None, decoded)
-        } else {
-            let side = TILES.into_iter().find(|side| fits(tile(side), 0));
-            let side = side.ok_or_else(|| {
-                too_large("the smallest tile of the picture", tile(&TILES[4]).live, memory, "use another device")
-            })?;
-            let [needed, has] = [decoded.binding, self.limits.binding_bytes].map(|bytes| bytes as f64 / MIB);
-            why.push(format!("tiles of {side} px: at once the largest buffer is {needed:.0} MiB of {has:.0} MiB"));
-            (Some(Tiling::new(side, factor)), tile(&side))
-        };
+        let (decode, decoded) = self.decode(picture, &whole, fits)?;
+        if decode != Decode::Whole {
+            why.push(format!("decoding whole: {}", reason(Need::from(&whole))));
+        }
+        if matches!(decode, Decode::Tiles(_)) {
+            why.push(format!("in strips: {}", reason(self.strips(picture))));
+        }
         Ok(Plan {
+            precision,
             guidance,
-            tiling,
+            decode,
             denoise_bytes: weights + denoise.live,
-            decode_bytes: decode.live,
-            binding_bytes: denoise.binding.max(decode.binding),
+            decode_bytes: weights + decoded.live,
+            binding_bytes: denoise.binding.max(decoded.binding),
             why,
         })
     }
 
-    /// The transformer's matrices: 16·C² a block.
+    fn strips(&self, picture: Picture) -> Need {
+        Need::from(&footprint::decode(&self.vae, picture.pictures, picture.latent, self.limits.binding_bytes))
+    }
+
+    /// The first that `fits`: the whole, strips, the largest tiles.
+    fn decode(
+        &self,
+        picture: Picture,
+        whole: &Footprint,
+        fits: impl Fn(Need) -> bool,
+    ) -> Result<(Decode, Need), Fault> {
+        let whole = Need::from(whole);
+        if fits(whole) {
+            return Ok((Decode::Whole, whole));
+        }
+        let strips = self.strips(picture);
+        if fits(strips) {
+            return Ok((Decode::Strips { limit_bytes: self.limits.binding_bytes }, strips));
+        }
+        let tiles = TILES.map(|side| Tiling::new(side, self.vae.factor())).map(|tiling| {
+            let latent = picture.latent.map(|side| side.min(tiling.latent));
+            let need = Need::from(&footprint::decode(&self.vae, picture.pictures, latent, u64::MAX));
+            (Decode::Tiles(tiling), need)
+        });
+        let found = tiles.into_iter().find(|(_, need)| fits(*need));
+        found.ok_or_else(|| {
+            let [.., (_, least)] = tiles;
+            let needed = least.live.max(least.binding);
+            too_large("decoding in the smallest tiles", needed, self.limits.memory(), false, "choose a smaller picture")
+        })
+    }
+
+    /// All of the transformer: 16·C² a block in `precision`, its table and the embedders in f32.
     fn weights(&self, precision: Precision) -> u64 {
+        let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
         let precision = if precision.fits(c, c) { precision } else { Precision::F32 };
-        (self.dit.layers * precision.bytes(c, 16 * c)) as u64
+        let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + MODULATIONS) * c + MODULATIONS * layers);
+        (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * NUMBER
     }
 
     /// One step of `b` captions: in a block's hidden layer x, its norm and the hidden 4·C live together.
@@ -170,83 +242,20 @@ impl Planner {
         let numbers = (b * (rows / PATCH) * (columns / PATCH) * self.dit.channels()) as u64;
         Need { live: 6 * numbers * NUMBER, binding: 4 * numbers * NUMBER }
     }
+}
 
-    /// Decoding at once: at every size, the input of its first residual block, its norm and the narrower result.
-    fn decode(&self, pictures: usize, [rows, columns]: [usize; 2]) -> Need {
-        let widths = &self.vae.block_channels;
-        let factor = self.vae.factor();
-        let needs = widths.iter().enumerate().map(|(level, width)| {
-            let input = widths.get(level + 1).copied().unwrap_or(*width);
-            let pixels = (pictures * (rows * factor >> level) * (columns * factor >> level)) as u64;
-            let [input, width] = [input as u64, *width as u64];
-            Need { live: (2 * input + width) * pixels * NUMBER, binding: input.max(width) * pixels * NUMBER }
-        });
-        needs.fold(Need { live: 0, binding: 0 }, |most, need| Need {
-            live: most.live.max(need.live),
-            binding: most.binding.max(need.binding),
-        })
+impl From<&Footprint> for Need {
+    fn from(cost: &Footprint) -> Self {
+        Self { live: cost.live, binding: cost.binding() }
     }
 }
 
-fn too_large(what: &str, needed: u64, has: u64, remedy: &str) -> Fault {
+fn too_large(what: &str, needed: u64, has: u64, binds: bool, remedy: &str) -> Fault {
     let [needed, has] = [needed, has].map(|bytes| bytes as f64 / MIB);
-    Fault::new(FaultCode::OutOfMemory, format!("{what} needs {needed:.0} MiB, and the device has {has:.0} MiB"), remedy)
+    let of = if binds { "in one buffer" } else { "with all weights" };
+    let what = format!("{what} needs {needed:.0} MiB {of}, and the device has {has:.0} MiB");
+    Fault::new(FaultCode::OutOfMemory, what, remedy)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{XL_2, sd_vae};
-
-    fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
-        let limits = DeviceLimits { binding_bytes: binding_mib << 20, memory_bytes: memory_mib.map(|mib| mib << 20) };
-        Planner { dit: XL_2, vae: sd_vae(), limits }
-    }
-
-    fn picture(pixels: usize) -> Picture {
-        Picture { pictures: 1, latent: [pixels / 8; 2], guided: true }
-    }
-
-    #[test]
-    fn a_small_picture_is_computed_at_once() {
-        let plan = planner(128, None).plan(picture(256), Precision::F16).expect("it fits");
-        assert_eq!((plan.guidance, plan.tiling, &plan.why[..]), (Guidance::Together, None, &[][..]));
-    }
-
-    #[test]
-    fn at_the_least_limits_a_picture_of_1024_px_is_cut_and_every_buffer_fits() {
-        let planner = planner(128, None);
-        assert_eq!(planner.limits, DeviceLimits::LEAST);
-        let plan = planner.plan(picture(1024), Precision::F16).expect("it fits");
-        assert_eq!(plan.guidance, Guidance::InTurn);
-        assert_eq!(plan.tiling, Some(Tiling { picture: 256, latent: 32 }));
-        assert!(plan.binding_bytes <= 128 << 20, "{plan:?}");
-        // 4096 tokens of 4·1152 numbers; 256×256 pixels of 256 channels.
-        assert_eq!(plan.binding_bytes, 4096 * 4 * 1152 * 4);
-        assert_eq!(plan.why.len(), 2);
-    }
-
-    #[test]
-    fn larger_buffers_are_used_where_there_are_some() {
-        let plan = planner(2048, Some(8192)).plan(picture(1024), Precision::F32).expect("it fits");
-        assert_eq!((plan.guidance, plan.tiling), (Guidance::Together, None));
-    }
-
-    #[test]
-    fn the_best_precision_that_fits_is_chosen() {
-        let chosen = |memory_mib| planner(128, Some(memory_mib)).precision().map(|(precision, _)| precision);
-        assert_eq!(chosen(4096), Ok(Precision::F32));
-        assert_eq!(chosen(2048), Ok(Precision::F16));
-        assert_eq!(chosen(1024), Ok(Precision::Q8));
-        assert_eq!(chosen(512), Ok(Precision::Q4));
-        assert_eq!(chosen(256).expect_err("nothing fits").code, FaultCode::OutOfMemory);
-        assert_eq!(planner(128, None).precision().map(|(precision, _)| precision), Ok(Precision::F16));
-    }
-
-    #[test]
-    fn a_picture_that_fits_in_no_way_is_refused_with_what_it_needs() {
-        let fault = planner(128, None).plan(picture(4096), Precision::Q4).expect_err("65,536 tokens");
-        assert_eq!(fault.code, FaultCode::OutOfMemory);
-        assert!(fault.what.contains("a step needs") && fault.what.contains("128 MiB"), "{fault}");
-    }
-}
+mod tests;

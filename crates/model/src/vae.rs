@@ -10,6 +10,7 @@ use pixart_weights::{Folder, Tensors};
 
 use crate::config::VaeConfig;
 use crate::params::Params;
+use crate::plan::Decode;
 use crate::{Error, Taps};
 
 pub(crate) mod footprint;
@@ -29,14 +30,14 @@ const LOG_VARIANCE: [f64; 2] = [-30.0, 20.0];
 
 /// The autoencoder's weights.
 pub struct Vae {
-    config: VaeConfig,
     encoder: Encoder,
     quant: Pointwise,
     decoding: Decoding,
 }
 
 /// Latents to pictures: what drawing needs of an autoencoder.
-pub(crate) struct Decoding {
+pub struct Decoding {
+    config: VaeConfig,
     post_quant: Pointwise,
     decoder: Decoder,
 }
@@ -73,13 +74,12 @@ impl Vae {
         Ok(Self {
             encoder: Encoder::load(&params.at("encoder"), &config)?,
             quant: Pointwise::load(&params.at("quant_conv"), 2 * z, 2 * z)?,
-            decoding: Decoding::load(&params, &config)?,
-            config,
+            decoding: Decoding::from_params(&params, config)?,
         })
     }
 
     pub fn config(&self) -> &VaeConfig {
-        &self.config
+        &self.decoding.config
     }
 
     /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`.
@@ -88,17 +88,10 @@ impl Vae {
         self.decoding.forward(latent, u64::MAX, taps)
     }
 
-    /// [`Vae::decode`] with no buffer above `limit_bytes` behind the attention: larger tensors are kept and computed in
-    /// strips of rows. The numbers are the same.
-    #[must_use]
-    pub fn decode_within(&self, latent: Tensor<4>, limit_bytes: u64) -> Tensor<4> {
-        self.decoding.forward(latent, limit_bytes, &mut Taps::off())
-    }
-
-    /// [`Vae::decode`] in tiles, each as if it were a picture: the numbers are others than those of the whole.
+    /// [`Vae::decode`] in tiles.
     #[must_use]
     pub fn decode_tiled(&self, latent: Tensor<4>, tiling: Tiling) -> Tensor<4> {
-        tiling.decode(latent, |tile| self.decode(tile, &mut Taps::off()))
+        self.decoding.decode(latent, Decode::Tiles(tiling))
     }
 
     /// Picture in -1..1 `[B, 3, H, W]` → moments at an eighth of its sides.
@@ -122,7 +115,7 @@ impl Vae {
 
     fn moments(&self, parameters: Tensor<4>) -> Moments {
         let [b, _, h, w] = parameters.dims();
-        let z = self.config.latent_channels;
+        let z = self.config().latent_channels;
         let log_variance = parameters.clone().slice([0..b, z..2 * z, 0..h, 0..w]);
         Moments {
             mean: parameters.slice([0..b, 0..z, 0..h, 0..w]),
@@ -132,13 +125,38 @@ impl Vae {
 }
 
 impl Decoding {
-    pub(crate) fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
-        let z = config.latent_channels;
-        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z)?;
-        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), config)? })
+    /// Reads the decoding half of `vae/`.
+    ///
+    /// # Errors
+    /// A missing key or tensor, or one of another shape, by name.
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let tensors = Tensors::open(folder, "vae", "diffusion_pytorch_model")?;
+        Self::from_params(&Params::new(&tensors, device), VaeConfig::read(folder)?)
     }
 
-    pub(crate) fn forward(&self, latent: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
+    pub(crate) fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
+        let z = config.latent_channels;
+        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z)?;
+        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config)?, config })
+    }
+
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`. In strips the numbers are those of
+    /// the whole; in tiles, each decoded as if it were a picture, they are not.
+    #[must_use]
+    pub fn decode(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+        let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());
+        match how {
+            Decode::Whole => within(latent, u64::MAX),
+            Decode::Strips { limit_bytes } => within(latent, limit_bytes),
+            Decode::Tiles(tiling) => tiling.decode(latent, |tile| within(tile, u64::MAX)),
+        }
+    }
+
+    fn forward(&self, latent: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
         let x = self.post_quant.forward(channels_last(latent));
         taps.show(format_args!("post_quant_conv"), || channels_first(x.clone()));
         self.decoder.forward(x, limit_bytes, taps)

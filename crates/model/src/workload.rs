@@ -3,11 +3,13 @@
 //! `<name>.io.safetensors`.
 
 use burn::tensor::{Device, Tensor};
+use pixart_kernels::Precision;
 use pixart_weights::{Folder, Tensors};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 use crate::dit::{Block, Conditions, Dit, MODULATIONS, PADDING_SCORE};
 use crate::params::{Params, recorded};
+use crate::plan::Decode;
 use crate::vae::Decoding;
 use crate::{Error, Taps, t5};
 
@@ -42,7 +44,7 @@ impl Workload {
             "block" => block(&io, &params)?,
             "t5" => layer(&io, &params)?,
             "xl" => xl(&io, &params)?,
-            "vae" => Part::Vae { decoding: Decoding::load(&params, &sd_vae())?, latent: io.tensor("latent")? },
+            "vae" => Part::Vae { decoding: Decoding::from_params(&params, sd_vae())?, latent: io.tensor("latent")? },
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
@@ -75,9 +77,7 @@ impl Workload {
                 let conditions = dit.prepare(embeds.clone(), mask, [rows, columns], None, &mut Taps::off());
                 dit.forward(latent.clone(), *timestep, &conditions, &mut Taps::off()).flatten(0, 3)
             }
-            Part::Vae { decoding, latent } => {
-                decoding.forward(latent.clone(), u64::MAX, &mut Taps::off()).flatten(0, 3)
-            }
+            Part::Vae { decoding, latent } => decoding.decode(latent.clone(), Decode::Whole).flatten(0, 3),
         }
     }
 
@@ -105,7 +105,7 @@ fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     // A recorded bias is 0 or the score of padding, as diffusers makes it of a mask.
     let mask = io.tensor::<3>("caption_bias")? * -PADDING_SCORE.recip() + 1.0;
     let timestep = io.tensors.any_f32("timestep")?.1[0];
-    let dit = Dit::read(params, XL_2)?;
+    let dit = Dit::read(params, XL_2, Precision::F32)?;
     Ok(Part::Xl { dit, latent: io.tensor("latent")?, timestep, caption: [io.tensor("caption")?, mask] })
 }
 

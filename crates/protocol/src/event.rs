@@ -15,6 +15,8 @@ pub enum Event {
     Loading { file: String, loaded_bytes: f64, total_bytes: f64 },
     /// The checkpoint is on the device and pictures can be asked for.
     Ready(Checkpoint),
+    /// How picture `id` is computed within the device's memory, in one line with the reasons.
+    Planned { id: u32, plan: String },
     /// A stage of picture `id` has begun.
     Began { id: u32, stage: Stage },
     /// `step` of `steps` denoising steps of picture `id` have been done.

@@ -10,7 +10,9 @@ use pixart_weights::Folder;
 use super::footprint::{self, Footprint};
 use super::{Taps, Vae};
 use crate::config::{VaeConfig, sd_vae};
+use crate::plan::Decode;
 use crate::randn;
+use crate::testing::safetensors;
 
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
@@ -76,18 +78,6 @@ fn shapes((widths, _): (Widths, usize)) -> BTreeMap<String, Vec<usize>> {
 
 /// A checkpoint of normal numbers, scaled so that they neither vanish nor grow on their way.
 fn checkpoint(size: (Widths, usize)) -> Folder {
-    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::new());
-    for (seed, (name, shape)) in (1..).zip(shapes(size)) {
-        let begin = bytes.len();
-        let inputs: usize = shape[1..].iter().product();
-        let scale = (inputs as f32).sqrt().recip();
-        let values = randn(seed, shape.iter().product()).into_iter();
-        bytes.extend(values.flat_map(|value| (value * scale).to_le_bytes()));
-        let place = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, bytes.len()] });
-        header.insert(name, place);
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    let length = (header.len() as u64).to_le_bytes();
     let (widths, groups) = size;
     let config = serde_json::json!({
         "block_out_channels": widths, "layers_per_block": LAYERS, "latent_channels": Z, "norm_num_groups": groups,
@@ -95,7 +85,7 @@ fn checkpoint(size: (Widths, usize)) -> Folder {
     });
     let mut folder = Folder::default();
     folder.insert("vae/config.json", config.to_string().into_bytes());
-    folder.insert("vae/diffusion_pytorch_model.safetensors", [&length, header.as_bytes(), &bytes].concat());
+    folder.insert("vae/diffusion_pytorch_model.safetensors", safetensors(shapes(size)));
     folder
 }
 
@@ -157,7 +147,7 @@ fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Dev
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
-    let (strips, counts) = counted(|| vae.decode_within(latent, limit_bytes));
+    let (strips, counts) = counted(|| vae.decoding.decode(latent, Decode::Strips { limit_bytes }));
     assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
     ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
 }

@@ -1,0 +1,203 @@
+//! What a step costs: launches, pipelines, copies and bytes bound; and that halves of the captions give what they give
+//! together. Numbers are compared with recorded ones in the golden check; here weights are as good as any.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use pixart_kernels::{Counts, Family, Precision, counted};
+use pixart_weights::Folder;
+
+use super::{Dit, MODULATIONS, PATCH, Taps};
+use crate::config::{SINUSOID_CHANNELS, XL_2};
+use crate::randn;
+use crate::testing::safetensors;
+
+/// Launches of one block, and at most of a step: 28 blocks, the embedding and the final layer.
+const BLOCK: u64 = 10;
+const STEP_MOST: u64 = 340;
+const PIPELINES_MOST: u64 = 12;
+/// Bytes that a block of PixArt-XL/2 may bind for two captions of 256 tokens.
+const BLOCK_BYTES_MOST: u64 = 200_000_000;
+
+const CAPTION_TOKENS: usize = 6;
+const Z: usize = 4;
+
+#[derive(Clone, Copy)]
+struct Size {
+    heads: usize,
+    head_channels: usize,
+    layers: usize,
+}
+
+/// As deep as PixArt-XL/2.
+const NARROW: Size = Size { heads: 2, head_channels: 8, layers: 28 };
+
+/// A transformer whose captions have as many channels as itself.
+fn checkpoint(Size { heads, head_channels, layers }: Size) -> Folder {
+    let c = heads * head_channels;
+    let mut shapes = BTreeMap::new();
+    let mut map = |name: &str, shape: &[usize]| {
+        shapes.insert(format!("{name}.weight"), shape.to_vec());
+        shapes.insert(format!("{name}.bias"), vec![shape[0]]);
+    };
+    map("pos_embed.proj", &[c, Z, PATCH, PATCH]);
+    map("adaln_single.emb.timestep_embedder.linear_1", &[c, SINUSOID_CHANNELS]);
+    map("adaln_single.emb.timestep_embedder.linear_2", &[c, c]);
+    map("adaln_single.linear", &[MODULATIONS * c, c]);
+    map("caption_projection.linear_1", &[c, c]);
+    map("caption_projection.linear_2", &[c, c]);
+    map("proj_out", &[PATCH * PATCH * 2 * Z, c]);
+    for layer in 0..layers {
+        for attention in ["attn1", "attn2"] {
+            for name in ["to_q", "to_k", "to_v", "to_out.0"] {
+                map(&format!("transformer_blocks.{layer}.{attention}.{name}"), &[c, c]);
+            }
+        }
+        map(&format!("transformer_blocks.{layer}.ff.net.0.proj"), &[4 * c, c]);
+        map(&format!("transformer_blocks.{layer}.ff.net.2"), &[c, 4 * c]);
+    }
+    let tables =
+        (0..layers).map(|layer| (format!("transformer_blocks.{layer}.scale_shift_table"), vec![MODULATIONS, c]));
+    shapes.extend(tables);
+    shapes.insert("scale_shift_table".to_owned(), vec![2, c]);
+    let config = serde_json::json!({
+        "num_attention_heads": heads, "attention_head_dim": head_channels, "num_layers": layers, "in_channels": Z,
+        "out_channels": 2 * Z, "caption_channels": c, "sample_size": 32, "patch_size": PATCH, "attention_bias": true,
+        "activation_fn": "gelu-approximate", "norm_type": "ada_norm_single", "norm_elementwise_affine": false,
+    });
+    let mut folder = Folder::default();
+    folder.insert("transformer/config.json", config.to_string().into_bytes());
+    folder.insert("transformer/diffusion_pytorch_model.safetensors", safetensors(shapes));
+    folder
+}
+
+fn random<const RANK: usize>(seed: u64, shape: [usize; RANK], device: &Device) -> Tensor<RANK> {
+    Tensor::from_data(TensorData::new(randn(seed, shape.iter().product()), shape), device)
+}
+
+/// One prediction for `b` captions of a latent of `side` rows and columns, in one batch or one by one, and its cost.
+fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
+    let channels = dit.config().caption_channels;
+    let embeds = random(3, [b, CAPTION_TOKENS, channels], device);
+    let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
+    let conditions = dit.prepare(embeds, mask, [side, side], None, &mut Taps::off());
+    let conditions = if in_turn { conditions.halves().into() } else { vec![conditions] };
+    let latent = random(4, [1, Z, side, side], device);
+    let step = || {
+        let one = |conditions| dit.forward(latent.clone(), 500.0, conditions, &mut Taps::off());
+        Tensor::cat(conditions.iter().map(one).collect(), 0)
+    };
+    let (out, counts) = counted(step);
+    assert_eq!(out.dims(), [b, 2 * Z, side, side]);
+    (out.into_data().try_into_vec().expect("f32 comes back"), counts)
+}
+
+/// The device of WGSL, unless it is left out.
+fn gpu() -> Option<Device> {
+    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
+        println!("NOT RUN in WGSL, because NO_GPU=1");
+        return None;
+    }
+    Family::Software.choose();
+    Some(Device::wgpu(DeviceKind::DefaultDevice))
+}
+
+fn assert_near(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+    let largest = want.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
+    let off = got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0_f32, f32::max);
+    println!("{what}: {off} of {largest}");
+    assert!(got.iter().all(|value| value.is_finite()), "{what}");
+    assert!(got.len() == want.len() && off <= tolerance * largest && largest > 0.1, "{what}: {off} of {largest}");
+}
+
+#[test]
+fn a_step_costs_as_much_as_it_is_known_to() {
+    let want =
+        predicted(&Dit::load(&checkpoint(NARROW), &Device::flex()).expect("loads"), 2, 8, false, &Device::flex());
+    assert_eq!(want.1, Counts::default(), "flex speaks no WGSL");
+    let Some(device) = gpu() else { return };
+    let dit = Dit::load(&checkpoint(NARROW), &device).expect("loads");
+    let (got, step) = predicted(&dit, 2, 8, false, &device);
+    println!("{step:?}");
+    assert_near(&got, &want.0, 1e-4, "in WGSL");
+    let shallow = Dit::load(&checkpoint(Size { layers: 1, ..NARROW }), &device).expect("loads");
+    let (_, one) = predicted(&shallow, 2, 8, false, &device);
+    assert_eq!(step.dispatches - one.dispatches, 27 * BLOCK, "{step:?}");
+    assert!(step.dispatches <= STEP_MOST && step.pipelines <= PIPELINES_MOST, "{step:?}");
+    assert_eq!(step.copies, 0, "{step:?}");
+}
+
+#[test]
+fn captions_in_turn_give_what_they_give_together() {
+    let devices = [Some(Device::flex()), gpu()];
+    for device in devices.into_iter().flatten() {
+        let dit = Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device).expect("loads");
+        let [(together, _), (in_turn, _)] = [false, true].map(|in_turn| predicted(&dit, 2, 8, in_turn, &device));
+        let half = together.len() / 2;
+        assert!(together[..half] != together[half..], "the captions are told apart");
+        assert_near(&in_turn, &together, 1e-6, "in turn");
+    }
+}
+
+#[test]
+fn smaller_weights_change_the_prediction_by_their_rounding_only() {
+    let size = Size { heads: 4, head_channels: 16, layers: 3 };
+    let devices = [Some(Device::flex()), gpu()];
+    for device in devices.into_iter().flatten() {
+        let predict = |precision| {
+            let dit = Dit::load_as(&checkpoint(size), precision, &device).expect("loads");
+            predicted(&dit, 2, 8, false, &device).0
+        };
+        let full = predict(Precision::F32);
+        for (precision, tolerance) in [(Precision::F16, 2e-3), (Precision::Q8, 2e-2), (Precision::Q4, 0.4)] {
+            let small = predict(precision);
+            assert!(small != full, "{precision:?} weights are not used");
+            assert_near(&small, &full, tolerance, &format!("{precision:?}"));
+        }
+    }
+}
+
+/// One block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns: its numbers and its cost.
+fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
+    let size = Size { heads: XL_2.heads, head_channels: XL_2.head_channels, layers: 1 };
+    let dit = Dit::load(&checkpoint(size), device).expect("loads");
+    let (c, t) = (XL_2.channels(), (side / PATCH).pow(2));
+    let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
+    let embeds = random(3, [b, CAPTION_TOKENS, c], device);
+    let conditions = dit.prepare(embeds, mask, [side, side], None, &mut Taps::off());
+    let conditions = if in_turn { conditions.halves().into() } else { vec![conditions] };
+    let rows = b / conditions.len();
+    let x = random(5, [rows, t, c], device);
+    let modulation = random(6, [1, rows, MODULATIONS, c], device);
+    let run = || {
+        let one = |conditions| dit.blocks[0].forward(x.clone(), &modulation, conditions, 0, &mut Taps::off());
+        let out: Vec<Tensor<3>> = conditions.iter().map(one).collect();
+        Tensor::cat(out.into_iter().map(|out| out.narrow(1, 0, 1)).collect(), 0)
+    };
+    let (out, counts) = counted(run);
+    (out.into_data().try_into_vec().expect("f32 comes back"), counts)
+}
+
+#[test]
+fn a_block_of_xl_binds_at_most_200_mb() {
+    let Some(device) = gpu() else { return };
+    let (_, counts) = block(2, 32, false, &device);
+    println!("{counts:?}");
+    assert!(counts.dispatches == BLOCK && counts.bytes <= BLOCK_BYTES_MOST, "{counts:?}");
+}
+
+#[test]
+fn a_block_of_xl_runs_at_1024_px_with_the_captions_in_turn() {
+    let Some(device) = gpu() else { return };
+    let (out, counts) = block(2, 128, true, &device);
+    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
+    assert_eq!(counts.dispatches, 2 * BLOCK);
+    assert!(out.len() == 2 * XL_2.channels() && out.iter().all(|value| value.is_finite()));
+    assert!(out.iter().any(|value| value.abs() > 0.1), "nothing was computed");
+}
+
+/// The most memory that this process has held, where the system tells.
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak is told").to_owned()
+}
