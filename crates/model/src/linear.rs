@@ -15,7 +15,7 @@ pub(crate) struct Linear {
 impl Linear {
     /// Reads `weight` `[outputs, inputs]` and `bias` `[outputs]` below `params`.
     pub(crate) fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Self::load_together(&[params.clone()], inputs, outputs)
+        Self::load_together(std::slice::from_ref(params), inputs, outputs)
     }
 
     /// Reads maps of the same inputs as one: their outputs lie side by side.

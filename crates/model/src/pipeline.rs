@@ -303,18 +303,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a diffusers folder.
+    /// Reads a diffusers folder for a device of these limits.
     ///
     /// # Errors
-    /// The first file, key or tensor that cannot be used, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_within(folder, device, DeviceLimits::NONE)
-    }
-
-    /// [`Pipeline::load`] on a device of these limits.
-    ///
-    /// # Errors
-    /// As [`Pipeline::load`]'s, and [`FaultCode::OutOfMemory`] where the transformer fits in no precision.
+    /// The first file, key or tensor that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the transformer fits
+    /// in no precision.
     pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
         let painter = Painter::load_within(folder, device, limits)?;
         Ok(Self { text: TextEncoder::load(folder, device)?, painter })

@@ -20,3 +20,18 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     let length = (header.len() as u64).to_le_bytes();
     [&length, header.as_bytes(), &bytes].concat()
 }
+
+/// Whether what takes minutes on a software adapter is run: `LARGE=1` asks for it.
+pub(crate) fn large(what: &str) -> bool {
+    let asked = std::env::var_os("LARGE").is_some_and(|value| value == "1");
+    if !asked {
+        println!("NOT RUN: {what}, because LARGE is not 1");
+    }
+    asked
+}
+
+/// The most memory that this process has held, where the system tells.
+pub(crate) fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak is told").to_owned()
+}

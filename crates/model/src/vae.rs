@@ -144,8 +144,7 @@ impl Decoding {
         &self.config
     }
 
-    /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`. In strips the numbers are those of
-    /// the whole; in tiles, each decoded as if it were a picture, they are not.
+    /// [`Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
         let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());

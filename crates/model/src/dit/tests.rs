@@ -10,7 +10,7 @@ use pixart_weights::Folder;
 use super::{Dit, MODULATIONS, PATCH, Taps};
 use crate::config::{SINUSOID_CHANNELS, XL_2};
 use crate::randn;
-use crate::testing::safetensors;
+use crate::testing::{large, peak, safetensors};
 
 /// Launches of one block, and at most of a step: 28 blocks, the embedding and the final layer.
 const BLOCK: u64 = 10;
@@ -188,16 +188,13 @@ fn a_block_of_xl_binds_at_most_200_mb() {
 
 #[test]
 fn a_block_of_xl_runs_at_1024_px_with_the_captions_in_turn() {
+    if !large("a block of 4096 tokens") {
+        return;
+    }
     let Some(device) = gpu() else { return };
     let (out, counts) = block(2, 128, true, &device);
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
     assert_eq!(counts.dispatches, 2 * BLOCK);
     assert!(out.len() == 2 * XL_2.channels() && out.iter().all(|value| value.is_finite()));
     assert!(out.iter().any(|value| value.abs() > 0.1), "nothing was computed");
-}
-
-/// The most memory that this process has held, where the system tells.
-fn peak() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak is told").to_owned()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
-use pixart_kernels::{Counts, counted};
+use pixart_kernels::{Counts, Family, counted};
 use pixart_weights::Folder;
 
 use super::footprint::{self, Footprint};
@@ -12,7 +12,7 @@ use super::{Taps, Vae};
 use crate::config::{VaeConfig, sd_vae};
 use crate::plan::Decode;
 use crate::randn;
-use crate::testing::safetensors;
+use crate::testing::{large, peak, safetensors};
 
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
@@ -177,4 +177,22 @@ fn strips_give_the_picture_of_the_whole() {
     let launches = known(SMALL, 8, limit_bytes).launches.len() as u64;
     assert!(launches > 2 * DISPATCHES, "{launches}");
     assert_eq!([counts.dispatches, counts.pipelines, counts.copies], [launches, PIPELINES, 0], "{counts:?}");
+}
+
+#[test]
+fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
+    if !large("strips of a picture 1024 px wide") {
+        return;
+    }
+    Family::Software.choose();
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    assert_same(&both(FULL, [4, 16], 2 << 20, &device).0);
+    let vae = Vae::load(&checkpoint(FULL), &device).expect("the checkpoint is whole");
+    // 144 rows of 1024 pixels with 256 channels are 144 MiB.
+    let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
+    let how = Decode::Strips { limit_bytes: 128 << 20 };
+    let (picture, counts) = counted(|| vae.decoding.decode(latent, how));
+    let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
+    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
+    assert!(counts.dispatches > DISPATCHES && picture.iter().all(|value| value.is_finite()));
 }
