@@ -19,15 +19,16 @@ pub struct Workload {
     want: Vec<f32>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Part {
     /// One block of PixArt-XL/2, with the caption's keys and values, which a picture needs once but peers compute anew.
-    Block { block: Box<Block>, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, caption: [Tensor<3>; 2] },
+    Block { block: Block, hidden: Tensor<3>, table: Tensor<4>, modulation: Tensor<4>, caption: [Tensor<3>; 2] },
     /// One layer of T5 v1.1 XL.
-    Layer { layer: Box<t5::Block>, hidden: Tensor<3>, bias: Tensor<4> },
+    Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
     /// The decoding half of Stable Diffusion's autoencoder.
-    Vae { decoding: Box<Decoding>, latent: Tensor<4> },
+    Vae { decoding: Decoding, latent: Tensor<4> },
     /// All of PixArt-XL/2, with the caption's part that a picture needs once.
-    Xl { dit: Box<Dit>, latent: Tensor<4>, timestep: f32, caption: [Tensor<3>; 2] },
+    Xl { dit: Dit, latent: Tensor<4>, timestep: f32, caption: [Tensor<3>; 2] },
 }
 
 impl Workload {
@@ -44,10 +45,7 @@ impl Workload {
             "block" => block(&io, &params)?,
             "t5" => layer(&io, &params)?,
             "xl" => xl(&io, &params)?,
-            "vae" => Part::Vae {
-                decoding: Box::new(Decoding::from_params(&params, sd_vae())?),
-                latent: io.tensor("latent")?,
-            },
+            "vae" => Part::Vae { decoding: Decoding::from_params(&params, sd_vae())?, latent: io.tensor("latent")? },
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
@@ -95,7 +93,7 @@ fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let config: DitConfig = XL_2;
     let c = config.channels();
     let params = params.at("transformer_blocks.0");
-    let block = Box::new(Block::load(&params, &config)?);
+    let block = Block::load(&params, &config)?;
     let hidden: Tensor<3> = io.tensor("hidden")?;
     let caption = [io.tensor("caption")?, io.tensor("caption_bias")?]; // [B, L, C], [B, 1, L]
     let [b, ..] = hidden.dims();
@@ -108,14 +106,14 @@ fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     // A recorded bias is 0 or the score of padding, as diffusers makes it of a mask.
     let mask = io.tensor::<3>("caption_bias")? * -PADDING_SCORE.recip() + 1.0;
     let timestep = io.tensors.any_f32("timestep")?.1[0];
-    let dit = Box::new(Dit::read(params, XL_2, Precision::F32)?);
+    let dit = Dit::read(params, XL_2, Precision::F32)?;
     Ok(Part::Xl { dit, latent: io.tensor("latent")?, timestep, caption: [io.tensor("caption")?, mask] })
 }
 
 fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let config: T5Config = T5_XL;
     let bias = io.tensor::<4>("position_bias")? + io.tensor("mask")?;
-    let layer = Box::new(t5::Block::load(&params.at("encoder.block.0.layer"), &config)?);
+    let layer = t5::Block::load(&params.at("encoder.block.0.layer"), &config)?;
     Ok(Part::Layer { layer, hidden: io.tensor("hidden")?, bias })
 }
 
