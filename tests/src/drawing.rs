@@ -26,7 +26,7 @@ fn pipeline() -> Pipeline {
     let scenes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
     let folder = checkpoint::read(&scenes, &[]).expect("the embedded checkpoint");
     let opened = device::open(device::Kind::Flex).expect("the processor is there");
-    Pipeline::load(&folder, &opened.device).expect("the embedded checkpoint loads")
+    Pipeline::load_within(&folder, &opened.device, opened.limits).expect("the embedded checkpoint loads")
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.

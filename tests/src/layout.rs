@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("pixart-kernels", &[]),
     ("pixart-weights", &[]),
     ("pixart-model", &["pixart-kernels", "pixart-weights", "pixart-protocol"]),
-    ("pixart-browser", &["pixart-model", "pixart-weights", "pixart-protocol"]),
+    ("pixart-browser", &["pixart-model", "pixart-kernels", "pixart-weights", "pixart-protocol"]),
     ("pixart-companion", &["pixart-model", "pixart-weights", "pixart-protocol"]),
     ("xtask", &["pixart-protocol"]),
     (

@@ -50,7 +50,9 @@ struct Run {
 /// No device, or a file or tensor that is missing or of another shape, by name.
 pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs: usize) -> Result<Row, Error> {
     let opened = device::open(kind)?;
-    family.map(Family::choose);
+    if let Some(family) = family {
+        family.choose();
+    }
     let workload = {
         let mut folder = Folder::default();
         let weights = format!("{}.safetensors", Workload::kind(name));

@@ -267,7 +267,7 @@ impl Denoise<'_> {
     #[must_use]
     pub fn latest(&self) -> Tensor<1> {
         let latest = self.pass.as_ref().map(Pass::latest);
-        latest.unwrap_or_else(|| self.outs.last().unwrap_or(&self.latent).clone().flatten(0, 3)).slice([0..1])
+        latest.unwrap_or_else(|| self.outs.last().unwrap_or(&self.latent).clone().flatten(0, 3)).narrow(0, 0, 1)
     }
 
     #[must_use]
