@@ -26,7 +26,7 @@ mod tokenizer;
 mod vae;
 mod workload;
 
-pub use caption::plain;
+pub use caption::{clean, plain};
 pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
