@@ -8,23 +8,69 @@ export type Generate = {
 /**
  * Chosen by the asker; every event about this picture carries it.
  */
-id: number, prompt: string, negative_prompt: string, 
+id: number, 
 /**
- * Seed of the torch-compatible noise.
+ * May end in `--ar W:H` or `--hw H:W`, which choose the size.
  */
-seed: number, steps: number, 
+prompt: string, negative_prompt?: string, 
 /**
- * Classifier-free guidance scale; at 1 or below the negative prompt is not used.
+ * Seed of the torch-compatible noise; one generator draws for all pictures.
  */
-guidance: number, 
+seed?: number, 
 /**
- * Picture width in pixels.
+ * A seed for each picture, in place of `seed`.
  */
-width: number, 
+seeds?: Array<number>, 
 /**
- * Picture height in pixels.
+ * diffusers' `num_inference_steps`.
  */
-height: number, text: TextSource, };
+steps?: number, 
+/**
+ * The timesteps to denoise at, downwards, in place of `steps`.
+ */
+timesteps?: Array<number>, 
+/**
+ * The noise levels to denoise at, downwards, in place of `steps`.
+ */
+sigmas?: Array<number>, 
+/**
+ * Classifier-free `guidance_scale`; at 1 or below the negative prompt is not used.
+ */
+guidance?: number, num_images_per_prompt?: number, 
+/**
+ * Picture width in pixels; the checkpoint's own where it is left out.
+ */
+width?: number, 
+/**
+ * Picture height in pixels; the checkpoint's own where it is left out.
+ */
+height?: number, 
+/**
+ * DDIM's η, from 0 to 1; other schedulers have none.
+ */
+eta?: number, output_type?: OutputType, 
+/**
+ * Clean the prompts of links, markup and the like.
+ */
+clean_caption?: boolean, 
+/**
+ * Draw at the nearest size the network was trained on, then resize and crop.
+ */
+use_resolution_binning?: boolean, 
+/**
+ * Tokens a caption is padded or cut to: 120 for PixArt-α, 300 for PixArt-Σ.
+ */
+max_sequence_length?: number, 
+/**
+ * A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's own where it is left out.
+ */
+scheduler?: string, 
+/**
+ * The name of one of [`crate::STYLES`].
+ */
+style?: string, text?: TextSource, };
+
+export type OutputType = "png" | "np" | "pt" | "latent";
 
 export type TextSource = { "kind": "tab" } | { "kind": "companion", url: string, };
 
@@ -36,7 +82,11 @@ native_size: number, size_min: number, size_max: number,
 /**
  * Width and height must be multiples of this: the VAE's factor times the patch size.
  */
-size_multiple: number, };
+size_multiple: number, 
+/**
+ * The same where the picture is binned; none where the checkpoint's size has no bins.
+ */
+binned_multiple: number | null, };
 
 export type EncodeRequest = { 
 /**

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::{Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, captions_of, golden, image};
-use pixart_protocol::{Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, Stage, StageMillis};
+use pixart_protocol::{
+    Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis,
+};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -67,6 +69,19 @@ impl Engine {
     pub async fn generate(&self, request: JsValue, embeds: JsValue) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
         self.try_generate(request, embeds).await.map_err(|fault| object(&fault))
+    }
+
+    /// The captions of a request in the order of the batch, cleaned, with style and without suffix: what a companion is
+    /// asked to encode.
+    ///
+    /// # Errors
+    /// A `Fault` with the code `bad_request`.
+    pub fn captions(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
+        let captions = || {
+            let request: Generate = value(request, "the request")?;
+            Ok::<_, Fault>(captions_of(&request, &request.resolve(&self.loaded()?.limits())?))
+        };
+        captions().map_err(|fault| object(&fault))
     }
 
     /// Refuses a request as `generate` would, without drawing.
@@ -133,7 +148,14 @@ impl Engine {
 
     async fn draw(&self, request: &Generate, embeds: Option<EncodeReply>) -> Result<Outcome, Fault> {
         let pipeline = self.loaded()?;
-        request.validate(&pipeline.limits())?;
+        let resolved = request.resolve(&pipeline.limits())?;
+        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
+            let what = format!(
+                "num_images_per_prompt is {} and output_type {:?}",
+                request.num_images_per_prompt, request.output_type
+            );
+            return Err(Fault::new(FaultCode::BadRequest, what, "ask the page for one PNG at a time"));
+        }
         let id = request.id;
         let plan = pipeline.plan(request)?;
         self.emitter.emit(&Event::Planned { id, plan: plan.line() });
@@ -144,7 +166,7 @@ impl Engine {
             Some(EncodeReply { shape, embeds, mask }) => {
                 Caption::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
             }
-            None => pipeline.encode(&captions_of(request))?,
+            None => pipeline.encode(request)?,
         };
         self.reach("the text embeddings", caption.embeds.clone()).await?;
         let text_done = now_millis();
@@ -174,7 +196,8 @@ impl Engine {
         let denoise_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
-        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan)).await?;
+        let size = image::Size { height: resolved.height as usize, width: resolved.width as usize };
+        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan), size).await?;
         let png = image::signed_png(&picture, request)?;
         let done = now_millis();
         self.device.memory_cleanup();
@@ -185,7 +208,8 @@ impl Engine {
             decode: done - denoise_done,
             total: done - began,
         };
-        let Generate { width, height, steps, seed, .. } = *request;
+        let Resolved { width, height, .. } = resolved;
+        let (steps, seed) = (request.steps, request.seeds.as_ref().map_or(request.seed, |seeds| seeds[0]));
         Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
     }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use pixart_companion::device::Kind;
+use pixart_protocol::OutputType;
 
 /// PixArt text-to-image on this computer, and the page's companion.
 #[derive(Parser)]
@@ -65,14 +66,64 @@ pub(crate) struct GenerateArgs {
     /// In pixels [default: the size the checkpoint was trained at].
     #[arg(long)]
     pub(crate) height: Option<u32>,
+    /// Pictures to draw of each prompt; with more than one, --out a.png writes a-0.png, a-1.png …
+    #[arg(long, default_value_t = 1)]
+    pub(crate) images: u32,
+    /// A seed for each of the --images, with commas between them.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["seed", "prompts"])]
+    pub(crate) seeds: Option<Vec<u32>>,
+    /// Clean the prompts of links, markup and the like; `--clean-caption=false` takes them as they are.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) clean_caption: bool,
+    /// Draw at the size that is asked for, not at the nearest the checkpoint was trained on.
+    #[arg(long)]
+    pub(crate) no_binning: bool,
+    /// Tokens a prompt is padded or cut to.
+    #[arg(long, default_value_t = 120)]
+    pub(crate) max_sequence_length: u32,
+    /// A look: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
+    #[arg(long)]
+    pub(crate) style: Option<String>,
+    /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
+    #[arg(long, value_enum, default_value = "png")]
+    pub(crate) output_type: Output,
     #[arg(long, value_enum, default_value = "flex")]
     pub(crate) device: Kind,
-    /// The PNG file to write.
+    /// The file to write.
     #[arg(long, conflicts_with = "prompts")]
     pub(crate) out: Option<PathBuf>,
     /// The folder to write 000.png, 001.png … to; it is created.
     #[arg(long, conflicts_with_all = ["prompt", "embeds"])]
     pub(crate) out_dir: Option<PathBuf>,
+}
+
+/// [`OutputType`] as a word of the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Output {
+    Png,
+    /// f32 [1, H, W, 3] from 0 to 1.
+    Np,
+    /// f32 [1, 3, H, W] from 0 to 1.
+    Pt,
+    /// The clean latent, not decoded.
+    Latent,
+}
+
+impl Output {
+    pub(crate) fn extension(self) -> &'static str {
+        if matches!(self, Self::Png) { "png" } else { "safetensors" }
+    }
+}
+
+impl From<Output> for OutputType {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Png => Self::Png,
+            Output::Np => Self::Np,
+            Output::Pt => Self::Pt,
+            Output::Latent => Self::Latent,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -157,6 +208,10 @@ mod tests {
         assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png"));
         assert!(accepts("pixart generate --checkpoint c --prompts p.json --out-dir o"));
         assert!(accepts("pixart generate --checkpoint c --embeds e.safetensors --out o.png"));
+        assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png --images 2 --seeds 1,2 --no-binning"));
+        assert!(accepts(
+            "pixart generate --checkpoint c --prompt p --out o --clean-caption=false --output-type latent"
+        ));
         for line in [
             "pixart generate --checkpoint c --out o.png",
             "pixart generate --checkpoint c --prompt p",

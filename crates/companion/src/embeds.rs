@@ -39,6 +39,14 @@ pub fn write(embeds: &EncodeReply, captions: &[String]) -> Vec<u8> {
         .expect("two named tensors of known size can be laid out")
 }
 
+/// The bytes of a file with the one f32 tensor `name`.
+#[must_use]
+pub fn one(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("a shape that fits the values");
+    safetensors::serialize([(name, view)], None).expect("one named tensor can be laid out")
+}
+
 /// Reads what [`write()`] wrote, or any safetensors file with the same two f32 tensors. `path` is named in errors.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
     let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use futures_lite::future::block_on;
-use pixart_model::{CAPTION_TOKENS, Caption, Painter, Taps, TextEncoder, captions_of, image};
-use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits};
+use pixart_model::{Caption, Painter, Plan, Taps, TextEncoder, captions_of, image};
+use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::device::{self, Opened};
-use crate::{Error, checkpoint};
+use crate::{Error, checkpoint, embeds};
 
 /// A loaded checkpoint.
 pub struct Generator {
@@ -28,7 +29,8 @@ enum Text {
 /// A finished picture.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    pub png: Vec<u8>,
+    /// A PNG, or a safetensors file with the one tensor `images` or `latents`.
+    pub file: Vec<u8>,
     pub report: Report,
 }
 
@@ -43,7 +45,7 @@ pub struct Report {
     pub steps: u32,
     pub seed: u32,
     pub millis: Millis,
-    /// Of the PNG file.
+    /// Of the file.
     pub sha256: String,
 }
 
@@ -80,54 +82,98 @@ impl Generator {
         self.painter.limits()
     }
 
-    /// Draws one picture; `stepped` is told after each denoising step how many are done.
-    pub fn draw(&self, request: &Generate, mut stepped: impl FnMut(u32)) -> Result<Picture, Error> {
-        request.validate(&self.limits())?;
-        let plan = self.painter.plan(request)?;
-        let began = Instant::now();
-        let caption = self.caption(request)?;
-        self.finish("encoding the prompt")?;
-        let text = millis_since(began);
-
-        let denoise_began = Instant::now();
-        let mut off = Taps::off();
-        let latent = self.painter.noise(request.seed, request.height, request.width);
-        let denoise = self.painter.denoise(latent, caption, request.guidance, request.steps as usize, &mut off);
-        let mut denoise = denoise.planned(plan.guidance);
-        let mut step = 0;
-        while denoise.step(&mut off) {
-            self.finish("denoising")?;
-            step += 1;
-            stepped(step);
-        }
-        let latent = denoise.into_latent();
-        let denoise = millis_since(denoise_began);
-
-        let decode_began = Instant::now();
-        let pixels = block_on(image::rgb8_read(self.painter.decode_as(latent, plan.decode)))?;
-        let decode = millis_since(decode_began);
-
-        let png = image::signed_png(&pixels, request)?;
-        let total = millis_since(began);
-        let report = Report {
-            device: self.opened.name.clone(),
-            plan: plan.line(),
-            width: request.width,
-            height: request.height,
-            steps: request.steps,
-            seed: request.seed,
-            millis: Millis { load: self.load_millis, text, denoise, decode, total },
-            sha256: hex(&Sha256::digest(&png)),
-        };
-        Ok(Picture { png, report })
+    /// Checks a request as [`Generator::draw`] does, without drawing.
+    pub fn validate(&self, request: &Generate) -> Result<Resolved, Error> {
+        let resolved = request.resolve(&self.limits())?;
+        self.painter.only_what_is_built(request)?;
+        Ok(resolved)
     }
 
-    fn caption(&self, request: &Generate) -> Result<Caption, Error> {
+    /// Draws the pictures of a request, one after the other; `stepped` is told after each denoising step how many of its
+    /// picture are done. The text is encoded once, and its time counted with the first.
+    pub fn draw(&self, request: &Generate, mut stepped: impl FnMut(u32)) -> Result<Vec<Picture>, Error> {
+        let resolved = self.validate(request)?;
+        let plan = self.painter.plan(request, &resolved)?;
+        let mut began = Instant::now();
+        let caption = self.caption(request, &resolved)?;
+        self.finish("encoding the prompt")?;
+        let mut text = millis_since(began);
+        let mut pictures = Vec::new();
+        for (index, latent) in self.painter.noises(request, &resolved).into_iter().enumerate() {
+            let denoise_began = Instant::now();
+            let mut off = Taps::off();
+            let steps = request.steps as usize;
+            let denoise = self.painter.denoise(latent, caption.clone(), request.guidance, steps, &mut off);
+            let mut denoise = denoise.planned(plan.guidance);
+            let mut step = 0;
+            while denoise.step(&mut off) {
+                self.finish("denoising")?;
+                step += 1;
+                stepped(step);
+            }
+            let latent = denoise.into_latent();
+            let denoise = millis_since(denoise_began);
+
+            let decode_began = Instant::now();
+            // What the file says of itself fits this picture alone.
+            let seed = request.seeds.as_ref().map_or(request.seed, |seeds| seeds[index]);
+            let file = self.file(&Generate { seed, ..request.clone() }, &resolved, &plan, latent)?;
+            let decode = millis_since(decode_began);
+            let total = millis_since(began);
+            let report = Report {
+                device: self.opened.name.clone(),
+                plan: plan.line(),
+                width: resolved.width,
+                height: resolved.height,
+                steps: request.steps,
+                seed,
+                millis: Millis { load: self.load_millis, text, denoise, decode, total },
+                sha256: hex(&Sha256::digest(&file)),
+            };
+            pictures.push(Picture { file, report });
+            (began, text) = (Instant::now(), 0.0);
+        }
+        Ok(pictures)
+    }
+
+    /// A finished latent as the file that was asked for.
+    fn file(
+        &self,
+        request: &Generate,
+        resolved: &Resolved,
+        plan: &Plan,
+        latent: Tensor<4>,
+    ) -> Result<Vec<u8>, Error> {
+        if request.output_type == OutputType::Latent {
+            let shape = latent.dims();
+            let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
+            return Ok(embeds::one("latents", &shape, &values));
+        }
+        let size = image::Size { height: resolved.height as usize, width: resolved.width as usize };
+        let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode), size))?;
+        let picture = image::rgb8(&pixels, size.height, size.width)?;
+        let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
+        let plane = size.height * size.width;
+        Ok(match request.output_type {
+            OutputType::Pt => embeds::one("images", &[1, 3, size.height, size.width], &unit),
+            OutputType::Np => {
+                let pixel = |at: usize| [unit[at], unit[plane + at], unit[2 * plane + at]];
+                let last: Vec<f32> = (0..plane).flat_map(pixel).collect();
+                embeds::one("images", &[1, size.height, size.width, 3], &last)
+            }
+            _ => image::signed_png(&picture, request)?,
+        })
+    }
+
+    fn caption(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
+        let captions = captions_of(request, resolved);
         match &self.text {
-            Text::Encoder(encoder) => Ok(encoder.encode(&captions_of(request), CAPTION_TOKENS, &mut Taps::off())?),
+            Text::Encoder(encoder) => {
+                Ok(encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
+            }
             Text::Stored(EncodeReply { shape, embeds, mask }) => {
                 let shape = shape.map(|length| length as usize);
-                let (rows, channels) = (captions_of(request).len(), self.painter.dit.config().caption_channels);
+                let (rows, channels) = (captions.len(), self.painter.dit.config().caption_channels);
                 if (shape[0], shape[2]) != (rows, channels) {
                     let what = format!("the stored embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
                     let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";

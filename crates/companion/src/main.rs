@@ -3,8 +3,9 @@
 
 mod cli;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,7 +13,7 @@ use clap::Parser;
 use pixart_companion::queue::Queue;
 use pixart_companion::{Encoder, Error, Generator, bench, device, doctor, embeds, golden, prompts, serve};
 use pixart_model::Family;
-use pixart_protocol::{EncodeRequest, Fault, Generate, TextSource};
+use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
 use cli::{BenchArgs, Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs};
@@ -43,17 +44,22 @@ fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
     let listed = args.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
     let generator = Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds))?;
 
-    let native_size = generator.limits().native_size;
     let request = Generate {
-        id: 0,
         prompt: args.prompt.unwrap_or_else(|| captions.last().cloned().unwrap_or("(stored embeddings)".to_owned())),
         negative_prompt: args.negative_prompt,
         seed: args.seed,
         steps: args.steps,
         guidance: args.guidance,
-        width: args.width.unwrap_or(native_size),
-        height: args.height.unwrap_or(native_size),
-        text: TextSource::Tab,
+        width: args.width,
+        height: args.height,
+        num_images_per_prompt: args.images,
+        seeds: args.seeds,
+        output_type: args.output_type.into(),
+        clean_caption: args.clean_caption,
+        use_resolution_binning: !args.no_binning,
+        max_sequence_length: args.max_sequence_length,
+        style: args.style,
+        ..Generate::of("")
     };
     let Some(listed) = listed else {
         let out = args.out.context("clap asks for --out beside --prompt and --embeds")?;
@@ -64,19 +70,30 @@ fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
     let requests: Vec<Generate> = (0..).zip(listed).map(|(id, one)| one.request(id, &request)).collect();
     // A bad prompt far down the list is told before the first picture is drawn.
     for request in &requests {
-        request.validate(&generator.limits()).map_err(Error::Request)?;
+        generator.validate(request)?;
     }
     for request in &requests {
-        draw(&generator, request, &out_dir.join(format!("{:03}.png", request.id)))?;
+        let extension = args.output_type.extension();
+        draw(&generator, request, &out_dir.join(format!("{:03}.{extension}", request.id)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn draw(generator: &Generator, request: &Generate, out: &Path) -> anyhow::Result<ExitCode> {
-    let picture = generator.draw(request, |step| tracing::debug!(step, steps = request.steps))?;
-    write(out, &picture.png)?;
-    print_line(&serde_json::to_string(&picture.report)?);
+    let pictures = generator.draw(request, |step| tracing::debug!(step, steps = request.steps))?;
+    let alone = pictures.len() == 1;
+    for (index, picture) in pictures.into_iter().enumerate() {
+        write(&if alone { out.to_owned() } else { numbered(out, index) }, &picture.file)?;
+        print_line(&serde_json::to_string(&picture.report)?);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `a/b.png` → `a/b-0.png`.
+fn numbered(out: &Path, index: usize) -> PathBuf {
+    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extension) = (part(out.file_stem()), part(out.extension()));
+    out.with_file_name(format!("{stem}-{index}.{extension}"))
 }
 
 fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {

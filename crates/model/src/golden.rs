@@ -14,6 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
+use crate::image::Size;
 use crate::params::recorded;
 use crate::pipeline::{Caption, TextEncoder};
 use crate::{Dit, DpmMultistep, Error, MicroConditions, Moments, Painter, Taps, Tiling, Vae, plain, randn};
@@ -242,7 +243,7 @@ impl Check<'_> {
         let mut got = Vec::with_capacity(want.len());
         for picture in 0..pictures {
             let one = decoded.clone().slice([picture..picture + 1, 0..3, 0..height, 0..width]);
-            got.extend(crate::image::rgb8_read(one).await?.bytes);
+            got.extend(crate::image::rgb8_read(one, Size { height, width }).await?.bytes);
         }
         let [got, want] = [&got[..], want].map(|bytes| bytes.iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>());
         let comparison = compare(&got, &want, PICTURE_TOLERANCE / f64::from(u8::MAX));

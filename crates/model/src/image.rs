@@ -9,6 +9,10 @@ use pixart_protocol::Generate;
 
 use crate::Error;
 
+mod resize;
+
+pub use resize::resize_and_crop;
+
 const CHANNELS: usize = 3;
 
 /// A picture: 3 bytes per pixel, red green blue, row by row from the top left.
@@ -19,14 +23,26 @@ pub struct Rgb8 {
     pub bytes: Vec<u8>,
 }
 
-/// Reads a decoded picture `[1, 3, H, W]` in [-1, 1] from its device.
-pub async fn rgb8_read(image: Tensor<4>) -> Result<Rgb8, Error> {
+/// Rows and columns of a picture, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Reads a decoded picture `[1, 3, H, W]` in [-1, 1] from its device, as bytes of `size`.
+pub async fn rgb8_read(image: Tensor<4>, size: Size) -> Result<Rgb8, Error> {
+    rgb8(&pixels_read(image, size).await?, size.height, size.width)
+}
+
+/// Reads a decoded picture `[1, 3, H, W]` from its device, resized and cropped to `size`: values `[3, height, width]`.
+pub async fn pixels_read(image: Tensor<4>, size: Size) -> Result<Vec<f32>, Error> {
     let [b, c, h, w] = image.dims();
     assert_eq!([b, c], [1, CHANNELS], "one picture of three channels at a time");
     let unread = |why: String| Error::Read { what: "the picture".to_owned(), why };
     let data = image.into_data_async().await.map_err(|error| unread(error.to_string()))?;
     let pixels = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
-    rgb8(&pixels, h, w)
+    Ok(resize_and_crop(&pixels, Size { height: h, width: w }, size))
 }
 
 /// Pixels `[3, H, W]` in [-1, 1] to bytes `[H, W, 3]`.
@@ -66,10 +82,15 @@ pub fn png(image: &Rgb8, texts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
 
 /// [`png()`] with what drew the picture in its text chunks: `Description` is the prompt, `Comment` the rest as JSON.
 pub fn signed_png(image: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
-    let Generate { negative_prompt, seed, steps, guidance, .. } = request;
-    let comment = serde_json::json!({
+    let Generate { negative_prompt, seed, steps, guidance, scheduler, style, .. } = request;
+    let mut comment = serde_json::json!({
         "negative_prompt": negative_prompt, "seed": seed, "steps": steps, "guidance": guidance,
     });
+    for (key, value) in [("scheduler", scheduler), ("style", style)] {
+        if let Some(value) = value {
+            comment[key] = value.as_str().into();
+        }
+    }
     let texts = [("Software", "pixart-web"), ("Description", &request.prompt), ("Comment", &comment.to_string())];
     png(image, &texts)
 }
@@ -150,7 +171,7 @@ mod tests {
         let pixels: Vec<f32> = (0..18).map(|index| index as f32 / 9.0 - 1.0).collect();
         let expected = rgb8(&pixels, 2, 3).expect("finite");
         let data = burn::tensor::TensorData::new(pixels, [1, CHANNELS, 2, 3]);
-        let read = std::pin::pin!(rgb8_read(Tensor::from_data(data, &device)));
+        let read = std::pin::pin!(rgb8_read(Tensor::from_data(data, &device), Size { height: 2, width: 3 }));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let std::task::Poll::Ready(image) = read.poll(&mut context) else { panic!("flex has nothing to wait for") };
         assert_eq!(image.expect("reads"), expected);

@@ -5,6 +5,7 @@
 //! Shape letters used throughout: B batch, T tokens, L caption tokens, C channels, N attention heads, D channels of one
 //! head, H and W rows and columns.
 
+mod bins;
 mod caption;
 mod config;
 mod dit;

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::Precision;
-use pixart_protocol::{Fault, FaultCode, Generate, Limits};
+use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
 use pixart_weights::Folder;
 
 use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
@@ -12,9 +12,10 @@ use crate::dit::Pass;
 use crate::plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
 use crate::schedulers::DpmRun;
 use crate::{CaptionTokenizer, Conditions, Decoding, Dit, DpmMultistep, Error, MicroConditions, T5, Taps, Tokens};
-use crate::{plain, randn};
+use crate::{bins, clean, plain, randn};
 
-/// Tokens a caption is padded or cut to (diffusers `PixArtAlphaPipeline`, `max_sequence_length`).
+/// Tokens a caption is padded or cut to where nothing else is asked (diffusers `PixArtAlphaPipeline`,
+/// `max_sequence_length`).
 pub const CAPTION_TOKENS: usize = 120;
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
 const SIZE_RANGE: u32 = 2;
@@ -69,15 +70,15 @@ impl TextEncoder {
     ///
     /// # Errors
     /// A caption the tokenizer cannot read.
-    pub fn tokens(&self, captions: &[&str], tokens: usize) -> Result<Vec<Tokens>, Error> {
-        captions.iter().map(|caption| self.tokenizer.encode(&plain(caption), tokens)).collect()
+    pub fn tokens(&self, captions: &[impl AsRef<str>], tokens: usize) -> Result<Vec<Tokens>, Error> {
+        captions.iter().map(|caption| self.tokenizer.encode(&plain(caption.as_ref()), tokens)).collect()
     }
 
     /// Captions → text embeddings.
     ///
     /// # Errors
     /// A caption the tokenizer cannot read.
-    pub fn encode(&self, captions: &[&str], tokens: usize, taps: &mut Taps) -> Result<Caption, Error> {
+    pub fn encode(&self, captions: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<Caption, Error> {
         let rows = self.tokens(captions, tokens)?;
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
         let mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
@@ -125,8 +126,8 @@ impl Painter {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
-    pub fn plan(&self, request: &Generate) -> Result<Plan, Error> {
-        let latent = [request.height, request.width].map(|side| side as usize / self.vae.config().factor());
+    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
+        let latent = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
         let picture = Picture { pictures: 1, latent, guided: request.guidance > 1.0 };
         self.planner.plan(picture, self.precision).map_err(Error::Request)
     }
@@ -142,16 +143,57 @@ impl Painter {
             size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
             size_max: native_size * SIZE_RANGE,
             size_multiple,
+            binned_multiple: bins::nearest(native_size, 1, 1).map(|_| factor as u32),
         }
     }
 
-    /// The picture's first latent: torch's normal noise for `seed`, `[1, latent_channels, H/8, W/8]`.
+    /// Height and width that `request` is drawn at: those of its bin, or its own.
     #[must_use]
-    pub fn noise(&self, seed: u32, height: u32, width: u32) -> Tensor<4> {
+    pub fn drawn_size(&self, request: &Generate, resolved: &Resolved) -> [u32; 2] {
+        let Resolved { height, width, .. } = *resolved;
+        let bin = bins::nearest(self.limits().native_size, height, width);
+        bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
+    }
+
+    /// The first latent of each picture of `request`, `[1, latent_channels, H/8, W/8]`: one generator draws them all, or
+    /// each has a seed of its own.
+    #[must_use]
+    pub fn noises(&self, request: &Generate, resolved: &Resolved) -> Vec<Tensor<4>> {
+        let [height, width] = self.drawn_size(request, resolved);
+        if let Some(seeds) = &request.seeds {
+            return seeds.iter().map(|seed| self.noise(*seed, height, width, 1)).collect();
+        }
+        let pictures = request.num_images_per_prompt as usize;
+        self.noise(request.seed, height, width, pictures).chunk(pictures, 0)
+    }
+
+    /// First latents: torch's normal noise for `seed`, `[P, latent_channels, H/8, W/8]`.
+    fn noise(&self, seed: u32, height: u32, width: u32, pictures: usize) -> Tensor<4> {
         let factor = self.vae.config().factor();
-        let shape = [1, self.dit.config().latent_channels, height as usize / factor, width as usize / factor];
+        let shape = [pictures, self.dit.config().latent_channels, height as usize / factor, width as usize / factor];
         let noise = randn(u64::from(seed), shape.iter().product());
         Tensor::from_data(TensorData::new(noise, shape), &self.device)
+    }
+
+    /// Refuses what a request may ask for and no scheduler here does.
+    ///
+    /// # Errors
+    /// The first such field, by name.
+    pub fn only_what_is_built(&self, request: &Generate) -> Result<(), Error> {
+        let Generate { timesteps, sigmas, scheduler, eta, .. } = request;
+        let asked = [
+            ("timesteps", timesteps.is_some()),
+            ("sigmas", sigmas.is_some()),
+            ("scheduler", scheduler.is_some()),
+            ("eta", *eta != 0.0),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let what = format!("{name} is given, which DPM-Solver++ does not take");
+                Err(Error::Request(Fault::new(FaultCode::BadRequest, what, "leave it out")))
+            }
+        }
     }
 
     /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`.
@@ -318,29 +360,32 @@ impl Pipeline {
         self.painter.limits()
     }
 
-    /// Captions, one row each → text embeddings of [`CAPTION_TOKENS`] tokens.
+    /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`.
     ///
     /// # Errors
-    /// A caption the tokenizer cannot read.
-    pub fn encode(&self, captions: &[&str]) -> Result<Caption, Error> {
-        self.text.encode(captions, CAPTION_TOKENS, &mut Taps::off())
+    /// A field of the request that cannot be used, or a caption the tokenizer cannot read.
+    pub fn encode(&self, request: &Generate) -> Result<Caption, Error> {
+        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
+        self.text.encode(&captions_of(request, &resolved), request.max_sequence_length as usize, &mut Taps::off())
     }
 
     /// See [`Painter::plan`].
     ///
     /// # Errors
-    /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
+    /// A field of the request that cannot be used, or [`FaultCode::OutOfMemory`] where the picture fits in no way.
     pub fn plan(&self, request: &Generate) -> Result<Plan, Error> {
-        self.painter.plan(request)
+        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
+        self.painter.plan(request, &resolved)
     }
 
-    /// Prepares the picture that `request` asks for; `caption` as [`captions_of`] orders it.
+    /// Prepares the first picture that `request` asks for; `caption` as [`captions_of`] orders it.
     ///
     /// # Errors
     /// A field of the request that cannot be used, or a caption of another checkpoint.
     pub fn denoise(&self, request: &Generate, caption: Caption, plan: &Plan) -> Result<Denoise<'_>, Error> {
-        request.validate(&self.limits()).map_err(Error::Request)?;
-        let (expected, channels) = (captions_of(request).len(), self.painter.dit.config().caption_channels);
+        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
+        self.painter.only_what_is_built(request)?;
+        let (expected, channels) = (captions_of(request, &resolved).len(), self.painter.dit.config().caption_channels);
         let [rows, _, got] = caption.embeds.dims();
         if (rows, got) != (expected, channels) {
             return Err(Error::Request(Fault::new(
@@ -349,7 +394,7 @@ impl Pipeline {
                 "encode the negative prompt and the prompt with the text encoder of this checkpoint",
             )));
         }
-        let latent = self.painter.noise(request.seed, request.height, request.width);
+        let latent = self.painter.noises(request, &resolved).swap_remove(0);
         let steps = request.steps as usize;
         let denoise = self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off());
         Ok(denoise.planned(plan.guidance))
@@ -362,8 +407,11 @@ impl Pipeline {
     }
 }
 
-/// The captions a request needs encoded, in the order of the batch: the negative prompt only where guidance uses it.
+/// The captions a request needs encoded, cleaned where it asks for that, in the order of the batch: the negative prompt
+/// only where guidance uses it.
 #[must_use]
-pub fn captions_of(request: &Generate) -> Vec<&str> {
-    if request.guidance > 1.0 { vec![&request.negative_prompt, &request.prompt] } else { vec![&request.prompt] }
+pub fn captions_of(request: &Generate, resolved: &Resolved) -> Vec<String> {
+    let negative = Some(&resolved.negative_prompt).filter(|_| request.guidance > 1.0);
+    let prepare = if request.clean_caption { clean } else { plain };
+    negative.into_iter().chain([&resolved.prompt]).map(|caption| prepare(caption)).collect()
 }

@@ -4,9 +4,13 @@
 
 mod event;
 mod fault;
+mod prompt;
 mod request;
 pub mod typescript;
 
 pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
 pub use fault::{Fault, FaultCode};
-pub use request::{DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, Request, TextSource};
+pub use prompt::{STYLES, Style};
+pub use request::{
+    DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, OutputType, Request, Resolved, TextSource,
+};

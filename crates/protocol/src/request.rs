@@ -6,6 +6,12 @@ use ts_rs::TS;
 
 use crate::{Fault, FaultCode};
 
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use resolve::Resolved;
+
 /// The longest prompt accepted, in characters. T5 reads at most 300 tokens of it.
 pub(crate) const PROMPT_CHARS_MAX: usize = 2_000;
 /// The most captions encoded at once: the prompts and negative prompts of eight pictures.
@@ -15,6 +21,13 @@ pub(crate) const STEPS_MAX: u32 = 1_000;
 /// The largest guidance scale accepted.
 pub(crate) const GUIDANCE_MAX: f64 = 100.0;
 
+/// The most pictures of one request.
+pub(crate) const IMAGES_MAX: u32 = 16;
+/// The most tokens of a caption: PixArt-Σ's.
+pub(crate) const TOKENS_MAX: u32 = 300;
+/// The noisiest timestep of the schedule that PixArt was trained with.
+pub(crate) const TIMESTEP_MAX: u32 = 999;
+
 /// A message from the page to its worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -22,7 +35,7 @@ pub enum Request {
     /// Open `device` and load the checkpoint folder found under the URL `checkpoint` (ending in `/`).
     Open { checkpoint: String, device: DeviceKind },
     /// Draw a picture.
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// Stop the picture `id` before its next step.
     Cancel { id: u32 },
     /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`) on `device`.
@@ -42,30 +55,153 @@ pub enum DeviceKind {
     Wasm,
 }
 
-/// One picture to draw.
+/// What to draw: the arguments of diffusers' `PixArtAlphaPipeline.__call__`, with its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Generate {
     /// Chosen by the asker; every event about this picture carries it.
     pub id: u32,
+    /// May end in `--ar W:H` or `--hw H:W`, which choose the size.
     pub prompt: String,
+    #[serde(default)]
+    #[ts(optional, as = "Option<String>")]
     pub negative_prompt: String,
-    /// Seed of the torch-compatible noise.
+    /// Seed of the torch-compatible noise; one generator draws for all pictures.
+    #[serde(default)]
+    #[ts(optional, as = "Option<u32>")]
     pub seed: u32,
+    /// A seed for each picture, in place of `seed`.
+    #[serde(default)]
+    #[ts(optional)]
+    pub seeds: Option<Vec<u32>>,
+    /// diffusers' `num_inference_steps`.
+    #[serde(default = "steps")]
+    #[ts(optional, as = "Option<u32>")]
     pub steps: u32,
-    /// Classifier-free guidance scale; at 1 or below the negative prompt is not used.
+    /// The timesteps to denoise at, downwards, in place of `steps`.
+    #[serde(default)]
+    #[ts(optional)]
+    pub timesteps: Option<Vec<u32>>,
+    /// The noise levels to denoise at, downwards, in place of `steps`.
+    #[serde(default)]
+    #[ts(optional)]
+    pub sigmas: Option<Vec<f64>>,
+    /// Classifier-free `guidance_scale`; at 1 or below the negative prompt is not used.
+    #[serde(default = "guidance")]
+    #[ts(optional, as = "Option<f64>")]
     pub guidance: f64,
-    /// Picture width in pixels.
-    pub width: u32,
-    /// Picture height in pixels.
-    pub height: u32,
+    #[serde(default = "one")]
+    #[ts(optional, as = "Option<u32>")]
+    pub num_images_per_prompt: u32,
+    /// Picture width in pixels; the checkpoint's own where it is left out.
+    #[serde(default)]
+    #[ts(optional)]
+    pub width: Option<u32>,
+    /// Picture height in pixels; the checkpoint's own where it is left out.
+    #[serde(default)]
+    #[ts(optional)]
+    pub height: Option<u32>,
+    /// DDIM's η, from 0 to 1; other schedulers have none.
+    #[serde(default)]
+    #[ts(optional, as = "Option<f64>")]
+    pub eta: f64,
+    #[serde(default)]
+    #[ts(optional, as = "Option<OutputType>")]
+    pub output_type: OutputType,
+    /// Clean the prompts of links, markup and the like.
+    #[serde(default = "yes")]
+    #[ts(optional, as = "Option<bool>")]
+    pub clean_caption: bool,
+    /// Draw at the nearest size the network was trained on, then resize and crop.
+    #[serde(default = "yes")]
+    #[ts(optional, as = "Option<bool>")]
+    pub use_resolution_binning: bool,
+    /// Tokens a caption is padded or cut to: 120 for PixArt-α, 300 for PixArt-Σ.
+    #[serde(default = "tokens")]
+    #[ts(optional, as = "Option<u32>")]
+    pub max_sequence_length: u32,
+    /// A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's own where it is left out.
+    #[serde(default)]
+    #[ts(optional)]
+    pub scheduler: Option<String>,
+    /// The name of one of [`crate::STYLES`].
+    #[serde(default)]
+    #[ts(optional)]
+    pub style: Option<String>,
+    #[serde(default)]
+    #[ts(optional, as = "Option<TextSource>")]
     pub text: TextSource,
 }
 
+fn steps() -> u32 {
+    20
+}
+
+fn guidance() -> f64 {
+    4.5
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn tokens() -> u32 {
+    120
+}
+
+impl Generate {
+    /// The request that says nothing but its prompt.
+    #[must_use]
+    pub fn of(prompt: impl Into<String>) -> Self {
+        Self {
+            id: 0,
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            seed: 0,
+            seeds: None,
+            steps: steps(),
+            timesteps: None,
+            sigmas: None,
+            guidance: guidance(),
+            num_images_per_prompt: one(),
+            width: None,
+            height: None,
+            eta: 0.0,
+            output_type: OutputType::Png,
+            clean_caption: yes(),
+            use_resolution_binning: yes(),
+            max_sequence_length: tokens(),
+            scheduler: None,
+            style: None,
+            text: TextSource::Tab,
+        }
+    }
+}
+
+/// What comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputType {
+    /// A PNG file.
+    #[default]
+    Png,
+    /// f32 `[1, H, W, 3]` from 0 to 1.
+    Np,
+    /// f32 `[1, 3, H, W]` from 0 to 1.
+    Pt,
+    /// The clean latent `[1, 4, H/8, W/8]`, f32, not decoded.
+    Latent,
+}
+
 /// Where the text embeddings come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TextSource {
     /// The T5 encoder that runs in the tab.
+    #[default]
     Tab,
     /// `POST /v1/encode` of a companion at this origin.
     Companion { url: String },
@@ -80,44 +216,8 @@ pub struct Limits {
     pub size_max: u32,
     /// Width and height must be multiples of this: the VAE's factor times the patch size.
     pub size_multiple: u32,
-}
-
-impl Generate {
-    /// Checks every field against `limits`.
-    ///
-    /// # Errors
-    /// A [`FaultCode::BadRequest`] naming the first field that cannot be used, its value and the accepted range.
-    pub fn validate(&self, limits: &Limits) -> Result<(), Fault> {
-        let bad = |what: String, remedy: String| Err(Fault::new(FaultCode::BadRequest, what, remedy));
-        if self.prompt.trim().is_empty() {
-            return bad("the prompt is empty".into(), "describe the picture in a few words".into());
-        }
-        for (name, text) in [("prompt", &self.prompt), ("negative prompt", &self.negative_prompt)] {
-            let chars = text.chars().count();
-            if chars > PROMPT_CHARS_MAX {
-                return bad(
-                    format!("the {name} has {chars} characters"),
-                    format!("shorten it to at most {PROMPT_CHARS_MAX}"),
-                );
-            }
-        }
-        if !(1..=STEPS_MAX).contains(&self.steps) {
-            return bad(format!("steps is {}", self.steps), format!("choose 1 to {STEPS_MAX} steps"));
-        }
-        if !(0.0..=GUIDANCE_MAX).contains(&self.guidance) {
-            return bad(format!("guidance is {}", self.guidance), format!("choose a number from 0 to {GUIDANCE_MAX}"));
-        }
-        let Limits { size_min, size_max, size_multiple, .. } = *limits;
-        for (name, side) in [("width", self.width), ("height", self.height)] {
-            if !(size_min..=size_max).contains(&side) || side % size_multiple != 0 {
-                return bad(
-                    format!("{name} is {side}"),
-                    format!("choose a multiple of {size_multiple} from {size_min} to {size_max}"),
-                );
-            }
-        }
-        Ok(())
-    }
+    /// The same where the picture is binned; none where the checkpoint's size has no bins.
+    pub binned_multiple: Option<u32>,
 }
 
 /// Body of `POST /v1/encode`.
@@ -159,65 +259,4 @@ pub struct EncodeReply {
     pub embeds: Vec<f32>,
     /// Row-major `[captions, tokens]`: 1 for a token to attend to, 0 for padding.
     pub mask: Vec<f32>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits { native_size: 128, size_min: 64, size_max: 256, size_multiple: 16 };
-
-    fn good() -> Generate {
-        Generate {
-            id: 1,
-            prompt: "a red circle".into(),
-            negative_prompt: String::new(),
-            seed: 7,
-            steps: 20,
-            guidance: 4.5,
-            width: 128,
-            height: 128,
-            text: TextSource::Tab,
-        }
-    }
-
-    #[test]
-    fn a_good_request_passes() {
-        assert_eq!(good().validate(&LIMITS), Ok(()));
-    }
-
-    #[test]
-    fn every_bad_field_is_named_with_its_value() {
-        let cases: [(Generate, &str); 9] = [
-            (Generate { prompt: "  ".into(), ..good() }, "the prompt is empty"),
-            (Generate { prompt: "x".repeat(10_000), ..good() }, "the prompt has 10000 characters"),
-            (Generate { negative_prompt: "x".repeat(2_001), ..good() }, "the negative prompt has 2001 characters"),
-            (Generate { steps: 0, ..good() }, "steps is 0"),
-            (Generate { guidance: f64::NAN, ..good() }, "guidance is NaN"),
-            (Generate { guidance: -1.0, ..good() }, "guidance is -1"),
-            (Generate { width: 0, ..good() }, "width is 0"),
-            (Generate { height: 72, ..good() }, "height is 72"),
-            (Generate { width: 4096, ..good() }, "width is 4096"),
-        ];
-        for (request, what) in cases {
-            let fault = request.validate(&LIMITS).expect_err(what);
-            assert_eq!((fault.code, fault.what.as_str()), (FaultCode::BadRequest, what));
-            assert!(!fault.remedy.is_empty());
-        }
-    }
-
-    #[test]
-    fn captions_are_counted_and_measured_and_may_be_empty() {
-        let request = |captions: Vec<String>| EncodeRequest { captions };
-        assert_eq!(request(vec![String::new(), "a red circle".into()]).validate(), Ok(()));
-        let cases = [
-            (request(Vec::new()), "0 captions were sent"),
-            (request(vec![String::new(); CAPTIONS_MAX + 1]), "17 captions were sent"),
-            (request(vec![String::new(), "x".repeat(10_000)]), "caption 1 has 10000 characters"),
-        ];
-        for (request, what) in cases {
-            let fault = request.validate().expect_err(what);
-            assert_eq!((fault.code, fault.what.as_str()), (FaultCode::BadRequest, what));
-        }
-    }
 }

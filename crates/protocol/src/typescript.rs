@@ -3,7 +3,7 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits,
+    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits, OutputType,
     Request, Stage, StageMillis, TapRow, TextSource, Verdict,
 };
 
@@ -16,6 +16,7 @@ pub fn render() -> String {
         Request::decl(&config),
         DeviceKind::decl(&config),
         Generate::decl(&config),
+        OutputType::decl(&config),
         TextSource::decl(&config),
         Limits::decl(&config),
         EncodeRequest::decl(&config),

@@ -1,0 +1,115 @@
+//! The one place that looks at every field of a request: what is left out is filled in, what cannot be used is refused.
+
+use super::{GUIDANCE_MAX, Generate, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX, TIMESTEP_MAX, TOKENS_MAX};
+use crate::prompt::{Suffix, style};
+use crate::{Fault, FaultCode};
+
+/// A request whose fields can be used together: without suffix and style, and with a size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub prompt: String,
+    pub negative_prompt: String,
+    /// Of the picture that comes back, in pixels.
+    pub height: u32,
+    pub width: u32,
+}
+
+impl Generate {
+    /// Checks every field against `limits`.
+    ///
+    /// # Errors
+    /// As [`Generate::resolve`].
+    pub fn validate(&self, limits: &Limits) -> Result<(), Fault> {
+        self.resolve(limits).map(|_| ())
+    }
+
+    /// Reads the prompt's suffix, puts prompt and negative prompt into the style, fills in the size and checks every
+    /// field against `limits`.
+    ///
+    /// # Errors
+    /// A [`FaultCode::BadRequest`] naming the first field that cannot be used, its value and what can be.
+    pub fn resolve(&self, limits: &Limits) -> Result<Resolved, Fault> {
+        let (words, suffix) = Suffix::parse(&self.prompt)?;
+        check(!words.is_empty(), || "the prompt is empty".into(), || "describe the picture in a few words".into())?;
+        let (prompt, negative_prompt) = match &self.style {
+            Some(name) => style(name)?.apply(words, &self.negative_prompt),
+            None => (words.to_owned(), self.negative_prompt.clone()),
+        };
+        for (name, text) in [("prompt", &prompt), ("negative prompt", &negative_prompt)] {
+            let chars = text.chars().count();
+            let remedy = || format!("shorten it to at most {PROMPT_CHARS_MAX}");
+            check(chars <= PROMPT_CHARS_MAX, || format!("the {name} has {chars} characters"), remedy)?;
+        }
+        self.numbers()?;
+        self.schedule()?;
+        let [height, width] = match suffix {
+            Some(suffix) if self.height.is_none() && self.width.is_none() => suffix.size(limits, self.bins(limits)),
+            Some(suffix) => {
+                let what = format!("the prompt ends in `{suffix}`, and a height or a width is given too");
+                return Err(Fault::new(FaultCode::BadRequest, what, "leave out one of them"));
+            }
+            None => [self.height, self.width].map(|side| side.unwrap_or(limits.native_size)),
+        };
+        let Limits { size_min, size_max, .. } = *limits;
+        let multiple = self.bins(limits);
+        for (name, side) in [("width", width), ("height", height)] {
+            check(
+                (size_min..=size_max).contains(&side) && side % multiple == 0,
+                || format!("{name} is {side}"),
+                || format!("choose a multiple of {multiple} from {size_min} to {size_max}"),
+            )?;
+        }
+        Ok(Resolved { prompt, negative_prompt, height, width })
+    }
+
+    /// What a side must be a multiple of.
+    fn bins(&self, limits: &Limits) -> u32 {
+        limits.binned_multiple.filter(|_| self.use_resolution_binning).unwrap_or(limits.size_multiple)
+    }
+
+    fn numbers(&self) -> Result<(), Fault> {
+        let Self { steps, guidance, num_images_per_prompt: images, max_sequence_length: tokens, eta, .. } = self;
+        for (name, value, most) in [
+            ("steps", *steps, STEPS_MAX),
+            ("num_images_per_prompt", *images, IMAGES_MAX),
+            ("max_sequence_length", *tokens, TOKENS_MAX),
+        ] {
+            let remedy = || match name {
+                "steps" => format!("choose 1 to {most} steps"),
+                _ => format!("choose a whole number from 1 to {most}"),
+            };
+            check((1..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
+        }
+        for (name, value, most) in [("guidance", *guidance, GUIDANCE_MAX), ("eta", *eta, 1.0)] {
+            let remedy = || format!("choose a number from 0 to {most}");
+            check((0.0..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
+        }
+        let seeds = self.seeds.as_ref().map_or(*images as usize, Vec::len);
+        let what = || format!("{seeds} seeds are given for {images} pictures");
+        check(seeds == *images as usize, what, || "give one seed for each picture, or `seed` alone".into())
+    }
+
+    fn schedule(&self) -> Result<(), Fault> {
+        let what = || "both timesteps and sigmas are given".to_owned();
+        check(self.timesteps.is_none() || self.sigmas.is_none(), what, || "leave out one of the two lists".into())?;
+        if let Some(timesteps) = &self.timesteps {
+            let good = !timesteps.is_empty()
+                && timesteps[0] <= TIMESTEP_MAX
+                && timesteps.windows(2).all(|pair| pair[0] > pair[1]);
+            let remedy = || format!("give whole numbers from {TIMESTEP_MAX} down to 0, each below the one before");
+            check(good, || format!("timesteps is {timesteps:?}"), remedy)?;
+        }
+        if let Some(sigmas) = &self.sigmas {
+            let good = !sigmas.is_empty()
+                && sigmas.iter().all(|sigma| sigma.is_finite() && *sigma >= 0.0)
+                && sigmas.windows(2).all(|pair| pair[0] > pair[1]);
+            let remedy = || "give finite numbers from 0 up, each below the one before".into();
+            check(good, || format!("sigmas is {sigmas:?}"), remedy)?;
+        }
+        Ok(())
+    }
+}
+
+fn check(good: bool, what: impl FnOnce() -> String, remedy: impl FnOnce() -> String) -> Result<(), Fault> {
+    if good { Ok(()) } else { Err(Fault::new(FaultCode::BadRequest, what(), remedy())) }
+}
