@@ -84,9 +84,9 @@ native_size: number, size_min: number, size_max: number,
  */
 size_multiple: number, 
 /**
- * The same where the picture is binned; none where the checkpoint's size has no bins.
+ * The checkpoint's size has resolution bins: a picture drawn in its bin may have any sides in the range.
  */
-binned_multiple: number | null, };
+binned: boolean, };
 
 export type EncodeRequest = { 
 /**

@@ -143,7 +143,7 @@ impl Painter {
             size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
             size_max: native_size * SIZE_RANGE,
             size_multiple,
-            binned_multiple: bins::nearest(native_size, 1, 1).map(|_| factor as u32),
+            binned: bins::nearest(native_size, 1, 1).is_some(),
         }
     }
 

@@ -42,8 +42,9 @@ impl Suffix {
         Ok((prompt[..at].trim(), Some(Self { height, width })))
     }
 
-    /// Height and width of the checkpoint's area in this shape, each rounded to `multiple` and kept in the limits.
-    pub(crate) fn size(self, limits: &Limits, multiple: u32) -> [u32; 2] {
+    /// Height and width of the checkpoint's area in this shape, each rounded to whole patches and kept in the limits.
+    pub(crate) fn size(self, limits: &Limits) -> [u32; 2] {
+        let multiple = limits.size_multiple;
         let ratio = (f64::from(self.height) / f64::from(self.width)).sqrt();
         let (least, most) = (limits.size_min.next_multiple_of(multiple), limits.size_max / multiple * multiple);
         [ratio, 1.0 / ratio].map(|stretch| {
@@ -107,20 +108,19 @@ impl Style {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { native_size: 1024, size_min: 512, size_max: 2048, size_multiple: 16, binned_multiple: Some(8) };
+    const LIMITS: Limits = Limits { native_size: 1024, size_min: 512, size_max: 2048, size_multiple: 16, binned: true };
 
     #[test]
     fn a_suffix_is_taken_off_the_prompt_and_chooses_the_size() {
         for (prompt, size) in [
             ("a cat --ar 1:1", [1024, 1024]),
-            ("a cat --ar 16:9", [768, 1368]),
-            ("a cat --hw 16:9", [1368, 768]),
+            ("a cat --ar 16:9", [768, 1360]),
+            ("a cat --hw 16:9", [1360, 768]),
             ("a cat   --hw  3 : 1 ", [1776, 592]),
             ("a cat --ar 1000:1", [512, 2048]),
         ] {
             let (words, suffix) = Suffix::parse(prompt).expect(prompt);
-            assert_eq!((words, suffix.expect(prompt).size(&LIMITS, 8)), ("a cat", size), "{prompt}");
+            assert_eq!((words, suffix.expect(prompt).size(&LIMITS)), ("a cat", size), "{prompt}");
         }
         for plain in ["a cat ", "a--ar b", "a --arm"] {
             assert_eq!(Suffix::parse(plain), Ok((plain.trim(), None)));

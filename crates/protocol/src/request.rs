@@ -216,8 +216,8 @@ pub struct Limits {
     pub size_max: u32,
     /// Width and height must be multiples of this: the VAE's factor times the patch size.
     pub size_multiple: u32,
-    /// The same where the picture is binned; none where the checkpoint's size has no bins.
-    pub binned_multiple: Option<u32>,
+    /// The checkpoint's size has resolution bins: a picture drawn in its bin may have any sides in the range.
+    pub binned: bool,
 }
 
 /// Body of `POST /v1/encode`.

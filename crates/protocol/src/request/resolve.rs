@@ -43,28 +43,27 @@ impl Generate {
         self.numbers()?;
         self.schedule()?;
         let [height, width] = match suffix {
-            Some(suffix) if self.height.is_none() && self.width.is_none() => suffix.size(limits, self.bins(limits)),
+            Some(suffix) if self.height.is_none() && self.width.is_none() => suffix.size(limits),
             Some(suffix) => {
                 let what = format!("the prompt ends in `{suffix}`, and a height or a width is given too");
                 return Err(Fault::new(FaultCode::BadRequest, what, "leave out one of them"));
             }
             None => [self.height, self.width].map(|side| side.unwrap_or(limits.native_size)),
         };
-        let Limits { size_min, size_max, .. } = *limits;
-        let multiple = self.bins(limits);
+        let Limits { size_min, size_max, size_multiple, binned, .. } = *limits;
+        // diffusers, too, looks at the sides of the bin alone.
+        let binned = binned && self.use_resolution_binning;
         for (name, side) in [("width", width), ("height", height)] {
             check(
-                (size_min..=size_max).contains(&side) && side % multiple == 0,
+                (size_min..=size_max).contains(&side) && (binned || side % size_multiple == 0),
                 || format!("{name} is {side}"),
-                || format!("choose a multiple of {multiple} from {size_min} to {size_max}"),
+                || {
+                    let kind = if binned { "whole number".to_owned() } else { format!("multiple of {size_multiple}") };
+                    format!("choose a {kind} from {size_min} to {size_max}")
+                },
             )?;
         }
         Ok(Resolved { prompt, negative_prompt, height, width })
-    }
-
-    /// What a side must be a multiple of.
-    fn bins(&self, limits: &Limits) -> u32 {
-        limits.binned_multiple.filter(|_| self.use_resolution_binning).unwrap_or(limits.size_multiple)
     }
 
     fn numbers(&self) -> Result<(), Fault> {

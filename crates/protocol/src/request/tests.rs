@@ -2,9 +2,8 @@
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { native_size: 128, size_min: 64, size_max: 256, size_multiple: 16, binned_multiple: None };
-const BINNED: Limits = Limits { binned_multiple: Some(8), ..LIMITS };
+const LIMITS: Limits = Limits { native_size: 128, size_min: 64, size_max: 256, size_multiple: 16, binned: false };
+const BINNED: Limits = Limits { binned: true, ..LIMITS };
 
 fn good() -> Generate {
     Generate::of("a red circle")
@@ -27,12 +26,13 @@ fn a_message_may_leave_out_all_but_the_prompt() {
 }
 
 #[test]
-fn a_binned_picture_need_not_be_whole_patches() {
-    let odd = Generate { height: Some(72), ..good() };
+fn a_binned_picture_may_have_any_sides_in_the_range() {
+    let odd = Generate { height: Some(99), ..good() };
     assert_eq!(odd.validate(&BINNED), Ok(()));
     assert!(odd.validate(&LIMITS).is_err());
     assert!(Generate { use_resolution_binning: false, ..odd }.validate(&BINNED).is_err());
-    assert!(Generate { height: Some(68), ..good() }.validate(&BINNED).is_err());
+    let fault = Generate { height: Some(63), ..good() }.validate(&BINNED).expect_err("too low");
+    assert_eq!((fault.what.as_str(), fault.remedy.as_str()), ("height is 63", "choose a whole number from 64 to 256"));
 }
 
 #[test]
