@@ -6,19 +6,16 @@ use std::path::Path;
 use futures_lite::future::block_on;
 use pixart_companion::{checkpoint, device};
 use pixart_model::{Guidance, Pipeline, Plan, Progress, Taps, image};
-use pixart_protocol::{Generate, TextSource};
+use pixart_protocol::Generate;
 
 fn request(guidance: f64) -> Generate {
     Generate {
-        id: 1,
-        prompt: "a red circle on a blue background".into(),
-        negative_prompt: String::new(),
         seed: 7,
         steps: 2,
         guidance,
-        width: 64,
-        height: 64,
-        text: TextSource::Tab,
+        width: Some(64),
+        height: Some(64),
+        ..Generate::of("a red circle on a blue background")
     }
 }
 
@@ -31,8 +28,7 @@ fn pipeline() -> Pipeline {
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
 fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: usize) -> (Vec<u8>, usize) {
-    let captions = pixart_model::captions_of(request);
-    let caption = pipeline.encode(&captions).expect("the prompt is read");
+    let caption = pipeline.encode(request).expect("the prompt is read");
     let plan = Plan { guidance, ..pipeline.plan(request).expect("it fits") };
     let mut denoise = pipeline.denoise(request, caption, &plan).expect("the request is good");
     let mut slices = 0;
@@ -40,7 +36,8 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
         slices += 1;
     }
     let picture = pipeline.decode(denoise.into_latent(), &plan);
-    (block_on(image::rgb8_read(picture)).expect("the picture is read").bytes, slices)
+    let size = image::Size { height: 64, width: 64 };
+    (block_on(image::rgb8_read(picture, size)).expect("the picture is read").bytes, slices)
 }
 
 #[test]

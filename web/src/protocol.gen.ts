@@ -10,7 +10,7 @@ export type Generate = {
  */
 id: number, 
 /**
- * May end in `--ar W:H` or `--hw H:W`, which choose the size.
+ * May end in `--ar H:W` or `--hw H:W`, which choose the size.
  */
 prompt: string, negative_prompt?: string, 
 /**

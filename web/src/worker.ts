@@ -91,16 +91,16 @@ async function generate(request: Generate, job: Job): Promise<void> {
   if (unloaded !== undefined) throw unloaded;
   const device = opened();
   device.validate(request);
-  const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, job);
+  const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request, embeds);
 }
 
-async function embedsFor({ text, guidance, negative_prompt, prompt }: Generate, job: Job) {
-  if (text.kind === 'tab') return undefined;
-  const captions = guidance > 1 ? [negative_prompt, prompt] : [prompt];
+async function embedsFor(request: Generate, device: Engine, job: Job) {
+  const { text } = request;
+  if (text === undefined || text.kind === 'tab') return undefined;
   try {
-    return await encode(text.url, captions, job.stop.signal);
+    return await encode(text.url, device.captions(request), job.stop.signal);
   } catch (thrown) {
     if (job.stop.signal.aborted) return undefined;
     throw thrown;

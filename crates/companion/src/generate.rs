@@ -137,13 +137,7 @@ impl Generator {
     }
 
     /// A finished latent as the file that was asked for.
-    fn file(
-        &self,
-        request: &Generate,
-        resolved: &Resolved,
-        plan: &Plan,
-        latent: Tensor<4>,
-    ) -> Result<Vec<u8>, Error> {
+    fn file(&self, request: &Generate, resolved: &Resolved, plan: &Plan, latent: Tensor<4>) -> Result<Vec<u8>, Error> {
         if request.output_type == OutputType::Latent {
             let shape = latent.dims();
             let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;

@@ -2,19 +2,21 @@
 
 use crate::{Fault, FaultCode, Limits};
 
-/// A prompt's ending `--ar W:H` (width to height) or `--hw H:W` (height to width), as PixArt's own demos read it. Both
-/// are shapes only: the picture keeps the checkpoint's area.
+/// A prompt's ending `--ar H:W`, `--aspect_ratio H:W` or `--hw H:W`: height first, as PixArt's own scripts read them. Here
+/// all are shapes: the picture keeps the checkpoint's area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Suffix {
     height: u32,
     width: u32,
 }
 
+const FLAGS: [&str; 3] = ["--ar", "--aspect_ratio", "--hw"];
+
 impl Suffix {
     /// The words before the suffix, and the suffix if there is one.
     ///
     /// # Errors
-    /// A [`FaultCode::BadRequest`] where `--ar` or `--hw` is not followed by two numbers from 1 up and nothing else.
+    /// A [`FaultCode::BadRequest`] where one is not followed by two numbers from 1 up and nothing else.
     pub(crate) fn parse(prompt: &str) -> Result<(&str, Option<Self>), Fault> {
         let start = |flag: &str| {
             let standing = |at: &(usize, &str)| {
@@ -24,21 +26,15 @@ impl Suffix {
             };
             prompt.match_indices(flag).find(standing).map(|(at, _)| at)
         };
-        let Some((at, high_first)) = [("--ar", false), ("--hw", true)]
-            .into_iter()
-            .filter_map(|(flag, high_first)| Some((start(flag)?, high_first)))
-            .min()
-        else {
-            return Ok((prompt.trim(), None));
-        };
+        let found = FLAGS.into_iter().filter_map(|flag| Some((start(flag)?, flag))).min();
+        let Some((at, flag)) = found else { return Ok((prompt.trim(), None)) };
         let text = &prompt[at..];
-        let sides = text["--ar".len()..].trim().split_once(':');
+        let sides = text[flag.len()..].trim().split_once(':');
         let side = |digits: &str| digits.trim().parse::<u32>().ok().filter(|side| *side > 0);
-        let Some((first, second)) = sides.and_then(|(first, second)| Some((side(first)?, side(second)?))) else {
+        let Some((height, width)) = sides.and_then(|(first, second)| Some((side(first)?, side(second)?))) else {
             let what = format!("the prompt ends in `{text}`");
-            return Err(Fault::new(FaultCode::BadRequest, what, "end it in --ar W:H or --hw H:W, as --ar 16:9"));
+            return Err(Fault::new(FaultCode::BadRequest, what, "end it in --ar H:W, height first, as --ar 9:16"));
         };
-        let (height, width) = if high_first { (first, second) } else { (second, first) };
         Ok((prompt[..at].trim(), Some(Self { height, width })))
     }
 
@@ -114,10 +110,11 @@ mod tests {
     fn a_suffix_is_taken_off_the_prompt_and_chooses_the_size() {
         for (prompt, size) in [
             ("a cat --ar 1:1", [1024, 1024]),
-            ("a cat --ar 16:9", [768, 1360]),
+            ("a cat --ar 9:16", [768, 1360]),
+            ("a cat --aspect_ratio 9:16", [768, 1360]),
             ("a cat --hw 16:9", [1360, 768]),
             ("a cat   --hw  3 : 1 ", [1776, 592]),
-            ("a cat --ar 1000:1", [512, 2048]),
+            ("a cat --ar 1:1000", [512, 2048]),
         ] {
             let (words, suffix) = Suffix::parse(prompt).expect(prompt);
             assert_eq!((words, suffix.expect(prompt).size(&LIMITS)), ("a cat", size), "{prompt}");

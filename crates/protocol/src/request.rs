@@ -60,7 +60,7 @@ pub enum DeviceKind {
 pub struct Generate {
     /// Chosen by the asker; every event about this picture carries it.
     pub id: u32,
-    /// May end in `--ar W:H` or `--hw H:W`, which choose the size.
+    /// May end in `--ar H:W` or `--hw H:W`, which choose the size.
     pub prompt: String,
     #[serde(default)]
     #[ts(optional, as = "Option<String>")]

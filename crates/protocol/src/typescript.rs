@@ -3,8 +3,8 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits, OutputType,
-    Request, Stage, StageMillis, TapRow, TextSource, Verdict,
+    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits,
+    OutputType, Request, Stage, StageMillis, TapRow, TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.

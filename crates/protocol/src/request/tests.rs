@@ -13,7 +13,7 @@ fn good() -> Generate {
 fn a_good_request_passes_and_is_filled_in() {
     let resolved = good().resolve(&LIMITS).expect("good");
     assert_eq!((resolved.height, resolved.width), (128, 128));
-    let turned = Generate { style: Some("ink".into()), ..Generate::of("a cat --ar 2:1") };
+    let turned = Generate { style: Some("ink".into()), ..Generate::of("a cat --ar 1:2") };
     let resolved = turned.resolve(&LIMITS).expect("good");
     assert_eq!((resolved.height, resolved.width), (96, 176));
     assert_eq!(resolved.prompt, "an ink drawing of a cat, black lines on white paper, hatching");
@@ -65,7 +65,7 @@ fn every_bad_field_is_named_with_its_value() {
         (Generate { prompt: "a --ar 1".into(), ..good() }, "the prompt ends in `--ar 1`"),
         (
             Generate { prompt: "a --ar 1:2".into(), width: Some(64), ..good() },
-            "the prompt ends in `--hw 2:1`, and a height or a width is given too",
+            "the prompt ends in `--hw 1:2`, and a height or a width is given too",
         ),
     ];
     for (request, what) in cases {
