@@ -1,12 +1,16 @@
-//! The checkpoint that ships with the page, drawn with on the processor: what a caller may do between two calls of the
-//! pipeline changes no picture.
+//! The checkpoint that ships with the page, drawn with natively: what a caller may do between two calls of the pipeline
+//! changes no picture, and what was warmed up is all that a picture launches.
 
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use pixart_companion::{checkpoint, device};
-use pixart_model::{Guidance, Pipeline, Plan, Progress, Taps, image};
+use pixart_companion::checkpoint;
+use pixart_companion::device::{self, Kind, Opened};
+use pixart_model::{Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
 use pixart_protocol::Generate;
+use pixart_weights::Folder;
+
+use crate::gpu;
 
 fn request(guidance: f64) -> Generate {
     Generate {
@@ -19,11 +23,13 @@ fn request(guidance: f64) -> Generate {
     }
 }
 
-fn pipeline() -> Pipeline {
-    let scenes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
-    let folder = checkpoint::read(&scenes, &[]).expect("the embedded checkpoint");
-    let opened = device::open(device::Kind::Flex).expect("the processor is there");
-    Pipeline::load_within(&folder, &opened.device, opened.limits).expect("the embedded checkpoint loads")
+fn scenes() -> Folder {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
+    checkpoint::read(&folder, &[]).expect("the embedded checkpoint")
+}
+
+fn pipeline(opened: &Opened) -> Pipeline {
+    Pipeline::load_within(&scenes(), &opened.device, opened.limits).expect("the embedded checkpoint loads")
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
@@ -42,7 +48,8 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
 
 #[test]
 fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
-    let (pipeline, request) = (pipeline(), request(4.5));
+    let opened = device::open(Kind::Flex).expect("the processor is there");
+    let (pipeline, request) = (pipeline(&opened), request(4.5));
     let (whole, steps) = drawn(&pipeline, &request, Guidance::Together, usize::MAX);
     assert_eq!(steps, 2);
     for (guidance, blocks) in [(Guidance::Together, 1), (Guidance::Together, 3), (Guidance::InTurn, 3)] {
@@ -50,4 +57,20 @@ fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
         assert!(slices > steps, "{slices} slices of {blocks} blocks");
         assert!(sliced == whole, "slices of {blocks} blocks, {guidance:?}, give another picture");
     }
+}
+
+#[test]
+fn a_picture_needs_no_shader_that_was_not_warmed_up() {
+    let Some(opened) = gpu::opened() else { return };
+    let all = WarmUp::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
+    let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
+    let ((), warm) = counted(warm_up);
+    assert!(warm.pipelines > 0, "nothing was launched");
+    let pipeline = pipeline(opened);
+    let ((), both) = counted(|| {
+        warm_up();
+        drawn(&pipeline, &request(4.5), Guidance::Together, usize::MAX);
+    });
+    assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
+    assert_eq!(both.pipelines, warm.pipelines);
 }

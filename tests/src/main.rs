@@ -6,4 +6,5 @@
 mod companion;
 mod drawing;
 mod goldens;
+mod gpu;
 mod layout;

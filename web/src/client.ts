@@ -32,6 +32,7 @@ export function connect(device: DeviceKind, listen: (event: Event) => void): Cli
     switch (event.kind) {
       case 'adapter':
       case 'loading':
+      case 'compiling':
       case 'planned':
       case 'began':
       case 'step':

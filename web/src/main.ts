@@ -198,11 +198,13 @@ function renderProgress(): void {
 }
 
 function statusText(): string {
-  const { phase, loading, progress: at, image } = state;
+  const { phase, loading, compiling, progress: at, image } = state;
   switch (phase) {
     case 'opening':
       if (folder === '') return 'No checkpoint';
       if (loading === undefined) return 'Opening the device';
+      if (loading.loaded_bytes === loading.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
+        return `Compiling shader ${compiling.compiled + 1} of ${compiling.shaders}`;
       if (loading.loaded_bytes === loading.total_bytes) return 'Moving the weights to the device';
       return `Loading ${megabytes(loading.loaded_bytes)} of ${megabytes(loading.total_bytes)} MB`;
     case 'drawing':

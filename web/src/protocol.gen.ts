@@ -108,7 +108,7 @@ embeds: Array<number>,
  */
 mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading", file: string, loaded_bytes: number, total_bytes: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading", file: string, loaded_bytes: number, total_bytes: number, } | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type Adapter = { 
 /**

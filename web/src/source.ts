@@ -20,6 +20,9 @@ export const CHECKPOINT: readonly Wanted[] = [
   ['vae/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors.index.json'],
 ];
 
+/** What the shaders of a checkpoint depend on. */
+export const CONFIGS: readonly Wanted[] = [['text_encoder/config.json'], ['transformer/config.json'], ['vae/config.json']];
+
 /** A golden variant: what was recorded, and the pipeline it was recorded from. */
 export const GOLDEN: readonly Wanted[] = [
   ['meta.json'],

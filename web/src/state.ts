@@ -6,6 +6,7 @@ export interface State {
   phase: 'opening' | 'ready' | 'drawing' | 'stopped';
   adapter: Adapter | undefined;
   checkpoint: Checkpoint | undefined;
+  compiling: { compiled: number; shaders: number } | undefined;
   loading: { loaded_bytes: number; total_bytes: number } | undefined;
   progress: { stage: Stage; step: number; steps: number } | undefined;
   /** How the picture being drawn, or the last one, is computed within the device's memory. */
@@ -23,6 +24,7 @@ export const OPENING: State = {
   phase: 'opening',
   adapter: undefined,
   checkpoint: undefined,
+  compiling: undefined,
   loading: undefined,
   progress: undefined,
   plan: undefined,
@@ -43,10 +45,12 @@ export function next(state: State, event: Event, now_millis: number): State {
   switch (event.kind) {
     case 'adapter':
       return { ...state, adapter: event, opened_millis: now_millis };
+    case 'compiling':
+      return { ...state, compiling: event };
     case 'loading':
       return { ...state, loading: event };
     case 'ready':
-      return { ...state, phase: 'ready', checkpoint: event, loading: undefined, fault: undefined };
+      return { ...state, phase: 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
     case 'planned':
       return { ...state, plan: event.plan };
     case 'began':

@@ -5,7 +5,7 @@ import init, { Engine } from '../pkg/pixart_browser.js';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
 import type { DeviceKind, Event, Fault, Generate, Request } from './protocol.gen';
-import { CHECKPOINT, fetchFolder, GOLDEN } from './source';
+import { CHECKPOINT, CONFIGS, fetchFolder, GOLDEN } from './source';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
 interface Job {
@@ -76,9 +76,11 @@ async function open(checkpoint: string, kind: DeviceKind): Promise<void> {
   const began_millis = performance.now();
   try {
     const device = await openDevice(kind);
-    const files = await fetchFolder(checkpoint, CHECKPOINT, 'refuse', (file, loaded_bytes, total_bytes) =>
+    const compiling = fetchFolder(checkpoint, CONFIGS, 'refuse', () => {}).then((configs) => device.warm_up(configs));
+    const fetching = fetchFolder(checkpoint, CHECKPOINT, 'refuse', (file, loaded_bytes, total_bytes) =>
       post({ kind: 'loading', file, loaded_bytes, total_bytes }),
     );
+    const [files] = await Promise.all([fetching, compiling]);
     await device.load(files, began_millis);
     unloaded = undefined;
   } catch (thrown) {

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
-use pixart_model::{Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, captions_of, golden, image};
+use pixart_model::{
+    Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image,
+};
 use pixart_protocol::{
     Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis,
 };
@@ -62,6 +64,16 @@ impl Engine {
         self.try_load(&files, began_millis).await.map_err(|fault| object(&fault))
     }
 
+    /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, one after the other, while its weights are
+    /// fetched. On the processor there is nothing to compile.
+    ///
+    /// # Errors
+    /// A `Fault` that names the key, or that the GPU failed.
+    pub async fn warm_up(&self, files: js_sys::Map) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        self.try_warm_up(&folder(&files)).await.map_err(|fault| object(&fault))
+    }
+
     /// Draws a picture. `embeds` is an `EncodeReply` where the text was encoded elsewhere.
     ///
     /// # Errors
@@ -115,6 +127,20 @@ impl Engine {
     fn loaded(&self) -> Result<Rc<Pipeline>, Fault> {
         let loaded = self.pipeline.borrow().clone();
         loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
+    }
+
+    async fn try_warm_up(&self, configs: &Folder) -> Result<(), Fault> {
+        if self.is_busy {
+            return Ok(());
+        }
+        let all = WarmUp::all(configs, self.limits)?;
+        let shaders = all.len() as u32;
+        for (compiled, one) in (1..).zip(all) {
+            self.reach("a shader's first result", one.launch(&self.device)).await?;
+            faults::first()?;
+            self.emitter.emit(&Event::Compiling { compiled, shaders });
+        }
+        Ok(())
     }
 
     async fn try_load(&self, files: &js_sys::Map, began_millis: f64) -> Result<(), Fault> {

@@ -123,7 +123,7 @@ impl Launch<'_> {
 fn note(shader: Shader, spec: &Spec, bound: &[&CubeTensor]) {
     LEDGER.with_borrow_mut(|ledger| {
         ledger.counts.dispatches += 1;
-        ledger.counts.bytes += bound.iter().map(|tensor| tensor.handle.size()).sum::<u64>();
+        ledger.counts.bytes += bound.iter().map(|tensor| tensor.handle.size_in_used()).sum::<u64>();
         ledger.pipelines.insert((shader.name, spec.clone()));
     });
 }

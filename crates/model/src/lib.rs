@@ -25,6 +25,7 @@ mod taps;
 mod testing;
 mod tokenizer;
 mod vae;
+mod warm_up;
 mod workload;
 
 pub use caption::{clean, plain};
@@ -40,4 +41,5 @@ pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};
 pub use vae::{Decoding, Moments, Tiling, Vae};
+pub use warm_up::WarmUp;
 pub use workload::Workload;

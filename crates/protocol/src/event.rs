@@ -13,6 +13,8 @@ pub enum Event {
     Adapter(Adapter),
     /// Checkpoint bytes that have arrived so far.
     Loading { file: String, loaded_bytes: f64, total_bytes: f64 },
+    /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU.
+    Compiling { compiled: u32, shaders: u32 },
     /// The checkpoint is on the device and pictures can be asked for.
     Ready(Checkpoint),
     /// How picture `id` is computed within the device's memory, in one line with the reasons.

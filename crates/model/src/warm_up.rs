@@ -1,0 +1,79 @@
+//! Launches every shader of a checkpoint's networks once, on tensors of a tile at most, so that a device compiles them
+//! while the weights are still on their way. What a shader's text depends on is in the configurations alone.
+
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::{
+    Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_norm,
+    layer_norm, linear, patchify, unpatchify,
+};
+use pixart_weights::Folder;
+
+use crate::Error;
+use crate::config::{DitConfig, T5Config, VaeConfig};
+use crate::plan::{DeviceLimits, Planner};
+
+/// Rows, inputs and outputs of the products, and channels of the norms.
+const SMALL: usize = BLOCK;
+
+/// One launch to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmUp {
+    Product(Precision),
+    /// Of heads of so many channels.
+    Attention(usize),
+    Norm,
+    Convolution,
+    GroupNorm,
+    Patches,
+}
+
+impl WarmUp {
+    /// All that a picture needs on a device of these limits. `folder` holds the networks' `config.json`s.
+    ///
+    /// # Errors
+    /// A missing or unsupported key, by name, or no precision that fits.
+    pub fn all(folder: &Folder, limits: DeviceLimits) -> Result<Vec<Self>, Error> {
+        let (text, dit, vae) = (T5Config::read(folder)?, DitConfig::read(folder)?, VaeConfig::read(folder)?);
+        let widest = vae.block_channels.iter().copied().max().unwrap_or_default();
+        let mut all =
+            vec![Self::Product(Precision::F32), Self::Norm, Self::Patches, Self::Convolution, Self::GroupNorm];
+        all.extend([text.head_channels, dit.head_channels, widest].map(Self::Attention));
+        let precision = Planner { dit, vae, limits }.precision().map_err(Error::Request)?;
+        all.push(Self::Product(precision));
+        all.dedup();
+        Ok(all)
+    }
+
+    /// Launches it. What it returns can be read once the shader is compiled and has run.
+    #[must_use]
+    pub fn launch(self, device: &Device) -> Tensor<1> {
+        let tokens = |channels: usize| Tensor::<3>::zeros([1, 1, channels], device);
+        let picture = |channels: usize| Tensor::<4>::zeros([1, 2, 2, channels], device);
+        let matrix = |rows: usize, precision| Matrix::new(vec![0.0; rows * SMALL], [rows, SMALL], precision, device);
+        let channels = Tensor::<1>::zeros([SMALL], device);
+        match self {
+            Self::Product(precision) => {
+                linear(tokens(SMALL), &matrix(SMALL, precision), Epilogue::default()).flatten(0, 2)
+            }
+            Self::Attention(head_channels) => {
+                let x = tokens(head_channels);
+                let heads = Heads { tensor: &x, first: 0 };
+                let options = Attention { heads: 1, head_channels, scale: 1.0, bias: None };
+                attention(heads, heads, heads, &options).flatten(0, 2)
+            }
+            Self::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
+            Self::Convolution => {
+                let options = Conv { bias: &channels, sampling: Sampling::Same, residual: None };
+                conv(picture(SMALL), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
+            }
+            Self::GroupNorm => {
+                let (weight, bias) = (&channels, &channels);
+                group_norm(picture(SMALL), &GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true }).flatten(0, 3)
+            }
+            Self::Patches => {
+                let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], device), 1);
+                unpatchify(tokens, [1, 1]).flatten(0, 3)
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The GPU of the tests' process: wgpu lets it be opened once.
+
+use std::sync::OnceLock;
+
+use pixart_companion::device::{self, Kind, Opened};
+use pixart_model::Family;
+
+/// The adapter that wgpu finds, which may be a software one, with its shaders for this thread. None where `NO_GPU=1`, which is
+/// said; without an adapter a test fails.
+pub(crate) fn opened() -> Option<&'static Opened> {
+    static GPU: OnceLock<(Opened, Family)> = OnceLock::new();
+    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
+        println!("NOT RUN in WGSL, because NO_GPU=1");
+        return None;
+    }
+    let (opened, family) = GPU.get_or_init(|| {
+        let opened = device::open(Kind::Wgpu).expect("a GPU adapter is usable, or NO_GPU=1");
+        (opened, Family::chosen())
+    });
+    family.choose();
+    Some(opened)
+}
