@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_lite::future::block_on;
 use pixart_companion::checkpoint;
 use pixart_companion::device::{self, Kind, Opened};
-use pixart_model::{Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
+use pixart_model::{DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
 use pixart_protocol::Generate;
 use pixart_weights::Folder;
 
@@ -62,15 +62,19 @@ fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
 #[test]
 fn a_picture_needs_no_shader_that_was_not_warmed_up() {
     let Some(opened) = gpu::opened() else { return };
-    let all = WarmUp::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
-    let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
-    let ((), warm) = counted(warm_up);
-    assert!(warm.pipelines > 0, "nothing was launched");
-    let pipeline = pipeline(opened);
-    let ((), both) = counted(|| {
-        warm_up();
-        drawn(&pipeline, &request(4.5), Guidance::Together, usize::MAX);
-    });
-    assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
-    assert_eq!(both.pipelines, warm.pipelines);
+    // Software adapters are not given half precision, but Mesa's has it.
+    for shader_f16 in [false, true] {
+        let opened = Opened { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
+        let all = WarmUp::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
+        let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
+        let ((), warm) = counted(warm_up);
+        assert!(warm.pipelines > 0, "nothing was launched");
+        let pipeline = pipeline(&opened);
+        let ((), both) = counted(|| {
+            warm_up();
+            drawn(&pipeline, &request(4.5), Guidance::Together, usize::MAX);
+        });
+        assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
+        assert_eq!(both.pipelines, warm.pipelines, "half precision {shader_f16}");
+    }
 }

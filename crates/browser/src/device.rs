@@ -67,7 +67,8 @@ async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault>
     Family::of(adapter.software).choose();
     let has = setup.device.limits();
     let binding_bytes = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
-    let limits = DeviceLimits { binding_bytes, memory_bytes: None };
+    let shader_f16 = !adapter.software && setup.device.features().contains(wgpu::Features::SHADER_F16);
+    let limits = DeviceLimits { binding_bytes, memory_bytes: None, shader_f16 };
     OPENED.set(Some((device.clone(), limits)));
     Ok((device, adapter, limits))
 }
@@ -166,6 +167,7 @@ mod tests {
 
     #[wasm_bindgen_test]
     async fn what_the_gpu_refuses_and_what_is_logged_as_an_error_are_faults() {
+        crate::construct();
         let opened = Device::wgpu_options().init_with_setup_async().await;
         let (device, setup) = opened.expect("WebGPU is here");
         listen(&setup.device);

@@ -15,17 +15,25 @@ mod faults;
 pub use bench::Bench;
 pub use engine::Engine;
 
-use wasm_bindgen::prelude::wasm_bindgen;
+use std::sync::Once;
 
-unsafe extern "C" {
-    fn __wasm_call_ctors();
-}
+use wasm_bindgen::prelude::wasm_bindgen;
 
 /// Runs once when the module is instantiated.
 #[wasm_bindgen(start)]
 pub fn start() {
-    // SAFETY: the linker's function, called once and first. Unless a module calls it, the linker has every export call it:
-    // cubecl's registrations are thousands, and each value that crosses the border would take a millisecond.
-    unsafe { __wasm_call_ctors() };
+    construct();
     faults::tell_panics();
+}
+
+/// Runs the module's constructors, once. Unless a module calls them, the linker has every export do it: cubecl's registrations
+/// are thousands, and each value that crosses the border would take a millisecond. Tests, whose module is not started, call
+/// this first.
+pub fn construct() {
+    unsafe extern "C" {
+        fn __wasm_call_ctors();
+    }
+    static CONSTRUCTED: Once = Once::new();
+    // SAFETY: the linker's function, which is there to be called once.
+    CONSTRUCTED.call_once(|| unsafe { __wasm_call_ctors() });
 }

@@ -39,6 +39,7 @@ struct Session {
 
 impl Session {
     async fn open(device: &str) -> Self {
+        pixart_browser::construct();
         let events = Rc::new(RefCell::new(Vec::new()));
         let heard = Rc::clone(&events);
         let hear = Closure::<dyn Fn(JsValue)>::new(move |event| heard.borrow_mut().push(event));

@@ -25,11 +25,13 @@ async fn check(device: &Device, family: Family, has_shader_f16: bool) {
 
 #[wasm_bindgen_test]
 async fn every_operation_on_the_processor() {
+    pixart_browser::construct();
     check(&Device::flex(), Family::default(), true).await;
 }
 
 #[wasm_bindgen_test]
 async fn every_operation_in_every_shader() {
+    pixart_browser::construct();
     let opened = Device::wgpu_options().init_with_setup_async().await;
     let (device, setup) = opened.expect("WebGPU is here");
     for family in [Family::Gpu, Family::Software] {

@@ -32,10 +32,12 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
             let opened = Device::wgpu_options().init_with_setup();
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
             let info = setup.adapter.get_info();
-            Family::of(info.device_type == wgpu::DeviceType::Cpu).choose();
+            let software = info.device_type == wgpu::DeviceType::Cpu;
+            Family::of(software).choose();
             let has = setup.device.limits();
             let binding_bytes = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
-            let limits = DeviceLimits { binding_bytes, memory_bytes: None };
+            let shader_f16 = !software && setup.device.features().contains(wgpu::Features::SHADER_F16);
+            let limits = DeviceLimits { binding_bytes, memory_bytes: None, shader_f16 };
             Ok(Opened { device, name: adapter_name(&info), limits })
         }
     }

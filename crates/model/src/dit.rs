@@ -4,7 +4,7 @@
 //! Source: Chen et al. 2023 (PixArt-α), figure 4; diffusers `PixArtTransformer2DModel`, `BasicTransformerBlock` with
 //! `ada_norm_single`.
 
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{DType, Device, Tensor, activation::silu};
 use pixart_kernels::{Activation, Modulation, Precision, Row, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Tensors};
 
@@ -39,6 +39,8 @@ pub struct Dit {
     /// `[1, 1, 2, C]`.
     final_table: Tensor<4>,
     out: Linear,
+    /// What activations are stored as between launches; sums are f32.
+    stored: DType,
     device: Device,
 }
 
@@ -147,9 +149,16 @@ impl Dit {
             blocks: layers().map(|layer| Block::load(&layer.kept_as(precision), &config)).collect::<Result<_, _>>()?,
             final_table: params.upload(final_table, [1, 1, FINAL_MODULATIONS, c]),
             out: Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels)?,
+            stored: DType::F32,
             device: params.device().clone(),
             config,
         })
+    }
+
+    /// The same with activations stored in half precision, on a device whose shaders compute in it.
+    #[must_use]
+    pub fn in_half(self) -> Self {
+        Self { stored: DType::F16, ..self }
     }
 
     pub fn config(&self) -> &DitConfig {
@@ -174,10 +183,11 @@ impl Dit {
         let tokens = self.caption.forward(embeds, Activation::Gelu);
         taps.see(format_args!("caption_projection"), &tokens);
         let bias = (mask.neg() + 1.0) * PADDING_SCORE;
+        let tokens = self.stored(tokens);
         Conditions {
             captions: self.blocks.iter().map(|block| block.caption(tokens.clone())).collect(),
             caption_bias: bias.reshape([b, 1, 1, l]),
-            positions: self.positions(grid),
+            positions: self.stored(self.positions(grid)),
             grid,
             micro,
         }
@@ -201,7 +211,7 @@ impl Dit {
         assert_eq!([rows, columns], [h * PATCH, w * PATCH], "the conditions are of another size");
         let ([b, ..], c) = (conditions.caption_bias.dims(), self.config.channels());
 
-        let patches = patchify(latent, b); // [B, h·w, latent_channels·2·2]
+        let patches = self.stored(patchify(latent, b)); // [B, h·w, latent_channels·2·2]
         let grid = |x: Tensor<3>| x.swap_dims(1, 2).reshape([b, c, h, w]);
         taps.show(format_args!("pos_embed.proj"), || grid(self.patch.forward(patches.clone())));
         let x = self.patch.added(patches, None, conditions.positions.clone()); // [B, h·w, C]
@@ -236,9 +246,16 @@ impl Dit {
         taps.show(format_args!("norm_out"), || layer_norm(x.clone(), None, eps));
         let x = self.out.forward(layer_norm(x, Some(Modulation { shift: row(0), scale: row(1) }), eps));
         taps.see(format_args!("proj_out"), &x);
-        let out = unpatchify(x, [h, w]);
+        let out = unpatchify(x, [h, w]).cast(DType::F32);
         taps.see(format_args!("out"), &out);
         out
+    }
+}
+
+impl Dit {
+    /// x as activations are stored.
+    fn stored<const RANK: usize>(&self, x: Tensor<RANK>) -> Tensor<RANK> {
+        if x.dtype() == self.stored { x } else { x.cast(self.stored) }
     }
 }
 

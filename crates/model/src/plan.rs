@@ -27,14 +27,16 @@ pub struct DeviceLimits {
     pub binding_bytes: u64,
     /// All of its memory, where that is known.
     pub memory_bytes: Option<u64>,
+    /// Whether it is a GPU whose shaders compute in half precision. One that software plays is not faster for it.
+    pub shader_f16: bool,
 }
 
 impl DeviceLimits {
     /// What every WebGPU device has.
-    pub const LEAST: Self = Self { binding_bytes: 128 << 20, memory_bytes: None };
+    pub const LEAST: Self = Self { binding_bytes: 128 << 20, memory_bytes: None, shader_f16: false };
 
     /// None: of a processor, whose tensors are of any size.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX) };
+    pub const NONE: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX), shader_f16: false };
 
     fn memory(self) -> u64 {
         self.memory_bytes.unwrap_or(MEMORY_UNKNOWN)

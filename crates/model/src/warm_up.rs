@@ -1,7 +1,7 @@
 //! Launches every shader of a checkpoint's networks once, on tensors of a tile at most, so that a device compiles them
 //! while the weights are still on their way. What a shader's text depends on is in the configurations alone.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
     Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_norm,
     layer_norm, linear, patchify, unpatchify,
@@ -15,9 +15,15 @@ use crate::plan::{DeviceLimits, Planner};
 /// Rows, inputs and outputs of the products, and channels of the norms.
 const SMALL: usize = BLOCK;
 
-/// One launch to be.
+/// One launch to be, with activations stored like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WarmUp {
+pub struct WarmUp {
+    operation: Operation,
+    stored: DType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
     Product(Precision),
     /// Of heads of so many channels.
     Attention(usize),
@@ -35,43 +41,55 @@ impl WarmUp {
     pub fn all(folder: &Folder, limits: DeviceLimits) -> Result<Vec<Self>, Error> {
         let (text, dit, vae) = (T5Config::read(folder)?, DitConfig::read(folder)?, VaeConfig::read(folder)?);
         let widest = vae.block_channels.iter().copied().max().unwrap_or_default();
-        let mut all =
-            vec![Self::Product(Precision::F32), Self::Norm, Self::Patches, Self::Convolution, Self::GroupNorm];
-        all.extend([text.head_channels, dit.head_channels, widest].map(Self::Attention));
+        let stored_as = |stored: DType| move |operation| Self { operation, stored };
+        let shared = [Operation::Product(Precision::F32), Operation::Norm, Operation::Patches];
+        let others = [
+            Operation::Attention(text.head_channels),
+            Operation::Attention(widest),
+            Operation::Convolution,
+            Operation::GroupNorm,
+        ];
+        let head_channels = dit.head_channels;
         let precision = Planner { dit, vae, limits }.precision().map_err(Error::Request)?;
-        all.push(Self::Product(precision));
-        all.dedup();
+        let blocks = [Operation::Product(precision), Operation::Attention(head_channels)];
+        let activations = if limits.shader_f16 { DType::F16 } else { DType::F32 };
+        let mut all: Vec<Self> = shared.into_iter().chain(others).map(stored_as(DType::F32)).collect();
+        for one in shared.into_iter().chain(blocks).map(stored_as(activations)) {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
         Ok(all)
     }
 
     /// Launches it. What it returns can be read once the shader is compiled and has run.
     #[must_use]
     pub fn launch(self, device: &Device) -> Tensor<1> {
-        let tokens = |channels: usize| Tensor::<3>::zeros([1, 1, channels], device);
-        let picture = |channels: usize| Tensor::<4>::zeros([1, 2, 2, channels], device);
+        let tokens = |channels: usize| Tensor::<3>::zeros([1, 1, channels], (device, self.stored));
+        let picture = |channels: usize| Tensor::<4>::zeros([1, 2, 2, channels], (device, self.stored));
         let matrix = |rows: usize, precision| Matrix::new(vec![0.0; rows * SMALL], [rows, SMALL], precision, device);
         let channels = Tensor::<1>::zeros([SMALL], device);
-        match self {
-            Self::Product(precision) => {
+        match self.operation {
+            Operation::Product(precision) => {
                 linear(tokens(SMALL), &matrix(SMALL, precision), Epilogue::default()).flatten(0, 2)
             }
-            Self::Attention(head_channels) => {
+            Operation::Attention(head_channels) => {
                 let x = tokens(head_channels);
                 let heads = Heads { tensor: &x, first: 0 };
                 let options = Attention { heads: 1, head_channels, scale: 1.0, bias: None };
                 attention(heads, heads, heads, &options).flatten(0, 2)
             }
-            Self::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
-            Self::Convolution => {
+            Operation::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
+            Operation::Convolution => {
                 let options = Conv { bias: &channels, sampling: Sampling::Same, residual: None };
                 conv(picture(SMALL), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
             }
-            Self::GroupNorm => {
+            Operation::GroupNorm => {
                 let (weight, bias) = (&channels, &channels);
                 group_norm(picture(SMALL), &GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true }).flatten(0, 3)
             }
-            Self::Patches => {
-                let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], device), 1);
+            Operation::Patches => {
+                let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], (device, self.stored)), 1);
                 unpatchify(tokens, [1, 1]).flatten(0, 3)
             }
         }

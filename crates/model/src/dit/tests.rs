@@ -157,6 +157,19 @@ fn smaller_weights_change_the_prediction_by_their_rounding_only() {
     }
 }
 
+#[test]
+fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() {
+    let devices = [Some(Device::flex()), gpu()];
+    for device in devices.into_iter().flatten() {
+        let size = Size { heads: 4, head_channels: 16, layers: 3 };
+        let dit = || Dit::load(&checkpoint(size), &device).expect("loads");
+        let (full, _) = predicted(&dit(), 2, 8, false, &device);
+        let (half, _) = predicted(&dit().in_half(), 2, 8, false, &device);
+        assert!(half != full, "nothing was stored in half precision");
+        assert_near(&half, &full, 5e-3, "activations in half precision");
+    }
+}
+
 /// One block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns: its numbers and its cost.
 fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
     let size = Size { heads: XL_2.heads, head_channels: XL_2.head_channels, layers: 1 };

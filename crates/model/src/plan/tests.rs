@@ -2,7 +2,11 @@ use super::*;
 use crate::config::{XL_2, sd_vae};
 
 fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
-    let limits = DeviceLimits { binding_bytes: binding_mib << 20, memory_bytes: memory_mib.map(|mib| mib << 20) };
+    let limits = DeviceLimits {
+        binding_bytes: binding_mib << 20,
+        memory_bytes: memory_mib.map(|mib| mib << 20),
+        ..DeviceLimits::LEAST
+    };
     Planner { dit: XL_2, vae: sd_vae(), limits }
 }
 

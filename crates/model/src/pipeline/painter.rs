@@ -1,0 +1,164 @@
+//! The stages that draw: what a request asks for as latents, steps and a picture, on the networks of one checkpoint.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pixart_kernels::Precision;
+use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
+use pixart_weights::Folder;
+
+use super::{Caption, Denoise};
+use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
+use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
+use crate::{Decoding, Dit, DpmMultistep, Error, MicroConditions, Taps, bins, randn};
+
+/// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
+const SIZE_RANGE: u32 = 2;
+
+/// The picture stages: transformer, scheduler and autoencoder. It needs no text encoder.
+pub struct Painter {
+    pub dit: Dit,
+    pub scheduler: DpmMultistep,
+    pub vae: Decoding,
+    planner: Planner,
+    precision: Precision,
+    device: Device,
+}
+
+impl Painter {
+    /// Reads `transformer/`, `scheduler/` and `vae/`.
+    ///
+    /// # Errors
+    /// See [`Dit::load`], [`DpmMultistep::read`] and [`Vae::load`].
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Self::load_within(folder, device, DeviceLimits::NONE)
+    }
+
+    /// [`Painter::load`], the transformer in the best precision that fits a device of these limits, and with activations in
+    /// half precision where that is faster.
+    ///
+    /// # Errors
+    /// As [`Painter::load`]'s, and [`FaultCode::OutOfMemory`] where no precision fits.
+    pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        let planner = Planner { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, limits };
+        let precision = planner.precision().map_err(Error::Request)?;
+        let dit = Dit::load_as(folder, precision, device)?;
+        Ok(Self {
+            dit: if limits.shader_f16 { dit.in_half() } else { dit },
+            scheduler: DpmMultistep::read(folder)?,
+            vae: Decoding::load(folder, device)?,
+            planner,
+            precision,
+            device: device.clone(),
+        })
+    }
+
+    /// How the picture that `request` asks for is computed within the limits that were told at loading.
+    ///
+    /// # Errors
+    /// [`FaultCode::OutOfMemory`] where it fits in no way.
+    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
+        let latent = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
+        let picture = Picture { pictures: 1, latent, guided: request.guidance > 1.0 };
+        self.planner.plan(picture, self.precision).map_err(Error::Request)
+    }
+
+    /// What this checkpoint can draw.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let factor = self.vae.config().factor();
+        let native_size = (self.dit.config().sample_size * factor) as u32;
+        let size_multiple = (factor * PATCH) as u32;
+        Limits {
+            native_size,
+            size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
+            size_max: native_size * SIZE_RANGE,
+            size_multiple,
+            binned: bins::nearest(native_size, 1, 1).is_some(),
+        }
+    }
+
+    /// Height and width that `request` is drawn at: those of its bin, or its own.
+    #[must_use]
+    pub fn drawn_size(&self, request: &Generate, resolved: &Resolved) -> [u32; 2] {
+        let Resolved { height, width, .. } = *resolved;
+        let bin = bins::nearest(self.limits().native_size, height, width);
+        bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
+    }
+
+    /// The first latent of each picture of `request`, `[1, latent_channels, H/8, W/8]`: one generator draws them all, or
+    /// each has a seed of its own.
+    #[must_use]
+    pub fn noises(&self, request: &Generate, resolved: &Resolved) -> Vec<Tensor<4>> {
+        let [height, width] = self.drawn_size(request, resolved);
+        if let Some(seeds) = &request.seeds {
+            return seeds.iter().map(|seed| self.noise(*seed, height, width, 1)).collect();
+        }
+        let pictures = request.num_images_per_prompt as usize;
+        self.noise(request.seed, height, width, pictures).chunk(pictures, 0)
+    }
+
+    /// First latents: torch's normal noise for `seed`, `[P, latent_channels, H/8, W/8]`.
+    fn noise(&self, seed: u32, height: u32, width: u32, pictures: usize) -> Tensor<4> {
+        let factor = self.vae.config().factor();
+        let shape = [pictures, self.dit.config().latent_channels, height as usize / factor, width as usize / factor];
+        let noise = randn(u64::from(seed), shape.iter().product());
+        Tensor::from_data(TensorData::new(noise, shape), &self.device)
+    }
+
+    /// Refuses what a request may ask for and no scheduler here does.
+    ///
+    /// # Errors
+    /// The first such field, by name.
+    pub fn only_what_is_built(&self, request: &Generate) -> Result<(), Error> {
+        let Generate { timesteps, sigmas, scheduler, eta, .. } = request;
+        let asked = [
+            ("timesteps", timesteps.is_some()),
+            ("sigmas", sigmas.is_some()),
+            ("scheduler", scheduler.is_some()),
+            ("eta", *eta != 0.0),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let what = format!("{name} is given, which DPM-Solver++ does not take");
+                Err(Error::Request(Fault::new(FaultCode::BadRequest, what, "leave it out")))
+            }
+        }
+    }
+
+    /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`.
+    ///
+    /// The caption has P rows, or 2·P where guidance is above 1: the negative prompts' rows, then the prompts'.
+    #[must_use]
+    pub fn denoise(
+        &self,
+        latent: Tensor<4>,
+        caption: Caption,
+        guidance: f64,
+        steps: usize,
+        taps: &mut Taps,
+    ) -> Denoise<'_> {
+        let [pictures, _, rows, columns] = latent.dims();
+        let guidance = (guidance > 1.0).then_some(guidance);
+        let captions = if guidance.is_some() { 2 * pictures } else { pictures };
+        assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, guidance {guidance:?}");
+
+        let factor = self.vae.config().factor();
+        let (height, width) = ((rows * factor) as f32, (columns * factor) as f32);
+        let told = self.dit.config().sample_size == MICRO_CONDITION_SAMPLE_SIZE && self.dit.config().micro_conditions;
+        let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
+        let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, taps);
+        Denoise::new(&self.dit, conditions, guidance, self.scheduler.run(steps), latent)
+    }
+
+    /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.
+    #[must_use]
+    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        self.decode_as(latent, Decode::Whole)
+    }
+
+    /// [`Painter::decode`] as planned.
+    #[must_use]
+    pub fn decode_as(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+        self.vae.decode(latent / self.vae.config().scaling_factor, how)
+    }
+}
