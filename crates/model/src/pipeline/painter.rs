@@ -27,7 +27,7 @@ impl Painter {
     /// Reads `transformer/`, `scheduler/` and `vae/`.
     ///
     /// # Errors
-    /// See [`Dit::load`], [`DpmMultistep::read`] and [`Vae::load`].
+    /// See [`Dit::load`], [`DpmMultistep::read`] and [`Decoding::load`].
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         Self::load_within(folder, device, DeviceLimits::NONE)
     }
