@@ -34,16 +34,16 @@ fn pipeline(opened: &Opened) -> Pipeline {
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
 fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: usize) -> (Vec<u8>, usize) {
-    let caption = pipeline.encode(request).expect("the prompt is read");
-    let plan = Plan { guidance, ..pipeline.plan(request).expect("it fits") };
-    let mut denoise = pipeline.denoise(request, caption, &plan).expect("the request is good");
+    let resolved = pipeline.resolve(request).expect("the request is good");
+    let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
+    let plan = Plan { guidance, ..pipeline.plan(request, &resolved).expect("it fits") };
+    let mut denoise = pipeline.denoise(request, &resolved, caption, &plan).expect("the caption fits");
     let mut slices = 0;
     while denoise.advance(blocks, &mut Taps::off()) != Progress::Done {
         slices += 1;
     }
     let picture = pipeline.decode(denoise.into_latent(), &plan);
-    let size = image::Size { height: 64, width: 64 };
-    (block_on(image::rgb8_read(picture, size)).expect("the picture is read").bytes, slices)
+    (block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes, slices)
 }
 
 #[test]

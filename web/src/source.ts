@@ -7,21 +7,18 @@ export type Wanted = readonly string[];
 
 export type Progress = (file: string, loaded_bytes: number, total_bytes: number) => void;
 
-/** A diffusers pipeline folder. */
-export const CHECKPOINT: readonly Wanted[] = [
+/** What the shaders of a checkpoint depend on. */
+export const CONFIGS: readonly Wanted[] = [['text_encoder/config.json'], ['transformer/config.json'], ['vae/config.json']];
+
+/** The rest of a diffusers pipeline folder. */
+export const WEIGHTS: readonly Wanted[] = [
   ['model_index.json'],
   ['scheduler/scheduler_config.json'],
   ['tokenizer/tokenizer.json', 'tokenizer/spiece.model'],
-  ['text_encoder/config.json'],
   ['text_encoder/model.safetensors', 'text_encoder/model.safetensors.index.json'],
-  ['transformer/config.json'],
   ['transformer/diffusion_pytorch_model.safetensors', 'transformer/diffusion_pytorch_model.safetensors.index.json'],
-  ['vae/config.json'],
   ['vae/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors.index.json'],
 ];
-
-/** What the shaders of a checkpoint depend on. */
-export const CONFIGS: readonly Wanted[] = [['text_encoder/config.json'], ['transformer/config.json'], ['vae/config.json']];
 
 /** A golden variant: what was recorded, and the pipeline it was recorded from. */
 export const GOLDEN: readonly Wanted[] = [
@@ -31,7 +28,7 @@ export const GOLDEN: readonly Wanted[] = [
   ['sampling.safetensors'],
   ['vae.safetensors'],
   ['image.safetensors'],
-  ...CHECKPOINT.map((wanted) => wanted.map((path) => `pipeline/${path}`)),
+  ...[...CONFIGS, ...WEIGHTS].map((wanted) => wanted.map((path) => `pipeline/${path}`)),
 ];
 
 /**

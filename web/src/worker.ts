@@ -5,7 +5,7 @@ import init, { Engine } from '../pkg/pixart_browser.js';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
 import type { DeviceKind, Event, Fault, Generate, Request } from './protocol.gen';
-import { CHECKPOINT, CONFIGS, fetchFolder, GOLDEN } from './source';
+import { CONFIGS, fetchFolder, GOLDEN, WEIGHTS } from './source';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
 interface Job {
@@ -76,12 +76,13 @@ async function open(checkpoint: string, kind: DeviceKind): Promise<void> {
   const began_millis = performance.now();
   try {
     const device = await openDevice(kind);
-    const compiling = fetchFolder(checkpoint, CONFIGS, 'refuse', () => {}).then((configs) => device.warm_up(configs));
-    const fetching = fetchFolder(checkpoint, CHECKPOINT, 'refuse', (file, loaded_bytes, total_bytes) =>
+    const configuring = fetchFolder(checkpoint, CONFIGS, 'refuse', () => {});
+    const fetching = fetchFolder(checkpoint, WEIGHTS, 'refuse', (file, loaded_bytes, total_bytes) =>
       post({ kind: 'loading', file, loaded_bytes, total_bytes }),
     );
-    const [files] = await Promise.all([fetching, compiling]);
-    await device.load(files, began_millis);
+    const compiling = configuring.then((configs) => device.warm_up(configs));
+    const [configs, weights] = await Promise.all([configuring, fetching, compiling]);
+    await device.load(new Map([...configs, ...weights]), began_millis);
     unloaded = undefined;
   } catch (thrown) {
     unloaded = faultOf(thrown);

@@ -91,7 +91,7 @@ impl Engine {
     pub fn captions(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
         let captions = || {
             let request: Generate = value(request, "the request")?;
-            Ok::<_, Fault>(captions_of(&request, &request.resolve(&self.loaded()?.limits())?))
+            Ok::<_, Fault>(captions_of(&request, &self.loaded()?.resolve(&request)?))
         };
         captions().map_err(|fault| object(&fault))
     }
@@ -101,8 +101,8 @@ impl Engine {
     /// # Errors
     /// A `Fault` with the code `bad_request`.
     pub fn validate(&self, request: JsValue) -> Result<(), JsValue> {
-        let check = || value::<Generate>(request, "the request")?.validate(&self.loaded()?.limits());
-        check().map_err(|fault| object(&fault))
+        let check = || Ok(self.loaded()?.resolve(&value(request, "the request")?).map(|_| ())?);
+        check().map_err(|fault: Fault| object(&fault))
     }
 
     /// Stops the picture `id` before its next step.
@@ -174,7 +174,7 @@ impl Engine {
 
     async fn draw(&self, request: &Generate, embeds: Option<EncodeReply>) -> Result<Outcome, Fault> {
         let pipeline = self.loaded()?;
-        let resolved = request.resolve(&pipeline.limits())?;
+        let resolved = pipeline.resolve(request)?;
         if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
             let what = format!(
                 "num_images_per_prompt is {} and output_type {:?}",
@@ -183,7 +183,7 @@ impl Engine {
             return Err(Fault::new(FaultCode::BadRequest, what, "ask the page for one PNG at a time"));
         }
         let id = request.id;
-        let plan = pipeline.plan(request)?;
+        let plan = pipeline.plan(request, &resolved)?;
         self.emitter.emit(&Event::Planned { id, plan: plan.line() });
         let began = now_millis();
 
@@ -192,38 +192,34 @@ impl Engine {
             Some(EncodeReply { shape, embeds, mask }) => {
                 Caption::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
             }
-            None => pipeline.encode(request)?,
+            None => pipeline.encode(request, &resolved)?,
         };
         self.reach("the text embeddings", caption.embeds.clone()).await?;
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
-        let mut denoise = pipeline.denoise(request, caption, &plan)?;
+        let mut denoise = pipeline.denoise(request, &resolved, caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
-        while self.cancelled.get() != Some(id) {
+        loop {
+            if self.cancelled.get() == Some(id) {
+                return Ok(Outcome::Cancelled);
+            }
             let began = now_millis();
             let progress = denoise.advance(slices.blocks(), &mut Taps::off());
+            let (Progress::Within(blocks) | Progress::Step(blocks)) = progress else { break };
             // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
             self.reach("the step", denoise.latest()).await?;
             faults::first()?;
-            match progress {
-                Progress::Within(blocks) => slices.took(blocks, now_millis() - began),
-                Progress::Step(blocks) => {
-                    slices.took(blocks, now_millis() - began);
-                    step += 1;
-                    self.emitter.emit(&Event::Step { id, step, steps: request.steps });
-                }
-                Progress::Done => break,
+            slices.took(blocks, now_millis() - began);
+            if matches!(progress, Progress::Step(_)) {
+                step += 1;
+                self.emitter.emit(&Event::Step { id, step, steps: request.steps });
             }
-        }
-        if self.cancelled.get() == Some(id) {
-            return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
-        let size = image::Size { height: resolved.height as usize, width: resolved.width as usize };
-        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan), size).await?;
+        let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan), (&resolved).into()).await?;
         let png = image::signed_png(&picture, request)?;
         let done = now_millis();
         self.device.memory_cleanup();
@@ -235,7 +231,7 @@ impl Engine {
             total: done - began,
         };
         let Resolved { width, height, .. } = resolved;
-        let (steps, seed) = (request.steps, request.seeds.as_ref().map_or(request.seed, |seeds| seeds[0]));
+        let (steps, seed) = (request.steps, request.seed_of(0));
         Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
     }
 

@@ -34,10 +34,10 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
             let info = setup.adapter.get_info();
             let software = info.device_type == wgpu::DeviceType::Cpu;
             Family::of(software).choose();
-            let has = setup.device.limits();
-            let binding_bytes = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
-            let shader_f16 = !software && setup.device.features().contains(wgpu::Features::SHADER_F16);
-            let limits = DeviceLimits { binding_bytes, memory_bytes: None, shader_f16 };
+            let (has, features) = (setup.device.limits(), setup.device.features());
+            let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
+            let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);
+            let limits = DeviceLimits::of_gpu(bindings, buffers, has_shader_f16, software);
             Ok(Opened { device, name: adapter_name(&info), limits })
         }
     }

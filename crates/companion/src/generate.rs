@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
-use pixart_model::{Caption, Painter, Plan, Taps, TextEncoder, captions_of, image};
+use pixart_model::{Caption, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -84,9 +84,7 @@ impl Generator {
 
     /// Checks a request as [`Generator::draw`] does, without drawing.
     pub fn validate(&self, request: &Generate) -> Result<Resolved, Error> {
-        let resolved = request.resolve(&self.limits())?;
-        self.painter.only_what_is_built(request)?;
-        Ok(resolved)
+        Ok(self.painter.resolve(request)?)
     }
 
     /// Draws the pictures of a request, one after the other; `stepped` is told after each denoising step how many of its
@@ -116,7 +114,7 @@ impl Generator {
 
             let decode_began = Instant::now();
             // What the file says of itself fits this picture alone.
-            let seed = request.seeds.as_ref().map_or(request.seed, |seeds| seeds[index]);
+            let seed = request.seed_of(index);
             let file = self.file(&Generate { seed, ..request.clone() }, &resolved, &plan, latent)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
@@ -143,7 +141,7 @@ impl Generator {
             let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
             return Ok(embeds::one("latents", &shape, &values));
         }
-        let size = image::Size { height: resolved.height as usize, width: resolved.width as usize };
+        let size = image::Size::from(resolved);
         let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode), size))?;
         let picture = image::rgb8(&pixels, size.height, size.width)?;
         let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
@@ -160,14 +158,14 @@ impl Generator {
     }
 
     fn caption(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
-        let captions = captions_of(request, resolved);
         match &self.text {
             Text::Encoder(encoder) => {
+                let captions = captions_of(request, resolved);
                 Ok(encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
             }
             Text::Stored(EncodeReply { shape, embeds, mask }) => {
                 let shape = shape.map(|length| length as usize);
-                let (rows, channels) = (captions.len(), self.painter.dit.config().caption_channels);
+                let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
                 if (shape[0], shape[2]) != (rows, channels) {
                     let what = format!("the stored embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
                     let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";

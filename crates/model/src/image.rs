@@ -5,7 +5,7 @@
 //! to even). The same pixels and texts give the same PNG bytes on every platform.
 
 use burn::tensor::Tensor;
-use pixart_protocol::Generate;
+use pixart_protocol::{Generate, Resolved};
 
 use crate::Error;
 
@@ -28,6 +28,12 @@ pub struct Rgb8 {
 pub struct Size {
     pub height: usize,
     pub width: usize,
+}
+
+impl From<&Resolved> for Size {
+    fn from(resolved: &Resolved) -> Self {
+        Self { height: resolved.height as usize, width: resolved.width as usize }
+    }
 }
 
 /// Reads a decoded picture `[1, 3, H, W]` in [-1, 1] from its device, as bytes of `size`.

@@ -32,11 +32,13 @@ pub use caption::{clean, plain};
 pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
-pub use pipeline::{CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, TextEncoder, captions_of};
+pub use pipeline::{
+    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, TextEncoder, caption_rows, captions_of,
+};
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
 pub use schedulers::{DpmMultistep, DpmRun};
-pub use slices::{SLICE_MILLIS, Slices};
+pub use slices::Slices;
 pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};

@@ -107,32 +107,42 @@ impl Pipeline {
         self.painter.limits()
     }
 
+    /// See [`Painter::resolve`].
+    ///
+    /// # Errors
+    /// The first field that cannot be used, by name.
+    pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
+        self.painter.resolve(request)
+    }
+
     /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`.
     ///
     /// # Errors
-    /// A field of the request that cannot be used, or a caption the tokenizer cannot read.
-    pub fn encode(&self, request: &Generate) -> Result<Caption, Error> {
-        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        self.text.encode(&captions_of(request, &resolved), request.max_sequence_length as usize, &mut Taps::off())
+    /// A caption the tokenizer cannot read.
+    pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
+        self.text.encode(&captions_of(request, resolved), request.max_sequence_length as usize, &mut Taps::off())
     }
 
     /// See [`Painter::plan`].
     ///
     /// # Errors
-    /// A field of the request that cannot be used, or [`FaultCode::OutOfMemory`] where the picture fits in no way.
-    pub fn plan(&self, request: &Generate) -> Result<Plan, Error> {
-        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        self.painter.plan(request, &resolved)
+    /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
+    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
+        self.painter.plan(request, resolved)
     }
 
     /// Prepares the first picture that `request` asks for; `caption` as [`captions_of`] orders it.
     ///
     /// # Errors
-    /// A field of the request that cannot be used, or a caption of another checkpoint.
-    pub fn denoise(&self, request: &Generate, caption: Caption, plan: &Plan) -> Result<Denoise<'_>, Error> {
-        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        self.painter.only_what_is_built(request)?;
-        let (expected, channels) = (captions_of(request, &resolved).len(), self.painter.dit.config().caption_channels);
+    /// A caption of another checkpoint.
+    pub fn denoise(
+        &self,
+        request: &Generate,
+        resolved: &Resolved,
+        caption: Caption,
+        plan: &Plan,
+    ) -> Result<Denoise<'_>, Error> {
+        let (expected, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
         let [rows, _, got] = caption.embeds.dims();
         if (rows, got) != (expected, channels) {
             return Err(Error::Request(Fault::new(
@@ -141,7 +151,7 @@ impl Pipeline {
                 "encode the negative prompt and the prompt with the text encoder of this checkpoint",
             )));
         }
-        let latent = self.painter.noises(request, &resolved).swap_remove(0);
+        let latent = self.painter.noises(request, resolved).swap_remove(0);
         let steps = request.steps as usize;
         let denoise = self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off());
         Ok(denoise.planned(plan.guidance))
@@ -158,7 +168,13 @@ impl Pipeline {
 /// only where guidance uses it.
 #[must_use]
 pub fn captions_of(request: &Generate, resolved: &Resolved) -> Vec<String> {
-    let negative = Some(&resolved.negative_prompt).filter(|_| request.guidance > 1.0);
+    let negative = Some(&resolved.negative_prompt).filter(|_| request.is_guided());
     let prepare = if request.clean_caption { clean } else { plain };
     negative.into_iter().chain([&resolved.prompt]).map(|caption| prepare(caption)).collect()
+}
+
+/// The number of them.
+#[must_use]
+pub fn caption_rows(request: &Generate) -> usize {
+    if request.is_guided() { 2 } else { 1 }
 }

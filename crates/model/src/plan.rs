@@ -38,6 +38,12 @@ impl DeviceLimits {
     /// None: of a processor, whose tensors are of any size.
     pub const NONE: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX), shader_f16: false };
 
+    /// Those of a GPU that tells its largest binding, its largest buffer and whether it has shader-f16, but not its memory.
+    #[must_use]
+    pub fn of_gpu(bindings: u64, buffers: u64, has_shader_f16: bool, software: bool) -> Self {
+        Self { binding_bytes: bindings.min(buffers), memory_bytes: None, shader_f16: has_shader_f16 && !software }
+    }
+
     fn memory(self) -> u64 {
         self.memory_bytes.unwrap_or(MEMORY_UNKNOWN)
     }

@@ -2,7 +2,7 @@
 //! and on a GPU the page's own drawing gets its turn.
 
 /// What a slice should take at most, in milliseconds.
-pub const SLICE_MILLIS: f64 = 50.0;
+const SLICE_MILLIS: f64 = 50.0;
 /// Aimed at, so that a slice that takes longer than the one before it still keeps to the limit.
 const AIM_MILLIS: f64 = 0.7 * SLICE_MILLIS;
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::{Device, DeviceKind};
+use pixart_kernels::Family;
+
 use crate::randn;
 
 /// A safetensors file of normal numbers, scaled so that they neither vanish nor grow on their way.
@@ -19,6 +22,16 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     let header = serde_json::Value::Object(header).to_string();
     let length = (header.len() as u64).to_le_bytes();
     [&length, header.as_bytes(), &bytes].concat()
+}
+
+/// The device of WGSL, with shaders of `family`, unless it is left out.
+pub(crate) fn gpu(family: Family) -> Option<Device> {
+    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
+        println!("NOT RUN in WGSL, because NO_GPU=1");
+        return None;
+    }
+    family.choose();
+    Some(Device::wgpu(DeviceKind::DefaultDevice))
 }
 
 /// Whether what takes minutes on a software adapter is run: `LARGE=1` asks for it.

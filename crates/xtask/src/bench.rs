@@ -60,7 +60,12 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     let models = models(place, &workloads)?;
     let companion = golden::companion(place)?;
     let in_browser = !options.gpu && workloads.iter().any(|workload| !NATIVE.contains(workload));
-    let chrome = if in_browser { Some((page::build(place)?, chrome::browser()?).1) } else { None };
+    let chrome = if in_browser {
+        page::build(place)?;
+        Some(chrome::browser()?)
+    } else {
+        None
+    };
 
     let mut rows = Vec::new();
     for workload in workloads {

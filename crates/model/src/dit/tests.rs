@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Counts, Family, Precision, counted};
 use pixart_weights::Folder;
 
 use super::{Dit, MODULATIONS, PATCH, Taps};
 use crate::config::{SINUSOID_CHANNELS, XL_2};
 use crate::randn;
-use crate::testing::{large, peak, safetensors};
+use crate::testing::{gpu, large, peak, safetensors};
 
 /// Launches of one block, and at most of a step: 28 blocks, the embedding and the final layer.
 const BLOCK: u64 = 10;
@@ -92,16 +92,6 @@ fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -
     (out.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
 
-/// The device of WGSL, unless it is left out.
-fn gpu() -> Option<Device> {
-    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
-        println!("NOT RUN in WGSL, because NO_GPU=1");
-        return None;
-    }
-    Family::Software.choose();
-    Some(Device::wgpu(DeviceKind::DefaultDevice))
-}
-
 fn assert_near(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     let largest = want.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
     let off = got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0_f32, f32::max);
@@ -115,7 +105,7 @@ fn a_step_costs_as_much_as_it_is_known_to() {
     let want =
         predicted(&Dit::load(&checkpoint(NARROW), &Device::flex()).expect("loads"), 2, 8, false, &Device::flex());
     assert_eq!(want.1, Counts::default(), "flex speaks no WGSL");
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu(Family::Software) else { return };
     let dit = Dit::load(&checkpoint(NARROW), &device).expect("loads");
     let (got, step) = predicted(&dit, 2, 8, false, &device);
     println!("{step:?}");
@@ -129,7 +119,7 @@ fn a_step_costs_as_much_as_it_is_known_to() {
 
 #[test]
 fn captions_in_turn_give_what_they_give_together() {
-    let devices = [Some(Device::flex()), gpu()];
+    let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
         let dit = Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device).expect("loads");
         let [(together, _), (in_turn, _)] = [false, true].map(|in_turn| predicted(&dit, 2, 8, in_turn, &device));
@@ -142,7 +132,7 @@ fn captions_in_turn_give_what_they_give_together() {
 #[test]
 fn smaller_weights_change_the_prediction_by_their_rounding_only() {
     let size = Size { heads: 4, head_channels: 16, layers: 3 };
-    let devices = [Some(Device::flex()), gpu()];
+    let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
         let predict = |precision| {
             let dit = Dit::load_as(&checkpoint(size), precision, &device).expect("loads");
@@ -159,7 +149,7 @@ fn smaller_weights_change_the_prediction_by_their_rounding_only() {
 
 #[test]
 fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() {
-    let devices = [Some(Device::flex()), gpu()];
+    let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
         let size = Size { heads: 4, head_channels: 16, layers: 3 };
         let dit = || Dit::load(&checkpoint(size), &device).expect("loads");
@@ -193,7 +183,7 @@ fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Co
 
 #[test]
 fn a_block_of_xl_binds_at_most_200_mb() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu(Family::Software) else { return };
     let (_, counts) = block(2, 32, false, &device);
     println!("{counts:?}");
     assert!(counts.dispatches == BLOCK && counts.bytes <= BLOCK_BYTES_MOST, "{counts:?}");
@@ -204,7 +194,7 @@ fn a_block_of_xl_runs_at_1024_px_with_the_captions_in_turn() {
     if !large("a block of 4096 tokens") {
         return;
     }
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu(Family::Software) else { return };
     let (out, counts) = block(2, 128, true, &device);
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
     assert_eq!(counts.dispatches, 2 * BLOCK);

@@ -51,13 +51,23 @@ impl Painter {
         })
     }
 
+    /// The request with everything filled in that it leaves to the checkpoint.
+    ///
+    /// # Errors
+    /// The first field that cannot be used, by name.
+    pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
+        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
+        Self::only_what_is_built(request)?;
+        Ok(resolved)
+    }
+
     /// How the picture that `request` asks for is computed within the limits that were told at loading.
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
     pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
         let latent = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
-        let picture = Picture { pictures: 1, latent, guided: request.guidance > 1.0 };
+        let picture = Picture { pictures: 1, latent, guided: request.is_guided() };
         self.planner.plan(picture, self.precision).map_err(Error::Request)
     }
 
@@ -105,10 +115,7 @@ impl Painter {
     }
 
     /// Refuses what a request may ask for and no scheduler here does.
-    ///
-    /// # Errors
-    /// The first such field, by name.
-    pub fn only_what_is_built(&self, request: &Generate) -> Result<(), Error> {
+    fn only_what_is_built(request: &Generate) -> Result<(), Error> {
         let Generate { timesteps, sigmas, scheduler, eta, .. } = request;
         let asked = [
             ("timesteps", timesteps.is_some()),

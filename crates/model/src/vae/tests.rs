@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Counts, Family, counted};
 use pixart_weights::Folder;
 
@@ -12,7 +12,7 @@ use super::{Taps, Vae};
 use crate::config::{VaeConfig, sd_vae};
 use crate::plan::Decode;
 use crate::randn;
-use crate::testing::{large, peak, safetensors};
+use crate::testing::{gpu, large, peak, safetensors};
 
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
@@ -113,11 +113,7 @@ fn bytes(cost: &Footprint) -> u64 {
 fn decoding_costs_as_much_as_it_is_known_to() {
     let (want, none) = decoded(SMALL, 3, &Device::flex());
     assert_eq!(none, Counts::default(), "flex speaks no WGSL");
-    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
-        println!("NOT RUN in WGSL, because NO_GPU=1");
-        return;
-    }
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let Some(device) = gpu(Family::Gpu) else { return };
     let (got, counts) = decoded(SMALL, 3, &device);
     println!("{counts:?}");
     let largest = want.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
@@ -166,11 +162,7 @@ fn strips_give_the_picture_of_the_whole() {
     for limit_bytes in [160 << 10, 48 << 10, 1] {
         assert_same(&both(SMALL, [5, 3], limit_bytes, &Device::flex()).0);
     }
-    if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
-        println!("NOT RUN in WGSL, because NO_GPU=1");
-        return;
-    }
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let Some(device) = gpu(Family::Gpu) else { return };
     let limit_bytes = 128 << 10;
     let (pictures, counts) = both(SMALL, [8, 8], limit_bytes, &device);
     assert_same(&pictures);
@@ -185,7 +177,7 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
         return;
     }
     Family::Software.choose();
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let Some(device) = gpu(Family::Gpu) else { return };
     assert_same(&both(FULL, [4, 16], 2 << 20, &device).0);
     let vae = Vae::load(&checkpoint(FULL), &device).expect("the checkpoint is whole");
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.

@@ -15,12 +15,16 @@ pub struct Resolved {
 }
 
 impl Generate {
-    /// Checks every field against `limits`.
-    ///
-    /// # Errors
-    /// As [`Generate::resolve`].
-    pub fn validate(&self, limits: &Limits) -> Result<(), Fault> {
-        self.resolve(limits).map(|_| ())
+    /// Whether classifier-free guidance is on, and with it the negative prompt.
+    #[must_use]
+    pub fn is_guided(&self) -> bool {
+        self.guidance > 1.0
+    }
+
+    /// The seed that picture `index` is told by: its own, or the one that all are drawn from.
+    #[must_use]
+    pub fn seed_of(&self, index: usize) -> u32 {
+        self.seeds.as_ref().map_or(self.seed, |seeds| seeds[index])
     }
 
     /// Reads the prompt's suffix, puts prompt and negative prompt into the style, fills in the size and checks every

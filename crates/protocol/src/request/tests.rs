@@ -28,10 +28,10 @@ fn a_message_may_leave_out_all_but_the_prompt() {
 #[test]
 fn a_binned_picture_may_have_any_sides_in_the_range() {
     let odd = Generate { height: Some(99), ..good() };
-    assert_eq!(odd.validate(&BINNED), Ok(()));
-    assert!(odd.validate(&LIMITS).is_err());
-    assert!(Generate { use_resolution_binning: false, ..odd }.validate(&BINNED).is_err());
-    let fault = Generate { height: Some(63), ..good() }.validate(&BINNED).expect_err("too low");
+    assert_eq!(odd.resolve(&BINNED).map(|_| ()), Ok(()));
+    assert!(odd.resolve(&LIMITS).is_err());
+    assert!(Generate { use_resolution_binning: false, ..odd }.resolve(&BINNED).is_err());
+    let fault = Generate { height: Some(63), ..good() }.resolve(&BINNED).expect_err("too low");
     assert_eq!((fault.what.as_str(), fault.remedy.as_str()), ("height is 63", "choose a whole number from 64 to 256"));
 }
 
@@ -69,7 +69,7 @@ fn every_bad_field_is_named_with_its_value() {
         ),
     ];
     for (request, what) in cases {
-        let fault = request.validate(&LIMITS).expect_err(what);
+        let fault = request.resolve(&LIMITS).expect_err(what);
         assert_eq!((fault.code, fault.what.as_str()), (FaultCode::BadRequest, what));
         assert!(!fault.remedy.is_empty());
     }
