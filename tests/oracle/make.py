@@ -23,7 +23,9 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_em
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
 
+import captions
 import recorder
+import schedulers
 from recorder import Call
 from scenes import caption, sample
 
@@ -230,7 +232,14 @@ def loose():
     (GOLDEN / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
 
 
-PARTS = {"plain": plain, "micro": micro, "scenes": scenes, "loose": loose}
+PARTS = {
+    "plain": plain,
+    "micro": micro,
+    "scenes": scenes,
+    "loose": loose,
+    "captions": lambda: captions.main(ROOT),
+    "schedulers": lambda: schedulers.main(GOLDEN),
+}
 
 
 def main(names: list[str]):

@@ -200,6 +200,7 @@ impl Engine {
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
         let mut denoise = pipeline.denoise(request, &resolved, caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
+        let steps = denoise.run().left() as u32;
         loop {
             if self.cancelled.get() == Some(id) {
                 return Ok(Outcome::Cancelled);
@@ -213,7 +214,7 @@ impl Engine {
             slices.took(blocks, now_millis() - began);
             if matches!(progress, Progress::Step(_)) {
                 step += 1;
-                self.emitter.emit(&Event::Step { id, step, steps: request.steps });
+                self.emitter.emit(&Event::Step { id, step, steps });
             }
         }
         let denoise_done = now_millis();
@@ -231,7 +232,7 @@ impl Engine {
             total: done - began,
         };
         let Resolved { width, height, .. } = resolved;
-        let (steps, seed) = (request.steps, request.seed_of(0));
+        let seed = request.seed_of(0);
         Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
     }
 

@@ -17,7 +17,9 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Draw a prompt, or a list of prompts, into PNG files; prints one JSON line per picture.
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
+    /// Draw one prompt with every scheduler into one PNG file; prints one JSON line per picture, row by row.
+    Sheet(SheetArgs),
     /// Write the text embeddings of prompts to a safetensors file, one row per prompt.
     Encode(EncodeArgs),
     /// Serve the built page and POST /v1/encode on 127.0.0.1, until ctrl-c.
@@ -57,6 +59,19 @@ pub(crate) struct GenerateArgs {
     pub(crate) seed: u32,
     #[arg(long, default_value_t = 20)]
     pub(crate) steps: u32,
+    /// A scheduler with its settings, as euler or dpm++2m:solver_order=3,use_karras_sigmas=true; another name than there is
+    /// lists those that there are [default: the checkpoint's].
+    #[arg(long)]
+    pub(crate) scheduler: Option<String>,
+    /// The timesteps to denoise at, downwards, with commas between them, in place of --steps.
+    #[arg(long, value_delimiter = ',', conflicts_with = "steps")]
+    pub(crate) timesteps: Option<Vec<u32>>,
+    /// The noise levels to denoise at, downwards to the last one's end, in place of --steps.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["steps", "timesteps"])]
+    pub(crate) sigmas: Option<Vec<f64>>,
+    /// How much fresh noise the schedulers ddim and tcd add, from 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) eta: f64,
     /// Classifier-free guidance scale; at 1 or below the negative prompt is not used.
     #[arg(long, default_value_t = 4.5, allow_negative_numbers = true)]
     pub(crate) guidance: f64,
@@ -124,6 +139,33 @@ impl From<Output> for OutputType {
             Output::Latent => Self::Latent,
         }
     }
+}
+
+#[derive(Args)]
+pub(crate) struct SheetArgs {
+    /// A diffusers folder.
+    #[arg(long)]
+    pub(crate) checkpoint: PathBuf,
+    /// What to draw.
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u32,
+    /// Denoising steps of each picture.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) steps: u32,
+    /// A scheduler as `generate` takes it; repeat it for more [default: all].
+    #[arg(long = "scheduler")]
+    pub(crate) schedulers: Vec<String>,
+    /// Pictures in a row.
+    #[arg(long, default_value = "6")]
+    pub(crate) columns: std::num::NonZeroUsize,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// The PNG file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args)]

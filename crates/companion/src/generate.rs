@@ -97,11 +97,12 @@ impl Generator {
         self.finish("encoding the prompt")?;
         let mut text = millis_since(began);
         let mut pictures = Vec::new();
-        for (index, latent) in self.painter.noises(request, &resolved).into_iter().enumerate() {
+        for (index, mut noise) in self.painter.noises(request, &resolved).into_iter().enumerate() {
             let denoise_began = Instant::now();
             let mut off = Taps::off();
-            let steps = request.steps as usize;
-            let denoise = self.painter.denoise(latent, caption.clone(), request.guidance, steps, &mut off);
+            let run = self.painter.run(request)?;
+            let steps = run.left() as u32;
+            let denoise = self.painter.denoise(noise.draw(), noise, caption.clone(), request.guidance, run);
             let mut denoise = denoise.planned(plan.guidance);
             let mut step = 0;
             while denoise.step(&mut off) {
@@ -123,7 +124,7 @@ impl Generator {
                 plan: plan.line(),
                 width: resolved.width,
                 height: resolved.height,
-                steps: request.steps,
+                steps,
                 seed,
                 millis: Millis { load: self.load_millis, text, denoise, decode, total },
                 sha256: hex(&Sha256::digest(&file)),

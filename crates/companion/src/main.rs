@@ -12,17 +12,18 @@ use anyhow::Context;
 use clap::Parser;
 use pixart_companion::queue::Queue;
 use pixart_companion::{Encoder, Error, Generator, bench, device, doctor, embeds, golden, prompts, serve};
-use pixart_model::Family;
+use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
-use cli::{BenchArgs, Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs};
+use cli::{BenchArgs, Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs, SheetArgs};
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match Cli::parse().command {
-        Command::Generate(args) => generate(args),
+        Command::Generate(args) => generate(*args),
+        Command::Sheet(args) => sheet(args),
         Command::Encode(args) => encode(args),
         Command::Serve(args) => serve(args),
         Command::Doctor { json } => examine(json),
@@ -59,6 +60,10 @@ fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
         use_resolution_binning: !args.no_binning,
         max_sequence_length: args.max_sequence_length,
         style: args.style,
+        scheduler: args.scheduler,
+        timesteps: args.timesteps,
+        sigmas: args.sigmas,
+        eta: args.eta,
         ..Generate::of("")
     };
     let Some(listed) = listed else {
@@ -94,6 +99,35 @@ fn numbered(out: &Path, index: usize) -> PathBuf {
     let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let (stem, extension) = (part(out.file_stem()), part(out.extension()));
     out.with_file_name(format!("{stem}-{index}.{extension}"))
+}
+
+fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
+    let generator = Generator::open(&args.checkpoint, args.device, None)?;
+    let names: Vec<String> = match args.schedulers.is_empty() {
+        true => pixart_model::scheduler_names().map(str::to_owned).collect(),
+        false => args.schedulers,
+    };
+    let request = |name: &String| Generate {
+        seed: args.seed,
+        steps: args.steps,
+        scheduler: Some(name.clone()),
+        ..Generate::of(&args.prompt)
+    };
+    let requests: Vec<Generate> = names.iter().map(request).collect();
+    for request in &requests {
+        generator.validate(request)?;
+    }
+    let mut pictures = Vec::new();
+    for request in &requests {
+        for picture in generator.draw(request, |step| tracing::debug!(step))? {
+            pictures.push(image::from_png(&picture.file).map_err(Error::from)?);
+            print_line(&serde_json::to_string(&serde_json::json!({
+                "scheduler": request.scheduler, "picture": picture.report,
+            }))?);
+        }
+    }
+    write(&args.out, &image::png(&image::sheet(&pictures, args.columns), &[]).map_err(Error::from)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {

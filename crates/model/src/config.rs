@@ -2,7 +2,7 @@
 //! Unknown keys are ignored, as diffusers does.
 
 use pixart_weights::Folder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Error;
 
@@ -16,7 +16,7 @@ impl Json {
     pub(crate) fn read(folder: &Folder, file: &str) -> Result<Self, Error> {
         let bad = |why: String| Error::Config { file: file.into(), key: "(whole file)".into(), why };
         let text = std::str::from_utf8(folder.bytes(file)?).map_err(|error| bad(error.to_string()))?;
-        // Python writes infinities bare, which JSON does not know; the only keys that hold one are not read here.
+        // Python writes infinities bare, which JSON does not know; a bound that is infinite is as good as none.
         let text = text.replace(": -Infinity", ": null").replace(": Infinity", ": null");
         let value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
         Ok(Self { file: file.into(), value })
@@ -24,6 +24,12 @@ impl Json {
 
     pub(crate) fn fault(&self, key: &str, why: impl Into<String>) -> Error {
         Error::Config { file: self.file.clone(), key: key.into(), why: why.into() }
+    }
+
+    /// All keys, as they are.
+    pub(crate) fn object(&self) -> Result<Map<String, Value>, Error> {
+        let object = self.value.as_object().cloned();
+        object.ok_or_else(|| self.fault("(whole file)", "it is not a JSON object"))
     }
 
     fn get(&self, key: &str) -> Option<&Value> {

@@ -15,9 +15,10 @@ use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
 use crate::image::Size;
+use crate::noise::Noise;
 use crate::params::recorded;
 use crate::pipeline::{Caption, TextEncoder};
-use crate::{Dit, DpmMultistep, Error, MicroConditions, Moments, Painter, Taps, Tiling, Vae, plain, randn};
+use crate::{Dit, Error, MicroConditions, Moments, Painter, Taps, Tiling, Vae, plain, randn};
 
 mod compare;
 mod meta;
@@ -128,17 +129,17 @@ impl Check<'_> {
     async fn sampling(&mut self) -> Result<(), Error> {
         let meta = Meta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
-        DpmMultistep::read(&pipeline)?;
         meta.only_what_is_built()?;
         let recorded = Tensors::file(self.folder, "sampling.safetensors")?;
         let given = self.tolerance;
         let painter = Painter::load(&pipeline, self.device)?;
 
         let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
-        let noise = randn(meta.seed, initial.dims().iter().product());
-        self.near(&recorded, "initial_latents", &noise)?;
+        let mut noise = Noise::new(meta.seed, [0, 1], initial.dims(), self.device);
+        self.near(&recorded, "initial_latents", &values_read("the noise", noise.draw().flatten(0, 3)).await?)?;
         let caption = self.recorded_caption(meta.guidance)?;
-        let mut denoise = painter.denoise(initial.clone(), caption, meta.guidance, meta.steps, &mut Taps::off());
+        let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
+        let mut denoise = painter.denoise(initial.clone(), noise, caption, meta.guidance, run);
         self.exact(&recorded, "timesteps", denoise.run().timesteps())?;
         let sigmas: Vec<f32> = denoise.run().sigmas().iter().map(|sigma| *sigma as f32).collect();
         self.near(&recorded, "sigmas", &sigmas)?;
@@ -219,7 +220,6 @@ impl Check<'_> {
     async fn image(&mut self) -> Result<(), Error> {
         let meta = Meta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
-        DpmMultistep::read(&pipeline)?;
         meta.only_what_is_built()?;
         let recorded = Tensors::file(self.folder, "image.safetensors")?;
         let (shape, want) = recorded.u8("u8")?;
@@ -234,9 +234,9 @@ impl Check<'_> {
 
         let factor = painter.vae.config().factor();
         let shape = [pictures, painter.dit.config().latent_channels, height / factor, width / factor];
-        let noise = TensorData::new(randn(meta.seed, shape.iter().product()), shape);
-        let latent = Tensor::from_data(noise, self.device);
-        let mut denoise = painter.denoise(latent, caption, meta.guidance, meta.steps, &mut Taps::off());
+        let mut noise = Noise::new(meta.seed, [0, 1], shape, self.device);
+        let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
+        let mut denoise = painter.denoise(noise.draw(), noise, caption, meta.guidance, run);
         while denoise.step(&mut Taps::off()) {}
         let decoded = painter.decode(denoise.into_latent());
 

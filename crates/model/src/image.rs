@@ -4,6 +4,8 @@
 //! Contract: 8-bit values are diffusers' (`VaeImageProcessor`: `x/2 + 1/2`, clamped to [0, 1], times 255, rounded half
 //! to even). The same pixels and texts give the same PNG bytes on every platform.
 
+use std::num::NonZeroUsize;
+
 use burn::tensor::Tensor;
 use pixart_protocol::{Generate, Resolved};
 
@@ -115,6 +117,24 @@ pub fn from_png(file: &[u8]) -> Result<Rgb8, Error> {
     Ok(Rgb8 { width, height, bytes })
 }
 
+/// Pictures of one size side by side, row by row; white where there is none.
+#[must_use]
+pub fn sheet(pictures: &[Rgb8], columns: NonZeroUsize) -> Rgb8 {
+    let columns = columns.get().min(pictures.len().max(1));
+    let (width, height) = pictures.first().map_or((0, 0), |first| (first.width, first.height));
+    let rows = pictures.len().div_ceil(columns);
+    let mut bytes = vec![u8::MAX; rows * height * columns * width * CHANNELS];
+    let line = width * CHANNELS;
+    for (place, picture) in pictures.iter().enumerate() {
+        assert_eq!((picture.width, picture.height), (width, height), "pictures of one size");
+        for (row, pixels) in picture.bytes.chunks(line.max(1)).enumerate() {
+            let begin = ((place / columns * height + row) * columns + place % columns) * line;
+            bytes[begin..begin + line].copy_from_slice(pixels);
+        }
+    }
+    Rgb8 { width: columns * width, height: rows * height, bytes }
+}
+
 fn refusal(why: impl ToString) -> Error {
     Error::Png { why: why.to_string() }
 }
@@ -122,6 +142,15 @@ fn refusal(why: impl ToString) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sheet_holds_every_picture_where_it_belongs() {
+        let picture = |byte: u8| Rgb8 { width: 2, height: 1, bytes: vec![byte; 2 * CHANNELS] };
+        let sheet = sheet(&[picture(1), picture(2), picture(3)], NonZeroUsize::new(2).expect("2 is not 0"));
+        let row = |left: u8, right: u8| [[left; 6], [right; 6]].concat();
+        assert_eq!((sheet.width, sheet.height), (4, 2));
+        assert_eq!(sheet.bytes, [row(1, 2), row(3, u8::MAX)].concat());
+    }
 
     fn picture() -> Rgb8 {
         let bytes = (0..5 * 3 * CHANNELS).map(|index| (index * 37 % 256) as u8).collect();

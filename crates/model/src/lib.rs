@@ -37,7 +37,7 @@ pub use pipeline::{
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
-pub use schedulers::{DpmMultistep, DpmRun};
+pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
 pub use slices::Slices;
 pub use t5::T5;
 pub use taps::Taps;

@@ -11,14 +11,44 @@
 
 use std::f32::consts::TAU;
 
+use burn::tensor::{Device, Tensor, TensorData};
+
 /// `count` numbers from a fresh generator.
 #[must_use]
 pub fn randn(seed: u64, count: usize) -> Vec<f32> {
     Generator::new(seed).randn(count)
 }
 
+/// The noise of one picture, draw after draw. Where one generator draws for several pictures, as diffusers has it with one
+/// seed for all, each picture's noise skips the others' part of every draw.
+pub struct Noise {
+    generator: Generator,
+    index: usize,
+    pictures: usize,
+    shape: [usize; 4],
+    device: Device,
+}
+
+impl Noise {
+    /// That of the picture `index` of `pictures`, in tensors of `shape`.
+    #[must_use]
+    pub fn new(seed: u64, [index, pictures]: [usize; 2], shape: [usize; 4], device: &Device) -> Self {
+        assert!(index < pictures, "picture {index} of {pictures}");
+        Self { generator: Generator::new(seed), index, pictures, shape, device: device.clone() }
+    }
+
+    /// The next normal numbers, `shape`.
+    pub fn draw(&mut self) -> Tensor<4> {
+        let count = self.shape.iter().product::<usize>();
+        let mut numbers = self.generator.randn(count * self.pictures);
+        numbers.drain(..self.index * count);
+        numbers.truncate(count);
+        Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
+    }
+}
+
 /// A generator that continues from draw to draw, like `torch.Generator`.
-struct Generator {
+pub(crate) struct Generator {
     engine: Mt19937,
     /// The second number of a pair of which only the first was asked for.
     spare: Option<f64>,
@@ -26,11 +56,12 @@ struct Generator {
 
 impl Generator {
     /// Takes the low 32 bits of the seed, as torch's CPU generator does.
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { engine: Mt19937::new(seed as u32), spare: None }
     }
 
-    fn randn(&mut self, count: usize) -> Vec<f32> {
+    /// The next `count` numbers.
+    pub(crate) fn randn(&mut self, count: usize) -> Vec<f32> {
         if count < BLOCK {
             return (0..count).map(|_| self.normal() as f32).collect();
         }

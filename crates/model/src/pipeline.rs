@@ -151,9 +151,8 @@ impl Pipeline {
                 "encode the negative prompt and the prompt with the text encoder of this checkpoint",
             )));
         }
-        let latent = self.painter.noises(request, resolved).swap_remove(0);
-        let steps = request.steps as usize;
-        let denoise = self.painter.denoise(latent, caption, request.guidance, steps, &mut Taps::off());
+        let mut noise = self.painter.noises(request, resolved).swap_remove(0);
+        let denoise = self.painter.denoise(noise.draw(), noise, caption, request.guidance, self.painter.run(request)?);
         Ok(denoise.planned(plan.guidance))
     }
 

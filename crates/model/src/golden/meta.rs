@@ -4,6 +4,7 @@ use pixart_weights::Folder;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::schedulers::{Asked, Steps};
 
 const FILE: &str = "meta.json";
 
@@ -13,7 +14,8 @@ pub(super) struct Meta {
     /// The prompts as the tokenizer got them.
     pub(super) cleaned: Vec<String>,
     pub(super) negative_cleaned: String,
-    pub(super) steps: usize,
+    steps: usize,
+    timesteps: Option<Vec<u32>>,
     pub(super) guidance: f64,
     pub(super) seed: u64,
     pub(super) tokens: usize,
@@ -41,7 +43,7 @@ struct File {
 struct Call {
     #[serde(default = "yes")]
     use_resolution_binning: bool,
-    timesteps: Option<serde_json::Value>,
+    timesteps: Option<Vec<u32>>,
     #[serde(default = "one")]
     num_images_per_prompt: usize,
 }
@@ -60,8 +62,6 @@ impl Meta {
         let file: File = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
         let unbuilt = if file.call.use_resolution_binning {
             Some("resolution binning")
-        } else if file.call.timesteps.is_some() {
-            Some("a custom timestep list")
         } else if file.call.num_images_per_prompt != 1 {
             Some("several pictures of one prompt")
         } else {
@@ -72,12 +72,18 @@ impl Meta {
             cleaned: file.cleaned,
             negative_cleaned: file.neg_cleaned.into_iter().next().unwrap_or_default(),
             steps: file.steps,
+            timesteps: file.call.timesteps,
             guidance: file.guidance_scale,
             seed: file.seed,
             tokens: file.max_sequence_length,
             sampling_rounding: file.sampling_rounding,
             unbuilt,
         })
+    }
+
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let steps = self.timesteps.as_ref().map_or(Steps::Count(self.steps), |list| Steps::Timesteps(list));
+        Asked { steps, eta: 0.0 }
     }
 
     /// Refuses a call that needs what is not built yet.

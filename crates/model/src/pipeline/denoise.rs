@@ -3,8 +3,9 @@
 use burn::tensor::Tensor;
 
 use crate::dit::Pass;
+use crate::noise::Noise;
 use crate::plan::Guidance;
-use crate::schedulers::DpmRun;
+use crate::schedulers::Run;
 use crate::{Conditions, Dit, Taps};
 
 /// A picture on its way from noise to a clean latent.
@@ -13,7 +14,8 @@ pub struct Denoise<'painter> {
     /// Of all captions, or of the negative ones and then of the others.
     conditions: Vec<Conditions>,
     guidance: Option<f64>,
-    run: DpmRun,
+    run: Run,
+    noise: Noise,
     latent: Tensor<4>,
     /// The step at work, and what the captions before it gave where they take turns.
     pass: Option<Pass>,
@@ -36,10 +38,11 @@ impl<'painter> Denoise<'painter> {
         dit: &'painter Dit,
         conditions: Conditions,
         guidance: Option<f64>,
-        run: DpmRun,
+        run: Run,
+        noise: Noise,
         latent: Tensor<4>,
     ) -> Self {
-        Self { dit, conditions: vec![conditions], guidance, run, latent, pass: None, outs: Vec::new() }
+        Self { dit, conditions: vec![conditions], guidance, run, noise, latent, pass: None, outs: Vec::new() }
     }
 
     /// The same, as planned: the captions of guidance together or in turn.
@@ -62,7 +65,7 @@ impl<'painter> Denoise<'painter> {
         let mut made = 0;
         while made < blocks {
             let conditions = &self.conditions[self.outs.len()];
-            let begin = || self.dit.begin(self.latent.clone(), timestep, conditions, taps);
+            let begin = || self.dit.begin(self.run.input(self.latent.clone()), timestep, conditions, taps);
             let mut pass = self.pass.take().unwrap_or_else(begin);
             if self.dit.advance(&mut pass, conditions, taps) {
                 self.pass = Some(pass);
@@ -71,9 +74,10 @@ impl<'painter> Denoise<'painter> {
             }
             self.outs.push(self.dit.finish(pass, conditions, taps));
             if self.outs.len() == self.conditions.len() {
-                let noise = guide(Tensor::cat(std::mem::take(&mut self.outs), 0), self.guidance, self.latent.dims());
-                taps.see(format_args!("eps"), &noise);
-                self.latent = self.run.step(self.latent.clone(), noise);
+                let outs = Tensor::cat(std::mem::take(&mut self.outs), 0);
+                let predicted = guide(outs, self.guidance, self.latent.dims());
+                taps.see(format_args!("eps"), &predicted);
+                self.latent = self.run.step(self.latent.clone(), predicted, &mut || self.noise.draw());
                 taps.see(format_args!("prev_sample"), &self.latent);
                 return Progress::Step(made);
             }
@@ -89,7 +93,7 @@ impl<'painter> Denoise<'painter> {
     }
 
     #[must_use]
-    pub fn run(&self) -> &DpmRun {
+    pub fn run(&self) -> &Run {
         &self.run
     }
 

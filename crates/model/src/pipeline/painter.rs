@@ -1,14 +1,16 @@
 //! The stages that draw: what a request asks for as latents, steps and a picture, on the networks of one checkpoint.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use pixart_kernels::Precision;
-use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
+use pixart_protocol::{Generate, Limits, Resolved};
 use pixart_weights::Folder;
 
 use super::{Caption, Denoise};
 use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
+use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
-use crate::{Decoding, Dit, DpmMultistep, Error, MicroConditions, Taps, bins, randn};
+use crate::schedulers::{Asked, Run, SchedulerConfig, Steps};
+use crate::{Decoding, Dit, Error, MicroConditions, Taps, bins};
 
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
 const SIZE_RANGE: u32 = 2;
@@ -16,7 +18,7 @@ const SIZE_RANGE: u32 = 2;
 /// The picture stages: transformer, scheduler and autoencoder. It needs no text encoder.
 pub struct Painter {
     pub dit: Dit,
-    pub scheduler: DpmMultistep,
+    pub scheduler: SchedulerConfig,
     pub vae: Decoding,
     planner: Planner,
     precision: Precision,
@@ -27,7 +29,7 @@ impl Painter {
     /// Reads `transformer/`, `scheduler/` and `vae/`.
     ///
     /// # Errors
-    /// See [`Dit::load`], [`DpmMultistep::read`] and [`Decoding::load`].
+    /// See [`Dit::load`], [`SchedulerConfig::read`] and [`Decoding::load`].
     pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         Self::load_within(folder, device, DeviceLimits::NONE)
     }
@@ -43,7 +45,7 @@ impl Painter {
         let dit = Dit::load_as(folder, precision, device)?;
         Ok(Self {
             dit: if limits.shader_f16 { dit.in_half() } else { dit },
-            scheduler: DpmMultistep::read(folder)?,
+            scheduler: SchedulerConfig::read(folder)?,
             vae: Decoding::load(folder, device)?,
             planner,
             precision,
@@ -57,7 +59,7 @@ impl Painter {
     /// The first field that cannot be used, by name.
     pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        Self::only_what_is_built(request)?;
+        self.run(request)?;
         Ok(resolved)
     }
 
@@ -94,56 +96,42 @@ impl Painter {
         bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
     }
 
-    /// The first latent of each picture of `request`, `[1, latent_channels, H/8, W/8]`: one generator draws them all, or
-    /// each has a seed of its own.
+    /// The noise of each picture of `request`: one generator draws it for all, or each has a seed of its own.
     #[must_use]
-    pub fn noises(&self, request: &Generate, resolved: &Resolved) -> Vec<Tensor<4>> {
-        let [height, width] = self.drawn_size(request, resolved);
-        if let Some(seeds) = &request.seeds {
-            return seeds.iter().map(|seed| self.noise(*seed, height, width, 1)).collect();
-        }
-        let pictures = request.num_images_per_prompt as usize;
-        self.noise(request.seed, height, width, pictures).chunk(pictures, 0)
-    }
-
-    /// First latents: torch's normal noise for `seed`, `[P, latent_channels, H/8, W/8]`.
-    fn noise(&self, seed: u32, height: u32, width: u32, pictures: usize) -> Tensor<4> {
+    pub fn noises(&self, request: &Generate, resolved: &Resolved) -> Vec<Noise> {
         let factor = self.vae.config().factor();
-        let shape = [pictures, self.dit.config().latent_channels, height as usize / factor, width as usize / factor];
-        let noise = randn(u64::from(seed), shape.iter().product());
-        Tensor::from_data(TensorData::new(noise, shape), &self.device)
-    }
-
-    /// Refuses what a request may ask for and no scheduler here does.
-    fn only_what_is_built(request: &Generate) -> Result<(), Error> {
-        let Generate { timesteps, sigmas, scheduler, eta, .. } = request;
-        let asked = [
-            ("timesteps", timesteps.is_some()),
-            ("sigmas", sigmas.is_some()),
-            ("scheduler", scheduler.is_some()),
-            ("eta", *eta != 0.0),
-        ];
-        match asked.into_iter().find(|(_, asked)| *asked) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let what = format!("{name} is given, which DPM-Solver++ does not take");
-                Err(Error::Request(Fault::new(FaultCode::BadRequest, what, "leave it out")))
+        let [rows, columns] = self.drawn_size(request, resolved).map(|side| side as usize / factor);
+        let shape = [1, self.dit.config().latent_channels, rows, columns];
+        let noise = |seed: u32, place| Noise::new(u64::from(seed), place, shape, &self.device);
+        match &request.seeds {
+            Some(seeds) => seeds.iter().map(|seed| noise(*seed, [0, 1])).collect(),
+            None => {
+                let pictures = request.num_images_per_prompt as usize;
+                (0..pictures).map(|index| noise(request.seed, [index, pictures])).collect()
             }
         }
     }
 
-    /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`.
+    /// The steps that `request` asks for, by the checkpoint's scheduler or the one it names.
     ///
-    /// The caption has P rows, or 2·P where guidance is above 1: the negative prompts' rows, then the prompts'.
+    /// # Errors
+    /// A scheduler, a setting of it, or steps that there are not.
+    pub fn run(&self, request: &Generate) -> Result<Run, Error> {
+        let steps = match (&request.timesteps, &request.sigmas) {
+            (Some(timesteps), _) => Steps::Timesteps(timesteps),
+            (None, Some(sigmas)) => Steps::Sigmas(sigmas),
+            (None, None) => Steps::Count(request.steps as usize),
+        };
+        self.scheduler.choose(request.scheduler.as_deref())?.run(&Asked { steps, eta: request.eta })
+    }
+
+    /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`, normal noise, by the steps of `run`, which draw
+    /// what more they need from `noise`.
+    ///
+    /// The caption has a row for each picture, or two where guidance is above 1: the negative prompts' rows, then the
+    /// prompts'.
     #[must_use]
-    pub fn denoise(
-        &self,
-        latent: Tensor<4>,
-        caption: Caption,
-        guidance: f64,
-        steps: usize,
-        taps: &mut Taps,
-    ) -> Denoise<'_> {
+    pub fn denoise(&self, latent: Tensor<4>, noise: Noise, caption: Caption, guidance: f64, run: Run) -> Denoise<'_> {
         let [pictures, _, rows, columns] = latent.dims();
         let guidance = (guidance > 1.0).then_some(guidance);
         let captions = if guidance.is_some() { 2 * pictures } else { pictures };
@@ -153,8 +141,9 @@ impl Painter {
         let (height, width) = ((rows * factor) as f32, (columns * factor) as f32);
         let told = self.dit.config().sample_size == MICRO_CONDITION_SAMPLE_SIZE && self.dit.config().micro_conditions;
         let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
-        let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, taps);
-        Denoise::new(&self.dit, conditions, guidance, self.scheduler.run(steps), latent)
+        let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, &mut Taps::off());
+        let latent = latent * run.initial_scale();
+        Denoise::new(&self.dit, conditions, guidance, run, noise, latent)
     }
 
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.

@@ -1,0 +1,203 @@
+//! At which timesteps and noise levels the steps of a picture are made. Source: `set_timesteps` of diffusers' schedulers;
+//! Lin et al. 2023 (table 2) for the spacings, Karras et al. 2022 (eq. 5) for the levels of that name.
+//!
+//! One step is made from the noisiest timestep, whatever the spacing: diffusers' `linspace` and `leading` would make it
+//! from timestep 0, where a network takes its input for a finished picture.
+
+use super::Steps;
+use super::levels::Table;
+use super::options::{Options, Refused};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spacing {
+    Linspace,
+    Leading,
+    Trailing,
+}
+
+/// Which timesteps `linspace` and `leading` end at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The last step is made at timestep 0.
+    Zero,
+    /// The last step ends at timestep 0, which the solvers count among the timesteps and drop.
+    BeforeZero,
+}
+
+impl Spacing {
+    /// `first` where the key is absent.
+    pub(super) fn read(options: &Options, first: Self) -> Result<Self, Refused> {
+        let words = [("linspace", Self::Linspace), ("leading", Self::Leading), ("trailing", Self::Trailing)];
+        let mut words = words.to_vec();
+        words.sort_by_key(|(_, spacing)| *spacing != first);
+        options.word("timestep_spacing", &words)
+    }
+}
+
+/// A spacing with all that it depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spacer {
+    pub(super) spacing: Spacing,
+    pub(super) offset: usize,
+    pub(super) end: End,
+    /// Training timesteps, and how many of them are steps made from.
+    pub(super) trained: usize,
+    pub(super) used: usize,
+}
+
+impl Spacer {
+    pub(super) fn read(options: &Options, table: &Table, first: Spacing, end: End) -> Result<Self, Refused> {
+        let (spacing, offset) = (Spacing::read(options, first)?, options.count("steps_offset", 0, 0)?);
+        Ok(Self { spacing, offset, end, trained: table.len(), used: table.len() })
+    }
+
+    /// The timesteps of `steps` steps, noisiest first; those of `linspace` may be fractions.
+    pub(super) fn timesteps(&self, steps: usize) -> Vec<f64> {
+        let last = (self.used - 1) as f64;
+        if steps == 1 {
+            return vec![last];
+        }
+        let points = match self.end {
+            End::Zero => steps,
+            End::BeforeZero => steps + 1,
+        };
+        let first = points - steps;
+        match self.spacing {
+            Spacing::Linspace => {
+                let at = |point: usize| last * point as f64 / (points - 1) as f64;
+                (first..points).rev().map(at).collect()
+            }
+            Spacing::Leading => {
+                let at = |point: usize| (point * (self.used / points) + self.offset) as f64;
+                (first..points).rev().map(|point| at(point).min((self.trained - 1) as f64)).collect()
+            }
+            Spacing::Trailing => {
+                let stride = self.trained as f64 / steps as f64;
+                let at = |step: usize| self.used as f64 - step as f64 * stride;
+                (0..steps).map(at).filter(|at| *at > 0.0).map(|at| at.round_ties_even() - 1.0).collect()
+            }
+        }
+    }
+}
+
+/// How levels are chosen where not by the timesteps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Curve {
+    Karras,
+    Exponential,
+    Beta,
+    /// Even in ln σ like `Exponential`; diffusers rounds its timesteps where it cuts the other's.
+    Lu,
+}
+
+impl Curve {
+    pub(super) fn read(options: &Options, lu: bool) -> Result<Option<Self>, Refused> {
+        let mut keys = vec![
+            ("use_karras_sigmas", Self::Karras),
+            ("use_exponential_sigmas", Self::Exponential),
+            ("use_beta_sigmas", Self::Beta),
+        ];
+        if lu {
+            keys.push(("use_lu_lambdas", Self::Lu));
+        }
+        let mut chosen = None;
+        for (key, curve) in keys {
+            if options.flag(key, false)? && chosen.replace(curve).is_some() {
+                return Err(Refused::new(key, "is on together with another way to choose the levels"));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// `steps` levels from the most noise to the least.
+    pub(super) fn sigmas(self, steps: usize, [least, most]: [f64; 2]) -> Vec<f64> {
+        const RHO: f64 = 7.0;
+        let ramp = |step: usize| if steps == 1 { 0.0 } else { step as f64 / (steps - 1) as f64 };
+        let mix = |from: f64, to: f64, part: f64| from + part * (to - from);
+        let level = |part: f64| match self {
+            Self::Karras => mix(most.powf(RHO.recip()), least.powf(RHO.recip()), part).powf(RHO),
+            Self::Exponential | Self::Lu => mix(most.ln(), least.ln(), part).exp(),
+            Self::Beta => mix(least, most, beta_quantile(1.0 - part)),
+        };
+        (0..steps).map(|step| level(ramp(step))).collect()
+    }
+
+    /// A timestep of a level as a whole number.
+    pub(super) fn whole(self, timestep: f64) -> f64 {
+        match self {
+            Self::Karras | Self::Lu => timestep.round_ties_even(),
+            Self::Exponential | Self::Beta => timestep.trunc(),
+        }
+    }
+}
+
+/// Timesteps and, one longer, levels: what the solvers in whole timesteps share. `last` is the level after the last step.
+pub(super) fn whole(
+    table: &Table,
+    spacer: &Spacer,
+    curve: Option<Curve>,
+    steps: &Steps<'_>,
+    last: impl Fn(&[f64]) -> f64,
+) -> Result<(Vec<f64>, Vec<f64>), Refused> {
+    let timesteps: Vec<f64> = match (steps, curve) {
+        (Steps::Timesteps(_), Some(_)) => {
+            return Err(Refused::new("timesteps", "are chosen by the noise levels that the scheduler is set to"));
+        }
+        (Steps::Timesteps(list), None) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
+        (Steps::Count(count), None) => spacer.timesteps(*count).iter().map(|t| t.round_ties_even()).collect(),
+        (Steps::Count(count), Some(curve)) => {
+            let mut sigmas = curve.sigmas(*count, table.range());
+            let timesteps = sigmas.iter().map(|sigma| curve.whole(table.timestep(*sigma))).collect();
+            sigmas.push(last(&sigmas));
+            return Ok((timesteps, sigmas));
+        }
+        (Steps::Sigmas(_), _) => return Err(steps.refused()),
+    };
+    let mut sigmas: Vec<f64> = timesteps.iter().map(|timestep| table.sigma(*timestep)).collect();
+    sigmas.push(last(&sigmas));
+    Ok((timesteps, sigmas))
+}
+
+/// The quantile of the beta distribution with both parameters 0.6 (Lee et al. 2024 choose them for levels).
+fn beta_quantile(part: f64) -> f64 {
+    if part > 0.5 {
+        return 1.0 - beta_quantile(1.0 - part);
+    }
+    let (mut low, mut high) = (0.0, 0.5);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if beta_share(middle) < part { low = middle } else { high = middle }
+    }
+    low
+}
+
+/// The share of that distribution below x ≤ 1/2: the series of the incomplete beta function,
+/// xᵃ/(a·B(a, a)) · ₂F₁(a, 1 - a; a + 1; x) with a = 0.6.
+fn beta_share(x: f64) -> f64 {
+    const A: f64 = 0.6;
+    /// Γ(0.6)²/Γ(1.2).
+    const B: f64 = 2.415_344_208_002_471_4;
+    let (mut term, mut sum) = (1.0, 1.0);
+    for n in 0..100 {
+        let n = f64::from(n);
+        term *= (A + n) * (1.0 - A + n) / ((A + 1.0 + n) * (n + 1.0)) * x;
+        sum += term;
+    }
+    x.powf(A) / (A * B) * sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_beta_distribution_lies_below_its_quantile() {
+        // scipy.stats.beta.ppf([0.1, 0.25, 0.9], 0.6, 0.6)
+        for (part, quantile) in
+            [(0.1, 0.039_584_405_588_780_85), (0.25, 0.175_680_378_652_694_98), (0.9, 0.960_415_594_411_219_2)]
+        {
+            let got = beta_quantile(part);
+            assert!((got - quantile).abs() < 1e-12, "{part}: {got} and {quantile}");
+        }
+    }
+}
