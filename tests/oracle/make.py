@@ -18,7 +18,15 @@ import numpy as np
 import sentencepiece
 import torch
 import transformers
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    LCMScheduler,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+)
 from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -81,13 +89,21 @@ def tiny_vocabulary() -> bytes:
     return model.getvalue()
 
 
-def tiny_pipeline(folder: Path, transformer: dict, seed: int, keep_spiece: bool) -> PixArtAlphaPipeline:
+def tiny_pipeline(
+    folder: Path,
+    transformer: dict,
+    seed: int,
+    keep_spiece: bool,
+    kind=PixArtAlphaPipeline,
+    scheduler=None,
+    scaling_factor: float = 0.18215,
+):
     """Saves a random pipeline and loads it again, so that what is recorded comes from the files."""
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(parents=True)
     (tokenizer / "spiece.model").write_bytes(tiny_vocabulary())
     heads, head_width = transformer["num_attention_heads"], transformer["attention_head_dim"]
-    pipeline = PixArtAlphaPipeline(
+    pipeline = kind(
         tokenizer=T5Tokenizer.from_pretrained(tokenizer, extra_ids=100),
         text_encoder=randomise(
             T5EncoderModel(
@@ -113,6 +129,7 @@ def tiny_pipeline(folder: Path, transformer: dict, seed: int, keep_spiece: bool)
                 latent_channels=4,
                 norm_num_groups=4,
                 sample_size=64,
+                scaling_factor=scaling_factor,
             ),
             seed + 1,
         ),
@@ -127,16 +144,16 @@ def tiny_pipeline(folder: Path, transformer: dict, seed: int, keep_spiece: bool)
             ),
             seed + 2,
         ),
-        scheduler=DPMSolverMultistepScheduler(),
+        scheduler=scheduler or DPMSolverMultistepScheduler(),
     )
     pipeline.save_pretrained(folder)
     # The two forms in which checkpoints hold their vocabulary: each is kept by one variant.
     (tokenizer / ("tokenizer.json" if keep_spiece else "spiece.model")).unlink()
-    return load(folder)
+    return load(folder, kind)
 
 
-def load(folder: Path) -> PixArtAlphaPipeline:
-    pipeline = PixArtAlphaPipeline.from_pretrained(folder, dtype=torch.float32)
+def load(folder: Path, kind=PixArtAlphaPipeline):
+    pipeline = kind.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -162,6 +179,50 @@ def micro():
     shape = dict(num_attention_heads=3, attention_head_dim=16, num_layers=2, sample_size=128)
     pipeline = tiny_pipeline(folder / "pipeline", shape, 31, keep_spiece=False)
     call = Call(PROMPTS, NEGATIVE, 64, 96, steps=5, guidance=4.5, seed=1, tokens=TINY_TOKENS)
+    recorder.record(pipeline, call, folder, {})
+
+
+LINEAR = dict(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+
+
+def binned():
+    """Two pictures of one prompt at a size between the bins of a 256 px model."""
+    folder = variant("alpha_binned")
+    shape = dict(num_attention_heads=2, attention_head_dim=12, num_layers=1, sample_size=32)
+    pipeline = tiny_pipeline(folder / "pipeline", shape, 41, keep_spiece=True)
+    call = Call(PROMPTS[1:], NEGATIVE, 150, 190, 2, 4.5, 2, TINY_TOKENS, every_tap=False, images=2, binned=True)
+    recorder.record(pipeline, call, folder, {})
+
+
+def consistency():
+    """PixArt-LCM: a 1024 px model, 4 steps without guidance."""
+    folder = variant("alpha_lcm")
+    shape = dict(num_attention_heads=3, attention_head_dim=16, num_layers=1, sample_size=128)
+    scheduler = LCMScheduler(**LINEAR, original_inference_steps=50, timestep_scaling=10.0)
+    pipeline = tiny_pipeline(folder / "pipeline", shape, 51, keep_spiece=True, scheduler=scheduler)
+    call = Call(PROMPTS, NEGATIVE, 64, 64, 4, 0.0, 3, TINY_TOKENS, every_tap=False)
+    recorder.record(pipeline, call, folder, {})
+
+
+def one_step():
+    """PixArt-DMD: one step of DDPM from timestep 400."""
+    folder = variant("alpha_dmd")
+    shape = dict(num_attention_heads=2, attention_head_dim=12, num_layers=1, sample_size=64)
+    scheduler = DDPMScheduler(**LINEAR, clip_sample=False)
+    pipeline = tiny_pipeline(folder / "pipeline", shape, 61, keep_spiece=True, scheduler=scheduler)
+    call = Call(PROMPTS, NEGATIVE, 64, 64, 1, 1.0, 4, TINY_TOKENS, every_tap=False, timesteps=[400])
+    recorder.record(pipeline, call, folder, {})
+
+
+def sigma():
+    """PixArt-Σ: longer captions, SDXL's scaling of latents, no micro-conditions at 1024 px."""
+    folder = variant("sigma")
+    shape = dict(num_attention_heads=2, attention_head_dim=12, num_layers=2, sample_size=128)
+    shape["use_additional_conditions"] = False
+    pipeline = tiny_pipeline(
+        folder / "pipeline", shape, 71, keep_spiece=True, kind=PixArtSigmaPipeline, scaling_factor=0.13025
+    )
+    call = Call(PROMPTS, NEGATIVE, 96, 64, 3, 4.5, 5, 2 * TINY_TOKENS, every_tap=False)
     recorder.record(pipeline, call, folder, {})
 
 
@@ -235,6 +296,10 @@ def loose():
 PARTS = {
     "plain": plain,
     "micro": micro,
+    "binned": binned,
+    "lcm": consistency,
+    "dmd": one_step,
+    "sigma": sigma,
     "scenes": scenes,
     "loose": loose,
     "captions": lambda: captions.main(ROOT),

@@ -5,6 +5,7 @@ which says what was called. Rows of guided calls are in diffusers' order: negati
 """
 
 import functools
+import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ class Call:
     tokens: int
     # Whether every module is a tap, or only the borders between stages: a trained model's are too large to keep.
     every_tap: bool = True
+    images: int = 1
+    binned: bool = False
+    timesteps: list[int] | None = None
 
 
 class Taps:
@@ -80,7 +84,14 @@ def record(pipeline, call: Call, folder: Path, notes: dict):
         "guidance_scale": call.guidance,
         "seed": call.seed,
         "max_sequence_length": call.tokens,
-        "call": {"height": call.height, "width": call.width, "use_resolution_binning": False, "clean_caption": False},
+        "call": {
+            "height": call.height,
+            "width": call.width,
+            "use_resolution_binning": call.binned,
+            "clean_caption": False,
+            "num_images_per_prompt": call.images,
+            "timesteps": call.timesteps,
+        },
         "scheduler": type(pipeline.scheduler).__name__,
         "sampling_rounding": rounding,
     }
@@ -161,7 +172,8 @@ def sample(pipeline, call: Call):
     def seen_step(model_output, timestep, sample, **options):
         step = len(outputs) - 1
         result = scheduler_step(model_output, timestep, sample, **options)
-        sampling[f"step.{step}.prev_sample"] = result[0]
+        # Of one step the pipeline takes the predicted clean latent.
+        sampling[f"step.{step}.prev_sample"] = result[1] if len(scheduler.timesteps) == 1 else result[0]
         sampling.setdefault("initial_latents", sample.clone())
         if call.every_tap:
             sampling[f"step.{step}.t"] = timestep.reshape(1)
@@ -176,7 +188,9 @@ def sample(pipeline, call: Call):
         latent = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="latent").images
     dit.forward, scheduler.step = forward, scheduler_step
 
-    sampling |= {"final_latents": latent, "timesteps": scheduler.timesteps, "sigmas": scheduler.sigmas}
+    sampling |= {"final_latents": latent, "timesteps": scheduler.timesteps}
+    if hasattr(scheduler, "sigmas"):
+        sampling["sigmas"] = scheduler.sigmas
     pictures = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="np").images
     pictures = torch.from_numpy((pictures * 255).round().astype("uint8"))
     return first | seen | {"out": outputs[0]}, sampling, latent, pictures
@@ -187,12 +201,18 @@ def sampling_rounding(pipeline, call: Call, latent: torch.Tensor) -> float:
 
     Guidance and many steps amplify the last digits; no other f32 implementation can be asked to come closer.
     """
-    factor = pipeline.vae_scale_factor
-    shape = [len(call.prompts), pipeline.transformer.config.in_channels, call.height // factor, call.width // factor]
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(call.seed))
+    generator = torch.Generator().manual_seed(call.seed)
+    noise = torch.randn(latent.shape, generator=generator)
+    module = inspect.getmodule(type(pipeline.scheduler))
+    draw = getattr(module, "randn_tensor", None)
+    if draw is not None:
+        # torch draws other numbers in f64.
+        module.randn_tensor = lambda shape, generator, device, dtype: draw(shape, generator=generator).to(dtype)
     pipeline.to(torch.float64)
-    exact = pipeline(**arguments(call), latents=noise.double(), output_type="latent").images
+    exact = pipeline(**arguments(call), latents=noise.double(), generator=generator, output_type="latent").images
     pipeline.to(torch.float32)
+    if draw is not None:
+        module.randn_tensor = draw
     return ((latent.double() - exact).abs().max() / exact.abs().max()).item()
 
 
@@ -204,9 +224,11 @@ def arguments(call: Call) -> dict:
         guidance_scale=call.guidance,
         height=call.height,
         width=call.width,
-        use_resolution_binning=False,
+        use_resolution_binning=call.binned,
         clean_caption=False,
         max_sequence_length=call.tokens,
+        num_images_per_prompt=call.images,
+        timesteps=call.timesteps,
     )
 
 

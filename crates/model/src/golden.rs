@@ -14,14 +14,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
-use crate::image::Size;
-use crate::noise::Noise;
 use crate::params::recorded;
-use crate::pipeline::{Caption, TextEncoder};
-use crate::{Dit, Error, MicroConditions, Moments, Painter, Taps, Tiling, Vae, plain, randn};
+use crate::pipeline::TextEncoder;
+use crate::{Dit, Error, MicroConditions, Moments, Taps, Tiling, Vae, plain, randn};
 
 mod compare;
 mod meta;
+mod picture;
 
 pub use compare::{Comparison, compare};
 use meta::Meta;
@@ -126,49 +125,6 @@ impl Check<'_> {
         self.taps(&recorded, taps.into_seen(), |name| name.starts_with("in.")).await
     }
 
-    async fn sampling(&mut self) -> Result<(), Error> {
-        let meta = Meta::read(self.folder)?;
-        let pipeline = self.folder.under("pipeline/");
-        meta.only_what_is_built()?;
-        let recorded = Tensors::file(self.folder, "sampling.safetensors")?;
-        let given = self.tolerance;
-        let painter = Painter::load(&pipeline, self.device)?;
-
-        let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
-        let mut noise = Noise::new(meta.seed, [0, 1], initial.dims(), self.device);
-        self.near(&recorded, "initial_latents", &values_read("the noise", noise.draw().flatten(0, 3)).await?)?;
-        let caption = self.recorded_caption(meta.guidance)?;
-        let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
-        let mut denoise = painter.denoise(initial.clone(), noise, caption, meta.guidance, run);
-        self.exact(&recorded, "timesteps", denoise.run().timesteps())?;
-        let sigmas: Vec<f32> = denoise.run().sigmas().iter().map(|sigma| *sigma as f32).collect();
-        self.near(&recorded, "sigmas", &sigmas)?;
-
-        let mut seen = BTreeMap::from([("step.0.sample".to_owned(), initial.flatten(0, 3))]);
-        for step in 0.. {
-            let mut taps = Taps::on();
-            if !denoise.step(&mut taps) {
-                break;
-            }
-            let mut step_taps = taps.into_seen();
-            for (tap, name) in [("out", "model_out"), ("eps", "eps"), ("prev_sample", "prev_sample")] {
-                let tensor = step_taps.remove(tap).expect("every step shows its prediction and its latent");
-                if tap == "prev_sample" {
-                    seen.insert(format!("step.{}.sample", step + 1), tensor.clone());
-                }
-                seen.insert(format!("step.{step}.{name}"), tensor);
-            }
-        }
-        seen.insert("final_latents".into(), denoise.into_latent().flatten(0, 3));
-        seen.retain(|name, _| recorded.contains(name));
-        let done = |name: &str| ["initial_latents", "timesteps", "sigmas"].contains(&name) || name.ends_with(".t");
-        // Either side may be one rounding away from the exact run.
-        self.tolerance = given.max(2.0 * meta.sampling_rounding);
-        let outcome = self.taps(&recorded, seen, done).await;
-        self.tolerance = given;
-        outcome
-    }
-
     async fn vae(&mut self) -> Result<(), Error> {
         let recorded = Tensors::file(self.folder, "vae.safetensors")?;
         let vae = Vae::load(&self.folder.under("pipeline/"), self.device)?;
@@ -214,56 +170,6 @@ impl Check<'_> {
         let inputs = ["z", "encode_in", "tiled.z", "tiled_enc.image"];
         seen.retain(|name, _| recorded.contains(name));
         self.taps(&recorded, seen, |name| inputs.contains(&name)).await
-    }
-
-    /// From the prompts and the seed alone.
-    async fn image(&mut self) -> Result<(), Error> {
-        let meta = Meta::read(self.folder)?;
-        let pipeline = self.folder.under("pipeline/");
-        meta.only_what_is_built()?;
-        let recorded = Tensors::file(self.folder, "image.safetensors")?;
-        let (shape, want) = recorded.u8("u8")?;
-        let [pictures, height, width] = [shape[0], shape[1], shape[2]];
-
-        let text = TextEncoder::load(&pipeline, self.device)?;
-        let painter = Painter::load(&pipeline, self.device)?;
-        let negative = std::iter::repeat_n(meta.negative_cleaned.as_str(), meta.cleaned.len());
-        let negative = negative.filter(|_| meta.guidance > 1.0);
-        let captions: Vec<&str> = negative.chain(meta.cleaned.iter().map(String::as_str)).collect();
-        let caption = text.encode(&captions, meta.tokens, &mut Taps::off())?;
-
-        let factor = painter.vae.config().factor();
-        let shape = [pictures, painter.dit.config().latent_channels, height / factor, width / factor];
-        let mut noise = Noise::new(meta.seed, [0, 1], shape, self.device);
-        let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
-        let mut denoise = painter.denoise(noise.draw(), noise, caption, meta.guidance, run);
-        while denoise.step(&mut Taps::off()) {}
-        let decoded = painter.decode(denoise.into_latent());
-
-        let mut got = Vec::with_capacity(want.len());
-        for picture in 0..pictures {
-            let one = decoded.clone().slice([picture..picture + 1, 0..3, 0..height, 0..width]);
-            got.extend(crate::image::rgb8_read(one, Size { height, width }).await?.bytes);
-        }
-        let [got, want] = [&got[..], want].map(|bytes| bytes.iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>());
-        let comparison = compare(&got, &want, PICTURE_TOLERANCE / f64::from(u8::MAX));
-        let verdict = comparison.verdict_absolute(PICTURE_TOLERANCE);
-        self.push("image.u8", &comparison, PICTURE_TOLERANCE, verdict);
-        Ok(())
-    }
-
-    /// The recorded embeddings as the sampler wants them.
-    fn recorded_caption(&self, guidance: f64) -> Result<Caption, Error> {
-        let text = Tensors::file(self.folder, "text.safetensors")?;
-        let embeds: Tensor<3> = self.tensor(&text, "prompt_embeds")?;
-        let mask: Tensor<2> = self.tensor(&text, "attention_mask")?;
-        if guidance <= 1.0 {
-            return Ok(Caption { embeds, mask });
-        }
-        Ok(Caption {
-            embeds: Tensor::cat(vec![self.tensor(&text, "negative_prompt_embeds")?, embeds], 0),
-            mask: Tensor::cat(vec![self.tensor(&text, "neg_attention_mask")?, mask], 0),
-        })
     }
 
     fn tensor<const RANK: usize>(&self, from: &Tensors<'_>, name: &str) -> Result<Tensor<RANK>, Error> {

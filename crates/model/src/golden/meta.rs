@@ -21,7 +21,10 @@ pub(super) struct Meta {
     pub(super) tokens: usize,
     /// How far the recorded last latent is from diffusers' own f64 run, relative to its peak.
     pub(super) sampling_rounding: f64,
-    unbuilt: Option<&'static str>,
+    /// Pictures of each prompt.
+    pub(super) images: usize,
+    /// Height and width that were asked for, where those that are drawn are a bin's.
+    pub(super) binned: Option<[u32; 2]>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +44,8 @@ struct File {
 
 #[derive(Deserialize)]
 struct Call {
+    height: u32,
+    width: u32,
     #[serde(default = "yes")]
     use_resolution_binning: bool,
     timesteps: Option<Vec<u32>>,
@@ -60,39 +65,24 @@ impl Meta {
     pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
         let bad = |why: String| Error::Config { file: FILE.into(), key: "(whole file)".into(), why };
         let file: File = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
-        let unbuilt = if file.call.use_resolution_binning {
-            Some("resolution binning")
-        } else if file.call.num_images_per_prompt != 1 {
-            Some("several pictures of one prompt")
-        } else {
-            None
-        };
+        let Call { height, width, use_resolution_binning, num_images_per_prompt, timesteps } = file.call;
         Ok(Self {
             prompts: file.prompts,
             cleaned: file.cleaned,
             negative_cleaned: file.neg_cleaned.into_iter().next().unwrap_or_default(),
             steps: file.steps,
-            timesteps: file.call.timesteps,
+            timesteps,
             guidance: file.guidance_scale,
             seed: file.seed,
             tokens: file.max_sequence_length,
             sampling_rounding: file.sampling_rounding,
-            unbuilt,
+            images: num_images_per_prompt,
+            binned: use_resolution_binning.then_some([height, width]),
         })
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
         let steps = self.timesteps.as_ref().map_or(Steps::Count(self.steps), |list| Steps::Timesteps(list));
         Asked { steps, eta: 0.0 }
-    }
-
-    /// Refuses a call that needs what is not built yet.
-    pub(super) fn only_what_is_built(&self) -> Result<(), Error> {
-        match self.unbuilt {
-            None => Ok(()),
-            Some(what) => {
-                Err(Error::Config { file: FILE.into(), key: "call".into(), why: format!("{what} is not supported") })
-            }
-        }
     }
 }
