@@ -24,6 +24,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     LCMScheduler,
     PixArtAlphaPipeline,
+    PixArtSigmaPAGPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
 )
@@ -226,6 +227,17 @@ def sigma():
     recorder.record(pipeline, call, folder, {})
 
 
+def perturbed():
+    """PixArt-Σ with perturbed-attention guidance in the second of three blocks."""
+    folder = variant("sigma_pag")
+    shape = dict(num_attention_heads=2, attention_head_dim=12, num_layers=3, sample_size=8)
+    pipeline = tiny_pipeline(folder / "pipeline", shape, 81, keep_spiece=True, kind=PixArtSigmaPipeline)
+    pipeline = PixArtSigmaPAGPipeline(**pipeline.components, pag_applied_layers=["blocks.1"])
+    pipeline.set_progress_bar_config(disable=True)
+    call = Call(PROMPTS, NEGATIVE, 64, 64, 3, 4.5, 6, TINY_TOKENS, every_tap=False, pag=(3.0, 0.0, [1]))
+    recorder.record(pipeline, call, folder, {})
+
+
 def scenes():
     """The checkpoint that ships with the page, as the page calls it."""
     folder = variant("scenes")
@@ -300,6 +312,7 @@ PARTS = {
     "lcm": consistency,
     "dmd": one_step,
     "sigma": sigma,
+    "pag": perturbed,
     "scenes": scenes,
     "loose": loose,
     "captions": lambda: captions.main(ROOT),

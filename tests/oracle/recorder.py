@@ -31,6 +31,8 @@ class Call:
     images: int = 1
     binned: bool = False
     timesteps: list[int] | None = None
+    # Scale and adaptive scale of perturbed-attention guidance, and the blocks.
+    pag: tuple[float, float, list[int]] | None = None
 
 
 class Taps:
@@ -91,7 +93,8 @@ def record(pipeline, call: Call, folder: Path, notes: dict):
             "clean_caption": False,
             "num_images_per_prompt": call.images,
             "timesteps": call.timesteps,
-        },
+        }
+        | perturbed(call, "pag_applied_layers"),
         "scheduler": type(pipeline.scheduler).__name__,
         "sampling_rounding": rounding,
     }
@@ -184,7 +187,8 @@ def sample(pipeline, call: Call):
 
     dit.forward, scheduler.step = seen_forward, seen_step
     options = arguments(call)
-    with Taps(dit_modules(dit, call.every_tap), ("resolution_embedder", "aspect_ratio_embedder")) as seen:
+    modules = {} if call.pag else dit_modules(dit, call.every_tap)
+    with Taps(modules, ("resolution_embedder", "aspect_ratio_embedder")) as seen:
         latent = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="latent").images
     dit.forward, scheduler.step = forward, scheduler_step
 
@@ -229,7 +233,15 @@ def arguments(call: Call) -> dict:
         max_sequence_length=call.tokens,
         num_images_per_prompt=call.images,
         timesteps=call.timesteps,
-    )
+    ) | perturbed(call)
+
+
+def perturbed(call: Call, *layers: str) -> dict:
+    """The arguments of perturbed-attention guidance; `layers` names a key for its blocks."""
+    if call.pag is None:
+        return {}
+    scale, adaptive, blocks = call.pag
+    return {"pag_scale": scale, "pag_adaptive_scale": adaptive} | {key: blocks for key in layers}
 
 
 def autoencoder(vae, latent: torch.Tensor, every_tap: bool) -> dict[str, torch.Tensor]:

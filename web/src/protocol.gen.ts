@@ -36,7 +36,19 @@ sigmas?: Array<number>,
 /**
  * Classifier-free `guidance_scale`; at 1 or below the negative prompt is not used.
  */
-guidance?: number, num_images_per_prompt?: number, 
+guidance?: number, 
+/**
+ * Perturbed-attention guidance's scale; off at 0.
+ */
+pag_scale?: number, 
+/**
+ * What `pag_scale` falls by with each timestep below 1000.
+ */
+pag_adaptive_scale?: number, 
+/**
+ * The blocks whose attention is perturbed; the middle one where it is left out.
+ */
+pag_applied_layers?: Array<number>, num_images_per_prompt?: number, 
 /**
  * Picture width in pixels; the checkpoint's own where it is left out.
  */

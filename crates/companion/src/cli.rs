@@ -75,6 +75,15 @@ pub(crate) struct GenerateArgs {
     /// Classifier-free guidance scale; at 1 or below the negative prompt is not used.
     #[arg(long, default_value_t = 4.5, allow_negative_numbers = true)]
     pub(crate) guidance: f64,
+    /// Scale of perturbed-attention guidance; off at 0.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) pag_scale: f64,
+    /// What --pag-scale falls by with each timestep below 1000.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) pag_adaptive_scale: f64,
+    /// The transformer's blocks whose attention is perturbed, with commas between them [default: the middle one].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) pag_applied_layers: Option<Vec<u32>>,
     /// In pixels [default: the size the checkpoint was trained at].
     #[arg(long)]
     pub(crate) width: Option<u32>,

@@ -102,7 +102,8 @@ impl Generator {
             let mut off = Taps::off();
             let run = self.painter.run(request)?;
             let steps = run.left() as u32;
-            let denoise = self.painter.denoise(noise.draw(), noise, caption.clone(), request.guidance, run);
+            let denoise =
+                self.painter.denoise(noise.draw(), noise, caption.clone(), self.painter.scales(request)?, run);
             let mut denoise = denoise.planned(plan.guidance);
             let mut step = 0;
             while denoise.step(&mut off) {

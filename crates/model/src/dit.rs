@@ -72,6 +72,8 @@ pub struct Conditions {
     /// Rows and columns of tokens.
     grid: [usize; 2],
     micro: Option<MicroConditions>,
+    /// Blocks whose picture tokens look at themselves alone.
+    perturbed: Vec<usize>,
 }
 
 /// A forward pass between two blocks.
@@ -97,18 +99,28 @@ impl Conditions {
     /// What a block alone reads: captions as [`Block::caption`] gives them, one for each block, and their bias.
     pub(crate) fn of_caption(captions: Vec<Tensor<3>>, caption_bias: Tensor<4>) -> Self {
         let positions = Tensor::zeros([1, 1, 1], &caption_bias.device());
-        Self { captions, caption_bias, positions, grid: [1, 1], micro: None }
+        Self { captions, caption_bias, positions, grid: [1, 1], micro: None, perturbed: Vec::new() }
     }
 
     /// The conditions of the first half of the captions, and of the second.
     pub(crate) fn halves(self) -> [Self; 2] {
         let half = self.caption_bias.dims()[0] / 2;
-        [0, half].map(|first| Self {
-            captions: self.captions.iter().map(|caption| caption.clone().narrow(0, first, half)).collect(),
-            caption_bias: self.caption_bias.clone().narrow(0, first, half),
+        [0, half].map(|first| self.rows(first, half))
+    }
+
+    /// The conditions of the last `rows` captions, with attention perturbed in `blocks`.
+    pub(crate) fn perturbed(&self, rows: usize, blocks: &[usize]) -> Self {
+        Self { perturbed: blocks.to_vec(), ..self.rows(self.caption_bias.dims()[0] - rows, rows) }
+    }
+
+    fn rows(&self, first: usize, rows: usize) -> Self {
+        Self {
+            captions: self.captions.iter().map(|caption| caption.clone().narrow(0, first, rows)).collect(),
+            caption_bias: self.caption_bias.clone().narrow(0, first, rows),
             positions: self.positions.clone(),
-            ..self
-        })
+            perturbed: self.perturbed.clone(),
+            ..*self
+        }
     }
 }
 
@@ -190,6 +202,7 @@ impl Dit {
             positions: self.stored(self.positions(grid)),
             grid,
             micro,
+            perturbed: Vec::new(),
         }
     }
 

@@ -121,7 +121,20 @@ impl Check<'_> {
         let latent: Tensor<4> = self.tensor(&recorded, "in.hidden_states")?;
         let [_, _, rows, columns] = latent.dims();
         let conditions = dit.prepare(embeds, mask, [rows, columns], micro, &mut taps);
-        let _ = dit.forward(latent, timestep, &conditions, &mut taps);
+        let scales = Meta::read(self.folder)?.scales();
+        if scales.is_perturbed() {
+            // The last third of the rows is the prompts' again, perturbed; no tap but the output is recorded.
+            let all = latent.dims()[0];
+            let third = all / 3;
+            let perturbed = conditions.perturbed(third, &scales.pag_layers);
+            let mut off = Taps::off();
+            let plain = dit.forward(latent.clone(), timestep, &conditions, &mut off).narrow(0, 0, all - third);
+            let spoilt = dit.forward(latent.narrow(0, all - third, third), timestep, &perturbed, &mut off);
+            taps = Taps::on();
+            taps.see(format_args!("out"), &Tensor::cat(vec![plain, spoilt], 0));
+        } else {
+            let _ = dit.forward(latent, timestep, &conditions, &mut taps);
+        }
         self.taps(&recorded, taps.into_seen(), |name| name.starts_with("in.")).await
     }
 

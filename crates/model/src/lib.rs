@@ -33,7 +33,7 @@ pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
 pub use pipeline::{
-    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, TextEncoder, caption_rows, captions_of,
+    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, Scales, TextEncoder, caption_rows, captions_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};

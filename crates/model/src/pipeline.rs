@@ -12,7 +12,7 @@ use crate::{CaptionTokenizer, Error, T5, Taps, Tokens, clean, plain};
 mod denoise;
 mod painter;
 
-pub use denoise::{Denoise, Progress};
+pub use denoise::{Denoise, Progress, Scales};
 pub use painter::Painter;
 
 /// Tokens a caption is padded or cut to where nothing else is asked (diffusers `PixArtAlphaPipeline`,
@@ -152,7 +152,13 @@ impl Pipeline {
             )));
         }
         let mut noise = self.painter.noises(request, resolved).swap_remove(0);
-        let denoise = self.painter.denoise(noise.draw(), noise, caption, request.guidance, self.painter.run(request)?);
+        let denoise = self.painter.denoise(
+            noise.draw(),
+            noise,
+            caption,
+            self.painter.scales(request)?,
+            self.painter.run(request)?,
+        );
         Ok(denoise.planned(plan.guidance))
     }
 

@@ -89,6 +89,18 @@ pub struct Generate {
     #[serde(default = "guidance")]
     #[ts(optional, as = "Option<f64>")]
     pub guidance: f64,
+    /// Perturbed-attention guidance's scale; off at 0.
+    #[serde(default)]
+    #[ts(optional, as = "Option<f64>")]
+    pub pag_scale: f64,
+    /// What `pag_scale` falls by with each timestep below 1000.
+    #[serde(default)]
+    #[ts(optional, as = "Option<f64>")]
+    pub pag_adaptive_scale: f64,
+    /// The blocks whose attention is perturbed; the middle one where it is left out.
+    #[serde(default)]
+    #[ts(optional)]
+    pub pag_applied_layers: Option<Vec<u32>>,
     #[serde(default = "one")]
     #[ts(optional, as = "Option<u32>")]
     pub num_images_per_prompt: u32,
@@ -166,6 +178,9 @@ impl Generate {
             timesteps: None,
             sigmas: None,
             guidance: guidance(),
+            pag_scale: 0.0,
+            pag_adaptive_scale: 0.0,
+            pag_applied_layers: None,
             num_images_per_prompt: one(),
             width: None,
             height: None,

@@ -82,7 +82,11 @@ impl Block {
         taps.show(format_args!("block.{layer}.norm1"), || layer_norm(x.clone(), None, self.norm_eps));
         let own = self.own.forward(modulated(x.clone(), SHIFT_OWN, SCALE_OWN)); // [B, T, 3·C]
         let columns = |first| Heads { tensor: &own, first };
-        let mixed = attention(columns(0), columns(c), columns(2 * c), &options);
+        let mixed = if conditions.perturbed.contains(&layer) {
+            own.narrow(2, 2 * c, c) // every token is all that it looks at
+        } else {
+            attention(columns(0), columns(c), columns(2 * c), &options)
+        };
         taps.show(format_args!("block.{layer}.attn1"), || self.own_out.forward(mixed.clone()));
         let x = self.own_out.added(mixed, Some(row(GATE_OWN)), x);
 

@@ -4,6 +4,7 @@ use pixart_weights::Folder;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::pipeline::Scales;
 use crate::schedulers::{Asked, Steps};
 
 const FILE: &str = "meta.json";
@@ -16,6 +17,7 @@ pub(super) struct Meta {
     pub(super) negative_cleaned: String,
     steps: usize,
     timesteps: Option<Vec<u32>>,
+    scales: Scales,
     pub(super) guidance: f64,
     pub(super) seed: u64,
     pub(super) tokens: usize,
@@ -51,6 +53,12 @@ struct Call {
     timesteps: Option<Vec<u32>>,
     #[serde(default = "one")]
     num_images_per_prompt: usize,
+    #[serde(default)]
+    pag_scale: f64,
+    #[serde(default)]
+    pag_adaptive_scale: f64,
+    #[serde(default)]
+    pag_applied_layers: Vec<usize>,
 }
 
 fn yes() -> bool {
@@ -65,13 +73,16 @@ impl Meta {
     pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
         let bad = |why: String| Error::Config { file: FILE.into(), key: "(whole file)".into(), why };
         let file: File = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
-        let Call { height, width, use_resolution_binning, num_images_per_prompt, timesteps } = file.call;
+        let Call { height, width, use_resolution_binning, num_images_per_prompt, timesteps, .. } = file.call;
+        let (pag, pag_adaptive) = (file.call.pag_scale, file.call.pag_adaptive_scale);
+        let pag_layers = file.call.pag_applied_layers;
         Ok(Self {
             prompts: file.prompts,
             cleaned: file.cleaned,
             negative_cleaned: file.neg_cleaned.into_iter().next().unwrap_or_default(),
             steps: file.steps,
             timesteps,
+            scales: Scales { pag, pag_adaptive, pag_layers, ..Scales::of(file.guidance_scale) },
             guidance: file.guidance_scale,
             seed: file.seed,
             tokens: file.max_sequence_length,
@@ -79,6 +90,10 @@ impl Meta {
             images: num_images_per_prompt,
             binned: use_resolution_binning.then_some([height, width]),
         })
+    }
+
+    pub(super) fn scales(&self) -> Scales {
+        self.scales.clone()
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Precision;
-use pixart_protocol::{Generate, Limits, Resolved};
+use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
 use pixart_weights::Folder;
 
-use super::{Caption, Denoise};
+use super::{Caption, Denoise, Scales};
 use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
@@ -60,6 +60,7 @@ impl Painter {
     pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
         self.run(request)?;
+        self.scales(request)?;
         Ok(resolved)
     }
 
@@ -125,17 +126,37 @@ impl Painter {
         self.scheduler.choose(request.scheduler.as_deref())?.run(&Asked { steps, eta: request.eta })
     }
 
+    /// How strongly the picture of `request` follows its prompt.
+    ///
+    /// # Errors
+    /// Perturbed attention in blocks that the transformer does not have.
+    pub fn scales(&self, request: &Generate) -> Result<Scales, Error> {
+        let layers = self.dit.config().layers;
+        let middle = [layers as u32 / 2];
+        let asked = request.pag_applied_layers.as_deref().unwrap_or(&middle);
+        if asked.is_empty() || asked.iter().any(|layer| *layer as usize >= layers) {
+            let remedy = format!("choose blocks from 0 to {}, or leave them out for the middle one", layers - 1);
+            let what = format!("pag_applied_layers is {asked:?}");
+            return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        }
+        Ok(Scales {
+            guidance: request.guidance,
+            pag: request.pag_scale,
+            pag_adaptive: request.pag_adaptive_scale,
+            pag_layers: asked.iter().map(|layer| *layer as usize).collect(),
+        })
+    }
+
     /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`, normal noise, by the steps of `run`, which draw
     /// what more they need from `noise`.
     ///
     /// The caption has a row for each picture, or two where guidance is above 1: the negative prompts' rows, then the
     /// prompts'.
     #[must_use]
-    pub fn denoise(&self, latent: Tensor<4>, noise: Noise, caption: Caption, guidance: f64, run: Run) -> Denoise<'_> {
+    pub fn denoise(&self, latent: Tensor<4>, noise: Noise, caption: Caption, scales: Scales, run: Run) -> Denoise<'_> {
         let [pictures, _, rows, columns] = latent.dims();
-        let guidance = (guidance > 1.0).then_some(guidance);
-        let captions = if guidance.is_some() { 2 * pictures } else { pictures };
-        assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, guidance {guidance:?}");
+        let captions = if scales.is_guided() { 2 * pictures } else { pictures };
+        assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, {scales:?}");
 
         let factor = self.vae.config().factor();
         let (height, width) = ((rows * factor) as f32, (columns * factor) as f32);
@@ -143,7 +164,7 @@ impl Painter {
         let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
         let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, &mut Taps::off());
         let latent = latent * run.initial_scale();
-        Denoise::new(&self.dit, conditions, guidance, run, noise, latent)
+        Denoise::new(&self.dit, conditions, scales, run, noise, latent)
     }
 
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.

@@ -83,7 +83,12 @@ impl Generate {
             };
             check((1..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
         }
-        for (name, value, most) in [("guidance", *guidance, GUIDANCE_MAX), ("eta", *eta, 1.0)] {
+        for (name, value, most) in [
+            ("guidance", *guidance, GUIDANCE_MAX),
+            ("eta", *eta, 1.0),
+            ("pag_scale", self.pag_scale, GUIDANCE_MAX),
+            ("pag_adaptive_scale", self.pag_adaptive_scale, GUIDANCE_MAX),
+        ] {
             let remedy = || format!("choose a number from 0 to {most}");
             check((0.0..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
         }
