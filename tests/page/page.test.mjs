@@ -90,6 +90,20 @@ function drawsAndRefuses(device) {
     });
   }
 
+  test('the_form_offers_the_schedulers_and_styles_of_the_engine', async () => {
+    await page.selectOption('#scheduler', 'euler-a');
+    const other = await again();
+    await page.selectOption('#scheduler', '');
+    await page.selectOption('#style', 'ink');
+    const styled = await again();
+    await page.selectOption('#style', '');
+    assert.equal(other.fault ?? styled.fault, undefined);
+    assert.notDeepEqual(other.png, picture.png);
+    assert.notDeepEqual(styled.png, picture.png);
+    assert.equal(await page.locator('#scheduler option').count(), 18);
+    assert.deepEqual((await again()).png, picture.png);
+  });
+
   test('after_refusals_the_page_still_draws', async () => {
     assert.deepEqual((await again()).png, picture.png);
     assert.ok(await page.isHidden('#fault'));

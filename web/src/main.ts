@@ -30,6 +30,8 @@ const seed = element('seed', HTMLInputElement);
 const random = element('random', HTMLInputElement);
 const steps = element('steps', HTMLInputElement);
 const guidance = element('guidance', HTMLInputElement);
+const scheduler = element('scheduler', HTMLSelectElement);
+const style = element('style', HTMLSelectElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
 const companion = element('companion', HTMLInputElement);
@@ -98,11 +100,24 @@ async function opened(): Promise<Checkpoint> {
   if (folder === '') return new Promise(() => 'never: there is no checkpoint to wait for');
   const checkpoint = await client.open(absolute(folder));
   const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
+  const { preset } = checkpoint;
+  for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {
+    if (field.value === field.defaultValue) field.valueAsNumber = best;
+  }
+  offer(scheduler, checkpoint.schedulers);
+  offer(style, checkpoint.styles);
   for (const side of [width, height]) {
     Object.assign(side, { min: size_min, max: size_max, step: size_multiple });
     if (side.value === '') side.valueAsNumber = native_size;
   }
   return checkpoint;
+}
+
+/** Fills a list with names below its first entry, which is none of them. */
+function offer(list: HTMLSelectElement, names: string[]): void {
+  const chosen = list.value;
+  list.options.length = 1;
+  list.append(...names.map((name) => new Option(name, name, false, name === chosen)));
 }
 
 /** Draws `request` once every picture asked for before it has ended. */
@@ -141,6 +156,9 @@ function asked(): Picture {
     seed: whole('seed', seed),
     steps: whole('steps', steps),
     guidance: guidance.valueAsNumber,
+    ...(state.checkpoint && { max_sequence_length: state.checkpoint.preset.max_sequence_length }),
+    ...(scheduler.value && { scheduler: scheduler.value }),
+    ...(style.value && { style: style.value }),
     width: whole('width', width),
     height: whole('height', height),
     text: companion.checked ? { kind: 'companion', url: companionUrl.value } : { kind: 'tab' },

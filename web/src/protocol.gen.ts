@@ -142,6 +142,18 @@ why: string, };
 
 export type Checkpoint = { limits: Limits, 
 /**
+ * What it is best asked for.
+ */
+preset: Preset, 
+/**
+ * The names that a request's `scheduler` may be.
+ */
+schedulers: Array<string>, 
+/**
+ * The names that a request's `style` may be.
+ */
+styles: Array<string>, 
+/**
  * Bytes of checkpoint files read.
  */
 bytes: number, 
@@ -149,6 +161,12 @@ bytes: number,
  * From the first byte asked for until the weights were on the device.
  */
 load_millis: number, };
+
+export type Preset = { name: string, steps: number, guidance: number, 
+/**
+ * The checkpoint's own scheduler where there is none.
+ */
+scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
 
 export type Stage = "text" | "denoise" | "decode";
 

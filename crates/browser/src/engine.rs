@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::{
-    Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image,
+    Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image, scheduler_names,
 };
 use pixart_protocol::{
-    Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis,
+    Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, STYLES, Stage, StageMillis,
 };
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -151,9 +151,16 @@ impl Engine {
         // One readback tells that the uploads before it have happened.
         self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
-        let limits = pipeline.limits();
+        let checkpoint = Checkpoint {
+            limits: pipeline.limits(),
+            preset: pipeline.preset(),
+            schedulers: scheduler_names().map(str::to_owned).collect(),
+            styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
+            bytes,
+            load_millis: now_millis() - began_millis,
+        };
         self.pipeline.replace(Some(Rc::new(pipeline)));
-        self.emitter.emit(&Event::Ready(Checkpoint { limits, bytes, load_millis: now_millis() - began_millis }));
+        self.emitter.emit(&Event::Ready(checkpoint));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::{Caption, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
-use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Resolved};
+use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -80,6 +80,12 @@ impl Generator {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.painter.limits()
+    }
+
+    /// What the checkpoint is best asked for.
+    #[must_use]
+    pub fn preset(&self) -> Preset {
+        self.painter.preset()
     }
 
     /// Checks a request as [`Generator::draw`] does, without drawing.

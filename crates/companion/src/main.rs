@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match Cli::parse().command {
-        Command::Generate(args) => generate(*args),
+        Command::Generate(args) => generate(&args),
         Command::Sheet(args) => sheet(args),
         Command::Encode(args) => encode(args),
         Command::Serve(args) => serve(args),
@@ -39,42 +39,22 @@ fn main() -> ExitCode {
     })
 }
 
-fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
+fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let stored = args.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
     let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
     let listed = args.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
     let generator = Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds))?;
 
-    let request = Generate {
-        prompt: args.prompt.unwrap_or_else(|| captions.last().cloned().unwrap_or("(stored embeddings)".to_owned())),
-        negative_prompt: args.negative_prompt,
-        seed: args.seed,
-        steps: args.steps,
-        guidance: args.guidance,
-        width: args.width,
-        height: args.height,
-        num_images_per_prompt: args.images,
-        seeds: args.seeds,
-        output_type: args.output_type.into(),
-        clean_caption: args.clean_caption,
-        use_resolution_binning: !args.no_binning,
-        max_sequence_length: args.max_sequence_length,
-        style: args.style,
-        pag_scale: args.pag_scale,
-        pag_adaptive_scale: args.pag_adaptive_scale,
-        pag_applied_layers: args.pag_applied_layers,
-        scheduler: args.scheduler,
-        timesteps: args.timesteps,
-        sigmas: args.sigmas,
-        eta: args.eta,
-        ..Generate::of("")
-    };
+    let mut request = args.request(generator.preset()).map_err(Error::from)?;
+    if args.prompt.is_none() {
+        request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
+    }
     let Some(listed) = listed else {
-        let out = args.out.context("clap asks for --out beside --prompt and --embeds")?;
-        return draw(&generator, &request, &out);
+        let out = args.out.as_ref().context("clap asks for --out beside --prompt and --embeds")?;
+        return draw(&generator, &request, out);
     };
-    let out_dir = args.out_dir.context("clap asks for --out-dir beside --prompts")?;
-    fs::create_dir_all(&out_dir).map_err(|source| Error::Write { path: out_dir.clone(), source })?;
+    let out_dir = args.out_dir.as_ref().context("clap asks for --out-dir beside --prompts")?;
+    fs::create_dir_all(out_dir).map_err(|source| Error::Write { path: out_dir.clone(), source })?;
     let requests: Vec<Generate> = (0..).zip(listed).map(|(id, one)| one.request(id, &request)).collect();
     // A bad prompt far down the list is told before the first picture is drawn.
     for request in &requests {

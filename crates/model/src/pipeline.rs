@@ -3,7 +3,7 @@
 //! progress bar. It never reads a tensor back; [`crate::image`] does.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
+use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
 use crate::plan::{DeviceLimits, Plan};
@@ -105,6 +105,12 @@ impl Pipeline {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.painter.limits()
+    }
+
+    /// See [`Painter::preset`].
+    #[must_use]
+    pub fn preset(&self) -> Preset {
+        self.painter.preset()
     }
 
     /// See [`Painter::resolve`].

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, Limits};
+use crate::{Fault, Limits, Preset};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -50,6 +50,12 @@ pub struct Adapter {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Checkpoint {
     pub limits: Limits,
+    /// What it is best asked for.
+    pub preset: Preset,
+    /// The names that a request's `scheduler` may be.
+    pub schedulers: Vec<String>,
+    /// The names that a request's `style` may be.
+    pub styles: Vec<String>,
     /// Bytes of checkpoint files read.
     pub bytes: f64,
     /// From the first byte asked for until the weights were on the device.

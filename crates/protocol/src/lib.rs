@@ -4,12 +4,14 @@
 
 mod event;
 mod fault;
+mod preset;
 mod prompt;
 mod request;
 pub mod typescript;
 
 pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
 pub use fault::{Fault, FaultCode};
+pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
     DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, OutputType, Request, Resolved, TextSource,

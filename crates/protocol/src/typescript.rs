@@ -4,7 +4,7 @@ use ts_rs::{Config, TS};
 
 use crate::{
     Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits,
-    OutputType, Request, Stage, StageMillis, TapRow, TextSource, Verdict,
+    OutputType, Preset, Request, Stage, StageMillis, TapRow, TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.
@@ -24,6 +24,7 @@ pub fn render() -> String {
         Event::decl(&config),
         Adapter::decl(&config),
         Checkpoint::decl(&config),
+        Preset::decl(&config),
         Stage::decl(&config),
         Image::decl(&config),
         StageMillis::decl(&config),

@@ -2,11 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Precision;
-use pixart_protocol::{Fault, FaultCode, Generate, Limits, Resolved};
+use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
 use super::{Caption, Denoise, Scales};
-use crate::config::{DitConfig, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
+use crate::config::{DitConfig, Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
 use crate::schedulers::{Asked, Run, SchedulerConfig, Steps};
@@ -22,6 +22,7 @@ pub struct Painter {
     pub vae: Decoding,
     planner: Planner,
     precision: Precision,
+    preset: Preset,
     device: Device,
 }
 
@@ -49,8 +50,15 @@ impl Painter {
             vae: Decoding::load(folder, device)?,
             planner,
             precision,
+            preset: preset(folder)?,
             device: device.clone(),
         })
+    }
+
+    /// What this checkpoint is best asked for.
+    #[must_use]
+    pub fn preset(&self) -> Preset {
+        self.preset.clone()
     }
 
     /// The request with everything filled in that it leaves to the checkpoint.
@@ -178,4 +186,20 @@ impl Painter {
     pub fn decode_as(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
         self.vae.decode(latent / self.vae.config().scaling_factor, how)
     }
+}
+
+/// The preset of a checkpoint, by the pipeline and the scheduler that it names. That it was distilled to one step stands in
+/// no file.
+fn preset(folder: &Folder) -> Result<Preset, Error> {
+    let class = |file: &str| match folder.contains(file) {
+        true => Ok::<_, Error>(Json::read(folder, file)?.text("_class_name")?.to_owned()),
+        false => Ok(String::new()),
+    };
+    let (pipeline, scheduler) = (class("model_index.json")?, class("scheduler/scheduler_config.json")?);
+    let name = match (pipeline.as_str(), scheduler.as_str()) {
+        (pipeline, _) if pipeline.starts_with("PixArtSigma") => "sigma",
+        (_, "LCMScheduler") => "alpha-lcm",
+        _ => "alpha",
+    };
+    Preset::named(name).map_err(Error::Request)
 }
