@@ -33,6 +33,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
 
 import captions
+import over
 import recorder
 import schedulers
 from recorder import Call
@@ -316,6 +317,7 @@ PARTS = {
     "scenes": scenes,
     "loose": loose,
     "captions": lambda: captions.main(ROOT),
+    "over": lambda: over.main(GOLDEN),
     "schedulers": lambda: schedulers.main(GOLDEN),
 }
 

@@ -1,12 +1,15 @@
 //! The built page in a headless Chromium, with the checkpoint that ships with it. Needs web/dist and, in PIXART, the
 //! path of the `pixart` binary; fails without them.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { draw, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
 import { withHeader } from './safetensors.mjs';
 
@@ -102,6 +105,33 @@ function drawsAndRefuses(device) {
     assert.notDeepEqual(styled.png, picture.png);
     assert.equal(await page.locator('#scheduler option').count(), 18);
     assert.deepEqual((await again()).png, picture.png);
+  });
+
+  test('a_picture_is_drawn_over_as_the_companion_does', async () => {
+    const side = (await smallestSize(page)).width;
+    await page.locator('details').evaluate((fold) => (fold.open = true));
+    await page.setInputFiles('#image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
+    await page.fill('#strength', '0.5');
+    const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
+    const over = await again(changed);
+    assert.equal(over.fault, undefined);
+    const folder = await mkdtemp(`${tmpdir()}/pixart-`);
+    const [from, to] = [`${folder}/from.png`, `${folder}/to.png`];
+    await writeFile(from, picture.png);
+    const args = ['generate', '--checkpoint', fileURLToPath(SCENES), '--prompt', changed.prompt, '--steps', '4'];
+    args.push('--seed', '7', '--width', side, '--height', side, '--image', from, '--strength', '0.5', '--out', to);
+    await promisify(execFile)(process.env.PIXART, args.map(String));
+    const theirs = await pixels(page, await readFile(to));
+    await rm(folder, { recursive: true });
+    const ours = await pixels(page, over.png);
+    assert.ok(largestDifference(ours, theirs) <= 2, `${largestDifference(ours, theirs)}`);
+    assert.ok(largestDifference(ours, await pixels(page, picture.png)) > 2);
+
+    await page.setInputFiles('#image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
+    assert.equal((await again(changed)).fault?.what, 'a.txt is no picture that this browser reads');
+    await page.setInputFiles('#image', []);
+    assert.equal((await again()).fault?.what, 'strength is given without an image');
+    await page.fill('#strength', '');
   });
 
   test('after_refusals_the_page_still_draws', async () => {

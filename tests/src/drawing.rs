@@ -37,7 +37,7 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
     let resolved = pipeline.resolve(request).expect("the request is good");
     let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
     let plan = Plan { guidance, ..pipeline.plan(request, &resolved).expect("it fits") };
-    let mut denoise = pipeline.denoise(request, &resolved, caption, &plan).expect("the caption fits");
+    let mut denoise = pipeline.denoise(request, &resolved, None, caption, &plan).expect("the caption fits");
     let mut slices = 0;
     while denoise.advance(blocks, &mut Taps::off()) != Progress::Done {
         slices += 1;

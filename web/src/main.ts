@@ -32,6 +32,9 @@ const steps = element('steps', HTMLInputElement);
 const guidance = element('guidance', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
 const style = element('style', HTMLSelectElement);
+const overImage = element('image', HTMLInputElement);
+const overMask = element('mask', HTMLInputElement);
+const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
 const companion = element('companion', HTMLInputElement);
@@ -120,18 +123,22 @@ function offer(list: HTMLSelectElement, names: string[]): void {
   list.append(...names.map((name) => new Option(name, name, false, name === chosen)));
 }
 
-/** Draws `request` once every picture asked for before it has ended. */
-function generate(request: Picture): Promise<Image | undefined> {
-  const mine = turn.then(() => drawNow(request));
+/** Draws `request`, and what is `still` being read for it, once every picture asked for before it has ended. */
+function generate(request: Picture, still: Promise<Partial<Picture>> = Promise.resolve({})): Promise<Image | undefined> {
+  const mine = turn.then(() => drawNow(request, still));
   turn = mine.catch(() => 'answered to whom it concerns');
   return mine;
 }
 
-async function drawNow(request: Picture): Promise<Image | undefined> {
+async function drawNow(request: Picture, still: Promise<Partial<Picture>>): Promise<Image | undefined> {
   stop = new AbortController();
   const engine = running();
   show(drawing(state, request.prompt));
-  return engine.generate(request, stop.signal);
+  const read = await still.catch((thrown) => {
+    show(failed(state, faultOf(thrown)));
+    throw thrown;
+  });
+  return engine.generate({ ...request, ...read }, stop.signal);
 }
 
 function running(): Client {
@@ -141,10 +148,33 @@ function running(): Client {
 
 function submit(): void {
   try {
-    generate(asked()).catch(() => 'shown through its event');
+    generate(asked(), overPicture()).catch(() => 'shown');
   } catch (thrown) {
     show(failed(state, faultOf(thrown)));
   }
+}
+
+/** The picture to draw over, its mask and its strength, where they are chosen. */
+async function overPicture(): Promise<Partial<Picture>> {
+  const [picture, drawn] = await Promise.all([pngOf(overImage), pngOf(overMask)]);
+  return {
+    ...(picture && { image: picture }),
+    ...(drawn && { mask_image: drawn }),
+    ...(strength.value && { strength: strength.valueAsNumber }),
+  };
+}
+
+/** The chosen file as a PNG, whatever kind of picture it is that the browser reads. Throws a fault. */
+async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
+  const file = files?.[0];
+  if (file === undefined) return undefined;
+  const bitmap = await createImageBitmap(file).catch(() => {
+    throw fault('bad_request', `${file.name} is no picture that this browser reads`, 'choose a PNG, JPEG or WebP file');
+  });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext('2d')?.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
 /** The request the form holds; what its values mean is for the engine to judge. Throws a fault. */

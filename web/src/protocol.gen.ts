@@ -80,7 +80,19 @@ scheduler?: string,
 /**
  * The name of one of [`crate::STYLES`].
  */
-style?: string, text?: TextSource, };
+style?: string, 
+/**
+ * A PNG to draw over.
+ */
+image?: Uint8Array, 
+/**
+ * A PNG that is white where `image` is to be drawn anew, and black where it is to stay.
+ */
+mask_image?: Uint8Array, 
+/**
+ * How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
+ */
+strength?: number, text?: TextSource, };
 
 export type OutputType = "png" | "np" | "pt" | "latent";
 

@@ -20,6 +20,12 @@ export const WEIGHTS: readonly Wanted[] = [
   ['vae/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors.index.json'],
 ];
 
+/** What reads a picture to draw over. */
+export const ENCODING: readonly Wanted[] = [
+  ['vae/config.json'],
+  ['vae/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors.index.json'],
+];
+
 /** A golden variant: what was recorded, and the pipeline it was recorded from. */
 export const GOLDEN: readonly Wanted[] = [
   ['meta.json'],

@@ -5,7 +5,7 @@ import init, { Engine } from '../pkg/pixart_browser.js';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
 import type { DeviceKind, Event, Fault, Generate, Request } from './protocol.gen';
-import { CONFIGS, fetchFolder, GOLDEN, WEIGHTS } from './source';
+import { CONFIGS, ENCODING, fetchFolder, GOLDEN, WEIGHTS } from './source';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
 interface Job {
@@ -20,6 +20,8 @@ let queue: Promise<void> = Promise.resolve();
 let running: Job | undefined;
 let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
+/** The folder of the checkpoint that is on the device. */
+let loaded = '';
 /** Why pictures cannot be drawn; `undefined` once a checkpoint is on the device. */
 let unloaded: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The fault of the program after which the module is not called again. */
@@ -83,6 +85,7 @@ async function open(checkpoint: string, kind: DeviceKind): Promise<void> {
     const compiling = configuring.then((configs) => device.warm_up(configs));
     const [configs, weights] = await Promise.all([configuring, fetching, compiling]);
     await device.load(new Map([...configs, ...weights]), began_millis);
+    loaded = checkpoint;
     unloaded = undefined;
   } catch (thrown) {
     unloaded = faultOf(thrown);
@@ -95,6 +98,9 @@ async function generate(request: Generate, job: Job): Promise<void> {
   const device = opened();
   device.validate(request);
   const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
+  if (request.image !== undefined && !device.can_encode()) {
+    device.load_encoding(await fetchFolder(loaded, ENCODING, 'refuse', () => {}));
+  }
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request, embeds);
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::{
-    Caption, DeviceLimits, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image, scheduler_names,
+    Caption, DeviceLimits, Encoding, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image,
+    scheduler_names,
 };
 use pixart_protocol::{
     Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, STYLES, Stage, StageMillis,
@@ -30,6 +31,8 @@ pub struct Engine {
     /// Whether the worker itself computes, and hears nothing meanwhile.
     is_busy: bool,
     pipeline: RefCell<Option<Rc<Pipeline>>>,
+    /// What reads a picture to draw over, once one was asked for.
+    encoding: RefCell<Option<Rc<Encoding>>>,
     cancelled: Cell<Option<u32>>,
 }
 
@@ -52,7 +55,8 @@ impl Engine {
         let (device, adapter, limits) = opened.await.map_err(|fault| object(&fault))?;
         let is_busy = adapter.backend == device::PROCESSOR;
         emitter.emit(&Event::Adapter(adapter));
-        Ok(Engine { device, limits, emitter, is_busy, pipeline: RefCell::default(), cancelled: Cell::default() })
+        let (pipeline, encoding) = (RefCell::default(), RefCell::default());
+        Ok(Engine { device, limits, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
     }
 
     /// Puts a checkpoint on the device: `files` is a `Map` of path to `Uint8Array`.
@@ -62,6 +66,22 @@ impl Engine {
     pub async fn load(&self, files: js_sys::Map, began_millis: f64) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
         self.try_load(&files, began_millis).await.map_err(|fault| object(&fault))
+    }
+
+    /// Whether [`Engine::load_encoding`] has been called for the checkpoint.
+    pub fn can_encode(&self) -> bool {
+        self.encoding.borrow().is_some()
+    }
+
+    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures: `files` is a `Map` of path to
+    /// `Uint8Array` that holds `vae/`.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file, key or tensor.
+    pub fn load_encoding(&self, files: js_sys::Map) -> Result<(), JsValue> {
+        let loaded = Encoding::load(&folder(&files), &self.device).map_err(|error| object(&Fault::from(error)))?;
+        self.encoding.replace(Some(Rc::new(loaded)));
+        Ok(())
     }
 
     /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, one after the other, while its weights are
@@ -146,6 +166,7 @@ impl Engine {
     async fn try_load(&self, files: &js_sys::Map, began_millis: f64) -> Result<(), Fault> {
         let folder = folder(files);
         let bytes = folder.paths().map(|path| folder.bytes(path).map_or(0, <[u8]>::len) as f64).sum();
+        self.encoding.take();
         let pipeline = Pipeline::load_within(&folder, &self.device, self.limits)?;
         drop(folder);
         // One readback tells that the uploads before it have happened.
@@ -205,7 +226,15 @@ impl Engine {
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
-        let mut denoise = pipeline.denoise(request, &resolved, caption, &plan)?;
+        let encoding = self.encoding.borrow().clone();
+        if request.image.is_some() && encoding.is_none() {
+            return Err(Fault::new(
+                FaultCode::BadRequest,
+                "an image is given, and nothing is loaded that reads it",
+                "load the encoding half of `vae/` first",
+            ));
+        }
+        let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
         let steps = denoise.run().left() as u32;
         loop {

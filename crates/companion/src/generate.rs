@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
-use pixart_model::{Caption, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
+use pixart_model::{Caption, Encoding, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -17,6 +17,8 @@ use crate::{Error, checkpoint, embeds};
 pub struct Generator {
     painter: Painter,
     text: Text,
+    /// Where pictures are drawn over.
+    encoding: Option<Encoding>,
     opened: Opened,
     load_millis: f64,
 }
@@ -61,8 +63,8 @@ pub struct Millis {
 
 impl Generator {
     /// Loads the checkpoint folder `dir`. With `stored` embeddings every picture is drawn from them, and the
-    /// checkpoint's text encoder is not read.
-    pub fn open(dir: &Path, kind: device::Kind, stored: Option<EncodeReply>) -> Result<Self, Error> {
+    /// checkpoint's text encoder is not read. What encodes pictures is loaded `over_image` alone.
+    pub fn open(dir: &Path, kind: device::Kind, stored: Option<EncodeReply>, over_image: bool) -> Result<Self, Error> {
         let began = Instant::now();
         let opened = device::open(kind)?;
         let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
@@ -72,7 +74,8 @@ impl Generator {
             Some(embeds) => Text::Stored(embeds),
             None => Text::Encoder(Box::new(TextEncoder::load(&folder, &opened.device)?)),
         };
-        let generator = Self { painter, text, opened, load_millis: 0.0 };
+        let encoding = over_image.then(|| Encoding::load(&folder, &opened.device)).transpose()?;
+        let generator = Self { painter, text, encoding, opened, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -108,8 +111,9 @@ impl Generator {
             let mut off = Taps::off();
             let run = self.painter.run(request)?;
             let steps = run.left() as u32;
-            let denoise =
-                self.painter.denoise(noise.draw(), noise, caption.clone(), self.painter.scales(request)?, run);
+            let start = self.painter.start(request, &resolved, self.encoding.as_ref(), &mut noise)?;
+            let scales = self.painter.scales(request)?;
+            let denoise = self.painter.denoise(start, noise, caption.clone(), scales, run);
             let mut denoise = denoise.planned(plan.guidance);
             let mut step = 0;
             while denoise.step(&mut off) {

@@ -43,9 +43,12 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let stored = args.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
     let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
     let listed = args.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
-    let generator = Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds))?;
+    let generator =
+        Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds), args.image.is_some())?;
 
     let mut request = args.request(generator.preset()).map_err(Error::from)?;
+    request.image = args.image.as_deref().map(read).transpose()?;
+    request.mask_image = args.mask_image.as_deref().map(read).transpose()?;
     if args.prompt.is_none() {
         request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
     }
@@ -85,7 +88,7 @@ fn numbered(out: &Path, index: usize) -> PathBuf {
 }
 
 fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
-    let generator = Generator::open(&args.checkpoint, args.device, None)?;
+    let generator = Generator::open(&args.checkpoint, args.device, None, false)?;
     let names: Vec<String> = match args.schedulers.is_empty() {
         true => pixart_model::scheduler_names().map(str::to_owned).collect(),
         false => args.schedulers,

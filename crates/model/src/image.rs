@@ -11,8 +11,10 @@ use pixart_protocol::{Generate, Resolved};
 
 use crate::Error;
 
+mod input;
 mod resize;
 
+pub use input::{from_png, mask, planes, resized};
 pub use resize::resize_and_crop;
 
 const CHANNELS: usize = 3;
@@ -101,20 +103,6 @@ pub fn signed_png(image: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
     }
     let texts = [("Software", "pixart-web"), ("Description", &request.prompt), ("Comment", &comment.to_string())];
     png(image, &texts)
-}
-
-/// The pixels of a PNG of 8-bit RGB without interlacing, which is what [`png()`] writes; other kinds are refused.
-pub fn from_png(file: &[u8]) -> Result<Rgb8, Error> {
-    let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().map_err(refusal)?;
-    let (color, depth) = reader.output_color_type();
-    if (color, depth) != (png::ColorType::Rgb, png::BitDepth::Eight) {
-        return Err(refusal(format!("it holds {color:?} of {depth:?} bits, only 8-bit RGB is read")));
-    }
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    let size = reader.output_buffer_size().ok_or_else(|| refusal(format!("{width} x {height} pixels are too many")))?;
-    let mut bytes = vec![0; size];
-    reader.next_frame(&mut bytes).map_err(refusal)?;
-    Ok(Rgb8 { width, height, bytes })
 }
 
 /// Pictures of one size side by side, row by row; white where there is none.

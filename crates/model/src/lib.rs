@@ -33,7 +33,8 @@ pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
 pub use pipeline::{
-    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, Scales, TextEncoder, caption_rows, captions_of,
+    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows,
+    captions_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
@@ -42,6 +43,6 @@ pub use slices::Slices;
 pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};
-pub use vae::{Decoding, Moments, Tiling, Vae};
+pub use vae::{Decoding, Encoding, Moments, Tiling, Vae};
 pub use warm_up::WarmUp;
 pub use workload::Workload;

@@ -37,6 +37,12 @@ impl Noise {
         Self { generator: Generator::new(seed), index, pictures, shape, device: device.clone() }
     }
 
+    /// The next normal numbers of `shape`, drawn once for all pictures of the generator.
+    pub fn draw_for_all(&mut self) -> Tensor<4> {
+        let numbers = self.generator.randn(self.shape.iter().product());
+        Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
+    }
+
     /// The next normal numbers, `shape`.
     pub fn draw(&mut self) -> Tensor<4> {
         let count = self.shape.iter().product::<usize>();

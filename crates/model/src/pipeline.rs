@@ -7,13 +7,17 @@ use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
 use crate::plan::{DeviceLimits, Plan};
-use crate::{CaptionTokenizer, Error, T5, Taps, Tokens, clean, plain};
+use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
 
 mod denoise;
 mod painter;
+mod start;
+#[cfg(test)]
+mod tests;
 
 pub use denoise::{Denoise, Progress, Scales};
 pub use painter::Painter;
+pub use start::Start;
 
 /// Tokens a caption is padded or cut to where nothing else is asked (diffusers `PixArtAlphaPipeline`,
 /// `max_sequence_length`).
@@ -137,7 +141,8 @@ impl Pipeline {
         self.painter.plan(request, resolved)
     }
 
-    /// Prepares the first picture that `request` asks for; `caption` as [`captions_of`] orders it.
+    /// Prepares the first picture that `request` asks for; `caption` as [`captions_of`] orders it, `encoding` where it brings
+    /// an image.
     ///
     /// # Errors
     /// A caption of another checkpoint.
@@ -145,6 +150,7 @@ impl Pipeline {
         &self,
         request: &Generate,
         resolved: &Resolved,
+        encoding: Option<&Encoding>,
         caption: Caption,
         plan: &Plan,
     ) -> Result<Denoise<'_>, Error> {
@@ -158,13 +164,9 @@ impl Pipeline {
             )));
         }
         let mut noise = self.painter.noises(request, resolved).swap_remove(0);
-        let denoise = self.painter.denoise(
-            noise.draw(),
-            noise,
-            caption,
-            self.painter.scales(request)?,
-            self.painter.run(request)?,
-        );
+        let start = self.painter.start(request, resolved, encoding, &mut noise)?;
+        let (scales, run) = (self.painter.scales(request)?, self.painter.run(request)?);
+        let denoise = self.painter.denoise(start, noise, caption, scales, run);
         Ok(denoise.planned(plan.guidance))
     }
 

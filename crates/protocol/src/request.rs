@@ -139,6 +139,18 @@ pub struct Generate {
     #[serde(default)]
     #[ts(optional)]
     pub style: Option<String>,
+    /// A PNG to draw over.
+    #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "Uint8Array")]
+    pub image: Option<Vec<u8>>,
+    /// A PNG that is white where `image` is to be drawn anew, and black where it is to stay.
+    #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "Uint8Array")]
+    pub mask_image: Option<Vec<u8>>,
+    /// How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
+    #[serde(default)]
+    #[ts(optional)]
+    pub strength: Option<f64>,
     #[serde(default)]
     #[ts(optional, as = "Option<TextSource>")]
     pub text: TextSource,
@@ -191,6 +203,9 @@ impl Generate {
             max_sequence_length: tokens(),
             scheduler: None,
             style: None,
+            image: None,
+            mask_image: None,
+            strength: None,
             text: TextSource::Tab,
         }
     }

@@ -83,6 +83,15 @@ pub(crate) struct GenerateArgs {
     /// A look: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
     #[arg(long)]
     pub(crate) style: Option<String>,
+    /// A PNG file to draw over.
+    #[arg(long)]
+    pub(crate) image: Option<PathBuf>,
+    /// A PNG file that is white where --image is to be drawn anew, and black where it is to stay.
+    #[arg(long, requires = "image")]
+    pub(crate) mask_image: Option<PathBuf>,
+    /// How far --image is given up, from above 0 to 1, all of it [default: 0.8, and 1 with a mask].
+    #[arg(long, requires = "image")]
+    pub(crate) strength: Option<f64>,
     /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
     #[arg(long, value_enum, default_value = "png")]
     pub(crate) output_type: Output,
@@ -155,6 +164,7 @@ impl GenerateArgs {
             timesteps,
             sigmas: self.sigmas.clone(),
             eta: self.eta,
+            strength: self.strength,
             ..base
         })
     }

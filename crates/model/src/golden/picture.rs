@@ -9,7 +9,7 @@ use super::meta::Meta;
 use super::{Check, PICTURE_TOLERANCE, compare, values_read};
 use crate::image::Size;
 use crate::noise::Noise;
-use crate::pipeline::{Caption, TextEncoder};
+use crate::pipeline::{Caption, Start, TextEncoder};
 use crate::{Error, Painter, Taps, bins};
 
 impl Check<'_> {
@@ -25,7 +25,7 @@ impl Check<'_> {
         self.near(&recorded, "initial_latents", &values_read("the noise", noise.draw().flatten(0, 3)).await?)?;
         let caption = self.recorded_caption(&meta)?;
         let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
-        let mut denoise = painter.denoise(initial.clone(), noise, caption, meta.scales(), run);
+        let mut denoise = painter.denoise(Start::noise(initial.clone()), noise, caption, meta.scales(), run);
         self.exact(&recorded, "timesteps", denoise.run().timesteps())?;
         if recorded.contains("sigmas") {
             let sigmas: Vec<f32> = denoise.run().sigmas().iter().map(|sigma| *sigma as f32).collect();
@@ -80,7 +80,7 @@ impl Check<'_> {
         let shape = [pictures, painter.dit.config().latent_channels, drawn[0] / factor, drawn[1] / factor];
         let mut noise = Noise::new(meta.seed, [0, 1], shape, self.device);
         let run = painter.scheduler.choose(None)?.run(&meta.asked())?;
-        let mut denoise = painter.denoise(noise.draw(), noise, caption, meta.scales(), run);
+        let mut denoise = painter.denoise(Start::noise(noise.draw()), noise, caption, meta.scales(), run);
         while denoise.step(&mut Taps::off()) {}
         let decoded = painter.decode(denoise.into_latent());
 

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::start::Known;
 use crate::dit::Pass;
 use crate::noise::Noise;
 use crate::plan::Guidance;
@@ -17,6 +18,7 @@ pub struct Denoise<'painter> {
     run: Run,
     noise: Noise,
     latent: Tensor<4>,
+    known: Option<Known>,
     /// The step at work, and what the captions before it gave where they take turns.
     pass: Option<Pass>,
     outs: Vec<Tensor<4>>,
@@ -92,10 +94,11 @@ impl<'painter> Denoise<'painter> {
         run: Run,
         noise: Noise,
         latent: Tensor<4>,
+        known: Option<Known>,
     ) -> Self {
         let perturbed = scales.is_perturbed().then(|| conditions.perturbed(latent.dims()[0], &scales.pag_layers));
         let conditions = std::iter::once(conditions).chain(perturbed).collect();
-        Self { dit, conditions, scales, run, noise, latent, pass: None, outs: Vec::new() }
+        Self { dit, conditions, scales, run, noise, latent, known, pass: None, outs: Vec::new() }
     }
 
     /// The same, as planned: the captions of guidance together or in turn.
@@ -132,6 +135,9 @@ impl<'painter> Denoise<'painter> {
                 let predicted = self.scales.guide(outs, timestep, self.latent.dims());
                 taps.see(format_args!("eps"), &predicted);
                 self.latent = self.run.step(self.latent.clone(), predicted, &mut || self.noise.draw());
+                if let Some(known) = &self.known {
+                    self.latent = known.put_back(&self.run, self.latent.clone());
+                }
                 taps.see(format_args!("prev_sample"), &self.latent);
                 return Progress::Step(made);
             }

@@ -5,7 +5,7 @@ use pixart_kernels::Precision;
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
-use super::{Caption, Denoise, Scales};
+use super::{Caption, Denoise, Scales, Start};
 use crate::config::{DitConfig, Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
@@ -23,7 +23,7 @@ pub struct Painter {
     planner: Planner,
     precision: Precision,
     preset: Preset,
-    device: Device,
+    pub(super) device: Device,
 }
 
 impl Painter {
@@ -97,6 +97,10 @@ impl Painter {
         }
     }
 
+    pub(super) fn binding_bytes(&self) -> u64 {
+        self.planner.limits.binding_bytes
+    }
+
     /// Height and width that `request` is drawn at: those of its bin, or its own.
     #[must_use]
     pub fn drawn_size(&self, request: &Generate, resolved: &Resolved) -> [u32; 2] {
@@ -131,7 +135,18 @@ impl Painter {
             (None, Some(sigmas)) => Steps::Sigmas(sigmas),
             (None, None) => Steps::Count(request.steps as usize),
         };
-        self.scheduler.choose(request.scheduler.as_deref())?.run(&Asked { steps, eta: request.eta })
+        let run = self.scheduler.choose(request.scheduler.as_deref())?.run(&Asked { steps, eta: request.eta })?;
+        if request.image.is_none() {
+            return Ok(run);
+        }
+        let (count, strength) = (steps.len(), request.strength());
+        let made = (count as f64 * strength) as usize;
+        if made == 0 {
+            let remedy = format!("choose at least {:.3}, or more steps", 1.0 / count as f64);
+            let what = format!("strength is {strength}, which of {count} steps leaves none");
+            return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        }
+        Ok(run.skip(count - made.min(count)))
     }
 
     /// How strongly the picture of `request` follows its prompt.
@@ -155,13 +170,13 @@ impl Painter {
         })
     }
 
-    /// Prepares the denoising of `latent` `[P, latent_channels, H, W]`, normal noise, by the steps of `run`, which draw
-    /// what more they need from `noise`.
+    /// Prepares the denoising of what `start` gives by the steps of `run`, which draw what more they need from `noise`.
     ///
     /// The caption has a row for each picture, or two where guidance is above 1: the negative prompts' rows, then the
     /// prompts'.
     #[must_use]
-    pub fn denoise(&self, latent: Tensor<4>, noise: Noise, caption: Caption, scales: Scales, run: Run) -> Denoise<'_> {
+    pub fn denoise(&self, start: Start, mut noise: Noise, caption: Caption, scales: Scales, run: Run) -> Denoise<'_> {
+        let (latent, known) = start.begin(&run, &mut noise);
         let [pictures, _, rows, columns] = latent.dims();
         let captions = if scales.is_guided() { 2 * pictures } else { pictures };
         assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, {scales:?}");
@@ -171,8 +186,7 @@ impl Painter {
         let told = self.dit.config().sample_size == MICRO_CONDITION_SAMPLE_SIZE && self.dit.config().micro_conditions;
         let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
         let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, &mut Taps::off());
-        let latent = latent * run.initial_scale();
-        Denoise::new(&self.dit, conditions, scales, run, noise, latent)
+        Denoise::new(&self.dit, conditions, scales, run, noise, latent, known)
     }
 
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.

@@ -18,6 +18,15 @@ pub enum Steps<'a> {
 }
 
 impl Steps<'_> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Count(count) => *count,
+            Self::Timesteps(list) => list.len(),
+            Self::Sigmas(list) => list.len().saturating_sub(1),
+        }
+    }
+
     pub(super) fn count(&self) -> Result<usize, Refused> {
         if let Self::Count(count) = self { Ok(*count) } else { Err(self.refused()) }
     }

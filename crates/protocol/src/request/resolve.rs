@@ -27,6 +27,12 @@ impl Generate {
         self.seeds.as_ref().map_or(self.seed, |seeds| seeds[index])
     }
 
+    /// How far a picture that is drawn over is given up.
+    #[must_use]
+    pub fn strength(&self) -> f64 {
+        self.strength.unwrap_or(if self.mask_image.is_some() { 1.0 } else { 0.8 })
+    }
+
     /// Reads the prompt's suffix, puts prompt and negative prompt into the style, fills in the size and checks every
     /// field against `limits`.
     ///
@@ -46,6 +52,7 @@ impl Generate {
         }
         self.numbers()?;
         self.schedule()?;
+        self.over_image()?;
         let [height, width] = match suffix {
             Some(suffix) if self.height.is_none() && self.width.is_none() => suffix.size(limits),
             Some(suffix) => {
@@ -95,6 +102,19 @@ impl Generate {
         let seeds = self.seeds.as_ref().map_or(*images as usize, Vec::len);
         let what = || format!("{seeds} seeds are given for {images} pictures");
         check(seeds == *images as usize, what, || "give one seed for each picture, or `seed` alone".into())
+    }
+
+    fn over_image(&self) -> Result<(), Fault> {
+        let given = [("mask_image", self.mask_image.is_some()), ("strength", self.strength.is_some())];
+        for (name, given) in given {
+            let what = || format!("{name} is given without an image");
+            check(!given || self.image.is_some(), what, || {
+                format!("give the image to draw over, or leave out {name}")
+            })?;
+        }
+        let strength = self.strength();
+        let remedy = || "choose a number above 0, up to 1".into();
+        check(strength > 0.0 && strength <= 1.0, || format!("strength is {strength}"), remedy)
     }
 
     fn schedule(&self) -> Result<(), Fault> {

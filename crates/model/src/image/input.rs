@@ -1,0 +1,166 @@
+//! A picture that a request brings along: decoded, resized as Pillow does it, and told as numbers. Source: diffusers'
+//! `VaeImageProcessor.preprocess`; Pillow's `Resample.c`, in formulae: a window of Lanczos-3 weights, as wide as the source
+//! pixels under it, whose rows are rounded to bytes between the two passes.
+
+use std::f64::consts::PI;
+
+use super::{CHANNELS, Error, Rgb8, Size, refusal};
+
+/// The largest picture that is read, in pixels: 64 megapixels.
+const PIXELS_MAX: usize = 1 << 26;
+/// Half the width of the window, in pixels of the coarser picture.
+const LOBES: f64 = 3.0;
+/// Pillow's luma of red, green and blue, in parts of 2¹⁶.
+const LUMA: [u32; CHANNELS] = [19_595, 38_470, 7_471];
+
+/// The pixels of a PNG of any kind. Transparency is left out, as Pillow's `convert("RGB")` does.
+///
+/// # Errors
+/// [`Error::Png`] for bytes that are not a PNG, or for more pixels than 64 million.
+pub fn from_png(file: &[u8]) -> Result<Rgb8, Error> {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
+    let mut reader = decoder.read_info().map_err(refusal)?;
+    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+    let too_many = || refusal(format!("{width} x {height} pixels are too many"));
+    if width.saturating_mul(height) > PIXELS_MAX {
+        return Err(too_many());
+    }
+    let mut samples = vec![0; reader.output_buffer_size().ok_or_else(too_many)?];
+    let frame = reader.next_frame(&mut samples).map_err(refusal)?;
+    let channels = frame.color_type.samples();
+    let rgb = |pixel: &[u8]| if channels < CHANNELS { [pixel[0]; CHANNELS] } else { [pixel[0], pixel[1], pixel[2]] };
+    Ok(Rgb8 { width, height, bytes: samples.chunks_exact(channels).flat_map(rgb).collect() })
+}
+
+/// A picture of `size`. The first pass is that which leaves less for the second, as in Pillow 13.
+#[must_use]
+pub fn resized(picture: &Rgb8, size: Size) -> Rgb8 {
+    let Rgb8 { width, height, bytes } = picture;
+    let rows = |bytes: Vec<u8>, from: usize, to: usize| if from == to { bytes } else { stretched(&bytes, from, to) };
+    // Columns are the rows of the picture turned over.
+    let bytes = if height * size.width <= size.height * width {
+        let wide = rows(bytes.clone(), *width, size.width);
+        transposed(&rows(transposed(&wide, size.width), *height, size.height), size.height)
+    } else {
+        let tall = rows(transposed(bytes, *width), *height, size.height);
+        rows(transposed(&tall, size.height), *width, size.width)
+    };
+    Rgb8 { width: size.width, height: size.height, bytes }
+}
+
+/// Planes `[3, H, W]` in [-1, 1].
+#[must_use]
+pub fn planes(picture: &Rgb8) -> Vec<f32> {
+    let channel = |channel: usize| picture.bytes.iter().skip(channel).step_by(CHANNELS);
+    (0..CHANNELS).flat_map(channel).map(|byte| f32::from(*byte) / 255.0 * 2.0 - 1.0).collect()
+}
+
+/// Where a mask says to draw, `[H/factor, W/factor]` of 0 and 1: a latent number is drawn where the first pixel of its
+/// square is at least half bright.
+#[must_use]
+pub fn mask(picture: &Rgb8, factor: usize) -> Vec<f32> {
+    let Rgb8 { width, height, bytes } = picture;
+    let luma = |pixel: &[u8]| {
+        let sum: u32 = pixel.iter().zip(LUMA).map(|(byte, part)| u32::from(*byte) * part).sum();
+        (sum + 0x8000) >> 16
+    };
+    let at = |row: usize, column: usize| (row * width + column) * CHANNELS;
+    let bright = |begin: usize| if luma(&bytes[begin..begin + CHANNELS]) * 2 >= 255 { 1.0 } else { 0.0 };
+    let columns = (0..*width).step_by(factor);
+    (0..*height).step_by(factor).flat_map(|row| columns.clone().map(move |column| bright(at(row, column)))).collect()
+}
+
+/// Rows of `from` pixels made `to` long.
+fn stretched(bytes: &[u8], from: usize, to: usize) -> Vec<u8> {
+    let windows: Vec<Window> = (0..to).map(|at| Window::new(at, from, to)).collect();
+    let row = |row: &[u8]| windows.iter().flat_map(|window| window.of(row)).collect::<Vec<_>>();
+    bytes.chunks_exact(from * CHANNELS).flat_map(row).collect()
+}
+
+/// `[H, W, 3]` → `[W, H, 3]`.
+fn transposed(bytes: &[u8], width: usize) -> Vec<u8> {
+    let height = bytes.len() / CHANNELS / width;
+    let pixel = |row: usize, column: usize| {
+        let begin = (row * width + column) * CHANNELS;
+        [bytes[begin], bytes[begin + 1], bytes[begin + 2]]
+    };
+    (0..width).flat_map(|column| (0..height).flat_map(move |row| pixel(row, column))).collect()
+}
+
+/// The source pixels that one pixel is made of.
+struct Window {
+    first: usize,
+    weights: Vec<f64>,
+}
+
+impl Window {
+    fn new(at: usize, from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let wide = scale.max(1.0);
+        let center = (at as f64 + 0.5) * scale;
+        let first = (center - LOBES * wide + 0.5).max(0.0) as usize;
+        let end = ((center + LOBES * wide + 0.5) as usize).min(from);
+        let weight = |pixel: usize| lanczos((pixel as f64 - center + 0.5) / wide);
+        let weights: Vec<f64> = (first..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        Self { first, weights: weights.iter().map(|weight| weight / sum).collect() }
+    }
+
+    fn of(&self, row: &[u8]) -> [u8; CHANNELS] {
+        let pixels = row[self.first * CHANNELS..].chunks_exact(CHANNELS);
+        let mut sums = [0.0; CHANNELS];
+        for (pixel, weight) in pixels.zip(&self.weights) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, byte)| *sum += f64::from(*byte) * weight);
+        }
+        sums.map(|sum| (sum + 0.5).clamp(0.0, 255.0) as u8)
+    }
+}
+
+/// sinc(x)·sinc(x/3) within three lobes.
+fn lanczos(x: f64) -> f64 {
+    let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
+    if (-LOBES..LOBES).contains(&x) { sinc(x) * sinc(x / LOBES) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A PNG of two pixels.
+    fn file(color: png::ColorType, depth: png::BitDepth, samples: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 2, 1);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        let mut writer = encoder.write_header().expect("it is written");
+        writer.write_image_data(samples).expect("it is written");
+        writer.finish().expect("it is written");
+        file
+    }
+
+    #[test]
+    fn every_kind_of_png_is_read() {
+        use png::{BitDepth::*, ColorType::*};
+        let grey = [10, 10, 10, 200, 200, 200];
+        for (color, depth, samples, want) in [
+            (Rgb, Eight, &[1, 2, 3, 4, 5, 6][..], [1, 2, 3, 4, 5, 6]),
+            (Rgba, Eight, &[1, 2, 3, 0, 4, 5, 6, 255], [1, 2, 3, 4, 5, 6]),
+            (Grayscale, Eight, &[10, 200], grey),
+            (GrayscaleAlpha, Eight, &[10, 0, 200, 255], grey),
+            (Grayscale, Sixteen, &[10, 7, 200, 7], grey),
+            (Grayscale, One, &[0b0100_0000], [0, 0, 0, 255, 255, 255]),
+        ] {
+            let picture = from_png(&file(color, depth, samples)).expect("it is read");
+            assert_eq!((picture.width, picture.height, &picture.bytes[..]), (2, 1, &want[..]), "{color:?} {depth:?}");
+        }
+    }
+
+    #[test]
+    fn more_pixels_than_there_may_be_are_refused_before_they_are_read() {
+        let mut large = file(png::ColorType::Grayscale, png::BitDepth::Eight, &[1, 2]);
+        // The header's width, which its checksum no longer fits: whichever is seen first refuses the file.
+        large[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert!(matches!(from_png(&large), Err(Error::Png { .. })));
+    }
+}

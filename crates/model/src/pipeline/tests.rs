@@ -1,0 +1,123 @@
+//! Drawing over a picture, whole and under a mask, against runs recorded from diffusers (`tests/oracle/over.py`).
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::Family;
+use pixart_protocol::Generate;
+use pixart_weights::{Folder, Tensors};
+use serde_json::Value;
+
+use super::{Painter, TextEncoder, captions_of};
+use crate::golden::compare;
+use crate::image::{self, Rgb8, Size};
+use crate::testing::gpu;
+use crate::{Encoding, Taps};
+
+/// Of a latent's largest magnitude.
+const TOLERANCE: f64 = 1e-5;
+
+fn golden() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"))
+}
+
+fn recorded() -> (Folder, Value) {
+    let mut folder = Folder::default();
+    folder.insert("over", fs::read(golden().join("over.safetensors")).expect("recorded"));
+    let text = fs::read_to_string(golden().join("over.json")).expect("recorded");
+    (folder, serde_json::from_str(&text).expect("recorded as JSON"))
+}
+
+fn picture(tensors: &Tensors<'_>, name: &str) -> Rgb8 {
+    let (shape, bytes) = tensors.u8(name).expect("recorded");
+    Rgb8 { height: shape[0], width: shape[1], bytes: bytes.to_vec() }
+}
+
+fn values(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("latents are f32")
+}
+
+#[test]
+fn pictures_and_masks_are_read_as_diffusers_reads_them() {
+    let (folder, _) = recorded();
+    let tensors = Tensors::file(&folder, "over").expect("recorded");
+    let size = Size { height: 64, width: 64 };
+    let resized = |name: &str| {
+        let file = image::png(&picture(&tensors, name), &[]).expect("it is written");
+        image::resized(&image::from_png(&file).expect("it is read"), size)
+    };
+    let want = tensors.any_f32("image").expect("recorded").1;
+    // A byte more or less: Pillow's weights are whole numbers.
+    let comparison = compare(&image::planes(&resized("picture")), &want, 2.0 / 255.0 + 1e-6);
+    assert_eq!(comparison.difference, None);
+    let near =
+        image::planes(&resized("picture")).iter().zip(want.iter()).filter(|(a, b)| (*a - *b).abs() < 1e-6).count();
+    assert!(near * 100 > want.len() * 99, "{near} of {} numbers are equal", want.len());
+    assert_eq!(image::mask(&resized("mask"), 8), *tensors.any_f32("latent_mask").expect("recorded").1);
+}
+
+fn check(device: &Device) {
+    let (folder, runs) = recorded();
+    let tensors = Tensors::file(&folder, "over").expect("recorded");
+    let mut pipeline = Folder::default();
+    let root = golden().join("alpha_plain/pipeline");
+    for part in ["", "tokenizer", "text_encoder", "transformer", "scheduler", "vae"] {
+        for file in fs::read_dir(root.join(part)).expect("the pipeline is there").flatten() {
+            if file.path().is_file() {
+                let name = Path::new(part).join(file.file_name()).to_string_lossy().into_owned();
+                pipeline.insert(name, fs::read(file.path()).expect("it is read"));
+            }
+        }
+    }
+    let painter = Painter::load(&pipeline, device).expect("it loads");
+    let text = TextEncoder::load(&pipeline, device).expect("it loads");
+    let encoding = Encoding::load(&pipeline, device).expect("it loads");
+    let file = |name: &str| Some(image::png(&picture(&tensors, name), &[]).expect("it is written"));
+    let mut asked = runs["request"].clone();
+    asked["id"] = 0.into();
+    let asked: Generate = serde_json::from_value(asked).expect("it is a request");
+    let mut worst: f64 = 0.0;
+    for run in runs["runs"].as_array().expect("recorded") {
+        let name = run["name"].as_str().expect("a run has a name");
+        let request = Generate {
+            steps: run["steps"].as_u64().expect("a count") as u32,
+            scheduler: run["scheduler"].as_str().map(|name| match name {
+                "ddpm" => "ddpm:timestep_spacing=linspace".into(),
+                name => name.into(),
+            }),
+            strength: run["strength"].as_f64(),
+            image: file("picture"),
+            mask_image: file("mask").filter(|_| run["masked"] == true),
+            clean_caption: false,
+            ..asked.clone()
+        };
+        let resolved = painter.resolve(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let tokens = request.max_sequence_length as usize;
+        let caption = text.encode(&captions_of(&request, &resolved), tokens, &mut Taps::off()).expect("it is read");
+        let mut noise = painter.noises(&request, &resolved).swap_remove(0);
+        let start = painter.start(&request, &resolved, Some(&encoding), &mut noise).expect("it is read");
+        let (scales, steps) = (painter.scales(&request).expect("good"), painter.run(&request).expect("good"));
+        let mut denoise = painter.denoise(start, noise, caption, scales, steps);
+        for (what, end) in [("first", false), ("last", true)] {
+            while end && denoise.step(&mut Taps::off()) {}
+            let want = tensors.any_f32(&format!("{name}.{what}")).expect("recorded").1;
+            let comparison = compare(&values(denoise.latent()), &want, TOLERANCE);
+            assert_eq!(comparison.difference, None, "{name}, {what}: {:.1e}", comparison.max_relative);
+            worst = worst.max(comparison.max_relative);
+        }
+    }
+    println!("the furthest latent by {worst:.1e} of its peak");
+}
+
+#[test]
+fn a_picture_is_drawn_over_as_diffusers_does_on_the_processor() {
+    check(&Device::flex());
+}
+
+#[test]
+fn a_picture_is_drawn_over_as_diffusers_does_in_wgsl() {
+    if let Some(device) = gpu(Family::Software) {
+        check(&device);
+    }
+}

@@ -1,0 +1,115 @@
+//! The decoding half: latents to pictures.
+
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::Sampling;
+use pixart_weights::{Folder, Tensors};
+
+use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
+use super::strips::Strips;
+use super::{Mid, RGB, channels_first, channels_last, resnets};
+use crate::config::VaeConfig;
+use crate::params::Params;
+use crate::plan::Decode;
+use crate::{Error, Taps};
+
+/// Latents to pictures: what drawing needs of an autoencoder.
+pub struct Decoding {
+    config: VaeConfig,
+    post_quant: Pointwise,
+    decoder: Decoder,
+}
+
+impl Decoding {
+    /// Reads the decoding half of `vae/`.
+    ///
+    /// # Errors
+    /// A missing key or tensor, or one of another shape, by name.
+    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let tensors = Tensors::open(folder, "vae", "diffusion_pytorch_model")?;
+        Self::from_params(&Params::new(&tensors, device), VaeConfig::read(folder)?)
+    }
+
+    pub(crate) fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
+        let z = config.latent_channels;
+        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z)?;
+        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config)?, config })
+    }
+
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// [`Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
+    #[must_use]
+    pub fn decode(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+        let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());
+        match how {
+            Decode::Whole => within(latent, u64::MAX),
+            Decode::Strips { limit_bytes } => within(latent, limit_bytes),
+            Decode::Tiles(tiling) => tiling.decode(latent, |tile| within(tile, u64::MAX)),
+        }
+    }
+
+    pub(super) fn forward(&self, latent: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
+        let x = self.post_quant.forward(channels_last(latent));
+        taps.show(format_args!("post_quant_conv"), || channels_first(x.clone()));
+        self.decoder.forward(x, limit_bytes, taps)
+    }
+}
+
+struct Decoder {
+    conv_in: Conv,
+    mid: Mid,
+    blocks: Vec<UpBlock>,
+    norm_out: GroupNorm,
+    conv_out: Conv,
+}
+
+struct UpBlock {
+    resnets: Vec<Resnet>,
+    upsampler: Option<Conv>,
+}
+
+impl Decoder {
+    fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
+        let groups = config.norm_groups;
+        let widths: Vec<usize> = config.block_channels.iter().rev().copied().collect();
+        let [widest, narrowest] = [widths[0], widths[widths.len() - 1]];
+        let block = |index: usize| {
+            let block = params.at(format!("up_blocks.{index}"));
+            let inputs = widths[index.saturating_sub(1)];
+            // The decoder's blocks have one resnet more than the encoder's.
+            let resnets = resnets(&block, config.layers_per_block + 1, inputs, widths[index], groups)?;
+            let last = index + 1 == widths.len();
+            let upsampler = block.at("upsamplers.0.conv");
+            let width = widths[index];
+            let upsampler = (!last).then(|| Conv::load(&upsampler, width, width, Sampling::Doubled)).transpose()?;
+            Ok(UpBlock { resnets, upsampler })
+        };
+        Ok(Self {
+            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Sampling::Same)?,
+            mid: Mid::load(&params.at("mid_block"), widest, groups)?,
+            blocks: (0..widths.len()).map(block).collect::<Result<_, Error>>()?,
+            norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups)?,
+            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Sampling::Same)?,
+        })
+    }
+
+    /// `[B, H, W, Z]` → `[B, 3, 8·H, 8·W]`.
+    fn forward(&self, x: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
+        let x = self.conv_in.forward(x);
+        taps.show(format_args!("dec.conv_in"), || channels_first(x.clone()));
+        let mut x = Strips::whole(self.mid.forward(x, "dec", taps), limit_bytes);
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.resnets.iter().fold(x, |x, resnet| resnet.over(x));
+            if let Some(upsampler) = &block.upsampler {
+                x = upsampler.over(x, None);
+            }
+            taps.show(format_args!("dec.block{index}"), || channels_first(x.clone().joined()));
+        }
+        taps.show(format_args!("dec.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone().joined())));
+        let x = channels_first(self.conv_out.over(x, Some(&self.norm_out)).joined());
+        taps.see(format_args!("dec.conv_out"), &x);
+        x
+    }
+}
