@@ -33,6 +33,8 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
 
 import captions
+import lora
+import original
 import over
 import recorder
 import schedulers
@@ -317,6 +319,8 @@ PARTS = {
     "scenes": scenes,
     "loose": loose,
     "captions": lambda: captions.main(ROOT),
+    "lora": lambda: lora.main(GOLDEN),
+    "original": lambda: original.main(GOLDEN),
     "over": lambda: over.main(GOLDEN),
     "schedulers": lambda: schedulers.main(GOLDEN),
 }

@@ -227,13 +227,6 @@ impl Engine {
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
         let encoding = self.encoding.borrow().clone();
-        if request.image.is_some() && encoding.is_none() {
-            return Err(Fault::new(
-                FaultCode::BadRequest,
-                "an image is given, and nothing is loaded that reads it",
-                "load the encoding half of `vae/` first",
-            ));
-        }
         let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
         let steps = denoise.run().left() as u32;

@@ -1,10 +1,10 @@
 //! Reads the files of a checkpoint folder into memory. It knows which files a diffusers folder is made of and nothing
-//! of what they hold; pickles (`.bin`, `.pth`) are never read.
+//! of what they hold; of pickles (`.bin`, `.pth`) it reads none but the one that a user names.
 
 use std::fs;
 use std::path::Path;
 
-use pixart_weights::Folder;
+use pixart_weights::{Adapter, Folder, original};
 
 use crate::Error;
 
@@ -12,6 +12,8 @@ use crate::Error;
 const EXTENSIONS: [&str; 3] = ["json", "model", "safetensors"];
 /// Folders are read this deep: `pipeline/text_encoder/model.safetensors` is the longest path in use.
 const DEPTH_MAX: usize = 3;
+/// What the files of a transformer's weights begin with.
+const WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 
 /// The files of the diffusers folder `dir`, without the sub-folders named in `unused`.
 pub fn read(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
@@ -43,6 +45,26 @@ pub fn read_into(folder: &mut Folder, dir: &Path, prefix: &str, unused: &[&str])
         }
     }
     Ok(())
+}
+
+/// Puts the transformer of a `.pth` file of PixArt's own in the place of the folder's.
+pub fn take_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
+    let bytes = fs::read(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
+    let weights = original::transformer(&file.display().to_string(), &bytes);
+    let weights = weights.map_err(pixart_model::Error::Weights)?;
+    let old: Vec<String> = folder.paths().filter(|path| path.starts_with(WEIGHTS)).map(str::to_owned).collect();
+    for path in &old {
+        folder.remove(path);
+    }
+    folder.insert(format!("{WEIGHTS}.safetensors"), weights);
+    Ok(())
+}
+
+/// The PEFT adapter in the folder `dir`.
+pub fn adapter(dir: &Path, scale: f64) -> Result<Adapter, Error> {
+    let mut folder = Folder::default();
+    read_into(&mut folder, dir, "", &[])?;
+    Ok(Adapter::read(&folder, scale).map_err(pixart_model::Error::Weights)?)
 }
 
 /// Bytes of all files of `folder`.

@@ -6,9 +6,10 @@ use pixart_model::{DeviceLimits, Family};
 use crate::Error;
 
 /// The devices of this build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// The processor, through burn's portable backend.
+    #[default]
     Flex,
     /// A GPU through wgpu and WGSL; a software Vulkan driver where there is no GPU.
     Wgpu,

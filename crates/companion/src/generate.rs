@@ -1,6 +1,6 @@
 //! A request → a PNG file and its report, on one device. A checkpoint is loaded once and draws any number of pictures.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -21,6 +21,22 @@ pub struct Generator {
     encoding: Option<Encoding>,
     opened: Opened,
     load_millis: f64,
+}
+
+/// What a generator is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// A diffusers folder.
+    pub checkpoint: PathBuf,
+    pub device: device::Kind,
+    /// Text embeddings that every picture is drawn from: the checkpoint's text encoder is then not read.
+    pub stored: Option<EncodeReply>,
+    /// A `.pth` file whose transformer takes the place of the checkpoint's.
+    pub transformer: Option<PathBuf>,
+    /// PEFT folders for the transformer, and how much of each is added.
+    pub adapters: Vec<(PathBuf, f64)>,
+    /// Load what reads pictures to draw over.
+    pub over_image: bool,
 }
 
 enum Text {
@@ -62,19 +78,27 @@ pub struct Millis {
 }
 
 impl Generator {
-    /// Loads the checkpoint folder `dir`. With `stored` embeddings every picture is drawn from them, and the
-    /// checkpoint's text encoder is not read. What encodes pictures is loaded `over_image` alone.
-    pub fn open(dir: &Path, kind: device::Kind, stored: Option<EncodeReply>, over_image: bool) -> Result<Self, Error> {
+    /// Loads what `opening` names.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, a configuration that is not supported, or a device that is not there.
+    pub fn open(opening: Opening) -> Result<Self, Error> {
         let began = Instant::now();
-        let opened = device::open(kind)?;
-        let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
-        let folder = checkpoint::read(dir, unused)?;
+        let opened = device::open(opening.device)?;
+        let unused: &[&str] = if opening.stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
+        let mut folder = checkpoint::read(&opening.checkpoint, unused)?;
+        if let Some(file) = &opening.transformer {
+            checkpoint::take_transformer(&mut folder, file)?;
+        }
+        for (dir, scale) in &opening.adapters {
+            folder.adapt("transformer", checkpoint::adapter(dir, *scale)?);
+        }
         let painter = Painter::load_within(&folder, &opened.device, opened.limits)?;
-        let text = match stored {
+        let text = match opening.stored {
             Some(embeds) => Text::Stored(embeds),
             None => Text::Encoder(Box::new(TextEncoder::load(&folder, &opened.device)?)),
         };
-        let encoding = over_image.then(|| Encoding::load(&folder, &opened.device)).transpose()?;
+        let encoding = opening.over_image.then(|| Encoding::load(&folder, &opened.device)).transpose()?;
         let generator = Self { painter, text, encoding, opened, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })

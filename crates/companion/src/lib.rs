@@ -19,4 +19,4 @@ pub mod serve;
 
 pub use encode::Encoder;
 pub use error::Error;
-pub use generate::Generator;
+pub use generate::{Generator, Opening};

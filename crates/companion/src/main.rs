@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use pixart_companion::queue::Queue;
-use pixart_companion::{Encoder, Error, Generator, bench, device, doctor, embeds, golden, prompts, serve};
+use pixart_companion::{Encoder, Error, Generator, Opening, bench, device, doctor, embeds, golden, prompts, serve};
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
@@ -43,8 +43,14 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let stored = args.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
     let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
     let listed = args.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
-    let generator =
-        Generator::open(&args.checkpoint, args.device, stored.map(|stored| stored.embeds), args.image.is_some())?;
+    let generator = Generator::open(Opening {
+        checkpoint: args.checkpoint.clone(),
+        device: args.device,
+        stored: stored.map(|stored| stored.embeds),
+        transformer: args.transformer.clone(),
+        adapters: args.adapters().map_err(Error::from)?,
+        over_image: args.image.is_some(),
+    })?;
 
     let mut request = args.request(generator.preset()).map_err(Error::from)?;
     request.image = args.image.as_deref().map(read).transpose()?;
@@ -88,7 +94,8 @@ fn numbered(out: &Path, index: usize) -> PathBuf {
 }
 
 fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
-    let generator = Generator::open(&args.checkpoint, args.device, None, false)?;
+    let opening = Opening { checkpoint: args.checkpoint, device: args.device, ..Opening::default() };
+    let generator = Generator::open(opening)?;
     let names: Vec<String> = match args.schedulers.is_empty() {
         true => pixart_model::scheduler_names().map(str::to_owned).collect(),
         false => args.schedulers,

@@ -20,6 +20,14 @@ pub enum Error {
     #[error("`{file}` has no key `{key}`; fetch the file again, or save the checkpoint with safetensors")]
     MissingKey { file: String, key: String },
 
+    #[error("`{file}`: `{key}`: {why}; save it in a form that is supported")]
+    Unsupported { file: String, key: String, why: String },
+
+    #[error(
+        "an adapter is for `{tensor}` of shape {got:?}, and the checkpoint has {has}; use one made for this network"
+    )]
+    AdapterDoesNotFit { tensor: String, got: Vec<usize>, has: String },
+
     #[error("`{file}` holds no tensor `{tensor}`; check that the file belongs to this network and its config.json")]
     MissingTensor { file: String, tensor: String },
 

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::Error;
+use crate::{Adapter, Error};
 
 /// The files of one checkpoint. Cloning it, or taking a part of it, shares the bytes.
 #[derive(Clone, Default)]
 pub struct Folder {
     files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// What is added to the weights below a directory as they are read.
+    adapters: Vec<(String, Arc<Adapter>)>,
 }
 
 impl Folder {
@@ -21,6 +23,17 @@ impl Folder {
     /// Forgets a file; its bytes are freed once no other folder shares them. Says whether there was one.
     pub fn remove(&mut self, path: &str) -> bool {
         self.files.remove(path).is_some()
+    }
+
+    /// Adds `adapter` to the weights of the network in `dir` from now on, after those added before.
+    pub fn adapt(&mut self, dir: &str, adapter: Adapter) {
+        self.adapters.push((dir.to_owned(), Arc::new(adapter)));
+    }
+
+    /// Those of the network in `dir`.
+    pub(crate) fn adapters(&self, dir: &str) -> Vec<Arc<Adapter>> {
+        let of_dir = self.adapters.iter().filter(|(adapted, _)| adapted == dir);
+        of_dir.map(|(_, adapter)| Arc::clone(adapter)).collect()
     }
 
     pub fn bytes(&self, path: &str) -> Result<&[u8], Error> {
@@ -47,7 +60,9 @@ impl Folder {
             .iter()
             .filter_map(|(path, bytes)| Some((path.strip_prefix(prefix)?.to_owned(), Arc::clone(bytes))))
             .collect();
-        Folder { files }
+        let part =
+            |(dir, adapter): &(String, Arc<Adapter>)| Some((dir.strip_prefix(prefix)?.to_owned(), Arc::clone(adapter)));
+        Folder { files, adapters: self.adapters.iter().filter_map(part).collect() }
     }
 }
 

@@ -4,10 +4,16 @@
 //! Contract: a tensor that is handed out has the shape that was asked for and holds finite numbers only; everything
 //! else is an [`Error`] that names the file and the tensor.
 
+mod adapter;
 mod error;
 mod folder;
+#[cfg(not(target_family = "wasm"))]
+pub mod original;
+#[cfg(not(target_family = "wasm"))]
+mod pickle;
 mod tensors;
 
+pub use adapter::Adapter;
 pub use error::Error;
 pub use folder::Folder;
 pub use safetensors::Dtype;

@@ -7,11 +7,12 @@
 //! what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use crate::{Error, Folder};
+use crate::{Adapter, Error, Folder};
 
 const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 const INTEGER_DTYPES: [Dtype; 8] =
@@ -22,6 +23,7 @@ pub struct Tensors<'folder> {
     /// The file, or the index, that a missing tensor is reported against.
     source: String,
     stored: BTreeMap<String, Stored<'folder>>,
+    adapters: Vec<Arc<Adapter>>,
 }
 
 #[derive(Clone)]
@@ -39,15 +41,24 @@ impl<'folder> Tensors<'folder> {
     pub fn open(folder: &'folder Folder, dir: &str, stem: &str) -> Result<Self, Error> {
         let whole = format!("{dir}/{stem}.safetensors");
         let index = format!("{whole}.index.json");
-        if folder.contains(&whole) || !folder.contains(&index) {
-            return Self::file(folder, &whole);
+        let mut tensors = match folder.contains(&whole) || !folder.contains(&index) {
+            true => Self::file(folder, &whole)?,
+            false => Self::shards(folder, dir, index)?,
+        };
+        tensors.adapters = folder.adapters(dir);
+        for (name, shape) in tensors.adapters.iter().flat_map(|adapter| adapter.weights()) {
+            let has = tensors.stored.get(name).map(|stored| &stored.shape[..]);
+            if has != Some(shape) {
+                let has = has.map_or("none".to_owned(), |has| format!("{has:?}"));
+                return Err(Error::AdapterDoesNotFit { tensor: name.to_owned(), got: shape.to_vec(), has });
+            }
         }
-        Self::shards(folder, dir, index)
+        Ok(tensors)
     }
 
     /// Reads one safetensors file, whatever it holds.
     pub fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
-        Ok(Self { source: path.to_owned(), stored: stored_of(folder, path)? })
+        Ok(Self { source: path.to_owned(), stored: stored_of(folder, path)?, adapters: Vec::new() })
     }
 
     fn shards(folder: &'folder Folder, dir: &str, index: String) -> Result<Self, Error> {
@@ -65,7 +76,7 @@ impl<'folder> Tensors<'folder> {
                 .ok_or_else(|| Error::MissingTensor { file: format!("{dir}/{shard}"), tensor: tensor.clone() })?;
             stored.insert(tensor.clone(), found.clone());
         }
-        Ok(Self { source: index, stored })
+        Ok(Self { source: index, stored, adapters: Vec::new() })
     }
 
     /// Every tensor's name, in order.
@@ -93,10 +104,11 @@ impl<'folder> Tensors<'folder> {
                 got: stored.shape.clone(),
             });
         }
-        let values = match stored.dtype {
+        let mut values = match stored.dtype {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => stored.floats(),
             _ => return Err(stored.wrong_dtype(name, &WEIGHT_DTYPES)),
         };
+        self.adapters.iter().for_each(|adapter| adapter.add_to(name, &mut values));
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             let value = values[index];
             return Err(Error::NotFinite { file: stored.file.clone(), tensor: name.to_owned(), index, value });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use pixart_companion::device::Kind;
-use pixart_protocol::{Fault, Generate, OutputType, Preset};
+use pixart_protocol::{Fault, FaultCode, Generate, OutputType, Preset};
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("text").required(true))]
@@ -83,6 +83,12 @@ pub(crate) struct GenerateArgs {
     /// A look: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
     #[arg(long)]
     pub(crate) style: Option<String>,
+    /// A .pth file of PixArt's own, whose transformer takes the place of the checkpoint's.
+    #[arg(long)]
+    pub(crate) transformer: Option<PathBuf>,
+    /// A PEFT LoRA folder for the transformer, as DIR or DIR=SCALE; repeat it for more.
+    #[arg(long)]
+    pub(crate) lora: Vec<String>,
     /// A PNG file to draw over.
     #[arg(long)]
     pub(crate) image: Option<PathBuf>,
@@ -135,6 +141,18 @@ impl From<Output> for OutputType {
 }
 
 impl GenerateArgs {
+    /// The folders of `--lora` and their scales.
+    pub(crate) fn adapters(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
+        let one = |text: &String| {
+            let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
+            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());
+            let what =
+                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as DIR or DIR=SCALE");
+            scale.map(|scale| (dir.into(), scale)).ok_or_else(what)
+        };
+        self.lora.iter().map(one).collect()
+    }
+
     /// The request for what these say, by the preset they name or `own`.
     pub(crate) fn request(&self, own: Preset) -> Result<Generate, Fault> {
         let preset = self.preset.as_deref().map_or(Ok(own), Preset::named)?;

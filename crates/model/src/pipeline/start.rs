@@ -66,7 +66,7 @@ impl Painter {
     /// What a picture of `request` is drawn from: its image, which only `encoding` can read, or noise.
     ///
     /// # Errors
-    /// An image or a mask that is not a PNG.
+    /// An image or a mask that is not a PNG, or an image without `encoding`.
     pub fn start(
         &self,
         request: &Generate,
@@ -75,14 +75,18 @@ impl Painter {
         noise: &mut Noise,
     ) -> Result<Start, Error> {
         let Some(image) = &request.image else { return Ok(Start::noise(noise.draw())) };
-        let encoding = encoding.expect("who draws over a picture loads what reads it");
+        let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
+        let Some(encoding) = encoding else {
+            let what = "an image is given, and nothing is loaded that reads it".to_owned();
+            return Err(bad(what, "load the encoding half of `vae/` first"));
+        };
         let [height, width] = self.drawn_size(request, resolved).map(|side| side as usize);
-        let read = |what: &str, file: &[u8]| match from_png(file) {
+        let read = |name: &str, file: &[u8]| match from_png(file) {
             Ok(picture) => Ok(resized(&picture, Size { height, width })),
-            Err(error) => {
-                let what = format!("the {what} cannot be read: {error}");
-                Err(Error::Request(Fault::new(FaultCode::BadRequest, what, "give a PNG file of at most 64 megapixels")))
+            Err(Error::Png { why }) => {
+                Err(bad(format!("the {name} cannot be read: {why}"), "give a PNG file of at most 64 megapixels"))
             }
+            Err(error) => Err(error),
         };
         let picture = TensorData::new(planes(&read("image", image)?), [1, 3, height, width]);
         let picture = Tensor::from_data(picture, &self.device);

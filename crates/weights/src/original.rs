@@ -1,0 +1,207 @@
+//! PixArt's own checkpoints: a `.pth` file, which is a zip archive of a pickle and of the numbers it describes. It is read as
+//! data and never executed, and becomes the transformer's safetensors file under diffusers' names.
+//!
+//! The caption embedder's learned null caption is left out, as diffusers leaves it out; so are the positions, which follow
+//! from the size. A checkpoint with compressed keys or normalised queries is refused: diffusers has no network for it.
+//!
+//! Source: diffusers `scripts/convert_pixart_alpha_to_diffusers.py` and PixArt-Σ's `tools/convert_pixart_to_diffusers.py`.
+
+use std::io::{Cursor, Read};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+
+use crate::Error;
+use crate::pickle::{Number, Pickle, Storage, Value, View};
+
+/// What a state dict stands under, the first that is there.
+const STATE_DICTS: [&str; 2] = ["state_dict", "state_dict_ema"];
+/// What a network does not need of it.
+const UNUSED: [&str; 2] = ["pos_embed", "y_embedder.y_embedding"];
+/// The names of modules, PixArt's and diffusers'. Those of a block stand below its number.
+const MODULES: [(&str, &str); 14] = [
+    ("x_embedder.proj", "pos_embed.proj"),
+    ("y_embedder.y_proj.fc1", "caption_projection.linear_1"),
+    ("y_embedder.y_proj.fc2", "caption_projection.linear_2"),
+    ("t_embedder.mlp.0", "adaln_single.emb.timestep_embedder.linear_1"),
+    ("t_embedder.mlp.2", "adaln_single.emb.timestep_embedder.linear_2"),
+    ("csize_embedder.mlp.0", "adaln_single.emb.resolution_embedder.linear_1"),
+    ("csize_embedder.mlp.2", "adaln_single.emb.resolution_embedder.linear_2"),
+    ("ar_embedder.mlp.0", "adaln_single.emb.aspect_ratio_embedder.linear_1"),
+    ("ar_embedder.mlp.2", "adaln_single.emb.aspect_ratio_embedder.linear_2"),
+    ("t_block.1", "adaln_single.linear"),
+    ("final_layer.linear", "proj_out"),
+    ("attn.proj", "attn1.to_out.0"),
+    ("cross_attn.proj", "attn2.to_out.0"),
+    ("cross_attn.q_linear", "attn2.to_q"),
+];
+/// The names of a block's hidden layer.
+const HIDDEN: [(&str, &str); 2] = [("mlp.fc1", "ff.net.0.proj"), ("mlp.fc2", "ff.net.2")];
+/// Matrices that are several of diffusers' on top of each other.
+const TOGETHER: [(&str, &[&str]); 2] = [
+    ("attn.qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"]),
+    ("cross_attn.kv_linear", &["attn2.to_k", "attn2.to_v"]),
+];
+
+/// The transformer of a `.pth` file as a safetensors file; `file` is named in errors.
+///
+/// # Errors
+/// A file that is no archive of torch's, a pickle that does more than describe tensors, tensors that lie outside the file, or
+/// names that are not PixArt's.
+pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let corrupt = |why: String| Error::Corrupt { file: file.into(), why };
+    let archive = Archive::open(bytes).map_err(corrupt)?;
+    let (pickle, value) = Pickle::run(&archive.read("data.pkl").map_err(corrupt)?).map_err(corrupt)?;
+    let mut tensors = Vec::new();
+    for (name, view) in state_dict(&pickle, value).map_err(corrupt)? {
+        if UNUSED.contains(&name) {
+            continue;
+        }
+        let (dtype, numbers) = archive.numbers(&pickle, view).map_err(|why| corrupt(format!("`{name}`: {why}")))?;
+        let names = renamed(name).ok_or_else(|| Error::Unsupported {
+            file: file.into(),
+            key: name.into(),
+            why: "no transformer of diffusers has a place for it".into(),
+        })?;
+        // What stands on top of each other has equal parts.
+        let mut shape = view.shape.clone();
+        if shape.first().is_none_or(|rows| rows % names.len() != 0) {
+            return Err(corrupt(format!("`{name}` has shape {shape:?}, not {} equal parts", names.len())));
+        }
+        shape[0] /= names.len();
+        let part = numbers.len() / names.len();
+        let parts = (0..names.len()).map(|index| numbers[index * part..(index + 1) * part].to_vec());
+        tensors.extend(names.into_iter().zip(parts).map(|(name, part)| (name, dtype, shape.clone(), part)));
+    }
+    let views =
+        tensors.iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
+    let views =
+        views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|error| corrupt(error.to_string()))?;
+    serialize(views, None).map_err(|error| corrupt(error.to_string()))
+}
+
+/// The tensors of the state dict in `value`, or below one of its keys.
+fn state_dict(pickle: &Pickle, value: Value) -> Result<Vec<(&str, &View)>, String> {
+    let items = |value: Value| match value {
+        Value::Dict(dict) => Ok(&pickle.dicts[dict]),
+        _ => Err("it holds no dict of tensors".to_owned()),
+    };
+    let text = |value: &Value| match value {
+        Value::Text(text) => Some(pickle.texts[*text].as_str()),
+        _ => None,
+    };
+    let top = items(value)?;
+    let named = |name: &str| top.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| *value);
+    let dict = STATE_DICTS.iter().find_map(|name| named(name)).map_or(Ok(top), items)?;
+    let tensors: Vec<_> = dict
+        .iter()
+        .filter_map(|(key, value)| match value {
+            Value::Tensor(view) => Some((text(key)?, &pickle.views[*view])),
+            _ => None,
+        })
+        .collect();
+    if tensors.is_empty() { Err("its dict holds no tensors".into()) } else { Ok(tensors) }
+}
+
+/// diffusers' names for what PixArt calls `name`; none where it has none.
+fn renamed(name: &str) -> Option<Vec<String>> {
+    let (prefix, own) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+        Some((index, own)) => (format!("transformer_blocks.{}.", index.parse::<usize>().ok()?), own),
+        None => (String::new(), name),
+    };
+    if matches!((prefix.is_empty(), own), (false, "scale_shift_table") | (true, "final_layer.scale_shift_table")) {
+        return Some(vec![format!("{prefix}scale_shift_table")]);
+    }
+    let (module, part) = own.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part))?;
+    if let Some((_, names)) = TOGETHER.iter().find(|(theirs, _)| *theirs == module) {
+        return Some(names.iter().map(|name| format!("{prefix}{name}.{part}")).collect());
+    }
+    let (_, ours) = MODULES.iter().chain(&HIDDEN).find(|(theirs, _)| *theirs == module)?;
+    Some(vec![format!("{prefix}{ours}.{part}")])
+}
+
+/// torch's zip archive: files below one folder, little endian, not compressed.
+struct Archive<'a> {
+    bytes: &'a [u8],
+    folder: String,
+}
+
+impl<'a> Archive<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Self, String> {
+        let archive =
+            zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("it is no zip archive: {error}"))?;
+        let pickle = archive.file_names().find_map(|name| name.strip_suffix("/data.pkl"));
+        let folder = pickle.ok_or("the archive holds no data.pkl")?.to_owned();
+        let archive = Self { bytes, folder };
+        match archive.read("byteorder") {
+            Ok(order) if order != b"little" => Err("its numbers are big endian".into()),
+            _ => Ok(archive),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, String> {
+        let mut archive = zip::ZipArchive::new(Cursor::new(self.bytes)).map_err(|error| error.to_string())?;
+        let file = archive.by_name(&format!("{}/{name}", self.folder)).map_err(|error| format!("{name}: {error}"))?;
+        let length = file.size();
+        if file.compression() != zip::CompressionMethod::Stored || length > self.bytes.len() as u64 {
+            return Err(format!("{name} is compressed, which torch does not do"));
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(length).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
+        Ok(bytes)
+    }
+
+    /// The numbers of a view, row by row.
+    fn numbers(&self, pickle: &Pickle, view: &View) -> Result<(Dtype, Vec<u8>), String> {
+        let View { storage: Storage { file, number }, offset, shape, strides } = view;
+        let (dtype, size) = match number {
+            Number::F32 => (Dtype::F32, 4),
+            Number::F16 => (Dtype::F16, 2),
+            Number::Bf16 => (Dtype::BF16, 2),
+            Number::Other(_) => return Err("it is of no type that weights are saved in".into()),
+        };
+        let bytes = self.read(&format!("data/{}", pickle.texts[*file]))?;
+        let outside = || format!("shape {shape:?} with strides {strides:?} from {offset} reaches outside its storage");
+        let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side)).ok_or_else(outside)?;
+        // A view may repeat numbers; weights do not.
+        if count > bytes.len() / size {
+            return Err(outside());
+        }
+        if is_row_major(shape, strides) {
+            let range = offset.checked_mul(size).and_then(|begin| Some(begin..begin.checked_add(count * size)?));
+            return Ok((dtype, range.and_then(|range| bytes.get(range)).ok_or_else(outside)?.to_vec()));
+        }
+        let mut numbers = Vec::with_capacity(count * size);
+        let mut index = vec![0; shape.len()];
+        for _ in 0..count {
+            let place = index
+                .iter()
+                .zip(strides)
+                .try_fold(*offset, |sum, (index, stride): (&usize, _)| sum.checked_add(index.checked_mul(*stride)?));
+            let begin = place.and_then(|place| place.checked_mul(size)).ok_or_else(outside)?;
+            let number = begin.checked_add(size).and_then(|end| bytes.get(begin..end)).ok_or_else(outside)?;
+            numbers.extend_from_slice(number);
+            for (index, side) in index.iter_mut().zip(shape).rev() {
+                *index += 1;
+                if *index < *side {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+        Ok((dtype, numbers))
+    }
+}
+
+/// Whether the numbers of a view lie one after the other.
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut step = 1_usize;
+    shape.iter().zip(strides).rev().all(|(side, stride)| {
+        let next = *side == 1 || *stride == step;
+        step = step.saturating_mul(*side);
+        next
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Against the weights that the files were made from (`tests/oracle/original.py`), and against files that mean harm.
+
+use half::f16;
+
+use super::transformer;
+use crate::{Error, Folder, Tensors};
+
+fn file(path: &str) -> Vec<u8> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/");
+    std::fs::read(format!("{root}{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn folder(bytes: Vec<u8>) -> Folder {
+    let mut folder = Folder::default();
+    folder.insert("a", bytes);
+    folder
+}
+
+#[test]
+fn the_weights_are_those_of_the_diffusers_folder_bit_for_bit() {
+    for variant in ["alpha_plain", "alpha_ms1024"] {
+        let theirs = file(&format!("{variant}/pipeline/transformer/diffusion_pytorch_model.safetensors"));
+        let ours = transformer("o.pth", &file(&format!("original/{variant}.pth"))).expect("it is read");
+        let (theirs, ours) = (folder(theirs), folder(ours));
+        let (theirs, ours) = (Tensors::file(&theirs, "a").expect("read"), Tensors::file(&ours, "a").expect("read"));
+        let names = |tensors: &Tensors<'_>| tensors.names().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(names(&ours), names(&theirs));
+        for name in theirs.names() {
+            let shape = theirs.shape(name).expect("it is there").to_vec();
+            let mut want = theirs.f32(name, &shape).expect("finite");
+            if variant == "alpha_ms1024" {
+                want.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            }
+            assert_eq!(ours.f32(name, &shape).expect("finite"), want, "{variant}: {name}");
+        }
+    }
+}
+
+/// An archive of torch's with this pickle and a storage of four numbers.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[0; 16])] {
+        zip.start_file(name, stored).expect("it is written");
+        zip.write_all(bytes).expect("it is written");
+    }
+    zip.finish().expect("it is written").into_inner()
+}
+
+/// A pickle of `{"proj_out.weight": tensor}` of such a shape and strides.
+fn tensor(offset: u8, shape: &str, strides: &str) -> Vec<u8> {
+    let mut pickle = b"\x80\x02}X\x19\0\0\0final_layer.linear.weight".to_vec();
+    pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000");
+    pickle.extend(b"X\x03\0\0\0cpuK\x04tQK");
+    pickle.push(offset);
+    for sizes in [shape, strides] {
+        pickle.push(b'(');
+        sizes.bytes().for_each(|size| pickle.extend([b'K', size - b'0']));
+        pickle.push(b't');
+    }
+    pickle.extend(b"\x89}tRs.");
+    pickle
+}
+
+#[test]
+fn what_lies_outside_or_does_more_than_describe_tensors_is_refused() {
+    assert!(transformer("o.pth", &archive(&tensor(0, "22", "21"))).is_ok());
+    let cases: [(&str, Vec<u8>, &str); 10] = [
+        ("a view past the end", tensor(1, "22", "21"), "reaches outside its storage"),
+        ("more numbers than there are", tensor(0, "99", "00"), "reaches outside its storage"),
+        ("strides that leave it", tensor(0, "22", "91"), "reaches outside its storage"),
+        ("another function", b"cos\nsystem\n(X\x02\0\0\0lstR.".to_vec(), "it names `os.system`"),
+        ("a builtin", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.".to_vec(), "it names `builtins.eval`"),
+        ("an opcode of code", b"(i__main__\nf\n.".to_vec(), "the opcode 0x69"),
+        ("nothing remembered", b"h\x07.".to_vec(), "nothing was remembered as 7"),
+        ("an empty stack", b"R.".to_vec(), "takes a value that is not there"),
+        ("a text longer than the file", b"X\xff\xff\xff\x7fa.".to_vec(), "ends too early"),
+        ("no dict", b"K\x01.".to_vec(), "it holds no dict of tensors"),
+    ];
+    for (name, pickle, says) in cases {
+        let error = transformer("o.pth", &archive(&pickle)).expect_err(name);
+        assert!(matches!(&error, Error::Corrupt { file, .. } if file == "o.pth"), "{name}: {error}");
+        assert!(error.to_string().contains(says), "{name}: {error}");
+    }
+    assert!(transformer("o.pth", b"PK\x03\x04 no archive").is_err());
+}
+
+#[test]
+fn deep_nesting_neither_recurses_nor_stays() {
+    let mut pickle = vec![b'N'];
+    pickle.extend(std::iter::repeat_n(0x85, 1_000_000)); // a tuple of a tuple of ..
+    pickle.push(b'.');
+    assert!(transformer("o.pth", &archive(&pickle)).is_err());
+}
+
+#[test]
+fn no_cut_and_no_flipped_byte_of_a_good_file_panics() {
+    let good = file("original/alpha_plain.pth");
+    let mut refused = 0;
+    for cut in (0..good.len()).step_by(997) {
+        refused += usize::from(transformer("o.pth", &good[..cut]).is_err());
+    }
+    assert_eq!(refused, good.len().div_ceil(997), "a file that was cut is refused");
+    let pickle = good.windows(4).position(|bytes| bytes == b"\x80\x02}q").expect("the pickle begins");
+    for at in pickle..pickle + 6_000 {
+        let mut damaged = good.clone();
+        damaged[at] ^= 0x15;
+        // A byte of a name or a checksum: refused, or a network without that weight.
+        let _ = transformer("o.pth", &damaged);
+    }
+}
