@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use pixart_companion::checkpoint;
 use pixart_companion::device::{self, Kind, Opened};
+use pixart_companion::{Encoder, Generator, Opening, checkpoint, decode};
 use pixart_model::{DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
-use pixart_protocol::Generate;
+use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
 
 use crate::gpu;
@@ -77,4 +77,30 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
         assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
         assert_eq!(both.pipelines, warm.pipelines, "half precision {shader_f16}");
     }
+}
+
+#[test]
+fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
+    let asked = request(4.5);
+    let opening = |stored| Opening { checkpoint: checkpoint.clone(), stored, ..Opening::default() };
+    let draw = |opening, request: &Generate| {
+        let generator = Generator::open(opening).expect("the embedded checkpoint loads");
+        generator.draw(request, |_| ()).expect("the request is good").remove(0).file
+    };
+    let whole = draw(opening(None), &asked);
+
+    let captions = vec![String::new(), asked.prompt.clone()];
+    let encoder = Encoder::open(&checkpoint, Kind::Flex).expect("the text encoder loads");
+    let embeds = encoder.encode(&EncodeRequest { captions }).expect("the captions are good");
+    drop(encoder);
+    let latents = draw(opening(Some(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
+    let path = Path::new("latents.safetensors");
+    let staged = decode::decode(&checkpoint, Kind::Flex, path, latents).expect("the decoder loads");
+    let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");
+    assert_eq!(pixels(&staged), pixels(&whole));
+
+    let other = pixart_companion::embeds::one("latents", &[1, 3, 8, 8], &[0.0; 192]);
+    let fault = decode::decode(&checkpoint, Kind::Flex, path, other).expect_err("it has three channels");
+    assert!(fault.to_string().contains("has shape [1, 3, 8, 8], not [1, 4, rows, columns]"), "{fault}");
 }

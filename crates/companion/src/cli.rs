@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Sheet(SheetArgs),
     /// Write the text embeddings of prompts to a safetensors file, one row per prompt.
     Encode(EncodeArgs),
+    /// Turn latents that `generate --output-type latent` wrote into a PNG file; loads nothing but the decoder.
+    Decode(DecodeArgs),
     /// Serve the built page and POST /v1/encode on 127.0.0.1, until ctrl-c.
     Serve(ServeArgs),
     /// List the devices that can be used here.
@@ -77,6 +79,21 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_enum, default_value = "flex")]
     pub(crate) device: Kind,
     /// The safetensors file to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct DecodeArgs {
+    /// A diffusers folder with vae/.
+    #[arg(long)]
+    pub(crate) checkpoint: PathBuf,
+    /// The safetensors file.
+    #[arg(long)]
+    pub(crate) latents: PathBuf,
+    #[arg(long, value_enum, default_value = "flex")]
+    pub(crate) device: Kind,
+    /// The PNG file to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
 }

@@ -10,6 +10,7 @@ use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputTyp
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::decode::LATENTS;
 use crate::device::{self, Opened};
 use crate::{Error, checkpoint, embeds};
 
@@ -175,7 +176,7 @@ impl Generator {
         if request.output_type == OutputType::Latent {
             let shape = latent.dims();
             let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
-            return Ok(embeds::one("latents", &shape, &values));
+            return Ok(embeds::one(LATENTS, &shape, &values));
         }
         let size = image::Size::from(resolved);
         let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode), size))?;

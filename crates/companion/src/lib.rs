@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod decode;
 pub mod device;
 pub mod doctor;
 pub mod embeds;

@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use pixart_companion::queue::Queue;
-use pixart_companion::{Encoder, Error, Generator, Opening, bench, device, doctor, embeds, golden, prompts, serve};
+use pixart_companion::{
+    Encoder, Error, Generator, Opening, bench, decode, device, doctor, embeds, golden, prompts, serve,
+};
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
-use cli::{BenchArgs, Cli, Command, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs, SheetArgs};
+use cli::{BenchArgs, Cli, Command, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs, SheetArgs};
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate(&args),
         Command::Sheet(args) => sheet(args),
         Command::Encode(args) => encode(args),
+        Command::Decode(args) => develop(&args),
         Command::Serve(args) => serve(args),
         Command::Doctor { json } => examine(json),
         Command::Golden(args) => check_goldens(&args),
@@ -128,6 +131,12 @@ fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
     request.validate().map_err(Error::Request)?;
     let embedded = Encoder::open(&args.checkpoint, args.device)?.encode(&request)?;
     write(&args.out, &embeds::write(&embedded, &request.captions))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn develop(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
+    let file = decode::decode(&args.checkpoint, args.device, &args.latents, read(&args.latents)?)?;
+    write(&args.out, &file)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -227,7 +227,8 @@ impl VaeConfig {
     }
 
     /// Picture pixels per latent row or column.
-    pub(crate) fn factor(&self) -> usize {
+    #[must_use]
+    pub fn factor(&self) -> usize {
         1 << (self.block_channels.len() - 1)
     }
 }
