@@ -95,7 +95,7 @@ fn embeddings_over_http_are_those_of_the_library() {
     assert_eq!(status, 200, "{body}");
     let reply: EncodeReply = serde_json::from_value(body).expect("an EncodeReply");
 
-    let request = EncodeRequest { captions: captions.map(str::to_owned).to_vec() };
+    let request = EncodeRequest::of(captions.map(str::to_owned).to_vec());
     let expected = Encoder::open(&checkpoint(), Kind::Flex).and_then(|encoder| encoder.encode(&request));
     let expected = expected.expect("the embedded checkpoint encodes");
     assert_eq!(reply, expected, "JSON carries every f32 exactly");
@@ -112,7 +112,7 @@ fn embeddings_over_http_are_those_of_the_library() {
 #[test]
 fn stored_embeddings_are_read_back_as_they_were_encoded() {
     let captions = vec!["a green star".to_owned()];
-    let request = EncodeRequest { captions: captions.clone() };
+    let request = EncodeRequest::of(captions.clone());
     let encoder = Encoder::open(&checkpoint(), Kind::Flex).expect("the embedded checkpoint loads");
     let embedded = encoder.encode(&request).expect("encodes");
     let file = embeds::write(&embedded, &captions);

@@ -92,7 +92,7 @@ fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
 
     let captions = vec![String::new(), asked.prompt.clone()];
     let encoder = Encoder::open(&checkpoint, Kind::Flex).expect("the text encoder loads");
-    let embeds = encoder.encode(&EncodeRequest { captions }).expect("the captions are good");
+    let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
     drop(encoder);
     let latents = draw(opening(Some(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
     let path = Path::new("latents.safetensors");

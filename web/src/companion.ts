@@ -5,10 +5,10 @@ import type { EncodeReply, EncodeRequest, Fault } from './protocol.gen';
 /** A companion on a slow processor needs minutes for the full T5. */
 const ENCODE_TIMEOUT_MILLIS = 300_000;
 
-/** Encodes `captions` at the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
-export async function encode(url: string, captions: string[], stop: AbortSignal): Promise<EncodeReply> {
+/** Encodes captions at the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
+export async function encode(url: string, request: EncodeRequest, stop: AbortSignal): Promise<EncodeReply> {
   const endpoint = endpointOf(url);
-  const request: EncodeRequest = { captions };
+  const { captions } = request;
   let status: number;
   let body: string;
   try {

@@ -116,7 +116,11 @@ export type EncodeRequest = {
 /**
  * Captions to encode, in the order of the reply's rows.
  */
-captions: Array<string>, };
+captions: Array<string>, 
+/**
+ * Tokens a caption is padded or cut to: 120 for PixArt-α, 300 for PixArt-Σ.
+ */
+max_sequence_length?: number, };
 
 export type EncodeReply = { 
 /**

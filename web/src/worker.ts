@@ -106,10 +106,11 @@ async function generate(request: Generate, job: Job): Promise<void> {
 }
 
 async function embedsFor(request: Generate, device: Engine, job: Job) {
-  const { text } = request;
+  const { text, max_sequence_length } = request;
+  const tokens = max_sequence_length === undefined ? {} : { max_sequence_length };
   if (text === undefined || text.kind === 'tab') return undefined;
   try {
-    return await encode(text.url, device.captions(request), job.stop.signal);
+    return await encode(text.url, { captions: device.captions(request), ...tokens }, job.stop.signal);
   } catch (thrown) {
     if (job.stop.signal.aborted) return undefined;
     throw thrown;

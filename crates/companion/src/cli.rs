@@ -76,6 +76,9 @@ pub(crate) struct EncodeArgs {
     /// A caption; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
     #[arg(long = "prompt", required = true)]
     pub(crate) prompts: Vec<String>,
+    /// Tokens a caption is padded or cut to: 300 for PixArt-Σ.
+    #[arg(long, default_value_t = 120)]
+    pub(crate) max_sequence_length: u32,
     #[arg(long, value_enum, default_value = "flex")]
     pub(crate) device: Kind,
     /// The safetensors file to write.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use pixart_model::{CAPTION_TOKENS, Caption, Taps, TextEncoder};
+use pixart_model::{Caption, Taps, TextEncoder};
 use pixart_protocol::{EncodeReply, EncodeRequest};
 
 use crate::device::{self, Opened};
@@ -33,7 +33,7 @@ impl Encoder {
     pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeReply, Error> {
         request.validate()?;
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
-        caption_read(self.text.encode(&captions, CAPTION_TOKENS, &mut Taps::off())?)
+        caption_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
     }
 }
 

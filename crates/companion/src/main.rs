@@ -127,7 +127,7 @@ fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
-    let request = EncodeRequest { captions: args.prompts };
+    let request = EncodeRequest { captions: args.prompts, max_sequence_length: args.max_sequence_length };
     request.validate().map_err(Error::Request)?;
     let embedded = Encoder::open(&args.checkpoint, args.device)?.encode(&request)?;
     write(&args.out, &embeds::write(&embedded, &request.captions))?;

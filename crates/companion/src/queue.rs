@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn request(captions: &[&str]) -> EncodeRequest {
-        EncodeRequest { captions: captions.iter().map(|&caption| caption.to_owned()).collect() }
+        EncodeRequest::of(captions.iter().map(|&caption| caption.to_owned()).collect())
     }
 
     #[test]

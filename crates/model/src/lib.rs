@@ -33,8 +33,7 @@ pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
 pub use noise::randn;
 pub use pipeline::{
-    CAPTION_TOKENS, Caption, Denoise, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows,
-    captions_of,
+    Caption, Denoise, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};

@@ -19,10 +19,6 @@ pub use denoise::{Denoise, Progress, Scales};
 pub use painter::Painter;
 pub use start::Start;
 
-/// Tokens a caption is padded or cut to where nothing else is asked (diffusers `PixArtAlphaPipeline`,
-/// `max_sequence_length`).
-pub const CAPTION_TOKENS: usize = 120;
-
 /// Text embeddings `[B, L, C]` and mask `[B, L]` (1 keep, 0 padding).
 #[derive(Clone)]
 pub struct Caption {

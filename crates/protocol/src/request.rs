@@ -255,9 +255,19 @@ pub struct Limits {
 pub struct EncodeRequest {
     /// Captions to encode, in the order of the reply's rows.
     pub captions: Vec<String>,
+    /// Tokens a caption is padded or cut to: 120 for PixArt-α, 300 for PixArt-Σ.
+    #[serde(default = "tokens")]
+    #[ts(optional, as = "Option<u32>")]
+    pub max_sequence_length: u32,
 }
 
 impl EncodeRequest {
+    /// `captions` as PixArt-α reads them.
+    #[must_use]
+    pub fn of(captions: Vec<String>) -> Self {
+        Self { captions, max_sequence_length: tokens() }
+    }
+
     /// Checks the number of captions and the length of each. An empty caption is a good one: it stands for a negative
     /// prompt that was left out.
     ///
@@ -268,6 +278,11 @@ impl EncodeRequest {
         let count = self.captions.len();
         if !(1..=CAPTIONS_MAX).contains(&count) {
             return bad(format!("{count} captions were sent"), format!("send 1 to {CAPTIONS_MAX}"));
+        }
+        let tokens = self.max_sequence_length;
+        if !(1..=TOKENS_MAX).contains(&tokens) {
+            let remedy = format!("choose a whole number from 1 to {TOKENS_MAX}");
+            return bad(format!("max_sequence_length is {tokens}"), remedy);
         }
         for (index, caption) in self.captions.iter().enumerate() {
             let chars = caption.chars().count();

@@ -1,6 +1,8 @@
 //! Values recorded from torch 2.15 (CPU): `torch.randn(count, generator=torch.Generator("cpu").manual_seed(seed))`.
 
-use super::{Generator, Mt19937, randn};
+use burn::tensor::{Device, Tensor};
+
+use super::{Generator, Mt19937, Noise, randn};
 
 /// torch's own builds differ from each other by as much.
 const TOLERANCE: f32 = 2.5e-7;
@@ -99,4 +101,18 @@ fn the_engine_is_the_published_mersenne_twister() {
 #[test]
 fn no_numbers_are_no_numbers() {
     assert!(randn(0, 0).is_empty());
+}
+
+#[test]
+fn pictures_of_one_generator_each_have_their_part_of_every_draw() {
+    let shape = [1, 2, 3, 4];
+    let mut all = Generator::new(5);
+    let [shared, first, second] = [24, 72, 72].map(|count| all.randn(count));
+    for picture in 0..3 {
+        let mut noise = Noise::new(5, [picture, 3], shape, &Device::flex());
+        let values = |tensor: Tensor<4>| tensor.into_data().try_into_vec::<f32>().expect("noise is f32");
+        assert_eq!(values(noise.draw_for_all()), shared);
+        let part = picture * 24..(picture + 1) * 24;
+        assert_eq!((values(noise.draw()), values(noise.draw())), (first[part.clone()].to_vec(), second[part].to_vec()));
+    }
 }

@@ -77,7 +77,7 @@ fn every_bad_field_is_named_with_its_value() {
 
 #[test]
 fn captions_are_counted_and_measured_and_may_be_empty() {
-    let request = |captions: Vec<String>| EncodeRequest { captions };
+    let request = |captions: Vec<String>| EncodeRequest::of(captions);
     assert_eq!(request(vec![String::new(), "a red circle".into()]).validate(), Ok(()));
     let cases = [
         (request(Vec::new()), "0 captions were sent"),
