@@ -109,7 +109,7 @@ function drawsAndRefuses(device) {
 
   test('a_picture_is_drawn_over_as_the_companion_does', async () => {
     const side = (await smallestSize(page)).width;
-    await page.locator('details').evaluate((fold) => (fold.open = true));
+    await page.locator('details:has(#image)').evaluate((fold) => (fold.open = true));
     await page.setInputFiles('#image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
     await page.fill('#strength', '0.5');
     const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
@@ -218,7 +218,7 @@ describe('a checkpoint that cannot be used', () => {
     test(`${name}_is_named_and_the_engine_can_be_started_again`, async () => {
       const prepare = (page) =>
         page.route(`**/models/scenes/${path}`, (route) => route.fulfill(body ? { body } : { status: 404 }));
-      const page = await openPage(browser, { prepare });
+      const page = await openPage(browser, { prepare, store: 'memory' });
       await untilEngine(page);
       const fault = await page.evaluate(() => globalThis.pixart.state().fault);
       assert.equal(fault?.code, code);
@@ -294,11 +294,11 @@ test('pictures_that_differ_are_found_to_differ', () => {
   assert.equal(largestDifference([1, 2, 3], [1, 2]), Infinity);
 });
 
-async function openPage({ context }, { device = 'auto', prepare = async () => {} } = {}) {
+async function openPage({ context }, { device = 'auto', store = 'auto', prepare = async () => {} } = {}) {
   const page = await context.newPage();
   echoConsole(page);
   await prepare(page);
-  await page.goto(`${server.url}?device=${device}`);
+  await page.goto(`${server.url}?device=${device}&store=${store}`);
   return page;
 }
 

@@ -29,7 +29,7 @@ fn scenes() -> Folder {
 }
 
 fn pipeline(opened: &Opened) -> Pipeline {
-    Pipeline::load_within(&scenes(), &opened.device, opened.limits).expect("the embedded checkpoint loads")
+    block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("the embedded checkpoint loads")
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Every package of the workspace, and the packages of the workspace that it may use.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("pixart-protocol", &[]),
-    ("pixart-kernels", &[]),
+    ("pixart-kernels", &["pixart-weights"]),
     ("pixart-weights", &[]),
     ("pixart-model", &["pixart-kernels", "pixart-weights", "pixart-protocol"]),
     ("pixart-browser", &["pixart-model", "pixart-kernels", "pixart-weights", "pixart-protocol"]),

@@ -8,3 +8,4 @@ mod drawing;
 mod goldens;
 mod gpu;
 mod layout;
+mod packed;

@@ -1,28 +1,51 @@
 //! The page's side of the worker: requests as promises, every event to one listener. Keeps no state but who is
 //! waiting; whatever the worker throws or fails to catch arrives as a `Fault`.
 import { fault } from './fault';
-import type { Checkpoint, DeviceKind, Event, Fault, Generate, Image, Request, TapRow } from './protocol.gen';
+import type {
+  Checkpoint,
+  DeviceKind,
+  Event,
+  Fault,
+  Generate,
+  Image,
+  KeepTask,
+  KeptCheckpoint,
+  Request,
+  StoreKind,
+  TapRow,
+} from './protocol.gen';
+import type { Chosen } from './worker';
 
 /** A picture to draw; the client numbers it. */
 export type Picture = Omit<Generate, 'id'>;
 
+/** A checkpoint to open: by its address, which with `files` is any name for what the reader chose. */
+export interface Opening {
+  checkpoint: string;
+  files?: ReadonlyMap<string, File> | undefined;
+  /** Load its text encoder at once. */
+  text: boolean;
+}
+
 export interface Client {
-  open(checkpoint: string): Promise<Checkpoint>;
+  open(opening: Opening): Promise<Checkpoint>;
   /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. */
   generate(picture: Picture, stop?: AbortSignal): Promise<Image | undefined>;
   check(variant: string): Promise<TapRow[]>;
+  /** Does something about kept checkpoints; resolves with those that are then kept. */
+  keep(task: KeepTask): Promise<KeptCheckpoint[]>;
   /** Ends the worker and its device, and rejects whatever is still awaited. */
   close(): void;
 }
 
-type Answer = Extract<Event, { kind: 'ready' | 'image' | 'cancelled' | 'checked' }>;
+type Answer = Extract<Event, { kind: 'ready' | 'image' | 'cancelled' | 'checked' | 'kept' }>;
 type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
 
 /**
- * Starts a worker that computes on `device`. `listen` hears every event before the promise it settles. All promises
+ * Starts a worker that computes on `device` and keeps checkpoints in `store`. `listen` hears every event before the promise it settles. All promises
  * reject with a `Fault`.
  */
-export function connect(device: DeviceKind, listen: (event: Event) => void): Client {
+export function connect(device: DeviceKind, store: StoreKind, listen: (event: Event) => void): Client {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   const waiting = new Map<number, Waiting>();
   let asked = OPEN;
@@ -42,6 +65,7 @@ export function connect(device: DeviceKind, listen: (event: Event) => void): Cli
       case 'image':
       case 'cancelled':
       case 'checked':
+      case 'kept':
         return settle(event.id, (waiter) => waiter.resolve(event));
       case 'fault': {
         const ended = event.id === null ? [...waiting.keys()] : [event.id];
@@ -69,8 +93,9 @@ export function connect(device: DeviceKind, listen: (event: Event) => void): Cli
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async open(checkpoint) {
-      const answer = await ask(OPEN, { kind: 'open', checkpoint, device });
+    async open({ checkpoint, files, text }) {
+      if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
+      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);
     },
@@ -93,6 +118,12 @@ export function connect(device: DeviceKind, listen: (event: Event) => void): Cli
       const id = ++asked;
       const answer = await ask(id, { kind: 'check', id, variant, device });
       if (answer.kind === 'checked') return answer.rows;
+      throw unexpected(answer);
+    },
+    async keep(task) {
+      const id = ++asked;
+      const answer = await ask(id, { kind: 'keep', id, task, store });
+      if (answer.kind === 'kept') return answer.checkpoints;
       throw unexpected(answer);
     },
     close() {

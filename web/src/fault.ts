@@ -11,6 +11,7 @@ const CODES: Record<FaultCode, true> = {
   bad_weights: true,
   bad_config: true,
   network: true,
+  storage: true,
   companion: true,
   internal: true,
 };

@@ -1,9 +1,11 @@
-//! The page: reads the form, asks the worker, renders the state. The only module that touches the DOM. Contract: every
-//! fault ends up visible, and leaves a page on which the next picture can be asked for.
+//! The page: reads the form, asks the worker, renders the state. Contract: every fault ends up visible, and leaves a page on
+//! which the next picture can be asked for.
 import { connect, type Client, type Picture } from './client';
 import { fault, faultOf } from './fault';
-import type { Checkpoint, DeviceKind, Image, Stage, TapRow } from './protocol.gen';
-import { drawing, failed, next, OPENING, type State } from './state';
+import { element } from './dom';
+import { chosenFolder, droppedFolder, renderKept, type Folder } from './kept';
+import type { Checkpoint, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
+import { drawing, failed, loadingText, next, OPENING, type State } from './state';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Rejects with a `Fault`. */
 export interface Pixart {
@@ -13,6 +15,8 @@ export interface Pixart {
   generate(picture: Picture): Promise<Image | undefined>;
   /** Compares every tap of the golden variant in the folder at `url`. */
   check(url: string): Promise<TapRow[]>;
+  /** Lists, verifies or deletes checkpoints that are kept in this browser. */
+  keep(task: KeepTask): Promise<KeptCheckpoint[]>;
   /** What the page shows. */
   state(): State;
 }
@@ -53,10 +57,15 @@ const figure = element('figure', HTMLElement);
 const picture = element('picture', HTMLImageElement);
 const caption = element('caption', HTMLElement);
 const download = element('download', HTMLAnchorElement);
+const choose = element('folder', HTMLInputElement);
+const keptFold = element('kept', HTMLDetailsElement);
+const keptList = element('kept-list', HTMLElement);
 
 const query = new URLSearchParams(location.search);
-/** `?checkpoint=` names the checkpoint folder; empty, the page loads none and can only check goldens. */
-const folder = query.get('checkpoint') ?? 'models/scenes/';
+/** `?checkpoint=` names a checkpoint's folder, or a repository of the `?hub=`; empty, the page loads none. */
+let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/') };
+/** `?store=` chooses where checkpoints are kept. */
+const store = (query.get('store') ?? 'auto') as StoreKind;
 const U32_MAX = 2 ** 32 - 1;
 const STAGES: Record<Stage, string> = { text: 'Reading the prompt', denoise: 'Drawing', decode: 'Developing' };
 
@@ -77,6 +86,13 @@ cancel.addEventListener('click', () => stop.abort());
 restart.addEventListener('click', start);
 device.addEventListener('change', start);
 form.addEventListener('change', renderForm);
+choose.addEventListener('change', () => openFolder(chosenFolder(choose.files)));
+document.addEventListener('dragover', (event) => event.preventDefault());
+document.addEventListener('drop', (event) => {
+  event.preventDefault();
+  droppedFolder(event.dataTransfer).then(openFolder);
+});
+keptFold.addEventListener('toggle', () => keptFold.open && keep({ kind: 'list' }).catch(() => 'shown'));
 
 companionUrl.value = location.origin;
 /** `?device=` chooses what computes, as the form does. */
@@ -86,6 +102,7 @@ window.pixart = {
   ready: () => ready,
   generate,
   check: async (url) => running().check(absolute(url)),
+  keep,
   state: () => state,
 };
 start();
@@ -99,9 +116,11 @@ function start(): void {
 }
 
 async function opened(): Promise<Checkpoint> {
-  client = connect(device.value as DeviceKind, (event) => show(next(state, event, performance.now())));
-  if (folder === '') return new Promise(() => 'never: there is no checkpoint to wait for');
-  const checkpoint = await client.open(absolute(folder));
+  client = connect(device.value as DeviceKind, store, (event) => show(next(state, event, performance.now())));
+  if (folder.checkpoint === '') return new Promise(() => 'never: there is no checkpoint to wait for');
+  // Whether it may be evicted is for the browser to say; the page works either way.
+  void navigator.storage?.persist?.();
+  const checkpoint = await client.open({ ...folder, text: !companion.checked });
   const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
   const { preset } = checkpoint;
   for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {
@@ -114,6 +133,25 @@ async function opened(): Promise<Checkpoint> {
     if (side.value === '') side.valueAsNumber = native_size;
   }
   return checkpoint;
+}
+
+/** The folder's address: as it is written, or that of a repository `owner/name@revision` of a model hub. */
+function addressOf(checkpoint: string): string {
+  const repository = /^([\w.-]+\/[\w.-]+?)(?:@([\w./-]+))?$/.exec(checkpoint);
+  if (checkpoint === '' || checkpoint.endsWith('/') || repository === null) return checkpoint && absolute(checkpoint);
+  const [, name, revision = 'main'] = repository;
+  return new URL(`${name}/resolve/${revision}/`, query.get('hub') ?? 'https://huggingface.co/').href;
+}
+
+/** Opens a checkpoint that the reader chose. */
+function openFolder(chosen: Folder | undefined): void {
+  if (chosen === undefined) return;
+  folder = chosen;
+  start();
+}
+
+async function keep(task: KeepTask): Promise<KeptCheckpoint[]> {
+  return running().keep(task);
 }
 
 /** Fills a list with names below its first entry, which is none of them. */
@@ -223,6 +261,7 @@ function render(): void {
   restart.hidden = phase !== 'stopped' || shown?.code === 'no_webgpu';
   device.disabled = phase === 'drawing';
   figure.setAttribute('aria-busy', String(phase === 'drawing'));
+  if (keptFold.open) renderKept(keptList, state.kept, (task) => keep(task).catch(() => 'shown'));
   renderForm();
 }
 
@@ -234,7 +273,7 @@ function renderForm(): void {
 function renderProgress(): void {
   const { loading, progress: at, phase } = state;
   progress.hidden = phase !== 'opening' && phase !== 'drawing';
-  if (loading !== undefined && loading.loaded_bytes < loading.total_bytes) {
+  if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
   } else if (at?.stage === 'denoise' && at.steps > 0) {
@@ -249,12 +288,10 @@ function statusText(): string {
   const { phase, loading, compiling, progress: at, image } = state;
   switch (phase) {
     case 'opening':
-      if (folder === '') return 'No checkpoint';
-      if (loading === undefined) return 'Opening the device';
-      if (loading.loaded_bytes === loading.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
+      if (folder.checkpoint === '') return 'No checkpoint';
+      if (loading?.loaded_bytes === loading?.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
         return `Compiling shader ${compiling.compiled + 1} of ${compiling.shaders}`;
-      if (loading.loaded_bytes === loading.total_bytes) return 'Moving the weights to the device';
-      return `Loading ${megabytes(loading.loaded_bytes)} of ${megabytes(loading.total_bytes)} MB`;
+      return loading === undefined ? 'Opening the device' : loadingText(loading);
     case 'drawing':
       if (at === undefined) return 'Starting';
       return at.stage === 'denoise' && at.steps > 0 ? `Drawing: step ${at.step} of ${at.steps}` : STAGES[at.stage];
@@ -301,16 +338,6 @@ function absolute(url: string): string {
   return new URL(url, document.baseURI).href;
 }
 
-function megabytes(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
-}
-
 function seconds(millis: number): string {
   return (millis / 1e3).toFixed(1);
-}
-
-function element<E extends HTMLElement>(id: string, type: new () => E): E {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`index.html has no ${type.name} #${id}`);
-  return found;
 }

@@ -1,8 +1,12 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, };
+export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
+
+export type StoreKind = "auto" | "indexeddb" | "opfs" | "memory";
+
+export type KeepTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, };
 
 export type Generate = { 
 /**
@@ -136,7 +140,7 @@ embeds: Array<number>,
  */
 mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading", file: string, loaded_bytes: number, total_bytes: number, } | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type Adapter = { 
 /**
@@ -156,6 +160,40 @@ software: boolean,
  */
 why: string, };
 
+export type Loading = { stage: LoadingStage, 
+/**
+ * What the bytes are of.
+ */
+file: string, loaded_bytes: number, 
+/**
+ * `null` where nobody tells how many there will be.
+ */
+total_bytes: number | null, 
+/**
+ * Over the last seconds; 0 at first.
+ */
+bytes_per_second: number, 
+/**
+ * `null` while it cannot be told.
+ */
+seconds_left: number | null, };
+
+export type LoadingStage = "wait" | "fetch" | "convert" | "upload";
+
+export type KeptCheckpoint = { checkpoint: string, 
+/**
+ * `indexeddb`, `opfs` or `memory`.
+ */
+store: string, bytes: number, 
+/**
+ * Records that are missing, or were found damaged and removed.
+ */
+missing: number, 
+/**
+ * Milliseconds since 1970.
+ */
+saved_at: number, };
+
 export type Checkpoint = { limits: Limits, 
 /**
  * What it is best asked for.
@@ -170,9 +208,13 @@ schedulers: Array<string>,
  */
 styles: Array<string>, 
 /**
- * Bytes of checkpoint files read.
+ * Bytes that went to the device.
  */
 bytes: number, 
+/**
+ * Where the checkpoint is kept: `indexeddb`, `opfs` or `memory`.
+ */
+store: string, 
 /**
  * From the first byte asked for until the weights were on the device.
  */
@@ -220,4 +262,4 @@ what: string,
  */
 remedy: string, };
 
-export type FaultCode = "no_webgpu" | "device_lost" | "out_of_memory" | "gpu_validation" | "bad_request" | "bad_weights" | "bad_config" | "network" | "companion" | "internal";
+export type FaultCode = "no_webgpu" | "device_lost" | "out_of_memory" | "gpu_validation" | "bad_request" | "bad_weights" | "bad_config" | "network" | "storage" | "companion" | "internal";

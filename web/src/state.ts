@@ -1,5 +1,5 @@
 //! Everything the page shows, as one value, and how each event changes it. Pure: no DOM, no clock, no worker.
-import type { Adapter, Checkpoint, Event, Fault, FaultCode, Image, Stage } from './protocol.gen';
+import type { Adapter, Checkpoint, Event, Fault, FaultCode, Image, KeptCheckpoint, Loading, Stage } from './protocol.gen';
 
 export interface State {
   /** `stopped`: nothing can be drawn until the engine is started anew. */
@@ -7,7 +7,8 @@ export interface State {
   adapter: Adapter | undefined;
   checkpoint: Checkpoint | undefined;
   compiling: { compiled: number; shaders: number } | undefined;
-  loading: { loaded_bytes: number; total_bytes: number } | undefined;
+  loading: Loading | undefined;
+  kept: KeptCheckpoint[];
   progress: { stage: Stage; step: number; steps: number } | undefined;
   /** How the picture being drawn, or the last one, is computed within the device's memory. */
   plan: string | undefined;
@@ -26,6 +27,7 @@ export const OPENING: State = {
   checkpoint: undefined,
   compiling: undefined,
   loading: undefined,
+  kept: [],
   progress: undefined,
   plan: undefined,
   prompt: '',
@@ -49,6 +51,8 @@ export function next(state: State, event: Event, now_millis: number): State {
       return { ...state, compiling: event };
     case 'loading':
       return { ...state, loading: event };
+    case 'kept':
+      return { ...state, kept: event.checkpoints };
     case 'ready':
       return { ...state, phase: 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
     case 'planned':
@@ -88,5 +92,17 @@ const ENDS_ENGINE: Record<FaultCode, boolean> = {
   bad_weights: false,
   bad_config: false,
   network: false,
+  storage: false,
   companion: false,
 };
+
+/** How far a checkpoint is on its way, in words. */
+export function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+  if (stage === 'wait') return 'Another tab is fetching this checkpoint';
+  const doing = { fetch: 'Loading', convert: 'Converting', upload: 'Moving to the device' }[stage];
+  const of = total_bytes === null ? '' : ` of ${megabytes(total_bytes)}`;
+  const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
+  const left = seconds_left === null || seconds_left < 1 ? '' : `, ${Math.round(seconds_left)} s left`;
+  return `${doing}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+}

@@ -2,10 +2,14 @@
 //! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
 //! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
 import init, { Engine } from '../pkg/pixart_browser.js';
+import { Checkpoints, sourceOf, type Kept, type Part } from './checkpoint';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
-import type { DeviceKind, Event, Fault, Generate, Request } from './protocol.gen';
-import { CONFIGS, ENCODING, fetchFolder, GOLDEN, WEIGHTS } from './source';
+import { fetchGolden } from './golden';
+import { Meter } from './meter';
+import type { DeviceKind, Event, Fault, Generate, KeepTask, Loading, Request, StoreKind } from './protocol.gen';
+import type { Source } from './source';
+import { Store, type Read } from './store';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
 interface Job {
@@ -15,19 +19,32 @@ interface Job {
   failed: boolean;
 }
 
+/** Files that the reader chose, under the address by which an `open` then names them. */
+export interface Chosen {
+  kind: 'chosen';
+  checkpoint: string;
+  files: ReadonlyMap<string, File>;
+}
+
 const jobs = new Map<number, Job>();
 let queue: Promise<void> = Promise.resolve();
 let running: Job | undefined;
 let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
-/** The folder of the checkpoint that is on the device. */
-let loaded = '';
+let keeping: Promise<Store> | undefined;
+/** Where the checkpoint on the device is from. */
+let loaded: Source | undefined;
+/** Folders that the reader chose, by the address they were given. */
+const chosen = new Map<string, ReadonlyMap<string, File>>();
 /** Why pictures cannot be drawn; `undefined` once a checkpoint is on the device. */
 let unloaded: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The fault of the program after which the module is not called again. */
 let broken: Fault | undefined;
 
-self.onmessage = ({ data }: MessageEvent<Request>) => receive(data);
+self.onmessage = ({ data }: MessageEvent<Request | Chosen>) => {
+  if (data.kind === 'chosen') chosen.set(data.checkpoint, data.files);
+  else receive(data);
+};
 self.onerror = (message, _source, _line, _column, error) => {
   collapse(error ?? message);
   return true;
@@ -40,7 +57,7 @@ self.onunhandledrejection = (event) => {
 function receive(request: Request): void {
   switch (request.kind) {
     case 'open':
-      return enqueue(null, () => open(request.checkpoint, request.device));
+      return enqueue(null, () => open(request));
     case 'generate':
       return enqueue(request.id, (job) => generate(request, job));
     case 'cancel': {
@@ -50,6 +67,8 @@ function receive(request: Request): void {
     }
     case 'check':
       return enqueue(request.id, () => check(request.id, request.variant, request.device));
+    case 'keep':
+      return enqueue(request.id, () => keep(request.id, request.task, request.store));
     default: {
       const missing: never = request;
       throw new Error(`unknown request ${JSON.stringify(missing)}`);
@@ -74,18 +93,22 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function open(checkpoint: string, kind: DeviceKind): Promise<void> {
+async function open({ checkpoint, device: kind, text, store: where }: Extract<Request, { kind: 'open' }>): Promise<void> {
   const began_millis = performance.now();
   try {
-    const device = await openDevice(kind);
-    const configuring = fetchFolder(checkpoint, CONFIGS, 'refuse', () => {});
-    const fetching = fetchFolder(checkpoint, WEIGHTS, 'refuse', (file, loaded_bytes, total_bytes) =>
-      post({ kind: 'loading', file, loaded_bytes, total_bytes }),
-    );
-    const compiling = configuring.then((configs) => device.warm_up(configs));
-    const [configs, weights] = await Promise.all([configuring, fetching, compiling]);
-    await device.load(new Map([...configs, ...weights]), began_millis);
-    loaded = checkpoint;
+    const [device, store] = await Promise.all([openDevice(kind), openStore(where)]);
+    const source = sourceOf(checkpoint, chosen.get(checkpoint));
+    const checkpoints = new Checkpoints(store, device, tellLoading);
+    let compiling: Promise<void> | undefined;
+    const draw = await checkpoints.provide(source, 'draw', (configs, manifest) => {
+      compiling ??= device.warm_up(configs, manifest);
+      compiling.catch(() => 'awaited below');
+    });
+    const read = text ? await checkpoints.provide(source, 'text') : undefined;
+    await compiling;
+    const reader = uploading(store, read === undefined || read.text === draw.text ? [draw] : [draw, read]);
+    await device.load(draw.text, reader, store.kind, read?.text, began_millis);
+    loaded = source;
     unloaded = undefined;
   } catch (thrown) {
     unloaded = faultOf(thrown);
@@ -98,11 +121,47 @@ async function generate(request: Generate, job: Job): Promise<void> {
   const device = opened();
   device.validate(request);
   const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
-  if (request.image !== undefined && !device.can_encode()) {
-    device.load_encoding(await fetchFolder(loaded, ENCODING, 'refuse', () => {}));
+  if (embeds === undefined && !device.can_read() && !job.stop.signal.aborted) {
+    const { text, reader } = await providePart(device, 'text');
+    await device.load_text(text, reader);
+  }
+  if (request.image !== undefined && !device.can_encode() && !job.stop.signal.aborted) {
+    const { text, reader } = await providePart(device, 'encode');
+    await device.load_encoding(text, reader);
   }
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request, embeds);
+}
+
+/** A part of the checkpoint on the device that was not loaded with it. */
+async function providePart(device: Engine, part: Part): Promise<{ text: string; reader: Read }> {
+  if (loaded === undefined || keeping === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
+  const store = await keeping;
+  const kept = await new Checkpoints(store, device, tellLoading).provide(loaded, part);
+  return { text: kept.text, reader: uploading(store, [kept]) };
+}
+
+/** Reads what is kept for the device, and tells how far that is. */
+function uploading(store: Store, kept: Kept[]): Read {
+  const meter = new Meter('upload', null, tellLoading);
+  return store.reader(kept.map(({ manifest }) => manifest), (file, bytes) => meter.add(file, bytes));
+}
+
+async function keep(id: number, task: KeepTask, where: StoreKind): Promise<void> {
+  const store = await openStore(where);
+  if (task.kind === 'verify') await store.verify(task.checkpoint);
+  if (task.kind === 'delete') await store.delete(task.checkpoint);
+  post({ kind: 'kept', id, checkpoints: await store.list() });
+}
+
+function tellLoading(loading: Loading): void {
+  post({ kind: 'loading', ...loading });
+}
+
+function openStore(where: StoreKind): Promise<Store> {
+  const opening = (keeping ??= Store.open(where));
+  opening.catch(() => (keeping = undefined));
+  return opening;
 }
 
 async function embedsFor(request: Generate, device: Engine, job: Job) {
@@ -119,7 +178,7 @@ async function embedsFor(request: Generate, device: Engine, job: Job) {
 
 async function check(id: number, variant: string, kind: DeviceKind): Promise<void> {
   const device = await openDevice(kind);
-  const files = await fetchFolder(variant, GOLDEN, 'skip', () => {});
+  const files = await fetchGolden(variant);
   const name = variant.split('/').at(-2) ?? variant;
   await device.check(id, name, files);
 }

@@ -31,7 +31,7 @@ impl Bench {
             let (kind, family) = self::family(&family)?;
             let (device, ..) = device::open(kind).await?;
             family.choose();
-            Ok(Self { workload: Workload::load(&name, &folder(&files), &device)? })
+            Ok(Self { workload: Workload::load(&name, &folder(&files), &device).await? })
         };
         opened.await.map_err(|fault: Fault| object(&fault))
     }

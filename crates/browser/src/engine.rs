@@ -11,13 +11,14 @@ use pixart_model::{
 use pixart_protocol::{
     Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, STYLES, Stage, StageMillis,
 };
-use pixart_weights::Folder;
+use pixart_weights::{Folder, Manifest};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::{Emitter, now_millis, object, turn, value};
 use crate::faults::AtWork;
-use crate::{device, faults};
+use crate::weights::Page;
+use crate::{device, faults, weights};
 
 /// The bound that a golden check in the browser holds taps to, relative to each tap's largest magnitude.
 const CHECK_TOLERANCE: f64 = 1e-4;
@@ -59,13 +60,77 @@ impl Engine {
         Ok(Engine { device, limits, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
     }
 
-    /// Puts a checkpoint on the device: `files` is a `Map` of path to `Uint8Array`.
+    /// Refuses a manifest that contradicts itself or is of another version.
     ///
     /// # Errors
-    /// A `Fault` that names the file, key or tensor.
-    pub async fn load(&self, files: js_sys::Map, began_millis: f64) -> Result<(), JsValue> {
+    /// A `Fault` with the code `bad_weights`.
+    pub fn check_manifest(manifest: &str) -> Result<(), JsValue> {
+        let read = Manifest::read(manifest.as_bytes()).map_err(Error::Weights);
+        read.map(drop).map_err(|error| object(&Fault::from(error)))
+    }
+
+    /// The precision that `network` (`transformer` or `text_encoder`) of a diffusers folder is converted to for this device;
+    /// `files` is a `Map` of path to `Uint8Array` that holds its configurations.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file or key, or that nothing fits.
+    pub fn precision(&self, network: &str, files: js_sys::Map) -> Result<JsValue, JsValue> {
+        let precision = weights::precision(&files, network, self.limits);
+        precision.map(|precision| object(&precision)).map_err(|fault| object(&fault))
+    }
+
+    /// Converts the files of a diffusers folder into shards, one after the other, and returns the text of their manifest.
+    /// `files` is a `Map` of path to `Uint8Array`, or to the length of a file that `read` reads: `(path, begin, end) =>
+    /// Promise<Uint8Array>`. `begin: (bytes) => Promise<void>` is called once, `put: (section, index, bytes) =>
+    /// Promise<sha256>` for each shard; `conversion` is `{ networks, precision, shard_bytes, source, in_file_order, made }`.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file and tensor, or the one that a function of the page threw.
+    pub async fn convert(
+        conversion: JsValue,
+        files: js_sys::Map,
+        read: js_sys::Function,
+        begin: js_sys::Function,
+        put: js_sys::Function,
+    ) -> Result<String, JsValue> {
         let _at_work = AtWork::begin();
-        self.try_load(&files, began_millis).await.map_err(|fault| object(&fault))
+        let converted = weights::convert(conversion, &files, Page { read, begin, put }).await;
+        faults::first().and(converted).map_err(|fault| object(&fault))
+    }
+
+    /// Puts what draws on the device, from the packed checkpoint of this manifest, whose shards `read` reads:
+    /// `(file, begin, end) => Promise<Uint8Array>`. `store` says where it is kept; with `text_manifest` the text encoder is
+    /// loaded too, from that.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file, key or tensor, or the one that `read` threw.
+    pub async fn load(
+        &self,
+        manifest: &str,
+        read: js_sys::Function,
+        store: String,
+        text_manifest: Option<String>,
+        began_millis: f64,
+    ) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let loaded = self.try_load(manifest, read, store, text_manifest, began_millis).await;
+        faults::first().and(loaded).map_err(|fault| object(&fault))
+    }
+
+    /// Whether the text encoder is on the device.
+    pub fn can_read(&self) -> bool {
+        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.text.get().is_some())
+    }
+
+    /// Puts the text encoder on the device; as [`Engine::load`], which comes first.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]'s.
+    pub async fn load_text(&self, manifest: &str, read: js_sys::Function) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&weights::packed(manifest, read)?).await?) };
+        let loaded = load.await;
+        faults::first().and(loaded).map_err(|fault| object(&fault))
     }
 
     /// Whether [`Engine::load_encoding`] has been called for the checkpoint.
@@ -73,25 +138,28 @@ impl Engine {
         self.encoding.borrow().is_some()
     }
 
-    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures: `files` is a `Map` of path to
-    /// `Uint8Array` that holds `vae/`.
+    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures; as [`Engine::load`].
     ///
     /// # Errors
-    /// A `Fault` that names the file, key or tensor.
-    pub fn load_encoding(&self, files: js_sys::Map) -> Result<(), JsValue> {
-        let loaded = Encoding::load(&folder(&files), &self.device).map_err(|error| object(&Fault::from(error)))?;
-        self.encoding.replace(Some(Rc::new(loaded)));
-        Ok(())
+    /// As [`Engine::load`]'s.
+    pub async fn load_encoding(&self, manifest: &str, read: js_sys::Function) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let load = async { Ok::<_, Fault>(Encoding::load(&weights::packed(manifest, read)?, &self.device).await?) };
+        let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
+        faults::first().and(loaded).map_err(|fault| object(&fault))
     }
 
     /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, one after the other, while its weights are
-    /// fetched. On the processor there is nothing to compile.
+    /// fetched; `manifest` is that of a packed one. On the processor there is nothing to compile.
     ///
     /// # Errors
     /// A `Fault` that names the key, or that the GPU failed.
-    pub async fn warm_up(&self, files: js_sys::Map) -> Result<(), JsValue> {
+    pub async fn warm_up(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        self.try_warm_up(&folder(&files)).await.map_err(|fault| object(&fault))
+        let configs = manifest
+            .map_or_else(|| Ok(folder(&files)), |manifest| weights::packed(&manifest, js_sys::Function::default()));
+        let warm_up = async { self.try_warm_up(&configs?).await };
+        warm_up.await.map_err(|fault| object(&fault))
     }
 
     /// Draws a picture. `embeds` is an `EncodeReply` where the text was encoded elsewhere.
@@ -163,12 +231,24 @@ impl Engine {
         Ok(())
     }
 
-    async fn try_load(&self, files: &js_sys::Map, began_millis: f64) -> Result<(), Fault> {
-        let folder = folder(files);
-        let bytes = folder.paths().map(|path| folder.bytes(path).map_or(0, <[u8]>::len) as f64).sum();
+    async fn try_load(
+        &self,
+        manifest: &str,
+        read: js_sys::Function,
+        store: String,
+        text_manifest: Option<String>,
+        began_millis: f64,
+    ) -> Result<(), Fault> {
+        let folder = weights::packed(manifest, read.clone())?;
+        // What was loaded before makes room first.
+        self.pipeline.take();
         self.encoding.take();
-        let pipeline = Pipeline::load_within(&folder, &self.device, self.limits)?;
-        drop(folder);
+        self.device.memory_cleanup();
+        let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
+        if let Some(manifest) = text_manifest {
+            pipeline.load_text(&weights::packed(&manifest, read)?).await?;
+        }
+        let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
         // One readback tells that the uploads before it have happened.
         self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
@@ -178,6 +258,7 @@ impl Engine {
             schedulers: scheduler_names().map(str::to_owned).collect(),
             styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
             bytes,
+            store,
             load_millis: now_millis() - began_millis,
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));

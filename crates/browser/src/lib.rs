@@ -11,6 +11,7 @@ mod border;
 mod device;
 mod engine;
 mod faults;
+mod weights;
 
 pub use bench::Bench;
 pub use engine::Engine;

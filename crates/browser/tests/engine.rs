@@ -52,8 +52,23 @@ impl Session {
 
     async fn loaded(device: &str) -> Self {
         let session = Self::open(device).await;
-        session.engine.load(files(&SCENES), 0.0).await.expect("the embedded checkpoint loads");
+        let store = store();
+        let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");
+        let read = function(&store, "read");
+        session.engine.load(&manifest, read, "memory".into(), Some(manifest.clone()), 0.0).await.expect("it loads");
+        assert!(session.engine.can_read() && !session.engine.can_encode());
         session
+    }
+
+    async fn convert(&self, store: &JsValue, scenes: &[(&str, &[u8])]) -> Result<String, JsValue> {
+        let precision = self.engine.precision("transformer", files(scenes))?.as_string().expect("a word");
+        let conversion = format!(
+            r#"{{"networks": ["text_encoder", "transformer", "vae"], "precision": "{precision}", "shard_bytes": 1000000,
+                "source": "a test", "in_file_order": false, "made": {{}}}}"#
+        );
+        let conversion = js_sys::JSON::parse(&conversion).expect("valid JSON");
+        let [read, begin, put] = ["read", "begin", "put"].map(|name| function(store, name));
+        Engine::convert(conversion, files(scenes), read, begin, put).await
     }
 
     /// The newest event of a kind.
@@ -68,6 +83,32 @@ impl Session {
         self.engine.generate(request(prompt, steps), JsValue::UNDEFINED).await.expect("draws");
         Uint8Array::from(get(&self.last("image"), "png")).to_vec()
     }
+}
+
+/// Keeps shards as the page does, in memory.
+fn store() -> JsValue {
+    let text = r"(() => {
+        const shards = new Map();
+        const hex = (hash) => Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, '0')).join('');
+        return {
+            shards,
+            begin: async () => {},
+            put: async (section, index, bytes) => {
+                const hash = hex(await crypto.subtle.digest('SHA-256', bytes));
+                shards.set(`${section}-${String(index).padStart(5, '0')}-${hash.slice(0, 8)}.bin`, bytes);
+                return hash;
+            },
+            read: async (file, begin, end) => {
+                if (!shards.has(file)) throw { code: 'network', what: `${file} is gone`, remedy: 'none' };
+                return shards.get(file).subarray(begin, end);
+            },
+        };
+    })()";
+    js_sys::eval(text).expect("it is JavaScript")
+}
+
+fn function(store: &JsValue, name: &str) -> Function {
+    get(store, name).unchecked_into()
 }
 
 fn files(files: &[(&str, &[u8])]) -> Map {
@@ -125,7 +166,22 @@ async fn a_truncated_file_is_named() {
     let (path, bytes) = &mut scenes[7];
     *bytes = &bytes[..bytes.len() / 2];
     let path = *path;
-    let fault = session.engine.load(files(&scenes), 0.0).await.expect_err("half a file");
+    let fault = session.convert(&store(), &scenes).await.expect_err("half a file");
     assert_eq!(text(&fault, "code"), "bad_weights");
     assert!(text(&fault, "what").contains(path), "{}", text(&fault, "what"));
+}
+
+#[wasm_bindgen_test]
+async fn what_the_page_throws_while_shards_are_read_is_the_fault() {
+    let session = Session::open("wasm").await;
+    let store = store();
+    let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");
+    get(&store, "shards").unchecked_into::<Map>().clear();
+    let loading = session.engine.load(&manifest, function(&store, "read"), "memory".into(), None, 0.0);
+    let fault = loading.await.expect_err("nothing can be read");
+    assert_eq!(text(&fault, "code"), "network");
+    assert!(text(&fault, "what").ends_with(".bin is gone"), "{}", text(&fault, "what"));
+    assert!(Engine::check_manifest(&manifest).is_ok());
+    let fault = Engine::check_manifest(&manifest.replace("pixart-pack", "other")).expect_err("it is of another format");
+    assert_eq!(text(&fault, "code"), "bad_weights");
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use futures_lite::future::block_on;
 use pixart_model::{Counts, Family, Workload, counted};
 use pixart_weights::Folder;
 use serde::Serialize;
@@ -60,7 +61,7 @@ pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs
             let path = models.join(&file);
             folder.insert(file, std::fs::read(&path).map_err(|source| Error::Read { path, source })?);
         }
-        Workload::load(name, &folder, &opened.device)?
+        block_on(Workload::load(name, &folder, &opened.device))?
     };
     let first = once(&workload)?;
     let mut timed = (0..runs.max(1)).map(|_| once(&workload)).collect::<Result<Vec<_>, _>>()?;

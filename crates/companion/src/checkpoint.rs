@@ -1,10 +1,17 @@
-//! Reads the files of a checkpoint folder into memory. It knows which files a diffusers folder is made of and nothing
-//! of what they hold; of pickles (`.bin`, `.pth`) it reads none but the one that a user names.
+//! Finds the files of a checkpoint folder. It knows which files a diffusers folder or a packed one is made of and nothing of
+//! what they hold; of pickles (`.bin`, `.pth`) it reads none but the one that a user names. Weights are left on the disk
+//! until they are asked for.
 
-use std::fs;
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use pixart_weights::{Adapter, Folder, original};
+use pixart_weights::manifest::MANIFEST;
+use pixart_weights::{Adapter, Folder, Manifest, Reader, Reading, original};
 
 use crate::Error;
 
@@ -14,20 +21,67 @@ const EXTENSIONS: [&str; 3] = ["json", "model", "safetensors"];
 const DEPTH_MAX: usize = 3;
 /// What the files of a transformer's weights begin with.
 const WEIGHTS: &str = "transformer/diffusion_pytorch_model";
+const MODEL_INDEX: &str = "model_index.json";
 
-/// The files of the diffusers folder `dir`, without the sub-folders named in `unused`.
+/// The files of the diffusers folder `dir`, without the sub-folders named in `unused`, or of the packed one.
+///
+/// # Errors
+/// A folder that is neither, or cannot be read.
 pub fn read(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
-    let missing = "model_index.json";
-    if !dir.join(missing).is_file() {
-        return Err(Error::NotACheckpoint { path: dir.to_owned(), missing });
+    if dir.join(MANIFEST).is_file() {
+        return packed(dir);
     }
+    if !dir.join(MODEL_INDEX).is_file() {
+        return Err(Error::NotACheckpoint { path: dir.to_owned(), missing: MODEL_INDEX });
+    }
+    networks(dir, unused)
+}
+
+/// [`read`] of a folder that need not be a whole checkpoint.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
+    let reader: Rc<dyn Reader> = Rc::new(OnDisk::new(dir));
     let mut folder = Folder::default();
-    read_into(&mut folder, dir, "", unused)?;
+    walk(dir, "", unused, &mut |name, path| {
+        if name.ends_with(".safetensors") {
+            let bytes = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
+            folder.insert_elsewhere(name, bytes, &reader);
+        } else {
+            folder.insert(name, bytes_of(path)?);
+        }
+        Ok(())
+    })?;
     Ok(folder)
 }
 
-/// Adds the files under `dir` to `folder`, each named `prefix` and its path below `dir`.
+/// The packed checkpoint in `dir`.
+fn packed(dir: &Path) -> Result<Folder, Error> {
+    let manifest = Manifest::read(&bytes_of(&dir.join(MANIFEST))?).map_err(pixart_model::Error::Weights)?;
+    let reader: Rc<dyn Reader> = Rc::new(OnDisk::new(dir));
+    let mut folder = Folder::default();
+    folder.insert_packed(manifest, &reader);
+    Ok(folder)
+}
+
+/// Adds the files under `dir` to `folder`, held in memory, each named `prefix` and its path below `dir`.
+///
+/// # Errors
+/// A folder or file that cannot be read.
 pub fn read_into(folder: &mut Folder, dir: &Path, prefix: &str, unused: &[&str]) -> Result<(), Error> {
+    walk(dir, prefix, unused, &mut |name, path| {
+        folder.insert(name, bytes_of(path)?);
+        Ok(())
+    })
+}
+
+fn walk(
+    dir: &Path,
+    prefix: &str,
+    unused: &[&str],
+    found: &mut impl FnMut(String, &Path) -> Result<(), Error>,
+) -> Result<(), Error> {
     let unreadable = |source| Error::Read { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -37,20 +91,54 @@ pub fn read_into(folder: &mut Folder, dir: &Path, prefix: &str, unused: &[&str])
         let name_in_folder = format!("{prefix}{name}");
         if path.is_dir() {
             if !unused.contains(&name) && name_in_folder.split('/').count() < DEPTH_MAX {
-                read_into(folder, &path, &format!("{name_in_folder}/"), unused)?;
+                walk(&path, &format!("{name_in_folder}/"), unused, found)?;
             }
         } else if path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found == *known)) {
-            let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-            folder.insert(name_in_folder, bytes);
+            found(name_in_folder, &path)?;
         }
     }
     Ok(())
 }
 
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Reads the files below a folder, each opened once.
+struct OnDisk {
+    root: PathBuf,
+    open: RefCell<BTreeMap<String, File>>,
+}
+
+impl OnDisk {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), open: RefCell::default() }
+    }
+
+    fn bytes(&self, path: &str, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+        let mut open = self.open.borrow_mut();
+        if !open.contains_key(path) {
+            open.insert(path.to_owned(), File::open(self.root.join(path))?);
+        }
+        let file = open.get_mut(path).expect("it was opened above");
+        file.seek(SeekFrom::Start(range.start))?;
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        file.take(range.end - range.start).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Reader for OnDisk {
+    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+        let unreadable =
+            |error: std::io::Error| pixart_weights::Error::Unreadable { file: path.to_owned(), why: error.to_string() };
+        Box::pin(std::future::ready(self.bytes(path, range).map_err(unreadable)))
+    }
+}
+
 /// Puts the transformer of a `.pth` file of PixArt's own in the place of the folder's.
 pub fn take_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
-    let bytes = fs::read(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
-    let weights = original::transformer(&file.display().to_string(), &bytes);
+    let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
     let weights = weights.map_err(pixart_model::Error::Weights)?;
     let old: Vec<String> = folder.paths().filter(|path| path.starts_with(WEIGHTS)).map(str::to_owned).collect();
     for path in &old {
@@ -65,12 +153,6 @@ pub fn adapter(dir: &Path, scale: f64) -> Result<Adapter, Error> {
     let mut folder = Folder::default();
     read_into(&mut folder, dir, "", &[])?;
     Ok(Adapter::read(&folder, scale).map_err(pixart_model::Error::Weights)?)
-}
-
-/// Bytes of all files of `folder`.
-#[must_use]
-pub fn bytes(folder: &Folder) -> u64 {
-    folder.paths().filter_map(|path| folder.bytes(path).ok()).map(|bytes| bytes.len() as u64).sum()
 }
 
 #[cfg(test)]
@@ -95,6 +177,5 @@ mod tests {
         assert!(all.contains("vae/config.json") && all.contains("text_encoder/config.json"));
         let part = read(&dir, &["text_encoder"]).expect("the embedded checkpoint");
         assert!(part.contains("vae/config.json") && !part.contains("text_encoder/config.json"));
-        assert!(bytes(&part) < bytes(&all));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use pixart_companion::device::Kind;
+use pixart_companion::synth::Float;
+use pixart_model::{Architecture, Precision};
 
 mod generate;
 
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Turn latents that `generate --output-type latent` wrote into a PNG file; loads nothing but the decoder.
     Decode(DecodeArgs),
+    /// Pack a checkpoint into verified shards that a tab can load piece by piece; prints one JSON line.
+    Pack(PackArgs),
+    /// Write a random checkpoint of a published size, for tests and benchmarks; prints one JSON line.
+    Synth(SynthArgs),
     /// Serve the built page and POST /v1/encode on 127.0.0.1, until ctrl-c.
     Serve(ServeArgs),
     /// List the devices that can be used here.
@@ -99,6 +105,115 @@ pub(crate) struct DecodeArgs {
     /// The PNG file to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("job").required(true))]
+pub(crate) struct PackArgs {
+    /// A diffusers folder, which need not have all networks, or a .pth file of PixArt's own.
+    #[arg(long, group = "job", requires = "to")]
+    pub(crate) from: Option<PathBuf>,
+    /// The transformer's config.json, which a .pth file does not have.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) config: Option<PathBuf>,
+    /// The folder to write; it is created.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) to: Option<PathBuf>,
+    /// How the matrices of the networks' blocks are kept. The others are f16 then, vectors f32.
+    #[arg(long, value_enum, default_value = "f16", conflicts_with = "check")]
+    pub(crate) dtype: Kept,
+    /// The size of a shard, of which a tab holds one at a time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) shard_mib: u64,
+    /// The licence to name [default: the model card's].
+    #[arg(long)]
+    pub(crate) license: Option<String>,
+    /// Where the checkpoint is from, in words [default: its folder's name].
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Verify the packed checkpoint in this folder instead: lengths, hashes, places; exit 1 if any is wrong.
+    #[arg(long, group = "job")]
+    pub(crate) check: Option<PathBuf>,
+}
+
+/// A precision as a word of the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Kept {
+    F32,
+    F16,
+    Q8,
+    Q4,
+}
+
+impl From<Kept> for Precision {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::F32 => Self::F32,
+            Kept::F16 => Self::F16,
+            Kept::Q8 => Self::Q8,
+            Kept::Q4 => Self::Q4,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct SynthArgs {
+    #[arg(long, value_enum)]
+    pub(crate) arch: Arch,
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Stored,
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The folder to write; it is created.
+    #[arg(long)]
+    pub(crate) to: PathBuf,
+}
+
+/// An architecture as a word of the command line.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub(crate) enum Arch {
+    #[value(name = "xl-256")]
+    Xl256,
+    #[value(name = "xl-512")]
+    Xl512,
+    #[value(name = "xl-1024-ms")]
+    Xl1024Ms,
+    #[value(name = "sigma-1024")]
+    Sigma1024,
+    T5Xxl,
+    SdVae,
+}
+
+impl From<Arch> for Architecture {
+    fn from(arch: Arch) -> Self {
+        match arch {
+            Arch::Xl256 => Self::Xl256,
+            Arch::Xl512 => Self::Xl512,
+            Arch::Xl1024Ms => Self::Xl1024Ms,
+            Arch::Sigma1024 => Self::Sigma1024,
+            Arch::T5Xxl => Self::T5Xxl,
+            Arch::SdVae => Self::SdVae,
+        }
+    }
+}
+
+/// A float as a word of the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Stored {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Stored> for Float {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::F32 => Self::F32,
+            Stored::F16 => Self::F16,
+            Stored::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 #[derive(Args)]

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use futures_lite::future::block_on;
 use pixart_model::{Decode, Decoding, image};
 use pixart_protocol::{Fault, FaultCode};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use crate::{Error, checkpoint, device};
 
@@ -21,11 +21,11 @@ pub(crate) const LATENTS: &str = "latents";
 pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     let opened = device::open(kind)?;
     let folder = checkpoint::read(checkpoint, &["transformer", "text_encoder", "tokenizer", "scheduler"])?;
-    let decoding = Decoding::load(&folder, &opened.device).map_err(Error::Model)?;
+    let decoding = block_on(Decoding::load(&folder, &opened.device)).map_err(Error::Model)?;
     let (name, mut stored) = (path.display().to_string(), Folder::default());
     stored.insert(&name, bytes);
     let weights = |error| Error::Model(pixart_model::Error::Weights(error));
-    let tensors = Tensors::file(&stored, &name).map_err(weights)?;
+    let tensors = block_on(Weights::file(&stored, &name)).map_err(weights)?;
     let shape = tensors.shape(LATENTS).map_err(weights)?;
     let expected = [1, decoding.config().latent_channels];
     let [rows, columns] = match shape {
@@ -37,7 +37,7 @@ pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>
         }
     };
     let shape = [1, expected[1], rows, columns];
-    let latent = TensorData::new(tensors.f32(LATENTS, &shape).map_err(weights)?, shape);
+    let latent = TensorData::new(block_on(tensors.f32(LATENTS, &shape)).map_err(weights)?, shape);
     let latent = Tensor::<4>::from_data(latent, &opened.device) / decoding.config().scaling_factor;
     let picture = decoding.decode(latent, Decode::Strips { limit_bytes: opened.limits.binding_bytes });
     let [height, width] = [rows, columns].map(|side| side * decoding.config().factor());

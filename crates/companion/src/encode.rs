@@ -20,7 +20,7 @@ impl Encoder {
     pub fn open(dir: &Path, kind: device::Kind) -> Result<Self, Error> {
         let opened = device::open(kind)?;
         let folder = checkpoint::read(dir, &["transformer", "vae", "scheduler"])?;
-        Ok(Self { text: TextEncoder::load(&folder, &opened.device)?, opened })
+        Ok(Self { text: block_on(TextEncoder::load(&folder, &opened.device))?, opened })
     }
 
     /// The device it runs on, in words.

@@ -94,12 +94,12 @@ impl Generator {
         for (dir, scale) in &opening.adapters {
             folder.adapt("transformer", checkpoint::adapter(dir, *scale)?);
         }
-        let painter = Painter::load_within(&folder, &opened.device, opened.limits)?;
+        let painter = block_on(Painter::load_within(&folder, &opened.device, opened.limits))?;
         let text = match opening.stored {
             Some(embeds) => Text::Stored(embeds),
-            None => Text::Encoder(Box::new(TextEncoder::load(&folder, &opened.device)?)),
+            None => Text::Encoder(Box::new(block_on(TextEncoder::load(&folder, &opened.device))?)),
         };
-        let encoding = opening.over_image.then(|| Encoding::load(&folder, &opened.device)).transpose()?;
+        let encoding = opening.over_image.then(|| block_on(Encoding::load(&folder, &opened.device))).transpose()?;
         let generator = Self { painter, text, encoding, opened, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
@@ -223,6 +223,6 @@ fn millis_since(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,9 +14,11 @@ mod error;
 pub mod generate;
 pub mod golden;
 mod loopback;
+pub mod pack;
 pub mod prompts;
 pub mod queue;
 pub mod serve;
+pub mod synth;
 
 pub use encode::Encoder;
 pub use error::Error;

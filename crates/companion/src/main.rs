@@ -10,15 +10,19 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use pixart_companion::pack::{self, Packing};
 use pixart_companion::queue::Queue;
 use pixart_companion::{
-    Encoder, Error, Generator, Opening, bench, decode, device, doctor, embeds, golden, prompts, serve,
+    Encoder, Error, Generator, Opening, bench, decode, device, doctor, embeds, golden, prompts, serve, synth,
 };
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
-use cli::{BenchArgs, Cli, Command, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, ServeArgs, SheetArgs};
+use cli::{
+    BenchArgs, Cli, Command, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, PackArgs, ServeArgs, SheetArgs,
+    SynthArgs,
+};
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
         Command::Sheet(args) => sheet(args),
         Command::Encode(args) => encode(args),
         Command::Decode(args) => develop(&args),
+        Command::Pack(args) => pack_or_check(args),
+        Command::Synth(args) => invent(&args),
         Command::Serve(args) => serve(args),
         Command::Doctor { json } => examine(json),
         Command::Golden(args) => check_goldens(&args),
@@ -137,6 +143,31 @@ fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
 fn develop(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
     let file = decode::decode(&args.checkpoint, args.device, &args.latents, read(&args.latents)?)?;
     write(&args.out, &file)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pack_or_check(args: PackArgs) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = &args.check {
+        let faults = pack::check(dir)?;
+        faults.iter().for_each(|fault| print_line(fault));
+        return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let report = pack::pack(&Packing {
+        from: args.from.context("clap asks for --from without --check")?,
+        config: args.config,
+        to: args.to.context("clap asks for --to beside --from")?,
+        precision: args.dtype.into(),
+        shard_bytes: args.shard_mib << 20,
+        license: args.license,
+        source: args.source,
+    })?;
+    print_line(&serde_json::to_string(&report)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn invent(args: &SynthArgs) -> anyhow::Result<ExitCode> {
+    let bytes = synth::synth(args.arch.into(), args.dtype.into(), args.seed, &args.to)?;
+    print_line(&serde_json::json!({ "bytes": bytes }).to_string());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
-use crate::precision::Matrix;
+use crate::matrix::Matrix;
 use crate::wgsl::Shader;
 use crate::{Activation, Family};
 

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
 use crate::launch::{Launch, nothing, on_gpu, tensor};
-use crate::precision::Matrix;
+use crate::matrix::Matrix;
 use crate::wgsl::Shader;
 use crate::{Activation, Family, Row};
 
@@ -31,7 +31,7 @@ pub struct Epilogue<'a> {
 /// x · w with its epilogue.
 ///
 /// With [`Activation::GatedGelu`] the columns of w are those of two maps in turns of four, see
-/// [`interleaved`](crate::interleaved), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate or residual.
+/// [`Packed::in_turns_of_four`](crate::Packed::in_turns_of_four), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate or residual.
 ///
 /// # Panics
 /// Where the shapes do not fit.

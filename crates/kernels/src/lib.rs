@@ -12,24 +12,25 @@ mod family;
 mod gemm;
 mod group_norm;
 mod launch;
+mod matrix;
 mod modulation;
 mod norm;
 mod patch;
-mod precision;
 #[cfg(test)]
 mod reflection;
 #[cfg(any(test, feature = "checks"))]
 pub mod testing;
 mod wgsl;
 
-pub use activation::{Activation, interleaved};
+pub use activation::Activation;
 pub use attention::{Attention, Heads, attention};
 pub use conv::{Conv, Sampling, conv};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};
 pub use group_norm::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
 pub use launch::{Counts, counted};
+pub use matrix::Matrix;
 pub use modulation::Row;
 pub use norm::{Modulation, layer_norm, rms_norm};
 pub use patch::{patchify, unpatchify};
-pub use precision::{BLOCK, Matrix, Precision, pack, unpack};
+pub use pixart_weights::{BLOCK, Packed, Precision, pack, unpack};

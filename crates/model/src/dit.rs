@@ -6,7 +6,7 @@
 
 use burn::tensor::{DType, Device, Tensor, activation::silu};
 use pixart_kernels::{Activation, Modulation, Precision, Row, layer_norm, patchify, unpatchify};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
 use crate::linear::Linear;
@@ -129,38 +129,48 @@ impl Dit {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_as(folder, Precision::F32, device)
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Self::load_as(folder, Precision::F32, device).await
     }
 
-    /// [`Dit::load`] with the blocks' matrices in `precision`. The few others stay f32.
+    /// [`Dit::load`] with the blocks' matrices in `precision`, or in the smaller one they are stored in. The few others stay as
+    /// they are.
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load_as(folder: &Folder, precision: Precision, device: &Device) -> Result<Self, Error> {
-        let tensors = Tensors::open(folder, "transformer", "diffusion_pytorch_model")?;
-        Self::read(&Params::new(&tensors, device), DitConfig::read(folder)?, precision)
+    pub async fn load_as(folder: &Folder, precision: Precision, device: &Device) -> Result<Self, Error> {
+        let weights = Weights::open(folder, "transformer", "diffusion_pytorch_model").await?;
+        Self::read(&Params::new(&weights, device), DitConfig::read(folder)?, precision).await
     }
 
-    pub(crate) fn read(params: &Params<'_>, config: DitConfig, precision: Precision) -> Result<Self, Error> {
+    pub(crate) async fn read(params: &Params<'_>, config: DitConfig, precision: Precision) -> Result<Self, Error> {
         let c = config.channels();
         let embedders = params.at("adaln_single.emb");
-        let micro = config.micro_conditions.then(|| Micro::load(&embedders, c)).transpose()?;
+        let micro = if config.micro_conditions { Some(Micro::load(&embedders, c).await?) } else { None };
         let window = [config.latent_channels, PATCH, PATCH];
-        let layers = || (0..config.layers).map(|layer| params.at(format!("transformer_blocks.{layer}")));
-        let tables = layers().map(|layer| layer.floats("scale_shift_table", &[MODULATIONS, c]));
-        let tables = tables.collect::<Result<Vec<_>, _>>()?.concat();
-        let final_table = params.floats("scale_shift_table", &[FINAL_MODULATIONS, c])?;
+        // In the order of a packed file, which is then read once from its beginning to its end.
+        let modulation = Linear::load(&params.at("adaln_single.linear"), c, MODULATIONS * c).await?;
+        let timestep = TwoLayers::load(&embedders.at("timestep_embedder"), SINUSOID_CHANNELS, c).await?;
+        let caption = TwoLayers::load(&params.at("caption_projection"), config.caption_channels, c).await?;
+        let patch = Linear::load_windowed(&params.at("pos_embed.proj"), &window, c).await?;
+        let out = Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels).await?;
+        let final_table = params.tensor("scale_shift_table", [FINAL_MODULATIONS, c]).await?;
+        let (mut tables, mut blocks) = (Vec::new(), Vec::with_capacity(config.layers));
+        for layer in 0..config.layers {
+            let params = params.at(format!("transformer_blocks.{layer}")).kept_as(precision);
+            blocks.push(Block::load(&params, &config).await?);
+            tables.extend(params.floats("scale_shift_table", &[MODULATIONS, c]).await?);
+        }
         Ok(Self {
-            patch: Linear::load_windowed(&params.at("pos_embed.proj"), &window, c)?,
-            timestep: TwoLayers::load(&embedders.at("timestep_embedder"), SINUSOID_CHANNELS, c)?,
+            patch,
+            timestep,
             micro,
-            modulation: Linear::load(&params.at("adaln_single.linear"), c, MODULATIONS * c)?,
-            caption: TwoLayers::load(&params.at("caption_projection"), config.caption_channels, c)?,
+            modulation,
+            caption,
             tables: params.upload(tables, [config.layers, 1, MODULATIONS, c]),
-            blocks: layers().map(|layer| Block::load(&layer.kept_as(precision), &config)).collect::<Result<_, _>>()?,
-            final_table: params.upload(final_table, [1, 1, FINAL_MODULATIONS, c]),
-            out: Linear::load(&params.at("proj_out"), c, PATCH * PATCH * config.out_channels)?,
+            blocks,
+            final_table: final_table.reshape([1, 1, FINAL_MODULATIONS, c]),
+            out,
             stored: DType::F32,
             device: params.device().clone(),
             config,
@@ -273,12 +283,12 @@ impl Dit {
 }
 
 impl Micro {
-    fn load(embedders: &Params<'_>, c: usize) -> Result<Self, Error> {
+    async fn load(embedders: &Params<'_>, c: usize) -> Result<Self, Error> {
         // Two numbers of resolution and one of aspect ratio share the C channels.
         let part = c / 3;
         Ok(Self {
-            resolution: TwoLayers::load(&embedders.at("resolution_embedder"), SINUSOID_CHANNELS, part)?,
-            aspect_ratio: TwoLayers::load(&embedders.at("aspect_ratio_embedder"), SINUSOID_CHANNELS, part)?,
+            resolution: TwoLayers::load(&embedders.at("resolution_embedder"), SINUSOID_CHANNELS, part).await?,
+            aspect_ratio: TwoLayers::load(&embedders.at("aspect_ratio_embedder"), SINUSOID_CHANNELS, part).await?,
         })
     }
 }
@@ -290,10 +300,10 @@ struct TwoLayers {
 }
 
 impl TwoLayers {
-    fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+    async fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
         Ok(Self {
-            first: Linear::load(&params.at("linear_1"), inputs, outputs)?,
-            second: Linear::load(&params.at("linear_2"), outputs, outputs)?,
+            first: Linear::load(&params.at("linear_1"), inputs, outputs).await?,
+            second: Linear::load(&params.at("linear_2"), outputs, outputs).await?,
         })
     }
 

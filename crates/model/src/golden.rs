@@ -72,7 +72,7 @@ impl Check<'_> {
     async fn text(&mut self) -> Result<(), Error> {
         let meta = Meta::read(self.folder)?;
         let recorded = Tensors::file(self.folder, "text.safetensors")?;
-        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device)?;
+        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device).await?;
         let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
         let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
         let ours = meta.prompts.iter().map(|prompt| plain(prompt));
@@ -105,7 +105,7 @@ impl Check<'_> {
 
     async fn dit(&mut self) -> Result<(), Error> {
         let recorded = Tensors::file(self.folder, "dit_step0.safetensors")?;
-        let dit = Dit::load(&self.folder.under("pipeline/"), self.device)?;
+        let dit = Dit::load(&self.folder.under("pipeline/"), self.device).await?;
         let timestep = recorded.any_f32("in.timestep")?.1[0];
         let micro = if recorded.contains("in.resolution") {
             let (_, size) = recorded.any_f32("in.resolution")?;
@@ -140,7 +140,7 @@ impl Check<'_> {
 
     async fn vae(&mut self) -> Result<(), Error> {
         let recorded = Tensors::file(self.folder, "vae.safetensors")?;
-        let vae = Vae::load(&self.folder.under("pipeline/"), self.device)?;
+        let vae = Vae::load(&self.folder.under("pipeline/"), self.device).await?;
         let mut taps = Taps::on();
         let image = vae.decode(self.tensor(&recorded, "z")?, &mut taps);
         taps.see(format_args!("image"), &image);

@@ -5,13 +5,16 @@
 //! Shape letters used throughout: B batch, T tokens, L caption tokens, C channels, N attention heads, D channels of one
 //! head, H and W rows and columns.
 
+mod architecture;
 mod bins;
 mod caption;
 mod config;
 mod dit;
 mod error;
+mod form;
 pub mod golden;
 pub mod image;
+mod inventory;
 mod linear;
 mod noise;
 mod params;
@@ -28,15 +31,17 @@ mod vae;
 mod warm_up;
 mod workload;
 
+pub use architecture::Architecture;
 pub use caption::{clean, plain};
 pub use dit::{Conditions, Dit, MicroConditions};
 pub use error::Error;
+pub use form::form;
 pub use noise::randn;
 pub use pipeline::{
     Caption, Denoise, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
-pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner};
+pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of};
 pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
 pub use slices::Slices;
 pub use t5::T5;

@@ -1,7 +1,8 @@
 //! The affine map of every network here. Precision belongs to this type and to no other.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Activation, Epilogue, Matrix, Precision, Row, interleaved, linear};
+use pixart_kernels::{Activation, Epilogue, Matrix, Packed, Precision, Row, linear};
+use pixart_weights::transposed;
 
 use crate::Error;
 use crate::params::Params;
@@ -14,45 +15,44 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Reads `weight` `[outputs, inputs]` and `bias` `[outputs]` below `params`.
-    pub(crate) fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Self::load_together(std::slice::from_ref(params), inputs, outputs)
+    pub(crate) async fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Self::load_together(std::slice::from_ref(params), inputs, outputs).await
     }
 
     /// Reads maps of the same inputs as one: their outputs lie side by side.
-    pub(crate) fn load_together(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+    pub(crate) async fn load_together(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
         let mut biases = Vec::with_capacity(maps.len() * outputs);
         for params in maps {
-            biases.extend(params.floats("bias", &[outputs])?);
+            biases.extend(params.floats("bias", &[outputs]).await?);
         }
         let bias = maps[0].upload(biases, [maps.len() * outputs]);
-        Ok(Self { bias: Some(bias), ..Self::load_unbiased(maps, inputs, outputs)? })
+        Ok(Self { bias: Some(bias), ..Self::load_unbiased(maps, inputs, outputs).await? })
     }
 
     /// Reads `weight` alone, of one map or of several side by side.
-    pub(crate) fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let mut weights = Vec::with_capacity(maps.len() * inputs * outputs);
+    pub(crate) async fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let mut packed = Vec::with_capacity(maps.len());
         for params in maps {
-            weights.extend(params.floats("weight", &[outputs, inputs])?);
+            packed.push(params.packed("weight", [outputs, inputs]).await?);
         }
-        let columns = maps.len() * outputs;
-        Ok(Self { weight: matrix(&maps[0], transposed(&weights, columns, inputs), [inputs, columns]), bias: None })
+        let packed = if packed.len() == 1 { packed.remove(0) } else { Packed::side_by_side(&packed) };
+        Ok(Self { weight: maps[0].matrix(packed), bias: None })
     }
 
     /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
-    pub(crate) fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let read = |params: &Params<'_>| {
-            Ok::<_, Error>(transposed(&params.floats("weight", &[outputs, inputs])?, outputs, inputs))
-        };
-        let weights = interleaved(&read(&maps[0])?, &read(&maps[1])?, outputs);
-        Ok(Self { weight: matrix(&maps[0], weights, [inputs, 2 * outputs]), bias: None })
+    pub(crate) async fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let [gate, value] = maps;
+        let both = [gate.packed("weight", [outputs, inputs]).await?, value.packed("weight", [outputs, inputs]).await?];
+        Ok(Self { weight: gate.matrix(Packed::in_turns_of_four(&both)), bias: None })
     }
 
     /// Reads a convolution whose window is its stride, `weight` `[outputs, ..window]`, as the map of one flat window.
-    pub(crate) fn load_windowed(params: &Params<'_>, window: &[usize], outputs: usize) -> Result<Self, Error> {
+    pub(crate) async fn load_windowed(params: &Params<'_>, window: &[usize], outputs: usize) -> Result<Self, Error> {
         let inputs = window.iter().product();
-        let weight = params.floats("weight", &[&[outputs], window].concat())?;
-        let bias = Some(params.tensor("bias", [outputs])?);
-        Ok(Self { weight: matrix(params, transposed(&weight, outputs, inputs), [inputs, outputs]), bias })
+        let weight = params.floats("weight", &[&[outputs], window].concat()).await?;
+        let bias = Some(params.tensor("bias", [outputs]).await?);
+        let packed = Packed::new(&transposed(&weight, outputs, inputs), [inputs, outputs], Precision::F32);
+        Ok(Self { weight: params.matrix(packed), bias })
     }
 
     /// `[B, T, inputs]` → `[B, T, outputs]`.
@@ -72,28 +72,5 @@ impl Linear {
 
     fn finish<'a>(&'a self, x: Tensor<3>, epilogue: Epilogue<'a>) -> Tensor<3> {
         linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), ..epilogue })
-    }
-}
-
-fn matrix(params: &Params<'_>, values: Vec<f32>, shape: [usize; 2]) -> Matrix {
-    let [inputs, outputs] = shape;
-    let precision = if params.precision().fits(inputs, outputs) { params.precision() } else { Precision::F32 };
-    Matrix::new(values, shape, precision, params.device())
-}
-
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    assert_eq!(values.len(), rows * columns);
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        out.extend((0..rows).map(|row| values[row * columns + column]));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn transposing_swaps_rows_and_columns() {
-        assert_eq!(super::transposed(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
     }
 }

@@ -1,33 +1,37 @@
 //! One network's tensors on their way to the device: a name prefix, the shapes that are expected, and the device.
 //! A tensor of another shape, of an unknown dtype or with a value that is not finite is refused by name.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::Precision;
-use pixart_weights::Tensors;
+use pixart_kernels::{Matrix, Precision};
+use pixart_weights::{Packed, Tensors, Weights};
 
 use crate::Error;
+
+/// Bytes of uploads that are not waited for.
+const PENDING_MAX: usize = 32 << 20;
 
 /// The parameters below one name prefix.
 #[derive(Clone)]
 pub(crate) struct Params<'a> {
-    tensors: &'a Tensors<'a>,
+    weights: &'a Weights<'a>,
     device: &'a Device,
     prefix: String,
     precision: Precision,
+    /// Bytes that were uploaded since the device was waited for.
+    pending: Rc<Cell<usize>>,
 }
 
 impl<'a> Params<'a> {
-    pub(crate) fn new(tensors: &'a Tensors<'a>, device: &'a Device) -> Self {
-        Self { tensors, device, prefix: String::new(), precision: Precision::F32 }
+    pub(crate) fn new(weights: &'a Weights<'a>, device: &'a Device) -> Self {
+        Self { weights, device, prefix: String::new(), precision: Precision::F32, pending: Rc::default() }
     }
 
     /// The same, with matrices of affine maps kept in `precision` where their shape allows.
     pub(crate) fn kept_as(&self, precision: Precision) -> Self {
         Self { precision, ..self.clone() }
-    }
-
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
     }
 
     /// The parameters below `name`.
@@ -44,19 +48,50 @@ impl<'a> Params<'a> {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.contains(&self.name(name))
+        self.weights.contains(&self.name(name))
     }
 
-    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        Ok(self.tensors.f32(&self.name(name), shape)?)
+    pub(crate) async fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        self.settle().await?;
+        Ok(self.weights.f32(&self.name(name), shape).await?)
     }
 
-    pub(crate) fn tensor<const RANK: usize>(&self, name: &str, shape: [usize; RANK]) -> Result<Tensor<RANK>, Error> {
-        Ok(self.upload(self.floats(name, &shape)?, shape))
+    pub(crate) async fn tensor<const RANK: usize>(
+        &self,
+        name: &str,
+        shape: [usize; RANK],
+    ) -> Result<Tensor<RANK>, Error> {
+        Ok(self.upload(self.floats(name, &shape).await?, shape))
+    }
+
+    /// The matrix `name`, `[outputs, inputs]`, in the precision that is asked for or the smaller one it is stored in.
+    pub(crate) async fn packed(&self, name: &str, shape: [usize; 2]) -> Result<Packed, Error> {
+        self.settle().await?;
+        Ok(self.weights.matrix(&self.name(name), shape, self.precision).await?)
     }
 
     pub(crate) fn upload<const RANK: usize>(&self, values: Vec<f32>, shape: [usize; RANK]) -> Tensor<RANK> {
+        self.count(values.len() * size_of::<f32>());
         Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    pub(crate) fn matrix(&self, packed: Packed) -> Matrix {
+        self.count(packed.words.len() * size_of::<u32>());
+        Matrix::of(packed, self.device)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.pending.set(self.pending.get() + bytes);
+    }
+
+    /// Waits until the device has taken what was uploaded, whenever that is much: a queue keeps a copy of all it is given.
+    async fn settle(&self) -> Result<(), Error> {
+        if self.pending.get() < PENDING_MAX {
+            return Ok(());
+        }
+        self.pending.set(0);
+        let lost = |error| Error::Read { what: "the uploaded weights".into(), why: format!("{error:?}") };
+        Tensor::<1>::zeros([1], self.device).into_data_async().await.map(drop).map_err(lost)
     }
 }
 

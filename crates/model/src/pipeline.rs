@@ -2,6 +2,8 @@
 //! decode. Between two calls nothing is pending on the host, so a caller can look for a cancellation or draw a
 //! progress bar. It never reads a tensor back; [`crate::image`] does.
 
+use std::cell::OnceCell;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
@@ -61,8 +63,9 @@ impl TextEncoder {
     ///
     /// # Errors
     /// See [`T5::load`] and [`CaptionTokenizer::load`].
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Ok(Self { tokenizer: CaptionTokenizer::load(folder)?, t5: T5::load(folder, device)?, device: device.clone() })
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let (tokenizer, t5) = (CaptionTokenizer::load(folder).await?, T5::load(folder, device).await?);
+        Ok(Self { tokenizer, t5, device: device.clone() })
     }
 
     /// Captions, one row each, lower-cased and stripped, padded or cut to `tokens` tokens.
@@ -87,7 +90,8 @@ impl TextEncoder {
 
 /// All stages of one checkpoint.
 pub struct Pipeline {
-    pub text: TextEncoder,
+    /// Loaded when it is first needed, or never.
+    pub text: OnceCell<TextEncoder>,
     pub painter: Painter,
 }
 
@@ -97,9 +101,31 @@ impl Pipeline {
     /// # Errors
     /// The first file, key or tensor that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the transformer fits
     /// in no precision.
-    pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        let painter = Painter::load_within(folder, device, limits)?;
-        Ok(Self { text: TextEncoder::load(folder, device)?, painter })
+    pub async fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        let pipeline = Self::without_text(folder, device, limits).await?;
+        pipeline.load_text(folder).await?;
+        Ok(pipeline)
+    }
+
+    /// [`Pipeline::load_within`] without the text encoder, which [`Pipeline::load_text`] loads.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load_within`]'s.
+    pub async fn without_text(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        Ok(Self { text: OnceCell::new(), painter: Painter::load_within(folder, device, limits).await? })
+    }
+
+    /// Reads the text encoder, unless it is there.
+    ///
+    /// # Errors
+    /// See [`TextEncoder::load`].
+    pub async fn load_text(&self, folder: &Folder) -> Result<(), Error> {
+        if self.text.get().is_none() {
+            let loaded = TextEncoder::load(folder, &self.painter.device).await?;
+            // Of two that were loaded at once either will do.
+            let _ = self.text.set(loaded);
+        }
+        Ok(())
     }
 
     #[must_use]
@@ -124,9 +150,13 @@ impl Pipeline {
     /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`.
     ///
     /// # Errors
-    /// A caption the tokenizer cannot read.
+    /// A caption the tokenizer cannot read, or no text encoder.
     pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
-        self.text.encode(&captions_of(request, resolved), request.max_sequence_length as usize, &mut Taps::off())
+        let Some(text) = self.text.get() else {
+            let remedy = "load it, or let a companion read the prompt";
+            return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
+        };
+        text.encode(&captions_of(request, resolved), request.max_sequence_length as usize, &mut Taps::off())
     }
 
     /// See [`Painter::plan`].

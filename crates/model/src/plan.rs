@@ -6,8 +6,10 @@
 
 use pixart_kernels::Precision;
 use pixart_protocol::{Fault, FaultCode};
+use pixart_weights::Folder;
 
-use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, VaeConfig};
+use crate::Error;
+use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
 use crate::dit::MODULATIONS;
 use crate::vae::Tiling;
 use crate::vae::footprint::{self, Footprint};
@@ -112,11 +114,30 @@ impl Plan {
     }
 }
 
+/// Bytes of a text encoder in f32 that a tab keeps in full.
+const TEXT_FULL_MAX: u64 = 256 << 20;
+
+/// The precision that the network in `dir` of the checkpoint in `folder` should be converted to for a device of these limits.
+/// A text encoder that is large is q8.
+///
+/// # Errors
+/// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] where no precision fits.
+pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<Precision, Error> {
+    if dir != "text_encoder" {
+        return Planner::read(folder, limits)?.precision().map_err(Error::Request);
+    }
+    let all = T5Config::read(folder)?.inventory();
+    let numbers: u64 = all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    Ok(if numbers * NUMBER > TEXT_FULL_MAX { Precision::Q8 } else { Precision::F32 })
+}
+
 /// The sizes of one checkpoint's networks.
 #[derive(Clone, Debug)]
 pub struct Planner {
     pub dit: DitConfig,
     pub vae: VaeConfig,
+    /// What a packed checkpoint is in; weights are not kept in a better precision.
+    pub stored: Precision,
     pub limits: DeviceLimits,
 }
 
@@ -128,6 +149,15 @@ struct Need {
 }
 
 impl Planner {
+    /// For the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// A configuration that is missing or not supported.
+    pub fn read(folder: &Folder, limits: DeviceLimits) -> Result<Self, Error> {
+        let stored = folder.manifest().map_or(Precision::F32, |manifest| manifest.precision);
+        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, limits })
+    }
+
     /// The best precision in which everything fits that a picture of the checkpoint's own size needs.
     ///
     /// # Errors
@@ -137,7 +167,8 @@ impl Planner {
         let picture = Picture { pictures: 1, latent: [side, side], guided: true };
         // The smaller half of f16 is kept for devices that have not enough for it.
         let mut last = None;
-        for precision in [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4] {
+        let all = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
+        for precision in all.into_iter().filter(|precision| *precision >= self.stored) {
             match self.plan(picture, precision) {
                 Ok(plan) if !matches!(plan.decode, Decode::Tiles(_)) => return Ok(precision),
                 Ok(_) => last = Some(Ok(precision)),
@@ -163,7 +194,9 @@ impl Planner {
             too_large(what, needed, if binds { limit_bytes } else { memory }, binds, remedy)
         };
         let mut why = Vec::new();
-        if precision != Precision::F32 {
+        if precision == self.stored && precision != Precision::F32 {
+            why.push("as the checkpoint is packed".to_owned());
+        } else if precision != Precision::F32 {
             let [full, has] = [self.weights(Precision::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
             let told = if self.limits.memory_bytes.is_some() { "the device has" } else { "counted on" };
             why.push(format!("f32 weights are {full:.0} MiB, {told} {has:.0} MiB"));

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
 use pixart_kernels::{Activation, Attention, Heads, attention, rms_norm};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use crate::config::T5Config;
 use crate::linear::Linear;
@@ -41,22 +41,24 @@ impl T5 {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         let config = T5Config::read(folder)?;
-        let tensors = Tensors::open(folder, "text_encoder", "model")?;
-        let params = Params::new(&tensors, device);
+        let weights = Weights::open(folder, "text_encoder", "model").await?;
+        let params = Params::new(&weights, device);
         let encoder = params.at("encoder");
         let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
 
         let shared = if params.has("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
         let position = "layer.0.SelfAttention.relative_attention_bias.weight";
+        let mut blocks = Vec::with_capacity(config.layers);
+        for layer in 0..config.layers {
+            blocks.push(Block::load(&encoder.at(format!("block.{layer}.layer")), &config).await?);
+        }
         Ok(Self {
-            embedding: params.tensor(shared, [vocabulary, channels])?,
-            position_scores: encoder.at("block.0").floats(position, &[position_buckets, heads])?,
-            blocks: (0..config.layers)
-                .map(|layer| Block::load(&encoder.at(format!("block.{layer}.layer")), &config))
-                .collect::<Result<_, _>>()?,
-            norm: RmsNorm::load(&encoder.at("final_layer_norm"), &config)?,
+            embedding: params.tensor(shared, [vocabulary, channels]).await?,
+            position_scores: encoder.at("block.0").floats(position, &[position_buckets, heads]).await?,
+            blocks,
+            norm: RmsNorm::load(&encoder.at("final_layer_norm"), &config).await?,
             device: device.clone(),
             config,
         })
@@ -129,18 +131,19 @@ impl T5Config {
 }
 
 impl Block {
-    pub(crate) fn load(layers: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
+    pub(crate) async fn load(layers: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
         let T5Config { channels, hidden_channels, heads, head_channels, .. } = *config;
         let inner = heads * head_channels;
         let attention = layers.at("0.SelfAttention");
         let hidden = layers.at("1.DenseReluDense");
         Ok(Self {
-            attention_norm: RmsNorm::load(&layers.at("0.layer_norm"), config)?,
-            own: Linear::load_unbiased(&["q", "k", "v"].map(|name| attention.at(name)), channels, inner)?,
-            out: Linear::load_unbiased(&[attention.at("o")], inner, channels)?,
-            hidden_norm: RmsNorm::load(&layers.at("1.layer_norm"), config)?,
-            hidden: Linear::load_gated(&["wi_0", "wi_1"].map(|name| hidden.at(name)), channels, hidden_channels)?,
-            hidden_out: Linear::load_unbiased(&[hidden.at("wo")], hidden_channels, channels)?,
+            attention_norm: RmsNorm::load(&layers.at("0.layer_norm"), config).await?,
+            own: Linear::load_unbiased(&["q", "k", "v"].map(|name| attention.at(name)), channels, inner).await?,
+            out: Linear::load_unbiased(&[attention.at("o")], inner, channels).await?,
+            hidden_norm: RmsNorm::load(&layers.at("1.layer_norm"), config).await?,
+            hidden: Linear::load_gated(&["wi_0", "wi_1"].map(|name| hidden.at(name)), channels, hidden_channels)
+                .await?,
+            hidden_out: Linear::load_unbiased(&[hidden.at("wo")], hidden_channels, channels).await?,
         })
     }
 
@@ -168,8 +171,8 @@ struct RmsNorm {
 }
 
 impl RmsNorm {
-    fn load(params: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
-        Ok(Self { weight: params.tensor("weight", [config.channels])?, eps: config.norm_eps })
+    async fn load(params: &Params<'_>, config: &T5Config) -> Result<Self, Error> {
+        Ok(Self { weight: params.tensor("weight", [config.channels]).await?, eps: config.norm_eps })
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, DeviceKind};
 use pixart_kernels::Family;
+use pixart_weights::Folder;
 
 use crate::randn;
 
@@ -22,6 +23,19 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     let header = serde_json::Value::Object(header).to_string();
     let length = (header.len() as u64).to_le_bytes();
     [&length, header.as_bytes(), &bytes].concat()
+}
+
+/// The networks of a recorded pipeline.
+pub(crate) fn checkpoint(variant: &str) -> Folder {
+    let (root, mut folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"), Folder::default());
+    for (dir, stem) in pixart_weights::packer::NETWORKS {
+        for file in ["config.json".to_owned(), format!("{stem}.safetensors")] {
+            let path = format!("{root}/{variant}/pipeline/{dir}/{file}");
+            let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            folder.insert(format!("{dir}/{file}"), bytes);
+        }
+    }
+    folder
 }
 
 /// The device of WGSL, with shaders of `family`, unless it is left out.

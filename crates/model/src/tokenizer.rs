@@ -35,13 +35,16 @@ pub struct Tokens {
 }
 
 impl CaptionTokenizer {
-    pub fn load(folder: &Folder) -> Result<Self, Error> {
+    pub async fn load(folder: &Folder) -> Result<Self, Error> {
         if folder.contains(TOKENIZER_JSON) {
             let refuse = refusal(TOKENIZER_JSON);
-            return Self::new(Tokenizer::from_bytes(folder.bytes(TOKENIZER_JSON)?).map_err(refuse)?, TOKENIZER_JSON);
+            return Self::new(
+                Tokenizer::from_bytes(folder.whole(TOKENIZER_JSON).await?).map_err(refuse)?,
+                TOKENIZER_JSON,
+            );
         }
-        let model = folder.bytes(SPIECE_MODEL)?;
-        Self::new(spiece::tokenizer(model).map_err(refusal(SPIECE_MODEL))?, SPIECE_MODEL)
+        let model = folder.whole(SPIECE_MODEL).await?;
+        Self::new(spiece::tokenizer(&model).map_err(refusal(SPIECE_MODEL))?, SPIECE_MODEL)
     }
 
     fn new(mut tokenizer: Tokenizer, file: &'static str) -> Result<Self, Error> {

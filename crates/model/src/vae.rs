@@ -5,7 +5,7 @@
 //! Source: Rombach et al. 2022; diffusers `AutoencoderKL` (`vae.py`, `resnet.py`, `unet_2d_blocks.py`).
 
 use burn::tensor::{Device, Tensor};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use crate::config::VaeConfig;
 use crate::params::Params;
@@ -26,7 +26,7 @@ pub use tiling::Tiling;
 use layers::{Attention, Resnet};
 
 /// Channels of a picture.
-const RGB: usize = 3;
+pub(crate) const RGB: usize = 3;
 /// The autoencoder's weights.
 pub struct Vae {
     encoding: Encoding,
@@ -57,13 +57,13 @@ impl Vae {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         let config = VaeConfig::read(folder)?;
-        let tensors = Tensors::open(folder, "vae", "diffusion_pytorch_model")?;
-        let params = Params::new(&tensors, device);
+        let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
+        let params = Params::new(&weights, device);
         Ok(Self {
-            encoding: Encoding::from_params(&params, config.clone())?,
-            decoding: Decoding::from_params(&params, config)?,
+            encoding: Encoding::from_params(&params, config.clone()).await?,
+            decoding: Decoding::from_params(&params, config).await?,
         })
     }
 
@@ -103,11 +103,11 @@ struct Mid {
 }
 
 impl Mid {
-    fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+    async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         Ok(Self {
-            first: Resnet::load(&params.at("resnets.0"), channels, channels, groups)?,
-            attention: Attention::load(&params.at("attentions.0"), channels, groups)?,
-            second: Resnet::load(&params.at("resnets.1"), channels, channels, groups)?,
+            first: Resnet::load(&params.at("resnets.0"), channels, channels, groups).await?,
+            attention: Attention::load(&params.at("attentions.0"), channels, groups).await?,
+            second: Resnet::load(&params.at("resnets.1"), channels, channels, groups).await?,
         })
     }
 
@@ -123,18 +123,19 @@ impl Mid {
 }
 
 /// `resnets.0..count` below `block`; the first one changes the width.
-fn resnets(
+async fn resnets(
     block: &Params<'_>,
     count: usize,
     inputs: usize,
     outputs: usize,
     groups: usize,
 ) -> Result<Vec<Resnet>, Error> {
-    let widths = std::iter::once(inputs).chain(std::iter::repeat(outputs));
-    (0..count)
-        .zip(widths)
-        .map(|(index, inputs)| Resnet::load(&block.at(format!("resnets.{index}")), inputs, outputs, groups))
-        .collect()
+    let mut resnets = Vec::with_capacity(count);
+    for index in 0..count {
+        let inputs = if index == 0 { inputs } else { outputs };
+        resnets.push(Resnet::load(&block.at(format!("resnets.{index}")), inputs, outputs, groups).await?);
+    }
+    Ok(resnets)
 }
 
 /// `[B, C, H, W]` → `[B, H, W, C]`, a view.

@@ -39,22 +39,29 @@ impl WarmUp {
     /// # Errors
     /// A missing or unsupported key, by name, or no precision that fits.
     pub fn all(folder: &Folder, limits: DeviceLimits) -> Result<Vec<Self>, Error> {
-        let (text, dit, vae) = (T5Config::read(folder)?, DitConfig::read(folder)?, VaeConfig::read(folder)?);
+        let (dit, vae) = (DitConfig::read(folder)?, VaeConfig::read(folder)?);
+        let has_text = folder.contains("text_encoder/config.json");
+        let text = if has_text { Some(T5Config::read(folder)?) } else { None };
         let widest = vae.block_channels.iter().copied().max().unwrap_or_default();
         let stored_as = |stored: DType| move |operation| Self { operation, stored };
         let shared = [Operation::Product(Precision::F32), Operation::Norm, Operation::Patches];
+        let planner = Planner::read(folder, limits)?;
+        let precision = planner.precision().map_err(Error::Request)?;
+        // Of a packed checkpoint the matrices outside of blocks are f16 too.
+        let packed = Operation::Product(if precision == Precision::F32 { Precision::F32 } else { Precision::F16 });
         let others = [
-            Operation::Attention(text.head_channels),
+            packed,
+            Operation::Product(planner.stored),
             Operation::Attention(widest),
             Operation::Convolution,
             Operation::GroupNorm,
         ];
-        let head_channels = dit.head_channels;
-        let precision = Planner { dit, vae, limits }.precision().map_err(Error::Request)?;
-        let blocks = [Operation::Product(precision), Operation::Attention(head_channels)];
+        let blocks = [packed, Operation::Product(precision), Operation::Attention(dit.head_channels)];
         let activations = if limits.shader_f16 { DType::F16 } else { DType::F32 };
-        let mut all: Vec<Self> = shared.into_iter().chain(others).map(stored_as(DType::F32)).collect();
-        for one in shared.into_iter().chain(blocks).map(stored_as(activations)) {
+        let text = text.map(|text| Operation::Attention(text.head_channels));
+        let both = shared.into_iter().chain(others).chain(text).map(stored_as(DType::F32));
+        let mut all: Vec<Self> = Vec::new();
+        for one in both.chain(shared.into_iter().chain(blocks).map(stored_as(activations))) {
             if !all.contains(&one) {
                 all.push(one);
             }

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Precision;
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Tensors, Weights};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 use crate::dit::{Block, Conditions, Dit, MODULATIONS, PADDING_SCORE};
@@ -36,16 +36,18 @@ impl Workload {
     ///
     /// # Errors
     /// A file or tensor that is missing or of another shape, by name.
-    pub fn load(name: &str, folder: &Folder, device: &Device) -> Result<Self, Error> {
+    pub async fn load(name: &str, folder: &Folder, device: &Device) -> Result<Self, Error> {
         let io = Io { tensors: Tensors::file(folder, &format!("{name}.io.safetensors"))?, name, device };
         let kind = Self::kind(name);
-        let weights = Tensors::file(folder, &format!("{kind}.safetensors"))?;
+        let weights = Weights::file(folder, &format!("{kind}.safetensors")).await?;
         let params = Params::new(&weights, device);
         let part = match kind {
-            "block" => block(&io, &params)?,
-            "t5" => layer(&io, &params)?,
-            "xl" => xl(&io, &params)?,
-            "vae" => Part::Vae { decoding: Decoding::from_params(&params, sd_vae())?, latent: io.tensor("latent")? },
+            "block" => block(&io, &params).await?,
+            "t5" => layer(&io, &params).await?,
+            "xl" => xl(&io, &params).await?,
+            "vae" => {
+                Part::Vae { decoding: Decoding::from_params(&params, sd_vae()).await?, latent: io.tensor("latent")? }
+            }
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
@@ -89,31 +91,31 @@ impl Workload {
     }
 }
 
-fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+async fn block(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let config: DitConfig = XL_2;
     let c = config.channels();
     let params = params.at("transformer_blocks.0");
-    let block = Block::load(&params, &config)?;
+    let block = Block::load(&params, &config).await?;
     let hidden: Tensor<3> = io.tensor("hidden")?;
     let caption = [io.tensor("caption")?, io.tensor("caption_bias")?]; // [B, L, C], [B, 1, L]
     let [b, ..] = hidden.dims();
-    let table = params.tensor("scale_shift_table", [MODULATIONS, c])?.reshape([1, 1, MODULATIONS, c]);
+    let table = params.tensor("scale_shift_table", [MODULATIONS, c]).await?.reshape([1, 1, MODULATIONS, c]);
     let modulation = io.tensor::<2>("modulation")?.reshape([1, b, MODULATIONS, c]);
     Ok(Part::Block { block, hidden, table, modulation, caption })
 }
 
-fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+async fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     // A recorded bias is 0 or the score of padding, as diffusers makes it of a mask.
     let mask = io.tensor::<3>("caption_bias")? * -PADDING_SCORE.recip() + 1.0;
     let timestep = io.tensors.any_f32("timestep")?.1[0];
-    let dit = Dit::read(params, XL_2, Precision::F32)?;
+    let dit = Dit::read(params, XL_2, Precision::F32).await?;
     Ok(Part::Xl { dit, latent: io.tensor("latent")?, timestep, caption: [io.tensor("caption")?, mask] })
 }
 
-fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
+async fn layer(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     let config: T5Config = T5_XL;
     let bias = io.tensor::<4>("position_bias")? + io.tensor("mask")?;
-    let layer = t5::Block::load(&params.at("encoder.block.0.layer"), &config)?;
+    let layer = t5::Block::load(&params.at("encoder.block.0.layer"), &config).await?;
     Ok(Part::Layer { layer, hidden: io.tensor("hidden")?, bias })
 }
 

@@ -11,8 +11,8 @@ use crate::{Fault, Limits, Preset};
 pub enum Event {
     /// The device is open.
     Adapter(Adapter),
-    /// Checkpoint bytes that have arrived so far.
-    Loading { file: String, loaded_bytes: f64, total_bytes: f64 },
+    /// How far a checkpoint is on its way to the device.
+    Loading(Loading),
     /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU.
     Compiling { compiled: u32, shaders: u32 },
     /// The checkpoint is on the device and pictures can be asked for.
@@ -29,6 +29,8 @@ pub enum Event {
     Cancelled { id: u32 },
     /// All rows of check `id`.
     Checked { id: u32, rows: Vec<TapRow> },
+    /// The checkpoints that are kept, after task `id`.
+    Kept { id: u32, checkpoints: Vec<KeptCheckpoint> },
     /// Something failed. `id` names the picture or check it ended; without one the fault concerns the device or the load.
     Fault { id: Option<u32>, fault: Fault },
 }
@@ -46,6 +48,48 @@ pub struct Adapter {
     pub why: String,
 }
 
+/// The progress of one stage of loading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Loading {
+    pub stage: LoadingStage,
+    /// What the bytes are of.
+    pub file: String,
+    pub loaded_bytes: f64,
+    /// `null` where nobody tells how many there will be.
+    pub total_bytes: Option<f64>,
+    /// Over the last seconds; 0 at first.
+    pub bytes_per_second: f64,
+    /// `null` while it cannot be told.
+    pub seconds_left: Option<f64>,
+}
+
+/// What is done with a checkpoint's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadingStage {
+    /// Another tab is fetching the same checkpoint.
+    Wait,
+    /// Records are fetched and verified.
+    Fetch,
+    /// Files are fetched, and converted on their way.
+    Convert,
+    /// Records go to the device.
+    Upload,
+}
+
+/// A checkpoint that is kept in the browser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct KeptCheckpoint {
+    pub checkpoint: String,
+    /// `indexeddb`, `opfs` or `memory`.
+    pub store: String,
+    pub bytes: f64,
+    /// Records that are missing, or were found damaged and removed.
+    pub missing: u32,
+    /// Milliseconds since 1970.
+    pub saved_at: f64,
+}
+
 /// The loaded checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Checkpoint {
@@ -56,8 +100,10 @@ pub struct Checkpoint {
     pub schedulers: Vec<String>,
     /// The names that a request's `style` may be.
     pub styles: Vec<String>,
-    /// Bytes of checkpoint files read.
+    /// Bytes that went to the device.
     pub bytes: f64,
+    /// Where the checkpoint is kept: `indexeddb`, `opfs` or `memory`.
+    pub store: String,
     /// From the first byte asked for until the weights were on the device.
     pub load_millis: f64,
 }

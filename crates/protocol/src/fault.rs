@@ -23,6 +23,8 @@ pub enum FaultCode {
     BadConfig,
     /// A file could not be fetched.
     Network,
+    /// The browser has no room for a checkpoint, or could not keep it.
+    Storage,
     /// The companion did not answer or refused.
     Companion,
     /// A fault of this program.

@@ -9,10 +9,13 @@ mod prompt;
 mod request;
 pub mod typescript;
 
-pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
+pub use event::{
+    Adapter, Checkpoint, Event, Image, KeptCheckpoint, Loading, LoadingStage, Stage, StageMillis, TapRow, Verdict,
+};
 pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, OutputType, Request, Resolved, TextSource,
+    DeviceKind, EncodeReply, EncodeRequest, Generate, KeepTask, Limits, OutputType, Request, Resolved, StoreKind,
+    TextSource,
 };

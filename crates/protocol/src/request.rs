@@ -32,14 +32,45 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
-    /// Open `device` and load the checkpoint folder found under the URL `checkpoint` (ending in `/`).
-    Open { checkpoint: String, device: DeviceKind },
+    /// Open `device` and load the checkpoint found under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers
+    /// folder. With `text` its text encoder is loaded at once, and not when a picture first needs it.
+    Open { checkpoint: String, device: DeviceKind, text: bool, store: StoreKind },
     /// Draw a picture.
     Generate(Box<Generate>),
     /// Stop the picture `id` before its next step.
     Cancel { id: u32 },
     /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`) on `device`.
     Check { id: u32, variant: String, device: DeviceKind },
+    /// Do something about the checkpoints that are kept in the browser; those that are then kept are told.
+    Keep { id: u32, task: KeepTask, store: StoreKind },
+}
+
+/// Where a tab keeps checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// The faster of the two that keep, by a measurement once; memory where the browser keeps nothing.
+    #[default]
+    Auto,
+    Indexeddb,
+    /// The origin's private file system.
+    Opfs,
+    /// Until the tab is closed.
+    Memory,
+}
+
+/// What can be done about kept checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum KeepTask {
+    List,
+    /// Hash every record of one, and forget those that are not what they should be: opening it fetches them again.
+    Verify {
+        checkpoint: String,
+    },
+    Delete {
+        checkpoint: String,
+    },
 }
 
 /// What a tab computes with. A worker opens one device, the first that it is asked for.

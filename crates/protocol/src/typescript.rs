@@ -3,8 +3,9 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, Limits,
-    OutputType, Preset, Request, Stage, StageMillis, TapRow, TextSource, Verdict,
+    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, KeepTask,
+    KeptCheckpoint, Limits, Loading, LoadingStage, OutputType, Preset, Request, Stage, StageMillis, StoreKind, TapRow,
+    TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.
@@ -15,6 +16,8 @@ pub fn render() -> String {
     let declarations = [
         Request::decl(&config),
         DeviceKind::decl(&config),
+        StoreKind::decl(&config),
+        KeepTask::decl(&config),
         Generate::decl(&config),
         OutputType::decl(&config),
         TextSource::decl(&config),
@@ -23,6 +26,9 @@ pub fn render() -> String {
         EncodeReply::decl(&config),
         Event::decl(&config),
         Adapter::decl(&config),
+        Loading::decl(&config),
+        LoadingStage::decl(&config),
+        KeptCheckpoint::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
         Stage::decl(&config),

@@ -8,6 +8,18 @@ pub enum Error {
     #[error("the checkpoint has no file `{file}`; add it, or load the folder that diffusers' save_pretrained wrote")]
     MissingFile { file: String },
 
+    #[error("`{file}` is not held in memory; read it whole first")]
+    NotHeld { file: String },
+
+    #[error("`{file}` could not be read: {why}; try again")]
+    Unreadable { file: String, why: String },
+
+    #[error("`{file}` could not be kept: {why}; make room, then go on")]
+    Unwritable { file: String, why: String },
+
+    #[error("tensor `{tensor}` of `{file}` holds {value}, which f16 cannot; pack it as f32")]
+    TooLargeForHalf { file: String, tensor: String, value: f32 },
+
     #[error("`{file}` is truncated: {why}; fetch the file again")]
     Truncated { file: String, why: String },
 

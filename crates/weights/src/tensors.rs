@@ -1,34 +1,24 @@
-//! Named tensors of one network, read from `<stem>.safetensors` or from the shards that `<stem>.safetensors.index.json`
-//! lists. A [`Tensors`] borrows the folder's bytes; only the tensor that is asked for is copied, as f32.
-//!
-//! [`Tensors::f32`] is the road for weights: it refuses a shape other than the one asked for, a dtype other than F32,
-//! F16 and BF16, and a number that is not finite, so a damaged file is found while loading and not in the picture. The
-//! roads for recorded values ([`Tensors::any_f32`], [`Tensors::integers`], [`Tensors::u8`]) take any shape and hand out
-//! what is stored.
+//! Recorded tensors, by name, of a safetensors file that is held in memory: inputs and outputs of networks, adapters. They
+//! are of any shape and dtype, and handed out as they are stored; weights have a road of their own, [`crate::Weights`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use crate::{Adapter, Error, Folder};
+use crate::{Error, Folder};
 
-const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+const FLOAT_DTYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
 const INTEGER_DTYPES: [Dtype; 8] =
     [Dtype::BOOL, Dtype::U8, Dtype::I8, Dtype::U16, Dtype::I16, Dtype::U32, Dtype::I32, Dtype::I64];
 
-/// The tensors of one network, by name.
+/// The tensors of one file, by name.
 pub struct Tensors<'folder> {
-    /// The file, or the index, that a missing tensor is reported against.
     source: String,
     stored: BTreeMap<String, Stored<'folder>>,
-    adapters: Vec<Arc<Adapter>>,
 }
 
-#[derive(Clone)]
 struct Stored<'folder> {
-    file: String,
     dtype: Dtype,
     shape: Vec<usize>,
     /// Little endian, row major, with no alignment.
@@ -36,47 +26,18 @@ struct Stored<'folder> {
 }
 
 impl<'folder> Tensors<'folder> {
-    /// Reads `<dir>/<stem>.safetensors`, or the shards of `<dir>/<stem>.safetensors.index.json` where there is no such
-    /// file.
-    pub fn open(folder: &'folder Folder, dir: &str, stem: &str) -> Result<Self, Error> {
-        let whole = format!("{dir}/{stem}.safetensors");
-        let index = format!("{whole}.index.json");
-        let mut tensors = match folder.contains(&whole) || !folder.contains(&index) {
-            true => Self::file(folder, &whole)?,
-            false => Self::shards(folder, dir, index)?,
-        };
-        tensors.adapters = folder.adapters(dir);
-        for (name, shape) in tensors.adapters.iter().flat_map(|adapter| adapter.weights()) {
-            let has = tensors.stored.get(name).map(|stored| &stored.shape[..]);
-            if has != Some(shape) {
-                let has = has.map_or("none".to_owned(), |has| format!("{has:?}"));
-                return Err(Error::AdapterDoesNotFit { tensor: name.to_owned(), got: shape.to_vec(), has });
-            }
-        }
-        Ok(tensors)
-    }
-
     /// Reads one safetensors file, whatever it holds.
+    ///
+    /// # Errors
+    /// A file that is missing, not held in memory, or damaged.
     pub fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
-        Ok(Self { source: path.to_owned(), stored: stored_of(folder, path)?, adapters: Vec::new() })
-    }
-
-    fn shards(folder: &'folder Folder, dir: &str, index: String) -> Result<Self, Error> {
-        let weight_map = weight_map(folder.bytes(&index)?, &index)?;
-        let shard_names: BTreeSet<&String> = weight_map.values().collect();
-        let mut shards = BTreeMap::new();
-        for name in shard_names {
-            shards.insert(name, stored_of(folder, &format!("{dir}/{name}"))?);
-        }
-
-        let mut stored = BTreeMap::new();
-        for (tensor, shard) in &weight_map {
-            let found = shards[shard]
-                .get(tensor)
-                .ok_or_else(|| Error::MissingTensor { file: format!("{dir}/{shard}"), tensor: tensor.clone() })?;
-            stored.insert(tensor.clone(), found.clone());
-        }
-        Ok(Self { source: index, stored, adapters: Vec::new() })
+        let bytes = folder.bytes(path)?;
+        let read = SafeTensors::deserialize(bytes).map_err(|error| damage(path, bytes, &error))?;
+        let stored = read.tensors().into_iter().map(|(name, view)| {
+            let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data());
+            (name, Stored { dtype, shape, bytes })
+        });
+        Ok(Self { source: path.to_owned(), stored: stored.collect() })
     }
 
     /// Every tensor's name, in order.
@@ -93,38 +54,15 @@ impl<'folder> Tensors<'folder> {
         Ok(&self.stored(name)?.shape)
     }
 
-    /// A weight: of this shape, stored as F32, F16 or BF16, and finite throughout.
-    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let stored = self.stored(name)?;
-        if stored.shape != shape {
-            return Err(Error::WrongShape {
-                file: stored.file.clone(),
-                tensor: name.to_owned(),
-                expected: shape.to_vec(),
-                got: stored.shape.clone(),
-            });
-        }
-        let mut values = match stored.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => stored.floats(),
-            _ => return Err(stored.wrong_dtype(name, &WEIGHT_DTYPES)),
-        };
-        self.adapters.iter().for_each(|adapter| adapter.add_to(name, &mut values));
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let value = values[index];
-            return Err(Error::NotFinite { file: stored.file.clone(), tensor: name.to_owned(), index, value });
-        }
-        Ok(values)
-    }
-
     /// A recorded tensor of any shape, of a float or integer dtype, rounded to the nearest f32.
     pub fn any_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
         let stored = self.stored(name)?;
         let values = match stored.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 => stored.floats(),
+            dtype if FLOAT_DTYPES.contains(&dtype) => stored.floats(),
             dtype if INTEGER_DTYPES.contains(&dtype) => stored.integers().into_iter().map(|it| it as f32).collect(),
             _ => {
-                let accepted = [&WEIGHT_DTYPES[..], &[Dtype::F64], &INTEGER_DTYPES].concat();
-                return Err(stored.wrong_dtype(name, &accepted));
+                let accepted = [&FLOAT_DTYPES[..], &INTEGER_DTYPES].concat();
+                return Err(self.wrong_dtype(name, stored, &accepted));
             }
         };
         Ok((stored.shape.clone(), values))
@@ -134,7 +72,7 @@ impl<'folder> Tensors<'folder> {
     pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Error> {
         let stored = self.stored(name)?;
         if !INTEGER_DTYPES.contains(&stored.dtype) {
-            return Err(stored.wrong_dtype(name, &INTEGER_DTYPES));
+            return Err(self.wrong_dtype(name, stored, &INTEGER_DTYPES));
         }
         Ok((stored.shape.clone(), stored.integers()))
     }
@@ -144,12 +82,17 @@ impl<'folder> Tensors<'folder> {
         let stored = self.stored(name)?;
         match stored.dtype {
             Dtype::U8 => Ok((stored.shape.clone(), stored.bytes)),
-            _ => Err(stored.wrong_dtype(name, &[Dtype::U8])),
+            _ => Err(self.wrong_dtype(name, stored, &[Dtype::U8])),
         }
     }
 
     fn stored(&self, name: &str) -> Result<&Stored<'folder>, Error> {
         self.stored.get(name).ok_or_else(|| Error::MissingTensor { file: self.source.clone(), tensor: name.to_owned() })
+    }
+
+    fn wrong_dtype(&self, name: &str, stored: &Stored<'_>, accepted: &[Dtype]) -> Error {
+        let (file, tensor) = (self.source.clone(), name.to_owned());
+        Error::WrongDtype { file, tensor, got: stored.dtype, accepted: accepted.to_vec() }
     }
 }
 
@@ -182,25 +125,6 @@ impl Stored<'_> {
         assert!(rest.is_empty(), "the header check leaves whole numbers, not {} bytes over", rest.len());
         numbers.iter().map(|bytes| read(*bytes)).collect()
     }
-
-    fn wrong_dtype(&self, name: &str, accepted: &[Dtype]) -> Error {
-        Error::WrongDtype {
-            file: self.file.clone(),
-            tensor: name.to_owned(),
-            got: self.dtype,
-            accepted: accepted.to_vec(),
-        }
-    }
-}
-
-fn stored_of<'folder>(folder: &'folder Folder, path: &str) -> Result<BTreeMap<String, Stored<'folder>>, Error> {
-    let bytes = folder.bytes(path)?;
-    let read = SafeTensors::deserialize(bytes).map_err(|error| damage(path, bytes, &error))?;
-    let stored = read.tensors().into_iter().map(|(name, view)| {
-        let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data());
-        (name, Stored { file: path.to_owned(), dtype, shape, bytes })
-    });
-    Ok(stored.collect())
 }
 
 /// Tells a file that ends too early from one whose bytes are wrong. The layout is an 8-byte little-endian header
@@ -233,15 +157,6 @@ fn declared_bytes(bytes: &[u8]) -> Option<u64> {
     let entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
     let ends = entries.values().filter_map(|entry| entry.get("data_offsets")?.get(1)?.as_u64());
     Some(8 + header_bytes + ends.max()?)
-}
-
-/// Tensor name to shard file name, from an index file: `{"metadata": .., "weight_map": {tensor: file}}`.
-fn weight_map(bytes: &[u8], file: &str) -> Result<BTreeMap<String, String>, Error> {
-    let bad = |error: serde_json::Error| Error::BadJson { file: file.to_owned(), why: error.to_string() };
-    let mut index: BTreeMap<String, serde_json::Value> = serde_json::from_slice(bytes).map_err(bad)?;
-    let key = "weight_map";
-    let map = index.remove(key).ok_or_else(|| Error::MissingKey { file: file.to_owned(), key: key.to_owned() })?;
-    serde_json::from_value(map).map_err(bad)
 }
 
 #[cfg(test)]

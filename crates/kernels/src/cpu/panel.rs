@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::lanes::Lanes;
-use crate::precision::{BLOCK, Precision};
+use crate::{BLOCK, Precision};
 
 /// Most columns that are packed at a time.
 pub(super) const MOST_COLUMNS: usize = 64;

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Epilogue, linear};
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Activation, Matrix, Precision, Row, interleaved, pack, unpack};
+use crate::{Activation, Matrix, Packed, Precision, Row, pack, unpack};
 
 /// What a launch is made of, as plain numbers.
 struct Case {
@@ -177,7 +177,8 @@ async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
         |w: &[f32], column: usize| -> f64 { (0..8).map(|i| f64::from(x[i]) * f64::from(w[i * 4 + column])).sum() };
     let want: Vec<f32> = (0..4).map(|column| (gelu(sum(&gate, column)) * sum(&value, column)) as f32).collect();
 
-    let w = Matrix::new(interleaved(&gate, &value, 4), [8, 8], Precision::F32, device);
+    let maps = [&gate, &value].map(|map| Packed::new(map, [8, 4], Precision::F32));
+    let w = Matrix::of(Packed::in_turns_of_four(&maps), device);
     let x = Tensor::<3>::from_data(TensorData::new(x.clone(), [1, 1, 8]), device);
     let epilogue = Epilogue { activation: Activation::GatedGelu, ..Epilogue::default() };
     assert_close(&read(linear(x, &w, epilogue)).await, &want, 2e-6, "gated");

@@ -34,18 +34,18 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
+    pub(crate) async fn load(params: &Params<'_>, config: &DitConfig) -> Result<Self, Error> {
         let c = config.channels();
         let (own, cross) = (params.at("attn1"), params.at("attn2"));
         let hidden = params.at("ff.net");
         Ok(Self {
-            own: Linear::load_together(&["to_q", "to_k", "to_v"].map(|name| own.at(name)), c, c)?,
-            own_out: Linear::load(&own.at("to_out.0"), c, c)?,
-            query: Linear::load(&cross.at("to_q"), c, c)?,
-            caption: Linear::load_together(&["to_k", "to_v"].map(|name| cross.at(name)), c, c)?,
-            cross_out: Linear::load(&cross.at("to_out.0"), c, c)?,
-            hidden: Linear::load(&hidden.at("0.proj"), c, 4 * c)?,
-            hidden_out: Linear::load(&hidden.at("2"), 4 * c, c)?,
+            own: Linear::load_together(&["to_q", "to_k", "to_v"].map(|name| own.at(name)), c, c).await?,
+            own_out: Linear::load(&own.at("to_out.0"), c, c).await?,
+            query: Linear::load(&cross.at("to_q"), c, c).await?,
+            caption: Linear::load_together(&["to_k", "to_v"].map(|name| cross.at(name)), c, c).await?,
+            cross_out: Linear::load(&cross.at("to_out.0"), c, c).await?,
+            hidden: Linear::load(&hidden.at("0.proj"), c, 4 * c).await?,
+            hidden_out: Linear::load(&hidden.at("2"), 4 * c, c).await?,
             heads: config.heads,
             head_channels: config.head_channels,
             norm_eps: config.norm_eps,

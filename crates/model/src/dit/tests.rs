@@ -1,14 +1,14 @@
 //! What a step costs: launches, pipelines, copies and bytes bound; and that halves of the captions give what they give
 //! together. Numbers are compared with recorded ones in the golden check; here weights are as good as any.
 
-use std::collections::BTreeMap;
+use futures_lite::future::block_on;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Counts, Family, Precision, counted};
 use pixart_weights::Folder;
 
 use super::{Dit, MODULATIONS, PATCH, Taps};
-use crate::config::{SINUSOID_CHANNELS, XL_2};
+use crate::config::{DitConfig, XL_2};
 use crate::randn;
 use crate::testing::{gpu, large, peak, safetensors};
 
@@ -35,31 +35,6 @@ const NARROW: Size = Size { heads: 2, head_channels: 8, layers: 28 };
 /// A transformer whose captions have as many channels as itself.
 fn checkpoint(Size { heads, head_channels, layers }: Size) -> Folder {
     let c = heads * head_channels;
-    let mut shapes = BTreeMap::new();
-    let mut map = |name: &str, shape: &[usize]| {
-        shapes.insert(format!("{name}.weight"), shape.to_vec());
-        shapes.insert(format!("{name}.bias"), vec![shape[0]]);
-    };
-    map("pos_embed.proj", &[c, Z, PATCH, PATCH]);
-    map("adaln_single.emb.timestep_embedder.linear_1", &[c, SINUSOID_CHANNELS]);
-    map("adaln_single.emb.timestep_embedder.linear_2", &[c, c]);
-    map("adaln_single.linear", &[MODULATIONS * c, c]);
-    map("caption_projection.linear_1", &[c, c]);
-    map("caption_projection.linear_2", &[c, c]);
-    map("proj_out", &[PATCH * PATCH * 2 * Z, c]);
-    for layer in 0..layers {
-        for attention in ["attn1", "attn2"] {
-            for name in ["to_q", "to_k", "to_v", "to_out.0"] {
-                map(&format!("transformer_blocks.{layer}.{attention}.{name}"), &[c, c]);
-            }
-        }
-        map(&format!("transformer_blocks.{layer}.ff.net.0.proj"), &[4 * c, c]);
-        map(&format!("transformer_blocks.{layer}.ff.net.2"), &[c, 4 * c]);
-    }
-    let tables =
-        (0..layers).map(|layer| (format!("transformer_blocks.{layer}.scale_shift_table"), vec![MODULATIONS, c]));
-    shapes.extend(tables);
-    shapes.insert("scale_shift_table".to_owned(), vec![2, c]);
     let config = serde_json::json!({
         "num_attention_heads": heads, "attention_head_dim": head_channels, "num_layers": layers, "in_channels": Z,
         "out_channels": 2 * Z, "caption_channels": c, "sample_size": 32, "patch_size": PATCH, "attention_bias": true,
@@ -67,7 +42,8 @@ fn checkpoint(Size { heads, head_channels, layers }: Size) -> Folder {
     });
     let mut folder = Folder::default();
     folder.insert("transformer/config.json", config.to_string().into_bytes());
-    folder.insert("transformer/diffusion_pytorch_model.safetensors", safetensors(shapes));
+    let shapes = DitConfig::read(&folder).expect("written above").inventory();
+    folder.insert("transformer/diffusion_pytorch_model.safetensors", safetensors(shapes.into_iter().collect()));
     folder
 }
 
@@ -102,15 +78,20 @@ fn assert_near(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
 
 #[test]
 fn a_step_costs_as_much_as_it_is_known_to() {
-    let want =
-        predicted(&Dit::load(&checkpoint(NARROW), &Device::flex()).expect("loads"), 2, 8, false, &Device::flex());
+    let want = predicted(
+        &block_on(Dit::load(&checkpoint(NARROW), &Device::flex())).expect("loads"),
+        2,
+        8,
+        false,
+        &Device::flex(),
+    );
     assert_eq!(want.1, Counts::default(), "flex speaks no WGSL");
     let Some(device) = gpu(Family::Software) else { return };
-    let dit = Dit::load(&checkpoint(NARROW), &device).expect("loads");
+    let dit = block_on(Dit::load(&checkpoint(NARROW), &device)).expect("loads");
     let (got, step) = predicted(&dit, 2, 8, false, &device);
     println!("{step:?}");
     assert_near(&got, &want.0, 1e-4, "in WGSL");
-    let shallow = Dit::load(&checkpoint(Size { layers: 1, ..NARROW }), &device).expect("loads");
+    let shallow = block_on(Dit::load(&checkpoint(Size { layers: 1, ..NARROW }), &device)).expect("loads");
     let (_, one) = predicted(&shallow, 2, 8, false, &device);
     assert_eq!(step.dispatches - one.dispatches, 27 * BLOCK, "{step:?}");
     assert!(step.dispatches <= STEP_MOST && step.pipelines <= PIPELINES_MOST, "{step:?}");
@@ -121,7 +102,7 @@ fn a_step_costs_as_much_as_it_is_known_to() {
 fn captions_in_turn_give_what_they_give_together() {
     let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
-        let dit = Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device).expect("loads");
+        let dit = block_on(Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device)).expect("loads");
         let [(together, _), (in_turn, _)] = [false, true].map(|in_turn| predicted(&dit, 2, 8, in_turn, &device));
         let half = together.len() / 2;
         assert!(together[..half] != together[half..], "the captions are told apart");
@@ -135,7 +116,7 @@ fn smaller_weights_change_the_prediction_by_their_rounding_only() {
     let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
         let predict = |precision| {
-            let dit = Dit::load_as(&checkpoint(size), precision, &device).expect("loads");
+            let dit = block_on(Dit::load_as(&checkpoint(size), precision, &device)).expect("loads");
             predicted(&dit, 2, 8, false, &device).0
         };
         let full = predict(Precision::F32);
@@ -152,7 +133,7 @@ fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() 
     let devices = [Some(Device::flex()), gpu(Family::Software)];
     for device in devices.into_iter().flatten() {
         let size = Size { heads: 4, head_channels: 16, layers: 3 };
-        let dit = || Dit::load(&checkpoint(size), &device).expect("loads");
+        let dit = || block_on(Dit::load(&checkpoint(size), &device)).expect("loads");
         let (full, _) = predicted(&dit(), 2, 8, false, &device);
         let (half, _) = predicted(&dit().in_half(), 2, 8, false, &device);
         assert!(half != full, "nothing was stored in half precision");
@@ -163,7 +144,7 @@ fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() 
 /// One block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns: its numbers and its cost.
 fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
     let size = Size { heads: XL_2.heads, head_channels: XL_2.head_channels, layers: 1 };
-    let dit = Dit::load(&checkpoint(size), device).expect("loads");
+    let dit = block_on(Dit::load(&checkpoint(size), device)).expect("loads");
     let (c, t) = (XL_2.channels(), (side / PATCH).pow(2));
     let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
     let embeds = random(3, [b, CAPTION_TOKENS, c], device);

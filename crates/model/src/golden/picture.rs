@@ -18,7 +18,7 @@ impl Check<'_> {
         let pipeline = self.folder.under("pipeline/");
         let recorded = Tensors::file(self.folder, "sampling.safetensors")?;
         let given = self.tolerance;
-        let painter = Painter::load(&pipeline, self.device)?;
+        let painter = Painter::load(&pipeline, self.device).await?;
 
         let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
         let mut noise = Noise::new(meta.seed, [0, 1], initial.dims(), self.device);
@@ -65,8 +65,8 @@ impl Check<'_> {
         let (shape, want) = recorded.u8("u8")?;
         let [pictures, height, width] = [shape[0], shape[1], shape[2]];
 
-        let text = TextEncoder::load(&pipeline, self.device)?;
-        let painter = Painter::load(&pipeline, self.device)?;
+        let text = TextEncoder::load(&pipeline, self.device).await?;
+        let painter = Painter::load(&pipeline, self.device).await?;
         let negative = std::iter::repeat_n(meta.negative_cleaned.as_str(), pictures);
         let negative = negative.filter(|_| meta.guidance > 1.0);
         let prompts = meta.cleaned.iter().flat_map(|prompt| std::iter::repeat_n(prompt.as_str(), meta.images));

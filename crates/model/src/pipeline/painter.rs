@@ -6,7 +6,7 @@ use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
 use super::{Caption, Denoise, Scales, Start};
-use crate::config::{DitConfig, Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH, VaeConfig};
+use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
 use crate::schedulers::{Asked, Run, SchedulerConfig, Steps};
@@ -31,8 +31,8 @@ impl Painter {
     ///
     /// # Errors
     /// See [`Dit::load`], [`SchedulerConfig::read`] and [`Decoding::load`].
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_within(folder, device, DeviceLimits::NONE)
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        Self::load_within(folder, device, DeviceLimits::NONE).await
     }
 
     /// [`Painter::load`], the transformer in the best precision that fits a device of these limits, and with activations in
@@ -40,14 +40,14 @@ impl Painter {
     ///
     /// # Errors
     /// As [`Painter::load`]'s, and [`FaultCode::OutOfMemory`] where no precision fits.
-    pub fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        let planner = Planner { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, limits };
+    pub async fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
+        let planner = Planner::read(folder, limits)?;
         let precision = planner.precision().map_err(Error::Request)?;
-        let dit = Dit::load_as(folder, precision, device)?;
+        let dit = Dit::load_as(folder, precision, device).await?;
         Ok(Self {
             dit: if limits.shader_f16 { dit.in_half() } else { dit },
             scheduler: SchedulerConfig::read(folder)?,
-            vae: Decoding::load(folder, device)?,
+            vae: Decoding::load(folder, device).await?,
             planner,
             precision,
             preset: preset(folder)?,

@@ -1,5 +1,6 @@
 //! Drawing over a picture, whole and under a mask, against runs recorded from diffusers (`tests/oracle/over.py`).
 
+use futures_lite::future::block_on;
 use std::fs;
 use std::path::Path;
 
@@ -70,9 +71,9 @@ fn check(device: &Device) {
             }
         }
     }
-    let painter = Painter::load(&pipeline, device).expect("it loads");
-    let text = TextEncoder::load(&pipeline, device).expect("it loads");
-    let encoding = Encoding::load(&pipeline, device).expect("it loads");
+    let painter = block_on(Painter::load(&pipeline, device)).expect("it loads");
+    let text = block_on(TextEncoder::load(&pipeline, device)).expect("it loads");
+    let encoding = block_on(Encoding::load(&pipeline, device)).expect("it loads");
     let file = |name: &str| Some(image::png(&picture(&tensors, name), &[]).expect("it is written"));
     let mut asked = runs["request"].clone();
     asked["id"] = 0.into();

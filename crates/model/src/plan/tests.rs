@@ -7,7 +7,7 @@ fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
         memory_bytes: memory_mib.map(|mib| mib << 20),
         ..DeviceLimits::LEAST
     };
-    Planner { dit: XL_2, vae: sd_vae(), limits }
+    Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, limits }
 }
 
 /// The same for the checkpoint of 1024 px.

@@ -1,6 +1,7 @@
 //! Expected ids are those of transformers' `T5Tokenizer` on the same `spiece.model`. The captions hold what tokenizers
 //! get wrong: nothing at all, runs of white space, characters that are rewritten or unknown, literal special tokens.
 
+use futures_lite::future::block_on;
 use pixart_weights::Folder;
 
 use super::{CaptionTokenizer, SPIECE_MODEL, TOKENIZER_JSON, Tokens, spiece};
@@ -26,11 +27,11 @@ fn holding(path: &str, bytes: Vec<u8>) -> Folder {
 }
 
 fn scenes() -> CaptionTokenizer {
-    CaptionTokenizer::load(&holding(SPIECE_MODEL, SPIECE.to_vec())).expect("the embedded tokenizer loads")
+    block_on(CaptionTokenizer::load(&holding(SPIECE_MODEL, SPIECE.to_vec()))).expect("the embedded tokenizer loads")
 }
 
 fn refusal(path: &str, bytes: Vec<u8>) -> Error {
-    CaptionTokenizer::load(&holding(path, bytes)).err().expect("the file is refused")
+    block_on(CaptionTokenizer::load(&holding(path, bytes))).err().expect("the file is refused")
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn a_sentencepiece_model_gives_the_reference_ids() {
 #[test]
 fn a_tokenizer_json_gives_the_same_ids() {
     let json = spiece::tokenizer(SPIECE).expect("builds").to_string(false).expect("serialises");
-    let from_json = CaptionTokenizer::load(&holding(TOKENIZER_JSON, json.into_bytes())).expect("loads");
+    let from_json = block_on(CaptionTokenizer::load(&holding(TOKENIZER_JSON, json.into_bytes()))).expect("loads");
     let from_spiece = scenes();
     for (caption, _) in CASES {
         let expected = from_spiece.encode(caption, 20).expect("encodes");
@@ -77,7 +78,7 @@ fn ten_thousand_characters_are_cut_like_any_caption() {
 
 #[test]
 fn a_folder_without_a_tokenizer_is_told_which_file_is_missing() {
-    let error = CaptionTokenizer::load(&Folder::default()).err().expect("nothing to load");
+    let error = block_on(CaptionTokenizer::load(&Folder::default())).err().expect("nothing to load");
     assert!(error.to_string().contains("`tokenizer/spiece.model`"), "{error}");
 }
 

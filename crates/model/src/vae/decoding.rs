@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Sampling;
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
 use super::strips::Strips;
@@ -24,15 +24,15 @@ impl Decoding {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let tensors = Tensors::open(folder, "vae", "diffusion_pytorch_model")?;
-        Self::from_params(&Params::new(&tensors, device), VaeConfig::read(folder)?)
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
+        Self::from_params(&Params::new(&weights, device), VaeConfig::read(folder)?).await
     }
 
-    pub(crate) fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
+    pub(crate) async fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
         let z = config.latent_channels;
-        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z)?;
-        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config)?, config })
+        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z).await?;
+        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config).await?, config })
     }
 
     pub fn config(&self) -> &VaeConfig {
@@ -71,27 +71,28 @@ struct UpBlock {
 }
 
 impl Decoder {
-    fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
+    async fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
         let groups = config.norm_groups;
         let widths: Vec<usize> = config.block_channels.iter().rev().copied().collect();
         let [widest, narrowest] = [widths[0], widths[widths.len() - 1]];
-        let block = |index: usize| {
+        let mut blocks = Vec::with_capacity(widths.len());
+        for index in 0..widths.len() {
             let block = params.at(format!("up_blocks.{index}"));
             let inputs = widths[index.saturating_sub(1)];
             // The decoder's blocks have one resnet more than the encoder's.
-            let resnets = resnets(&block, config.layers_per_block + 1, inputs, widths[index], groups)?;
+            let resnets = resnets(&block, config.layers_per_block + 1, inputs, widths[index], groups).await?;
             let last = index + 1 == widths.len();
             let upsampler = block.at("upsamplers.0.conv");
             let width = widths[index];
-            let upsampler = (!last).then(|| Conv::load(&upsampler, width, width, Sampling::Doubled)).transpose()?;
-            Ok(UpBlock { resnets, upsampler })
-        };
+            let load = Conv::load(&upsampler, width, width, Sampling::Doubled);
+            blocks.push(UpBlock { resnets, upsampler: if last { None } else { Some(load.await?) } });
+        }
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Sampling::Same)?,
-            mid: Mid::load(&params.at("mid_block"), widest, groups)?,
-            blocks: (0..widths.len()).map(block).collect::<Result<_, Error>>()?,
-            norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups)?,
-            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Sampling::Same)?,
+            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Sampling::Same).await?,
+            mid: Mid::load(&params.at("mid_block"), widest, groups).await?,
+            blocks,
+            norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups).await?,
+            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Sampling::Same).await?,
         })
     }
 

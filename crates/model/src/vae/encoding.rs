@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Sampling;
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
 use super::{Mid, Moments, RGB, Tiling, channels_first, channels_last, resnets};
@@ -25,15 +25,15 @@ impl Encoding {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let tensors = Tensors::open(folder, "vae", "diffusion_pytorch_model")?;
-        Self::from_params(&Params::new(&tensors, device), VaeConfig::read(folder)?)
+    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+        let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
+        Self::from_params(&Params::new(&weights, device), VaeConfig::read(folder)?).await
     }
 
-    pub(super) fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
+    pub(super) async fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
         let z = config.latent_channels;
-        let quant = Pointwise::load(&params.at("quant_conv"), 2 * z, 2 * z)?;
-        Ok(Self { encoder: Encoder::load(&params.at("encoder"), &config)?, quant, config })
+        let quant = Pointwise::load(&params.at("quant_conv"), 2 * z, 2 * z).await?;
+        Ok(Self { encoder: Encoder::load(&params.at("encoder"), &config).await?, quant, config })
     }
 
     pub fn config(&self) -> &VaeConfig {
@@ -95,26 +95,27 @@ struct DownBlock {
 }
 
 impl Encoder {
-    fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
+    async fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
         let groups = config.norm_groups;
         let widths = &config.block_channels;
         let [narrowest, widest] = [widths[0], widths[widths.len() - 1]];
-        let block = |index: usize| {
+        let mut blocks = Vec::with_capacity(widths.len());
+        for index in 0..widths.len() {
             let block = params.at(format!("down_blocks.{index}"));
             let inputs = widths[index.saturating_sub(1)];
-            let resnets = resnets(&block, config.layers_per_block, inputs, widths[index], groups)?;
+            let resnets = resnets(&block, config.layers_per_block, inputs, widths[index], groups).await?;
             let last = index + 1 == widths.len();
             let downsampler = block.at("downsamplers.0.conv");
             let width = widths[index];
-            let downsampler = (!last).then(|| Conv::load(&downsampler, width, width, Sampling::Halved)).transpose()?;
-            Ok(DownBlock { resnets, downsampler })
-        };
+            let load = Conv::load(&downsampler, width, width, Sampling::Halved);
+            blocks.push(DownBlock { resnets, downsampler: if last { None } else { Some(load.await?) } });
+        }
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, Sampling::Same)?,
-            blocks: (0..widths.len()).map(block).collect::<Result<_, Error>>()?,
-            mid: Mid::load(&params.at("mid_block"), widest, groups)?,
-            norm_out: GroupNorm::load(&params.at("conv_norm_out"), widest, groups)?,
-            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, Sampling::Same)?,
+            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, Sampling::Same).await?,
+            blocks,
+            mid: Mid::load(&params.at("mid_block"), widest, groups).await?,
+            norm_out: GroupNorm::load(&params.at("conv_norm_out"), widest, groups).await?,
+            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, Sampling::Same).await?,
         })
     }
 

@@ -30,9 +30,14 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize, sampling: Sampling) -> Result<Self, Error> {
-        let weight = params.floats("weight", &[outputs, inputs, WINDOW, WINDOW])?;
-        let mut bias = params.floats("bias", &[outputs])?;
+    pub(super) async fn load(
+        params: &Params<'_>,
+        inputs: usize,
+        outputs: usize,
+        sampling: Sampling,
+    ) -> Result<Self, Error> {
+        let weight = params.floats("weight", &[outputs, inputs, WINDOW, WINDOW]).await?;
+        let mut bias = params.floats("bias", &[outputs]).await?;
         let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
         bias.resize(columns, 0.0);
         let weight = windows(&weight, [inputs, outputs], [rows, columns]);
@@ -103,8 +108,8 @@ fn windows(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usiz
 pub(super) struct Pointwise(Linear);
 
 impl Pointwise {
-    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self(Linear::load_windowed(params, &[inputs, 1, 1], outputs)?))
+    pub(super) async fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Ok(Self(Linear::load_windowed(params, &[inputs, 1, 1], outputs).await?))
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -123,8 +128,8 @@ pub(super) struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(super) fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
-        let [weight, bias] = [params.tensor("weight", [channels])?, params.tensor("bias", [channels])?];
+    pub(super) async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+        let [weight, bias] = [params.tensor("weight", [channels]).await?, params.tensor("bias", [channels]).await?];
         Ok(Self { weight, bias, groups })
     }
 
@@ -162,14 +167,14 @@ pub(super) struct Resnet {
 }
 
 impl Resnet {
-    pub(super) fn load(params: &Params<'_>, inputs: usize, outputs: usize, groups: usize) -> Result<Self, Error> {
+    pub(super) async fn load(params: &Params<'_>, inputs: usize, outputs: usize, groups: usize) -> Result<Self, Error> {
         let shortcut = params.at("conv_shortcut");
         Ok(Self {
-            norm1: GroupNorm::load(&params.at("norm1"), inputs, groups)?,
-            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Sampling::Same)?,
-            norm2: GroupNorm::load(&params.at("norm2"), outputs, groups)?,
-            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Sampling::Same)?,
-            shortcut: (inputs != outputs).then(|| Pointwise::load(&shortcut, inputs, outputs)).transpose()?,
+            norm1: GroupNorm::load(&params.at("norm1"), inputs, groups).await?,
+            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Sampling::Same).await?,
+            norm2: GroupNorm::load(&params.at("norm2"), outputs, groups).await?,
+            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Sampling::Same).await?,
+            shortcut: if inputs == outputs { None } else { Some(Pointwise::load(&shortcut, inputs, outputs).await?) },
         })
     }
 
@@ -213,15 +218,15 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub(super) fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+    pub(super) async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         // Checkpoints saved before diffusers 0.18 name the maps differently.
         let old = params.has("query.weight");
         let [q, k, v, out] =
             if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         Ok(Self {
-            norm: GroupNorm::load(&params.at("group_norm"), channels, groups)?,
-            own: Linear::load_together(&[q, k, v].map(|name| params.at(name)), channels, channels)?,
-            out: Linear::load(&params.at(out), channels, channels)?,
+            norm: GroupNorm::load(&params.at("group_norm"), channels, groups).await?,
+            own: Linear::load_together(&[q, k, v].map(|name| params.at(name)), channels, channels).await?,
+            out: Linear::load(&params.at(out), channels, channels).await?,
         })
     }
 

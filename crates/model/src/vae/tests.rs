@@ -1,6 +1,7 @@
 //! What decoding costs, for any device: launches, pipelines, copies and bytes bound. Numbers are compared with recorded ones
 //! in the golden check; here weights are as good as any.
 
+use futures_lite::future::block_on;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -91,7 +92,7 @@ fn checkpoint(size: (Widths, usize)) -> Folder {
 
 /// A picture from a square latent, and what it cost.
 fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, Counts) {
-    let vae = Vae::load(&checkpoint(size), device).expect("the checkpoint is whole");
+    let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * side * side), [1, Z, side, side]), device);
     let (picture, counts) = counted(|| vae.decode(latent, &mut Taps::off()));
     assert_eq!(picture.dims(), [1, 3, 8 * side, 8 * side]);
@@ -139,7 +140,7 @@ fn a_picture_of_256_binds_at_most_2_92_gb() {
 
 /// Decodes at once and within `limit_bytes`: both pictures, and what the second cost.
 fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Device) -> ([Vec<f32>; 2], Counts) {
-    let vae = Vae::load(&checkpoint(size), device).expect("the checkpoint is whole");
+    let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
@@ -179,7 +180,7 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     Family::Software.choose();
     let Some(device) = gpu(Family::Gpu) else { return };
     assert_same(&both(FULL, [4, 16], 2 << 20, &device).0);
-    let vae = Vae::load(&checkpoint(FULL), &device).expect("the checkpoint is whole");
+    let vae = block_on(Vae::load(&checkpoint(FULL), &device)).expect("the checkpoint is whole");
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
     let how = Decode::Strips { limit_bytes: 128 << 20 };

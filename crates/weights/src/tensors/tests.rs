@@ -1,6 +1,5 @@
 //! Files are built in memory, byte by byte where the writer of the `safetensors` crate would refuse to.
 
-use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
@@ -16,10 +15,6 @@ fn safetensors(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {
     serialize(views, None).expect("serialises")
 }
 
-fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
 fn one_file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Folder {
     holding(safetensors(tensors))
 }
@@ -30,82 +25,12 @@ fn holding(bytes: Vec<u8>) -> Folder {
     folder
 }
 
-fn open(folder: &Folder) -> Result<Tensors<'_>, Error> {
-    Tensors::open(folder, "vae", "model")
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 fn refusal(folder: &Folder) -> Error {
-    open(folder).err().expect("the file is refused")
-}
-
-/// Two shards, `a` in the first and `b` in the second, under the index given.
-fn sharded(index: &str) -> Folder {
-    let mut folder = Folder::default();
-    folder.insert("vae/model-1.safetensors", safetensors(&[("a", Dtype::F32, &[1], f32_bytes(&[1.0]))]));
-    folder.insert("vae/model-2.safetensors", safetensors(&[("b", Dtype::F32, &[1], f32_bytes(&[2.0]))]));
-    folder.insert("vae/model.safetensors.index.json", index.as_bytes().to_vec());
-    folder
-}
-
-#[test]
-fn a_tensor_is_read_by_name_and_shape() {
-    let values = [1.5, -2.0, 0.0, f32::MIN_POSITIVE, f32::MAX, 6.25];
-    let folder = one_file(&[("w", Dtype::F32, &[2, 3], f32_bytes(&values)), ("b", Dtype::F32, &[0], vec![])]);
-    let tensors = open(&folder).expect("opens");
-    assert_eq!(tensors.names().collect::<Vec<_>>(), ["b", "w"]);
-    assert_eq!(tensors.shape("w").expect("is there"), [2, 3]);
-    assert_eq!(tensors.f32("w", &[2, 3]).expect("reads"), values);
-    assert!(tensors.contains("w") && !tensors.contains("x"));
-}
-
-#[test]
-fn every_f16_and_bf16_converts_to_the_f32_of_the_same_value() {
-    let finite = |bits: &u16| f16::from_bits(*bits).is_finite() && bf16::from_bits(*bits).is_finite();
-    let bits: Vec<u16> = (0..=u16::MAX).filter(finite).collect();
-    let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-    let shape = [bits.len()];
-    let folder = one_file(&[("h", Dtype::F16, &shape, bytes.clone()), ("b", Dtype::BF16, &shape, bytes)]);
-    let tensors = open(&folder).expect("opens");
-    let half = tensors.f32("h", &shape).expect("reads F16");
-    let brain = tensors.f32("b", &shape).expect("reads BF16");
-    for (index, &bits) in bits.iter().enumerate() {
-        // A brain float is the upper half of an f32; a half has 5 exponent and 10 fraction bits (IEEE 754-2019, 3.6).
-        assert_eq!(brain[index].to_bits(), u32::from(bits) << 16);
-        let (sign, exponent, fraction) = (bits >> 15, i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-        let size =
-            if exponent == 0 { fraction * 2f64.powi(-24) } else { (1024.0 + fraction) * 2f64.powi(exponent - 25) };
-        assert_eq!(f64::from(half[index]), if sign == 1 { -size } else { size });
-    }
-    assert!(bits.len() > 60_000, "only {} values were compared", bits.len());
-}
-
-#[test]
-fn a_missing_tensor_and_a_wrong_shape_are_named() {
-    let folder = one_file(&[("w", Dtype::F32, &[2, 3], f32_bytes(&[0.0; 6]))]);
-    let tensors = open(&folder).expect("opens");
-    let (file, tensor) = (PATH.to_owned(), "v".to_owned());
-    assert_eq!(tensors.f32("v", &[2, 3]), Err(Error::MissingTensor { file: file.clone(), tensor }));
-    let (expected, got) = (vec![3, 2], vec![2, 3]);
-    let error = tensors.f32("w", &[3, 2]).expect_err("the shape is transposed");
-    assert_eq!(error, Error::WrongShape { file, tensor: "w".to_owned(), expected, got });
-    assert!(error.to_string().contains("`w` of `vae/model.safetensors` has shape [2, 3], expected [3, 2]"));
-}
-
-#[test]
-fn a_weight_stored_as_integers_is_refused_with_its_dtype() {
-    let folder = one_file(&[("w", Dtype::I32, &[1], vec![1, 0, 0, 0])]);
-    let error = open(&folder).expect("opens").f32("w", &[1]).expect_err("not a float");
-    assert!(matches!(&error, Error::WrongDtype { tensor, got: Dtype::I32, .. } if tensor == "w"), "{error:?}");
-    assert!(error.to_string().contains("stored as I32, accepted are [F32, F16, BF16]"), "{error}");
-}
-
-#[test]
-fn a_weight_that_is_not_finite_is_refused_with_its_index() {
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let folder = one_file(&[("w", Dtype::F32, &[3], f32_bytes(&[0.0, 1.0, bad]))]);
-        let error = open(&folder).expect("opens").f32("w", &[3]).expect_err("not finite");
-        assert!(matches!(&error, Error::NotFinite { tensor, index: 2, .. } if tensor == "w"), "{error:?}");
-    }
+    Tensors::file(folder, PATH).err().expect("the file is refused")
 }
 
 #[test]
@@ -130,40 +55,6 @@ fn a_file_with_bytes_over_or_a_damaged_header_is_corrupt() {
         let error = refusal(&holding(bytes));
         assert!(matches!(&error, Error::Corrupt { file, .. } if file == PATH), "{error:?}");
     }
-}
-
-#[test]
-fn shards_are_read_through_their_index() {
-    let folder = sharded(r#"{"metadata":{},"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}}"#);
-    let tensors = open(&folder).expect("opens");
-    assert_eq!(tensors.f32("a", &[1]), Ok(vec![1.0]));
-    assert_eq!(tensors.f32("b", &[1]), Ok(vec![2.0]));
-    let file = "vae/model.safetensors.index.json".to_owned();
-    assert_eq!(tensors.f32("c", &[1]), Err(Error::MissingTensor { file, tensor: "c".to_owned() }));
-}
-
-#[test]
-fn an_index_that_names_a_missing_shard_or_tensor_is_refused() {
-    let error = refusal(&sharded(r#"{"weight_map":{"a":"model-1.safetensors","b":"model-3.safetensors"}}"#));
-    assert_eq!(error, Error::MissingFile { file: "vae/model-3.safetensors".to_owned() });
-    let error = refusal(&sharded(r#"{"weight_map":{"a":"model-2.safetensors"}}"#));
-    let file = "vae/model-2.safetensors".to_owned();
-    assert_eq!(error, Error::MissingTensor { file, tensor: "a".to_owned() });
-}
-
-#[test]
-fn an_index_that_is_no_index_is_refused() {
-    let file = "vae/model.safetensors.index.json".to_owned();
-    assert_eq!(refusal(&sharded("{}")), Error::MissingKey { file, key: "weight_map".to_owned() });
-    for index in ["", "[]", r#"{"weight_map":["a"]}"#, r#"{"weight_map":{"a":1}}"#] {
-        let error = refusal(&sharded(index));
-        assert!(matches!(&error, Error::BadJson { file, .. } if file.ends_with("index.json")), "{index}: {error:?}");
-    }
-}
-
-#[test]
-fn without_any_file_the_plain_name_is_reported_missing() {
-    assert_eq!(refusal(&Folder::default()), Error::MissingFile { file: PATH.to_owned() });
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! Packs checkpoint folders, and verifies packed ones. The format is `pixart_weights::manifest`'s; here are the files.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use futures_lite::future::block_on;
+use pixart_model::form;
+use pixart_weights::manifest::{MANIFEST, shard_name};
+use pixart_weights::packer::{NETWORKS, Packer, Sink};
+use pixart_weights::{Folder, Manifest, Precision};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::generate::hex;
+use crate::{Error, checkpoint};
+
+/// What is to be packed.
+#[derive(Clone, Debug)]
+pub struct Packing {
+    /// A diffusers folder, or a `.pth` file of PixArt's own.
+    pub from: PathBuf,
+    /// The transformer's `config.json`, which a `.pth` file does not have.
+    pub config: Option<PathBuf>,
+    /// The folder to write; it is created.
+    pub to: PathBuf,
+    pub precision: Precision,
+    pub shard_bytes: u64,
+    /// [default: what the model card says]
+    pub license: Option<String>,
+    /// [default: the name of the folder]
+    pub source: Option<String>,
+}
+
+/// What was packed.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub tensors: usize,
+    pub shards: usize,
+    pub bytes: u64,
+}
+
+/// Writes the packed checkpoint, its manifest last.
+///
+/// # Errors
+/// A folder without networks, a tensor that cannot be packed, or a file that cannot be written.
+pub fn pack(packing: &Packing) -> Result<Report, Error> {
+    let Packing { from, to, precision, shard_bytes, .. } = packing;
+    let write = |source| Error::Write { path: to.clone(), source };
+    fs::create_dir_all(to).map_err(write)?;
+    if fs::read_dir(to).map_err(write)?.next().is_some() {
+        return Err(write(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")));
+    }
+    let folder = if from.is_dir() { checkpoint::networks(from, &[])? } else { original(packing)? };
+    let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let packer = Packer {
+        rule: &|weight| form(weight, *precision),
+        precision: *precision,
+        shard_bytes: *shard_bytes,
+        license: packing.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
+        source: packing.source.clone().unwrap_or(name),
+        networks: &NETWORKS.map(|(dir, _)| dir),
+        in_file_order: false,
+        made: Default::default(),
+    };
+    let manifest = block_on(packer.pack(&folder, &mut OnDisk { dir: to })).map_err(pixart_model::Error::Weights)?;
+    let path = to.join(MANIFEST);
+    fs::write(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
+    let count = |count: fn(&pixart_weights::manifest::Section) -> usize| manifest.sections.iter().map(count).sum();
+    Ok(Report {
+        tensors: count(|section| section.tensors.len()),
+        shards: count(|section| section.shards.len()),
+        bytes: manifest.bytes(),
+    })
+}
+
+fn original(packing: &Packing) -> Result<Folder, Error> {
+    let Some(config) = &packing.config else {
+        return Err(Error::NotACheckpoint {
+            path: packing.from.clone(),
+            missing: "config.json (give it with --config)",
+        });
+    };
+    let mut folder = Folder::default();
+    let text = fs::read(config).map_err(|source| Error::Read { path: config.clone(), source })?;
+    folder.insert("transformer/config.json", text);
+    checkpoint::take_transformer(&mut folder, &packing.from)?;
+    Ok(folder)
+}
+
+/// `license` of a model card's front matter.
+fn license_of(card: &Path) -> String {
+    let text = fs::read_to_string(card).unwrap_or_default();
+    let front = text.strip_prefix("---").and_then(|rest| rest.split("\n---").next()).unwrap_or_default();
+    let license = front.lines().find_map(|line| line.strip_prefix("license:"));
+    license.unwrap_or_default().trim().trim_matches('"').to_owned()
+}
+
+/// Every fault of the packed checkpoint in `dir`, in words; none where all is well.
+///
+/// # Errors
+/// A manifest that cannot be read, or is none.
+pub fn check(dir: &Path) -> Result<Vec<String>, Error> {
+    let path = dir.join(MANIFEST);
+    let text = fs::read(&path).map_err(|source| Error::Read { path, source })?;
+    let manifest = Manifest::read(&text).map_err(pixart_model::Error::Weights)?;
+    let mut faults = Vec::new();
+    for shard in manifest.sections.iter().flat_map(|section| &section.shards) {
+        let path = dir.join(&shard.file);
+        match hash_of(&path) {
+            Err(error) => faults.push(format!("{}: {error}", shard.file)),
+            Ok((bytes, _)) if bytes != shard.bytes => {
+                faults.push(format!("{}: {bytes} bytes, the manifest says {}", shard.file, shard.bytes));
+            }
+            Ok((_, sha256)) if sha256 != shard.sha256 => {
+                faults.push(format!("{}: its SHA-256 is {sha256}, the manifest says {}", shard.file, shard.sha256));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(faults)
+}
+
+fn hash_of(path: &Path) -> io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok((bytes, hex(&hash.finalize())))
+}
+
+struct OnDisk<'a> {
+    dir: &'a Path,
+}
+
+impl Sink for OnDisk<'_> {
+    fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), pixart_weights::Error>> + '_>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn put<'a>(
+        &'a mut self,
+        section: &'a str,
+        index: usize,
+        bytes: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<String, pixart_weights::Error>> + 'a>> {
+        let sha256 = hex(&Sha256::digest(bytes));
+        let file = shard_name(section, index, &sha256);
+        let written = File::create(self.dir.join(&file)).and_then(|mut shard| shard.write_all(bytes));
+        let unwritable = |error: io::Error| pixart_weights::Error::Unwritable { file, why: error.to_string() };
+        Box::pin(std::future::ready(written.map_err(unwritable).map(|()| sha256)))
+    }
+}

@@ -1,0 +1,133 @@
+//! Writes random checkpoints of the published sizes in their real layouts, for tests and benchmarks. They are written tensor
+//! by tensor and draw nothing.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use pixart_model::Architecture;
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+
+/// Files that are larger are cut, as the hub's are.
+const FILE_BYTES_MAX: u64 = 5 << 30;
+
+/// A float that tensors are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Float {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn write(self, value: f32, to: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::F32 => to.write_all(&value.to_le_bytes()),
+            Self::F16 => to.write_all(&half::f16::from_f32(value).to_le_bytes()),
+            Self::Bf16 => to.write_all(&half::bf16::from_f32(value).to_le_bytes()),
+        }
+    }
+}
+
+/// Bytes, name and shape.
+type Tensor = (u64, String, Vec<usize>);
+
+/// Writes `architecture` with numbers by `seed` below `to`, and returns the bytes of its weights.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> Result<u64, Error> {
+    let (dir, stem) = architecture.place();
+    let dir = to.join(dir);
+    let unwritable = |source| Error::Write { path: dir.clone(), source };
+    fs::create_dir_all(&dir).map_err(unwritable)?;
+    let config = serde_json::to_vec_pretty(&architecture.config()).expect("its keys are strings");
+    fs::write(dir.join("config.json"), config).map_err(unwritable)?;
+
+    let each = float.dtype().bitsize() as u64 / 8;
+    let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();
+    let tensors = tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * each, name, shape));
+    let mut files: Vec<(u64, Vec<Tensor>)> = vec![(0, Vec::new())];
+    for tensor in tensors {
+        if files.last().is_some_and(|(bytes, all)| !all.is_empty() && bytes + tensor.0 > FILE_BYTES_MAX) {
+            files.push((0, Vec::new()));
+        }
+        let (bytes, all) = files.last_mut().expect("there is always one");
+        *bytes += tensor.0;
+        all.push(tensor);
+    }
+
+    let (count, mut total, mut weight_map) = (files.len(), 0, Map::new());
+    let mut numbers = Numbers(seed | 1);
+    for (index, (bytes, tensors)) in files.into_iter().enumerate() {
+        let name = match count {
+            1 => format!("{stem}.safetensors"),
+            _ => format!("{stem}-{:05}-of-{count:05}.safetensors", index + 1),
+        };
+        let path = dir.join(&name);
+        let written = File::create(&path).and_then(|file| write(file, &tensors, float, &mut numbers));
+        written.map_err(|source| Error::Write { path, source })?;
+        total += bytes;
+        weight_map.extend(tensors.into_iter().map(|(_, tensor, _)| (tensor, Value::from(name.clone()))));
+    }
+    if count > 1 {
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        fs::write(dir.join(format!("{stem}.safetensors.index.json")), index.to_string()).map_err(unwritable)?;
+    }
+    Ok(total)
+}
+
+fn write(file: File, tensors: &[Tensor], float: Float, numbers: &mut Numbers) -> std::io::Result<()> {
+    let (mut header, mut end) = (Map::new(), 0);
+    for (bytes, name, shape) in tensors {
+        let place = json!({ "dtype": float.dtype(), "shape": shape, "data_offsets": [end, end + bytes] });
+        header.insert(name.clone(), place);
+        end += bytes;
+    }
+    let header = Value::Object(header).to_string();
+    let mut file = BufWriter::with_capacity(1 << 20, file);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    for (_, name, shape) in tensors {
+        let (middle, reach) = spread(name, shape);
+        for _ in 0..shape.iter().product() {
+            float.write(middle + reach * numbers.next(), &mut file)?;
+        }
+    }
+    file.flush()
+}
+
+/// The middle and the reach of a tensor's numbers: a forward pass neither vanishes nor grows without bound.
+fn spread(name: &str, shape: &[usize]) -> (f32, f32) {
+    match shape {
+        [_] if name.ends_with("weight") => (1.0, 0.1),
+        [_] => (0.0, 0.05),
+        _ if name.ends_with("scale_shift_table") => (0.0, 0.3),
+        _ if name == "shared.weight" => (0.0, 1.0),
+        _ => (0.0, (3.0 / shape[1..].iter().product::<usize>() as f32).sqrt()),
+    }
+}
+
+/// Numbers from -1 to 1, by xorshift64*.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40;
+        bits as f32 / (1 << 23) as f32 - 1.0
+    }
+}

@@ -1,0 +1,117 @@
+//! A matrix of weights on a device, in any [`Precision`].
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_wgpu::CubeTensor;
+use pixart_weights::{Packed, Precision, unpack};
+
+use crate::cpu::{Slice, Weights};
+use crate::launch::on_gpu;
+
+/// Weights `[K, N]` on a device.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    words: Words,
+    shape: [usize; 2],
+}
+
+#[derive(Clone, Debug)]
+enum Words {
+    Full(Tensor<2>),
+    Packed(Tensor<1, Int>, Precision),
+}
+
+impl Matrix {
+    /// Puts `values`, row-major `[inputs, outputs]`, on the device.
+    ///
+    /// # Panics
+    /// Where the shape does not fit the values or the precision.
+    #[must_use]
+    pub fn new(values: Vec<f32>, shape: [usize; 2], precision: Precision, device: &Device) -> Self {
+        match precision {
+            Precision::F32 => {
+                Self { words: Words::Full(Tensor::from_data(TensorData::new(values, shape), device)), shape }
+            }
+            _ => Self::of(Packed::new(&values, shape, precision), device),
+        }
+    }
+
+    /// Puts a packed matrix on the device.
+    #[must_use]
+    pub fn of(packed: Packed, device: &Device) -> Self {
+        let Packed { words, shape, precision } = packed;
+        let count = words.len();
+        let words = match precision {
+            Precision::F32 => {
+                let values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
+                Words::Full(Tensor::from_data(TensorData::new(values, shape), device))
+            }
+            _ => {
+                let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
+                Words::Packed(Tensor::from_data(TensorData::new(words, [count]), device), precision)
+            }
+        };
+        Self { words, shape }
+    }
+
+    /// Inputs and outputs.
+    #[must_use]
+    pub fn dims(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        match &self.words {
+            Words::Full(_) => Precision::F32,
+            Words::Packed(_, precision) => *precision,
+        }
+    }
+}
+
+impl Matrix {
+    /// The words as a shader reads them, and the shared file that unpacks them; None where the device speaks no WGSL.
+    pub(crate) fn bound(&self) -> Option<(CubeTensor, &'static str)> {
+        Some(match &self.words {
+            Words::Full(values) => (on_gpu(values)?, shader(Precision::F32)),
+            Words::Packed(words, precision) => (on_gpu(words)?, shader(*precision)),
+        })
+    }
+
+    /// The words where the device is the processor, for [`Self::weights`].
+    pub(crate) fn slice(&self) -> Option<Slice> {
+        match &self.words {
+            Words::Full(values) => Slice::of(values),
+            Words::Packed(words, _) => Slice::of_words(words),
+        }
+    }
+
+    pub(crate) fn weights<'a>(&self, words: &'a Slice) -> Weights<'a> {
+        match &self.words {
+            Words::Full(_) => Weights::Full(words.values()),
+            Words::Packed(_, precision) => Weights::Packed(words.words(), *precision),
+        }
+    }
+
+    /// The weights as numbers. Packed ones are unpacked for the call.
+    pub(crate) fn values(&self) -> Tensor<2> {
+        match &self.words {
+            Words::Full(values) => values.clone(),
+            Words::Packed(words, precision) => {
+                let device = words.device();
+                let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
+                let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();
+                Tensor::from_data(TensorData::new(unpack(&words, self.shape, *precision), self.shape), &device)
+            }
+        }
+    }
+}
+
+/// The shared file that unpacks matrices of this precision.
+fn shader(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "weights_f32",
+        Precision::F16 => "weights_f16",
+        Precision::Q8 => "weights_q8",
+        Precision::Q4 => "weights_q4",
+    }
+}

@@ -1,0 +1,100 @@
+//! The networks of PixArt's published checkpoints by name: their configurations as files, and the tensors that follow.
+//!
+//! Source: the `config.json`s of PixArt-XL-2-256x256, -512x512, -1024-MS, PixArt-Sigma-XL-2-1024-MS,
+//! DeepFloyd/t5-v1_1-xxl and stabilityai/sd-vae-ft-ema.
+
+use pixart_weights::Folder;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::config::{DitConfig, T5Config, VaeConfig};
+use crate::inventory::Named;
+
+/// A network that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    Xl256,
+    Xl512,
+    Xl1024Ms,
+    Sigma1024,
+    T5Xxl,
+    SdVae,
+}
+
+impl Architecture {
+    /// Where it stands in a diffusers folder, and what its files are called.
+    #[must_use]
+    pub fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::T5Xxl => ("text_encoder", "model"),
+            Self::SdVae => ("vae", "diffusion_pytorch_model"),
+            _ => ("transformer", "diffusion_pytorch_model"),
+        }
+    }
+
+    /// Its `config.json`.
+    #[must_use]
+    pub fn config(self) -> Value {
+        let transformer = |sample_size: usize, interpolation_scale: usize, micro: bool| {
+            json!({
+                "_class_name": "PixArtTransformer2DModel", "activation_fn": "gelu-approximate",
+                "attention_bias": true, "attention_head_dim": 72, "caption_channels": 4096, "cross_attention_dim": 1152,
+                "in_channels": 4, "interpolation_scale": interpolation_scale, "norm_elementwise_affine": false,
+                "norm_eps": 1e-6, "norm_type": "ada_norm_single", "num_attention_heads": 16, "num_layers": 28,
+                "out_channels": 8, "patch_size": 2, "sample_size": sample_size, "use_additional_conditions": micro,
+            })
+        };
+        match self {
+            Self::Xl256 => transformer(32, 1, false),
+            Self::Xl512 => transformer(64, 1, false),
+            Self::Xl1024Ms => transformer(128, 2, true),
+            Self::Sigma1024 => transformer(128, 2, false),
+            Self::T5Xxl => json!({
+                "architectures": ["T5EncoderModel"], "d_ff": 10240, "d_kv": 64, "d_model": 4096,
+                "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6, "model_type": "t5", "num_heads": 64,
+                "num_layers": 24, "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,
+                "vocab_size": 32128,
+            }),
+            Self::SdVae => json!({
+                "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+                "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32,
+                "out_channels": 3, "sample_size": 256, "scaling_factor": 0.18215,
+            }),
+        }
+    }
+
+    /// Its tensors.
+    ///
+    /// # Errors
+    /// None: a test reads every configuration.
+    pub fn inventory(self) -> Result<Vec<Named>, Error> {
+        let ((dir, _), mut folder) = (self.place(), Folder::default());
+        folder.insert(format!("{dir}/config.json"), self.config().to_string().into_bytes());
+        Ok(match self {
+            Self::T5Xxl => T5Config::read(&folder)?.inventory(),
+            Self::SdVae => VaeConfig::read(&folder)?.inventory(),
+            _ => DitConfig::read(&folder)?.inventory(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_have_as_many_parameters_as_were_published() {
+        for (architecture, millions) in [
+            (Architecture::Xl256, 610.9),
+            (Architecture::Xl512, 610.9),
+            (Architecture::Xl1024Ms, 611.3),
+            (Architecture::Sigma1024, 610.9),
+            (Architecture::T5Xxl, 4762.3),
+            (Architecture::SdVae, 83.7),
+        ] {
+            let all = architecture.inventory().expect("its configuration is supported");
+            let count: usize = all.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            assert!((count as f64 / 1e6 - millions).abs() < 0.06, "{architecture:?} has {count} parameters");
+        }
+    }
+}

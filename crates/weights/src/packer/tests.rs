@@ -1,0 +1,189 @@
+//! Small checkpoints are packed into memory, read again and compared with what they were made of.
+
+use std::rc::Rc;
+
+use futures_lite::future::block_on;
+use safetensors::tensor::TensorView;
+
+use super::*;
+use crate::{Reader, Weights, pack, transposed, unpack};
+
+const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+/// Keeps shards in memory; their hash is a checksum that is long enough.
+#[derive(Clone, Default)]
+struct Kept(Rc<std::cell::RefCell<BTreeMap<String, Vec<u8>>>>);
+
+fn hash(bytes: &[u8]) -> String {
+    let sum = bytes.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    format!("{sum:016x}").repeat(4)
+}
+
+impl Sink for Kept {
+    fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn put<'a>(
+        &'a mut self,
+        section: &'a str,
+        index: usize,
+        bytes: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + 'a>> {
+        let hash = hash(bytes);
+        self.0.borrow_mut().insert(shard_name(section, index, &hash), bytes.to_vec());
+        Box::pin(std::future::ready(Ok(hash)))
+    }
+}
+
+impl Reader for Kept {
+    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+        let shard = self.0.borrow().get(path).cloned().expect("it was kept");
+        Box::pin(std::future::ready(Ok(shard[range.start as usize..range.end as usize].to_vec())))
+    }
+}
+
+fn values(seed: u32, count: usize) -> Vec<f32> {
+    (0..count as u32).map(|i| ((i.wrapping_mul(2_654_435_761) ^ seed) >> 9) as f32 / 4_194_304.0 - 1.0).collect()
+}
+
+type Tensor = (&'static str, Vec<usize>, Vec<f32>);
+
+/// A matrix of many bands, one that fits nothing but f32, a convolution, a vector, and what no network reads.
+fn tensors() -> Vec<Tensor> {
+    let tensor = |(seed, (name, shape)): (u32, (&'static str, &[usize]))| {
+        (name, shape.to_vec(), values(seed, shape.iter().product()))
+    };
+    let shapes: [(&str, &[usize]); 6] = [
+        ("blocks.10.w", &[24, 64]),
+        ("blocks.2.w", &[8_200, 128]),
+        ("bias", &[5]),
+        ("conv", &[3, 2, 2, 2]),
+        ("odd.w", &[6, 10]),
+        ("unread", &[2]),
+    ];
+    (1..).zip(shapes).map(tensor).collect()
+}
+
+fn checkpoint(tensors: &[Tensor]) -> Folder {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape fits the bytes"))
+    });
+    let mut folder = Folder::default();
+    folder.insert(FILE, safetensors::serialize(views, None).expect("serialises"));
+    folder.insert("model_index.json", br#"{"_class_name": "PixArtAlphaPipeline"}"#.to_vec());
+    folder.insert("tokenizer/spiece.model", vec![1, 2, 3]);
+    folder
+}
+
+fn rule(precision: Precision) -> impl Fn(Weight<'_>) -> Option<(&'static str, Form)> {
+    move |Weight { name, shape, .. }| match *shape {
+        _ if name == "unread" => None,
+        [rows, columns] => Some(("transformer", Form::matrix(precision, [rows, columns]))),
+        _ => Some(("transformer", Form::plain(crate::Kept::F32))),
+    }
+}
+
+fn packed(
+    folder: &Folder,
+    precision: Precision,
+    change: impl FnOnce(&mut Packer<'_>),
+) -> (Kept, Result<Manifest, Error>) {
+    let (rule, mut kept) = (rule(precision), Kept::default());
+    let mut packer = Packer {
+        rule: &rule,
+        precision,
+        shard_bytes: 100_000,
+        license: "MIT".into(),
+        source: "a test".into(),
+        networks: &["transformer", "text_encoder"],
+        in_file_order: false,
+        made: BTreeMap::new(),
+    };
+    change(&mut packer);
+    let manifest = block_on(packer.pack(folder, &mut kept));
+    (kept, manifest)
+}
+
+#[test]
+fn what_is_packed_is_read_again() {
+    for precision in [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4] {
+        let (kept, manifest) = packed(&checkpoint(&tensors()), precision, |_| ());
+        let manifest = manifest.expect("it is packed");
+        assert_eq!(Manifest::read(&manifest.to_json()), Ok(manifest.clone()), "it is its own reader's");
+        assert_eq!((manifest.pipeline.as_str(), manifest.sections.len()), ("PixArtAlphaPipeline", 2));
+        let mut folder = Folder::default();
+        let reader: Rc<dyn Reader> = Rc::new(kept);
+        folder.insert_packed(manifest, &reader);
+        assert_eq!(block_on(folder.whole("tokenizer/spiece.model")), Ok(vec![1, 2, 3]));
+        let weights = block_on(Weights::open(&folder, "transformer", "unused")).expect("it is read");
+        assert!(!weights.contains("unread"));
+        for (name, shape, values) in tensors().into_iter().filter(|(name, ..)| *name != "unread") {
+            let got = block_on(weights.f32(name, &shape)).expect("it is there");
+            let [rows, columns] = *shape else {
+                assert_eq!(got, values, "{name}");
+                continue;
+            };
+            let kept_as = if precision.fits(columns, rows) { precision } else { Precision::F32 };
+            let across = transposed(&values, rows, columns);
+            let matrix = block_on(weights.matrix(name, [rows, columns], Precision::F32)).expect("it is there");
+            assert_eq!(matrix.precision, kept_as);
+            // Bands are packed one by one, and give what the whole gives.
+            assert_eq!(matrix.words, pack(&across, [columns, rows], kept_as), "{name} as {precision:?}");
+            let whole = unpack(&matrix.words, [columns, rows], kept_as);
+            assert_eq!(got, transposed(&whole, columns, rows), "{name} as {precision:?}");
+            let smaller = block_on(weights.matrix(name, [rows, columns], Precision::Q4)).expect("it is there");
+            let smallest = if Precision::Q4.fits(columns, rows) { Precision::Q4 } else { kept_as };
+            assert_eq!(smaller.precision, smallest, "{name} from {precision:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_folder_gives_the_same_bytes_and_blocks_follow_by_their_numbers() {
+    let folder = checkpoint(&tensors());
+    let [(first, one), (second, other)] = [(); 2].map(|()| packed(&folder, Precision::Q8, |_| ()));
+    let manifest = one.expect("it is packed");
+    assert_eq!((&manifest, &*first.0.borrow()), (&other.expect("it is packed"), &*second.0.borrow()));
+    let section = manifest.sections.iter().find(|section| section.name == "transformer").expect("it is there");
+    let names: Vec<&str> = section.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["bias", "blocks.2.w", "blocks.10.w", "conv", "odd.w"]);
+    assert!(section.shards.len() > 5 && section.tensors.iter().all(|tensor| tensor.offset % ALIGNMENT == 0));
+}
+
+#[test]
+fn a_pass_that_was_interrupted_goes_on_with_the_shards_that_were_made() {
+    let folder = checkpoint(&tensors());
+    for in_file_order in [false, true] {
+        let (whole, manifest) = packed(&folder, Precision::Q8, |packer| packer.in_file_order = in_file_order);
+        let manifest = manifest.expect("it is packed");
+        let shards =
+            &manifest.sections.iter().find(|section| section.name == "transformer").expect("it is there").shards;
+        for made in 1..=shards.len() {
+            let made: BTreeMap<_, _> = [("transformer".to_owned(), shards[..made].to_vec())].into();
+            let count: usize = made.values().map(Vec::len).sum();
+            let (rest, again) = packed(&folder, Precision::Q8, |packer| {
+                (packer.in_file_order, packer.made) = (in_file_order, made);
+            });
+            assert_eq!(again.as_ref(), Ok(&manifest), "after {count} shards");
+            let rest = rest.0.borrow();
+            assert_eq!(rest.len(), whole.0.borrow().len() - count, "after {count} shards");
+            assert!(rest.iter().all(|(name, bytes)| whole.0.borrow()[name] == *bytes), "after {count} shards");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_packed_is_named() {
+    let one = |value: f32| checkpoint(&[("w", vec![4, 4], [vec![0.0; 15], vec![value]].concat())]);
+    let refused = |folder: &Folder, precision| packed(folder, precision, |_| ()).1.expect_err("it is refused");
+    let error = refused(&one(f32::NAN), Precision::F32);
+    assert!(matches!(&error, Error::NotFinite { tensor, .. } if tensor == "w"), "{error}");
+    let error = refused(&one(1e6), Precision::F16);
+    assert!(matches!(&error, Error::TooLargeForHalf { tensor, .. } if tensor == "w"), "{error}");
+    assert!(packed(&one(1e6), Precision::F32, |_| ()).1.is_ok());
+    let error = refused(&Folder::default(), Precision::F32);
+    assert!(matches!(error, Error::MissingFile { .. }), "{error}");
+}

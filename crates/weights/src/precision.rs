@@ -1,0 +1,349 @@
+//! How a matrix of weights `[inputs, outputs]` is kept, in a file and on a device: in full, in half, or in blocks of small integers. One word is a u32; a word holds
+//! neighbouring columns of one input, the first in its lowest bits.
+//!
+//! | precision | a word | scales |
+//! |---|---|---|
+//! | f32 | one column | |
+//! | f16 | two columns | |
+//! | q8 | four columns as i8 | one f16 for 32 inputs of a column |
+//! | q4 | eight columns, four bits each, stored plus 8 | one f16 for 32 inputs of a column |
+//!
+//! Scales follow the weights in the same buffer: `[K/32, N]`, two to a word. Rounding is to nearest, ties to even. The scale
+//! of a block is rounded to f16 first, so that packing sees the scale that unpacking will: for q8 the block's largest
+//! magnitude over 127; for q4, whose integers are -8 to 7, the one of the least squared error among a few near the largest
+//! over 7 or 8, of either sign.
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+/// How many scales are tried for a block of q4, and how far apart.
+const TRIES: u8 = 6;
+const TRY: f32 = 0.05;
+
+/// Inputs that share a scale.
+pub const BLOCK: usize = 32;
+
+/// The precision of a matrix of weights, the best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    F32,
+    F16,
+    Q8,
+    Q4,
+}
+
+impl Precision {
+    /// Whether a matrix of `inputs` × `outputs` can be kept this way.
+    #[must_use]
+    pub fn fits(self, inputs: usize, outputs: usize) -> bool {
+        match self {
+            Self::F32 => true,
+            Self::F16 => inputs.is_multiple_of(4) && outputs.is_multiple_of(4),
+            Self::Q8 => inputs.is_multiple_of(BLOCK) && outputs.is_multiple_of(4),
+            Self::Q4 => inputs.is_multiple_of(BLOCK) && outputs.is_multiple_of(8),
+        }
+    }
+
+    /// Bytes of a matrix.
+    #[must_use]
+    pub fn bytes(self, inputs: usize, outputs: usize) -> usize {
+        let scales = inputs / BLOCK * outputs * 2;
+        match self {
+            Self::F32 => inputs * outputs * 4,
+            Self::F16 => inputs * outputs * 2,
+            Self::Q8 => inputs * outputs + scales,
+            Self::Q4 => inputs * outputs / 2 + scales,
+        }
+    }
+
+    /// Bits of one number.
+    pub(crate) fn bits(self) -> usize {
+        match self {
+            Self::F32 => 32,
+            Self::F16 => 16,
+            Self::Q8 => 8,
+            Self::Q4 => 4,
+        }
+    }
+
+    /// The smallest and the largest integer of a block.
+    fn steps(self) -> [f32; 2] {
+        if self == Self::Q8 { [-127.0, 127.0] } else { [-8.0, 7.0] }
+    }
+
+    fn rounded(self, steps: f32) -> f32 {
+        let [least, most] = self.steps();
+        steps.round_ties_even().clamp(least, most)
+    }
+
+    /// The scale of a block, as it is stored.
+    fn scale(self, block: &[f32; BLOCK]) -> f32 {
+        let [least, most] = self.steps();
+        let stored = |scale: f32| f16::from_f32(scale).to_f32();
+        let peak = block.iter().fold(0.0, |peak: f32, value| if value.abs() > peak.abs() { *value } else { peak });
+        if self == Self::Q8 || peak == 0.0 {
+            return stored(peak.abs() / most);
+        }
+        // With so few steps it pays to look for the scale of the least error, and to let it be negative.
+        let error = |scale: f32| -> f32 {
+            let off = |value: &f32| value - scale * self.rounded(value / scale);
+            block.iter().map(|value| off(value) * off(value)).sum()
+        };
+        let full = [peak / least, peak / most, -peak / most];
+        let candidates = full.into_iter().flat_map(|full| (0..TRIES).map(move |i| full * (1.0 - i as f32 * TRY)));
+        let tried = candidates.map(stored).filter(|scale| *scale != 0.0).map(|scale| (error(scale), scale));
+        tried.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
+    }
+}
+
+/// A matrix as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    pub words: Vec<u32>,
+    /// Inputs and outputs.
+    pub shape: [usize; 2],
+    pub precision: Precision,
+}
+
+impl Packed {
+    /// `values`, row-major `[inputs, outputs]`, in `precision`.
+    ///
+    /// # Panics
+    /// Where the shape does not fit the values or the precision.
+    #[must_use]
+    pub fn new(values: &[f32], shape: [usize; 2], precision: Precision) -> Self {
+        let [inputs, outputs] = shape;
+        assert_eq!(values.len(), inputs * outputs, "values of a {inputs} × {outputs} matrix");
+        assert!(precision.fits(inputs, outputs), "{inputs} × {outputs} cannot be kept as {precision:?}");
+        Self { words: pack(values, shape, precision), shape, precision }
+    }
+
+    /// The values `[inputs, outputs]` that it stands for.
+    #[must_use]
+    pub fn values(&self) -> Vec<f32> {
+        unpack(&self.words, self.shape, self.precision)
+    }
+
+    /// The first number of it that is not finite, and which; of blocks, their scales.
+    pub(crate) fn not_finite(&self) -> Option<(usize, f32)> {
+        let halves = |words: &[u32]| {
+            let halves = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]);
+            let mut values = halves.map(|bits| f16::from_bits(bits).to_f32()).enumerate();
+            values.find(|(_, value)| !value.is_finite())
+        };
+        match self.precision {
+            Precision::F32 => {
+                let mut values = self.words.iter().map(|bits| f32::from_bits(*bits)).enumerate();
+                values.find(|(_, value)| !value.is_finite())
+            }
+            Precision::F16 => halves(&self.words),
+            Precision::Q8 | Precision::Q4 => {
+                halves(&self.words[self.shape[0] * self.shape[1] * self.precision.bits() / 32..])
+            }
+        }
+    }
+
+    /// Matrices of one shape and precision as one: their columns side by side.
+    #[must_use]
+    pub fn side_by_side(maps: &[Self]) -> Self {
+        Self::merged(maps, maps[0].shape[1])
+    }
+
+    /// Two such matrices with their columns in turns of four.
+    #[must_use]
+    pub fn in_turns_of_four(maps: &[Self; 2]) -> Self {
+        Self::merged(maps, 4)
+    }
+
+    fn merged(maps: &[Self], turn: usize) -> Self {
+        let (shape, precision) = (maps[0].shape, maps[0].precision);
+        assert!(maps.iter().all(|map| (map.shape, map.precision) == (shape, precision)), "maps of one kind");
+        let [inputs, outputs] = shape;
+        // Of a word that holds the columns of two turns each takes half.
+        let halves =
+            |words: &[u32]| -> Vec<u32> { words.iter().flat_map(|word| [word & 0xffff, word >> 16]).collect() };
+        let mut merged = Vec::with_capacity(maps.iter().map(|map| map.words.len()).sum());
+        let numbers = inputs * outputs * precision.bits() / 32;
+        let parts = [(0..numbers, precision.bits()), (numbers..maps[0].words.len(), 16)];
+        for (part, bits) in parts {
+            let whole = (turn * bits).is_multiple_of(32);
+            let part: Vec<Vec<u32>> = maps
+                .iter()
+                .map(|map| &map.words[part.clone()])
+                .map(|words| if whole { words.to_vec() } else { halves(words) })
+                .collect();
+            let turn = turn * bits / if whole { 32 } else { 16 };
+            let turns = |at: usize| part.iter().flat_map(move |map| &map[at..at + turn]).copied();
+            let units = (0..part[0].len()).step_by(turn).flat_map(turns);
+            if whole {
+                merged.extend(units);
+            } else {
+                let units: Vec<u32> = units.collect();
+                merged.extend(units.chunks_exact(2).map(|pair| pair[0] | pair[1] << 16));
+            }
+        }
+        Self { words: merged, shape: [inputs, maps.len() * outputs], precision }
+    }
+}
+
+/// `values` `[inputs, outputs]` as words.
+#[must_use]
+pub fn pack(values: &[f32], [inputs, outputs]: [usize; 2], precision: Precision) -> Vec<u32> {
+    let half = |value: f32| u32::from(f16::from_f32(value).to_bits());
+    let halves = |values: &[f32]| -> Vec<u32> {
+        values.chunks_exact(2).map(|pair| half(pair[0]) | half(pair[1]) << 16).collect()
+    };
+    match precision {
+        Precision::F32 => return values.iter().map(|value| value.to_bits()).collect(),
+        Precision::F16 => return halves(values),
+        Precision::Q8 | Precision::Q4 => {}
+    }
+    let mut scales = vec![0.0_f32; inputs / BLOCK * outputs];
+    let mut block = [0.0; BLOCK];
+    for (at, scale) in scales.iter_mut().enumerate() {
+        let (first, column) = (at / outputs * BLOCK, at % outputs);
+        block.iter_mut().zip(first..).for_each(|(value, row)| *value = values[row * outputs + column]);
+        *scale = precision.scale(&block);
+    }
+    let integer = |row: usize, column: usize| {
+        let scale = scales[row / BLOCK * outputs + column];
+        let steps = if scale == 0.0 { 0.0 } else { values[row * outputs + column] / scale };
+        precision.rounded(steps) as i32
+    };
+    let (columns, bits, offset) = if precision == Precision::Q8 { (4, 8, 0) } else { (8, 4, 8) };
+    let mask = (1_u32 << bits) - 1;
+    let mut words = Vec::with_capacity(inputs * outputs / columns + scales.len() / 2);
+    for row in 0..inputs {
+        for first in (0..outputs).step_by(columns) {
+            let field = |i: usize| ((integer(row, first + i) + offset).cast_unsigned() & mask) << (bits * i);
+            words.push((0..columns).map(field).fold(0, |word, field| word | field));
+        }
+    }
+    words.extend(halves(&scales));
+    words
+}
+
+/// The values `[inputs, outputs]` that `words` stand for.
+#[must_use]
+pub fn unpack(words: &[u32], [inputs, outputs]: [usize; 2], precision: Precision) -> Vec<f32> {
+    let half = |words: &[u32], at: usize| f16::from_bits((words[at / 2] >> (16 * (at % 2))) as u16).to_f32();
+    let count = inputs * outputs;
+    let value = |at: usize| match precision {
+        Precision::F32 => f32::from_bits(words[at]),
+        Precision::F16 => half(words, at),
+        Precision::Q8 | Precision::Q4 => {
+            let scales = &words[count / if precision == Precision::Q8 { 4 } else { 8 }..];
+            let scale = half(scales, at / outputs / BLOCK * outputs + at % outputs);
+            let integer = if precision == Precision::Q8 {
+                i32::from((words[at / 4] >> (8 * (at % 4))) as i8)
+            } else {
+                (words[at / 8] >> (4 * (at % 8)) & 15) as i32 - 8
+            };
+            scale * integer as f32
+        }
+    };
+    (0..count).map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: [usize; 2] = [64, 24];
+    const ALL: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
+
+    /// Numbers in -1..1, and now and then 30.
+    fn values(seed: u32, count: usize) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state
+        };
+        (0..count).map(|_| if next() % 97 == 0 { 30.0 } else { (next() >> 8) as f32 / 8_388_608.0 - 1.0 }).collect()
+    }
+
+    /// The columns of `maps` `[inputs, columns]`, row by row, `turn` of each in turn.
+    fn merged(maps: &[Vec<f32>], columns: usize, turn: usize) -> Vec<f32> {
+        let rows = (0..maps[0].len()).step_by(turn);
+        assert!(columns.is_multiple_of(turn));
+        rows.flat_map(|at| maps.iter().flat_map(move |map| &map[at..at + turn])).copied().collect()
+    }
+
+    #[test]
+    fn maps_are_merged_as_their_values_would_be() {
+        let maps = [values(2, SHAPE[0] * SHAPE[1]), values(3, SHAPE[0] * SHAPE[1])];
+        let wide = [SHAPE[0], 2 * SHAPE[1]];
+        for precision in ALL {
+            let packed = maps.each_ref().map(|map| Packed::new(map, SHAPE, precision));
+            let beside = Packed::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, precision);
+            assert_eq!(Packed::side_by_side(&packed), beside);
+            let in_turns = Packed::new(&merged(&maps, SHAPE[1], 4), wide, precision);
+            assert_eq!(Packed::in_turns_of_four(&packed), in_turns);
+            assert_ne!(in_turns.values(), beside.values());
+        }
+    }
+
+    #[test]
+    fn a_matrix_survives_packing_within_half_a_step() {
+        let kept = values(1, SHAPE[0] * SHAPE[1]);
+        let words = pack(&kept, SHAPE, Precision::Q8);
+        assert_eq!(words.len() * 4, Precision::Q8.bytes(SHAPE[0], SHAPE[1]));
+        let back = unpack(&words, SHAPE, Precision::Q8);
+        for (at, (back, value)) in back.iter().zip(&kept).enumerate() {
+            let scale = block(&kept, at).fold(0.0_f32, |peak, value| peak.max(value.abs())) / 127.0;
+            // The scale itself is rounded to f16, by at most one part in 2048.
+            assert!((back - value).abs() <= scale * (0.5 + 127.0 / 2048.0), "{at}: {back} for {value}");
+        }
+    }
+
+    #[test]
+    fn no_block_of_q4_is_worse_than_by_the_scale_of_its_largest_magnitude() {
+        let kept = values(1, SHAPE[0] * SHAPE[1]);
+        let words = pack(&kept, SHAPE, Precision::Q4);
+        assert_eq!(words.len() * 4, Precision::Q4.bytes(SHAPE[0], SHAPE[1]));
+        let back = unpack(&words, SHAPE, Precision::Q4);
+        let mut better = 0;
+        for at in (0..kept.len()).filter(|at| (at / SHAPE[1]).is_multiple_of(BLOCK)) {
+            let plain =
+                f16::from_f32(block(&kept, at).fold(0.0, |peak: f32, value| peak.max(value.abs())) / 7.0).to_f32();
+            let square = |off: f32| off * off;
+            let error: f32 = block(&kept, at).zip(block(&back, at)).map(|(value, back)| square(value - back)).sum();
+            let plain: f32 =
+                block(&kept, at).map(|value| square(value - plain * (value / plain).round_ties_even())).sum();
+            assert!(error <= plain * 1.0001, "the block at {at}: {error}, {plain}");
+            better += usize::from(error < plain * 0.9);
+        }
+        assert!(better > 20, "only {better} blocks are better");
+    }
+
+    /// The block of the matrix that element `at` is in.
+    fn block(values: &[f32], at: usize) -> impl Iterator<Item = f32> {
+        (0..BLOCK).map(move |i| values[(at / SHAPE[1] / BLOCK * BLOCK + i) * SHAPE[1] + at % SHAPE[1]])
+    }
+
+    #[test]
+    fn halves_and_whole_numbers_are_kept_exactly() {
+        let kept: Vec<f32> = (0..SHAPE[0] * SHAPE[1]).map(|i| (i % 255) as f32 - 127.0).collect();
+        for precision in [Precision::F32, Precision::F16] {
+            assert_eq!(unpack(&pack(&kept, SHAPE, precision), SHAPE, precision), kept);
+        }
+    }
+
+    #[test]
+    fn the_layout_of_a_word_is_the_documented_one() {
+        let mut kept = vec![0.0; 32 * 8];
+        kept[0] = 127.0;
+        kept[1] = -127.0;
+        kept[8] = 1.0;
+        let words = pack(&kept, [32, 8], Precision::Q8);
+        assert_eq!((words[0], words[2], words.len()), (0x0000_817f, 0x0000_0001, 32 * 2 + 4));
+        assert_eq!(words[64], 0x3c00_3c00, "two scales of 1");
+        let kept: Vec<f32> = kept.iter().map(|value| value.clamp(-7.0, 7.0)).collect();
+        let words = pack(&kept, [32, 8], Precision::Q4);
+        assert_eq!((words[0], words[1], words.len()), (0x8888_881f, 0x8888_8889, 32 + 4));
+    }
+}

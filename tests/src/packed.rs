@@ -1,0 +1,151 @@
+//! The checkpoint that ships with the page, packed in every precision, verified, damaged and drawn with.
+
+use std::path::{Path, PathBuf};
+
+use futures_lite::future::block_on;
+use pixart_companion::device::{self, Kind};
+use pixart_companion::pack::{self, Packing, check};
+use pixart_companion::{Generator, Opening, checkpoint};
+use pixart_model::{Pipeline, Precision, Taps, WarmUp, counted, image};
+use pixart_protocol::Generate;
+
+use crate::gpu;
+
+const PROMPTS: [(&str, u32); 4] = [
+    ("two yellow stars at night", 5),
+    ("a small cat next to a tree on a blue background", 7),
+    ("a green robot in the meadow", 9),
+    ("a big pink house in the snow", 11),
+];
+
+fn scenes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes")
+}
+
+/// A folder of its own for a test, which is removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("pixart-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn packed(precision: Precision) -> Scratch {
+    let scratch = Scratch::new(&format!("{precision:?}"));
+    let packing = Packing {
+        from: scenes(),
+        config: None,
+        to: scratch.0.clone(),
+        precision,
+        shard_bytes: 1 << 20,
+        license: None,
+        source: None,
+    };
+    let report = pack::pack(&packing).expect("the embedded checkpoint is packed");
+    assert!(report.shards > 8 && report.tensors > 300, "{report:?}");
+    scratch
+}
+
+/// The pictures of the prompts, as PNG files.
+fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
+    let opening = Opening { checkpoint: checkpoint.to_owned(), ..Opening::default() };
+    let generator = Generator::open(opening).expect("the checkpoint loads");
+    let one = |(prompt, seed): (&str, u32)| {
+        let request = Generate { seed, ..Generate::of(prompt) };
+        generator.draw(&request, |_| ()).expect("the request is good").remove(0).file
+    };
+    PROMPTS.map(one).to_vec()
+}
+
+/// 10·log₁₀(255² / mean squared difference), over all pictures.
+fn psnr(pictures: &[Vec<u8>], others: &[Vec<u8>]) -> f64 {
+    let pixels = |files: &[Vec<u8>]| -> Vec<u8> {
+        files.iter().flat_map(|file| image::from_png(file).expect("it is a PNG").bytes).collect()
+    };
+    let (ours, theirs) = (pixels(pictures), pixels(others));
+    assert_eq!(ours.len(), theirs.len());
+    let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
+    let mean = ours.iter().zip(&theirs).map(square).sum::<f64>() / ours.len() as f64;
+    10.0 * (255.0 * 255.0 / mean).log10()
+}
+
+#[test]
+fn a_packed_checkpoint_draws_what_the_folder_draws() {
+    let reference = drawn(&scenes());
+    assert!(drawn(&packed(Precision::F32).0) == reference, "f32 is not the same picture byte by byte");
+    for (precision, floor) in [(Precision::F16, 45.0), (Precision::Q8, 40.0), (Precision::Q4, 28.0)] {
+        let pictures = drawn(&packed(precision).0);
+        let db = psnr(&pictures, &reference);
+        println!("{precision:?}: {db:.1} dB");
+        assert!(db >= floor, "{precision:?}: {db:.1} dB");
+    }
+    let mut spoilt = reference.clone();
+    spoilt.rotate_left(1);
+    assert!(psnr(&spoilt, &reference) < 28.0, "other pictures are told apart");
+}
+
+#[test]
+fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
+    let Some(opened) = gpu::opened() else { return };
+    let scratch = packed(Precision::Q8);
+    let folder = checkpoint::read(&scratch.0, &[]).expect("it was written");
+    let all = WarmUp::all(&folder, opened.limits).expect("its configurations are packed with it");
+    let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
+    let ((), warm) = counted(warm_up);
+    let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
+    let request = Generate { steps: 2, ..Generate::of("a red circle") };
+    let ((), both) = counted(|| {
+        warm_up();
+        let resolved = pipeline.resolve(&request).expect("the request is good");
+        let plan = pipeline.plan(&request, &resolved).expect("it fits");
+        assert!(plan.line().starts_with("q8 weights"), "{}", plan.line());
+        let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
+        let mut denoise = pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        while denoise.step(&mut Taps::off()) {}
+        let picture = pipeline.decode(denoise.into_latent(), &plan);
+        block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read");
+    });
+    assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
+    assert_eq!(both.pipelines, warm.pipelines);
+}
+
+#[test]
+fn the_check_names_every_shard_that_is_damaged() {
+    let scratch = packed(Precision::Q4);
+    let dir = &scratch.0;
+    assert_eq!(check(dir).expect("the manifest is read"), Vec::<String>::new());
+    let mut shards: Vec<PathBuf> =
+        std::fs::read_dir(dir).expect("it was written").map(|it| it.expect("listed").path()).collect();
+    shards.retain(|path| path.extension().is_some_and(|extension| extension == "bin"));
+    shards.sort();
+    let change = |path: &Path, with: fn(&mut Vec<u8>)| {
+        let mut bytes = std::fs::read(path).expect("it is there");
+        with(&mut bytes);
+        std::fs::write(path, bytes).expect("it is written");
+    };
+    change(&shards[0], |bytes| bytes[100] ^= 1);
+    change(&shards[1], |bytes| bytes.truncate(1000));
+    std::fs::remove_file(&shards[2]).expect("it is there");
+    let faults = check(dir).expect("the manifest is read");
+    for (fault, (shard, says)) in faults.iter().zip(shards.iter().zip(["its SHA-256 is", "1000 bytes", "No such file"]))
+    {
+        let name = shard.file_name().expect("it has one").to_string_lossy();
+        assert!(fault.starts_with(&*name) && fault.contains(says), "{fault}");
+    }
+    assert_eq!(faults.len(), 3, "{faults:?}");
+
+    std::fs::write(dir.join("manifest.json"), "{}").expect("it is written");
+    assert!(check(dir).is_err(), "that is no manifest");
+    let opening = Opening { checkpoint: dir.clone(), device: Kind::Flex, ..Opening::default() };
+    assert!(Generator::open(opening).is_err(), "that is no checkpoint");
+    assert!(device::open(Kind::Flex).is_ok());
+}

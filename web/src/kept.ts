@@ -1,0 +1,60 @@
+//! Checkpoints that the reader has: those that this browser keeps, as a list with what can be done about them, and folders
+//! on this computer. Opens nothing.
+import type { KeepTask, KeptCheckpoint } from './protocol.gen';
+
+/** A checkpoint to open; with `files`, the reader's. */
+export interface Folder {
+  checkpoint: string;
+  files?: ReadonlyMap<string, File>;
+}
+
+/** Lists `kept` in `list`, each with its buttons. */
+export function renderKept(list: HTMLElement, kept: readonly KeptCheckpoint[], ask: (task: KeepTask) => void): void {
+  const button = (text: string, task: KeepTask): HTMLButtonElement => {
+    const made = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
+    made.addEventListener('click', () => ask(task));
+    return made;
+  };
+  const rows = kept.map(({ checkpoint, store, bytes, missing }) => {
+    const row = document.createElement('li');
+    const state = missing > 0 ? `, ${missing} records missing: open it to fetch them again` : '';
+    row.append(`${checkpoint} · ${(bytes / 1e6).toFixed(1)} MB in ${store}${state} `);
+    row.append(button('Verify', { kind: 'verify', checkpoint }), button('Delete', { kind: 'delete', checkpoint }));
+    return row;
+  });
+  list.replaceChildren(...rows);
+}
+
+/** The folder of a directory picker; `undefined` where nothing was chosen. */
+export function chosenFolder(files: FileList | null): Folder | undefined {
+  return folderOf([...(files ?? [])].map((file) => [file.webkitRelativePath, file]));
+}
+
+/** The folder that was dropped on the page. */
+export async function droppedFolder(transfer: DataTransfer | null): Promise<Folder | undefined> {
+  const entries = [...(transfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
+  const found: [string, File][] = [];
+  const walk = async (entry: FileSystemEntry): Promise<void> => {
+    if (entry.isFile) {
+      const file = await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject));
+      found.push([entry.fullPath.slice(1), file]);
+      return;
+    }
+    const reader = (entry as FileSystemDirectoryEntry).createReader();
+    for (;;) {
+      const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+      if (some.length === 0) return;
+      await Promise.all(some.map(walk));
+    }
+  };
+  await Promise.all(entries.filter((entry) => entry !== null).map(walk));
+  return folderOf(found);
+}
+
+/** Files by their path below the folder that was chosen, whose name stands first in `paths`. */
+function folderOf(paths: [string, File][]): Folder | undefined {
+  const [first] = paths;
+  if (first === undefined) return undefined;
+  const name = first[0].split('/')[0] ?? '';
+  return { checkpoint: `folder:${name}/`, files: new Map(paths.map(([path, file]) => [path.slice(name.length + 1), file])) };
+}

@@ -1,0 +1,210 @@
+//! Where bytes are kept under names: IndexedDB, the origin's private file system, or memory alone. Knows nothing of
+//! checkpoints. Contract: a `write` that resolved is there after a crash; one that did not leaves the name as it was.
+import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
+import { fault, messageOf } from './fault';
+
+export type ShelfKind = 'indexeddb' | 'opfs' | 'memory';
+
+export interface Shelf {
+  readonly kind: ShelfKind;
+  /** Every name, with its bytes. */
+  sizes(): Promise<Map<string, number>>;
+  /** All bytes of `name`; `undefined` where there is none. */
+  read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  remove(names: readonly string[]): Promise<void>;
+}
+
+/** A checkpoint that is kept, or on its way. */
+export interface Row {
+  /** Its address and the part of it, see `partKey`. */
+  key: string;
+  checkpoint: string;
+  /** The text of its manifest; `undefined` while it is on its way. */
+  manifest: string | undefined;
+  /** The names of the sections that are whole. */
+  sections: string[];
+  /** Whether it was converted here; its shards are nowhere else. */
+  converted: boolean;
+  saved_at: number;
+  /** What a conversion has made so far, and from what. */
+  made: Made | undefined;
+}
+
+/** The state of a conversion, to go on with after an interruption. */
+export interface Made {
+  /** The ETag or date of every file, by path: another one means another checkpoint. */
+  versions: Record<string, string>;
+  settings: string;
+  shards: Record<string, { file: string; bytes: number; sha256: string }[]>;
+}
+
+interface Schema extends DBSchema {
+  rows: { key: string; value: Row };
+  records: { key: string; value: Uint8Array<ArrayBuffer> };
+  sizes: { key: string; value: number };
+  settings: { key: string; value: string };
+}
+
+export type Database = IDBPDatabase<Schema>;
+
+export const DATABASE = 'pixart-web';
+/** Version 1 kept rows and records; 2 keeps the records' sizes beside them, so that they are counted without being read, and
+    settings. */
+export const SCHEMA = 2;
+
+/** Opens the database, and brings one of an older schema up to date. */
+export async function openDatabase(): Promise<Database> {
+  return openDB<Schema>(DATABASE, SCHEMA, {
+    async upgrade(database, from, _to, transaction) {
+      if (from < 1) {
+        database.createObjectStore('rows', { keyPath: 'key' });
+        database.createObjectStore('records');
+      }
+      if (from < 2) {
+        database.createObjectStore('settings');
+        database.createObjectStore('sizes');
+        const sizes = transaction.objectStore('sizes');
+        for (let at = await transaction.objectStore('records').openCursor(); at !== null; at = await at.continue()) {
+          await sizes.put(at.value.length, at.key);
+        }
+      }
+    },
+    blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
+  });
+}
+
+export class IndexedDbShelf implements Shelf {
+  readonly kind = 'indexeddb';
+  constructor(private readonly database: Database) {}
+
+  async sizes(): Promise<Map<string, number>> {
+    const transaction = this.database.transaction('sizes');
+    const [names, sizes] = await Promise.all([transaction.store.getAllKeys(), transaction.store.getAll()]);
+    return new Map(names.map((name, at) => [name, sizes[at] ?? 0]));
+  }
+
+  read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.database.get('records', name);
+  }
+
+  async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    await kept(name, async () => {
+      const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
+      await Promise.all([
+        transaction.objectStore('records').put(bytes, name),
+        transaction.objectStore('sizes').put(bytes.length, name),
+        transaction.done,
+      ]);
+    });
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
+    const [records, sizes] = [transaction.objectStore('records'), transaction.objectStore('sizes')];
+    await Promise.all([...names.flatMap((name) => [records.delete(name), sizes.delete(name)]), transaction.done]);
+  }
+}
+
+/** Files of the origin's private file system. A file is written under another name and renamed once it is whole. */
+export class OpfsShelf implements Shelf {
+  readonly kind = 'opfs';
+  private constructor(private readonly folder: FileSystemDirectoryHandle) {}
+
+  static async open(): Promise<OpfsShelf> {
+    const root = await navigator.storage.getDirectory();
+    return new OpfsShelf(await root.getDirectoryHandle('pixart-web', { create: true }));
+  }
+
+  async sizes(): Promise<Map<string, number>> {
+    const sizes = new Map<string, number>();
+    for await (const [name, handle] of this.folder) {
+      if (handle.kind === 'file' && !name.endsWith(PARTIAL)) {
+        sizes.set(name, (await (handle as FileSystemFileHandle).getFile()).size);
+      }
+    }
+    return sizes;
+  }
+
+  async read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    try {
+      const file = await (await this.folder.getFileHandle(name)).getFile();
+      return new Uint8Array(await file.arrayBuffer());
+    } catch (thrown) {
+      if (thrown instanceof DOMException && thrown.name === 'NotFoundError') return undefined;
+      throw thrown;
+    }
+  }
+
+  async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    await kept(name, async () => {
+      const handle = await this.folder.getFileHandle(name + PARTIAL, { create: true });
+      const access = await (handle as Handle).createSyncAccessHandle();
+      try {
+        access.truncate(0);
+        for (let at = 0; at < bytes.length; ) at += access.write(bytes.subarray(at), { at });
+        access.flush();
+      } finally {
+        access.close();
+      }
+      await (handle as Handle).move(name);
+    });
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    const present = await this.sizes();
+    await Promise.all(names.filter((name) => present.has(name)).map((name) => this.folder.removeEntry(name)));
+  }
+}
+
+const PARTIAL = '.partial';
+
+/** What TypeScript's description of the DOM lacks: a worker's way to write, and renaming. */
+interface Handle extends FileSystemFileHandle {
+  createSyncAccessHandle(): Promise<{
+    truncate(size: number): void;
+    write(bytes: Uint8Array, options: { at: number }): number;
+    flush(): void;
+    close(): void;
+  }>;
+  move(name: string): Promise<void>;
+}
+
+/** For windows that keep nothing. */
+export class MemoryShelf implements Shelf {
+  readonly kind = 'memory';
+  private readonly records = new Map<string, Uint8Array<ArrayBuffer>>();
+
+  async sizes(): Promise<Map<string, number>> {
+    return new Map([...this.records].map(([name, bytes]) => [name, bytes.length]));
+  }
+
+  async read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.records.get(name);
+  }
+
+  async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.records.set(name, bytes);
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) this.records.delete(name);
+  }
+}
+
+async function kept(name: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (thrown) {
+    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw await full(0);
+    throw fault('storage', `${name} could not be kept: ${messageOf(thrown)}`, 'free some disk space, then try again');
+  }
+}
+
+/** The fault of a browser that has no room for `needed_bytes` more. */
+export async function full(needed_bytes: number) {
+  const { quota = 0, usage = 0 } = (await navigator.storage?.estimate()) ?? {};
+  const [needed, left] = [needed_bytes, Math.max(0, quota - usage)].map((bytes) => `${(bytes / 1e6).toFixed(0)} MB`);
+  const what = needed_bytes > 0 ? `the checkpoint needs ${needed} and this browser offers ${left}` : `this browser has no room left (${left})`;
+  return fault('storage', what, 'delete checkpoints that are kept, or free some disk space; what has arrived is kept');
+}
