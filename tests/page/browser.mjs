@@ -24,9 +24,8 @@ export function findChrome() {
   return found;
 }
 
-/** Opens Chromium with a fresh profile, which `close` removes. */
-export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS } = {}) {
-  const profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-'));
+/** Opens Chromium with a fresh profile, which `close` removes, or with the one of a browser that was killed. */
+export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS, profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')) } = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chrome,
     headless: true,
@@ -36,6 +35,7 @@ export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS 
   });
   return {
     context,
+    profile,
     async close() {
       await context.close();
       rmSync(profile, { recursive: true, force: true });

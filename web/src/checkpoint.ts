@@ -294,7 +294,7 @@ export class Checkpoints {
   private async room(bytes: number): Promise<void> {
     if (this.store.kind === 'memory') return;
     const { quota, usage = 0 } = (await navigator.storage?.estimate()) ?? {};
-    if (quota !== undefined && quota - usage < bytes) throw await full(bytes);
+    if (quota !== undefined && quota - usage < bytes) throw full(bytes, quota - usage);
   }
 }
 

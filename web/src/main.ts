@@ -94,7 +94,9 @@ document.addEventListener('drop', (event) => {
 });
 keptFold.addEventListener('toggle', () => keptFold.open && keep({ kind: 'list' }).catch(() => 'shown'));
 
-companionUrl.value = location.origin;
+/** `?companion=` has a companion at that address read prompts. */
+companion.checked = query.has('companion');
+companionUrl.value = query.get('companion') || location.origin;
 /** `?device=` chooses what computes, as the form does. */
 const wanted = [...device.options].find(({ value }) => value === query.get('device'));
 if (wanted !== undefined) wanted.selected = true;

@@ -2,6 +2,7 @@
 //! checkpoints. Contract: a `write` that resolved is there after a crash; one that did not leaves the name as it was.
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
 import { fault, messageOf } from './fault';
+import type { Fault } from './protocol.gen';
 
 export type ShelfKind = 'indexeddb' | 'opfs' | 'memory';
 
@@ -89,7 +90,7 @@ export class IndexedDbShelf implements Shelf {
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await kept(name, async () => {
+    await kept(name, bytes.length, async () => {
       const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
       await Promise.all([
         transaction.objectStore('records').put(bytes, name),
@@ -137,7 +138,7 @@ export class OpfsShelf implements Shelf {
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await kept(name, async () => {
+    await kept(name, bytes.length, async () => {
       const handle = await this.folder.getFileHandle(name + PARTIAL, { create: true });
       const access = await (handle as Handle).createSyncAccessHandle();
       try {
@@ -192,19 +193,22 @@ export class MemoryShelf implements Shelf {
   }
 }
 
-async function kept(name: string, write: () => Promise<void>): Promise<void> {
+async function kept(name: string, bytes: number, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (thrown) {
-    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw await full(0);
+    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw full(bytes, undefined);
     throw fault('storage', `${name} could not be kept: ${messageOf(thrown)}`, 'free some disk space, then try again');
   }
 }
 
-/** The fault of a browser that has no room for `needed_bytes` more. */
-export async function full(needed_bytes: number) {
-  const { quota = 0, usage = 0 } = (await navigator.storage?.estimate()) ?? {};
-  const [needed, left] = [needed_bytes, Math.max(0, quota - usage)].map((bytes) => `${(bytes / 1e6).toFixed(0)} MB`);
-  const what = needed_bytes > 0 ? `the checkpoint needs ${needed} and this browser offers ${left}` : `this browser has no room left (${left})`;
+/** The fault of a browser that has no room for `needed_bytes` more; `left_bytes` is what it says it has. */
+export function full(needed_bytes: number, left_bytes: number | undefined): Fault {
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+  // What a write meets is the truth; a browser may promise more room than it gives.
+  const what =
+    left_bytes === undefined
+      ? `this browser has no room for ${megabytes(needed_bytes)} more`
+      : `the checkpoint needs ${megabytes(needed_bytes)} and this browser offers ${megabytes(Math.max(0, left_bytes))}`;
   return fault('storage', what, 'delete checkpoints that are kept, or free some disk space; what has arrived is kept');
 }

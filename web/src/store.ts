@@ -35,7 +35,9 @@ export class Store {
     if (kind === 'memory') return new Store(new MemoryShelf(), undefined);
     try {
       const database = await openDatabase();
-      return new Store(await shelfOf(kind, database), database);
+      const choose = (): Promise<Shelf> => shelfOf(kind, database);
+      // Tabs that open at once have to choose alike.
+      return new Store(await (navigator.locks?.request('pixart-web shelf', choose) ?? choose()), database);
     } catch (thrown) {
       if (kind === 'auto') return new Store(new MemoryShelf(), undefined);
       throw fault('storage', `${kind} cannot be opened: ${String(thrown)}`, 'let the page choose where checkpoints are kept');
