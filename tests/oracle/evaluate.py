@@ -91,6 +91,16 @@ def read_pictures(folder: Path, count: int) -> list[Image.Image]:
     return pictures
 
 
+def distance(pictures: list[Image.Image], reference: list[Image.Image]) -> dict[str, float | None]:
+    """PSNR over all pictures, and that of the worst; null where they are equal."""
+    squares = [
+        np.square(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).mean()
+        for ours, theirs in zip(pictures, reference, strict=True)
+    ]
+    decibels = [None if mean == 0 else float(10 * np.log10(255**2 / mean)) for mean in (np.mean(squares), max(squares))]
+    return dict(zip(("psnr_db", "psnr_db_worst"), decibels))
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -103,6 +113,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     diffusers.add_argument("--out", type=Path, required=True)
     judge = commands.add_parser("score", help="judge pictures of prompts")
     judge.add_argument("--pictures", type=Path, required=True)
+    judge.add_argument("--reference", type=Path, help="pictures to measure their distance from, in dB")
     renders = commands.add_parser("renders", help="judge true drawings of prompts")
     for command in (diffusers, judge, renders):
         command.add_argument("--prompts", type=Path, required=True)
@@ -123,7 +134,10 @@ def main(arguments: list[str]):
         pictures = [render(scene, np.random.default_rng(entry["seed"])) for entry, scene in zip(entries, scenes)]
     else:
         pictures = read_pictures(options.pictures, len(entries))
-    print(json.dumps(score.summary(score.judge(score.load(), pictures, scenes))))
+    report = score.summary(score.judge(score.load(), pictures, scenes))
+    if options.command == "score" and options.reference:
+        report |= distance(pictures, read_pictures(options.reference, len(entries)))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ const HEADERS = {
 
 /**
  * Serves `folder`. Before each reply `hub.rule({ path, begin, count })` may say how it goes: `count` is how often the path was
- * asked for before. It returns nothing, or some of `{ status, headers, cut, flip, length, etag, ranges }`: another status; a
+ * asked for before. It returns nothing, or some of `{ status, headers, cut, flip, length, etag, ranges, from }`: another status; a
  * connection that is cut after `cut` bytes; a file whose byte `flip` is another one; one of another `length`; another ETag;
- * `ranges: false`, a server that knows none. `hub.log` is what was asked for, with the bytes that were sent.
+ * `ranges: false`, a server that knows none; `from`, the path of the file that is served instead. `hub.log` is what was asked for, with the bytes that were sent.
  */
 export async function openHub(folder) {
   const hub = { log: [], rule: () => undefined };
@@ -25,8 +25,8 @@ export async function openHub(folder) {
     const asked = { path, begin: Number(range?.[1] ?? 0), count: hub.log.filter((other) => other.path === path).length };
     const entry = { ...asked, sent: 0 };
     hub.log.push(entry);
-    const { status, headers = {}, cut, flip, length, etag = '"one"', ranges = true } = (await hub.rule(asked)) ?? {};
-    const found = await stat(join(folder, path)).catch(() => undefined); // what cannot be read is not there
+    const { status, headers = {}, cut, flip, length, etag = '"one"', ranges = true, from = path } = (await hub.rule(asked)) ?? {};
+    const found = await stat(join(folder, from)).catch(() => undefined); // what cannot be read is not there
     if (status !== undefined || !found?.isFile()) return response.writeHead(status ?? 404, { ...HEADERS, ...headers }).end();
     const size = length ?? found.size;
     const partial = range !== null && ranges;
@@ -43,7 +43,7 @@ export async function openHub(folder) {
     const body = async function* () {
       let at = begin;
       if (stop > begin) {
-        for await (const chunk of createReadStream(join(folder, path), { start: begin, end: stop - 1, highWaterMark: 1 << 16 })) {
+        for await (const chunk of createReadStream(join(folder, from), { start: begin, end: stop - 1, highWaterMark: 1 << 16 })) {
           if (flip >= at && flip < at + chunk.length) chunk[flip - at] ^= 1;
           at += chunk.length;
           entry.sent += chunk.length;

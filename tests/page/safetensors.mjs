@@ -11,3 +11,30 @@ export function withHeader(file, change) {
   length.writeBigUInt64LE(BigInt(padded.length));
   return Buffer.concat([length, padded, file.subarray(8 + header_bytes)]);
 }
+
+/** A file cut in two: `files`, each a name and its bytes, and the `weight_map` that says where each tensor is. */
+export function split(file) {
+  const length = Number(file.readBigUInt64LE(0));
+  const { __metadata__: _, ...tensors } = JSON.parse(file.subarray(8, 8 + length));
+  const names = Object.keys(tensors);
+  const halves = [names.slice(0, names.length / 2), names.slice(names.length / 2)];
+  const weight_map = {};
+  const files = halves.map((half, index) => {
+    const name = `part-${index + 1}.safetensors`;
+    const header = {};
+    const pieces = [];
+    let end = 0;
+    for (const tensor of half) {
+      const { data_offsets, ...rest } = tensors[tensor];
+      const bytes = file.subarray(8 + length + data_offsets[0], 8 + length + data_offsets[1]);
+      pieces.push(bytes);
+      header[tensor] = { ...rest, data_offsets: [end, (end += bytes.length)] };
+      weight_map[tensor] = name;
+    }
+    const text = Buffer.from(JSON.stringify(header));
+    const prefix = Buffer.alloc(8);
+    prefix.writeBigUInt64LE(BigInt(text.length));
+    return [name, Buffer.concat([prefix, text, ...pieces])];
+  });
+  return { files, weight_map };
+}

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { children } from '../bench/report.mjs';
 import { openBrowser, servePage, untilEngine } from './browser.mjs';
 import { openHub } from './hub.mjs';
+import { split } from './safetensors.mjs';
 
 const SCENES = fileURLToPath(new URL('../../web/models/scenes/', import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-weights-'));
@@ -256,15 +257,13 @@ describe('a packed checkpoint', () => {
     const page = await context.browser.context.newPage();
     const session = await context.browser.context.newCDPSession(page);
     const origin = new URL(server.url).origin;
-    let full = false;
+    let filling;
     hub.rule = async ({ path }) => {
-      if (isShard(path) && asked().length > 6 && !full) {
-        full = true;
-        await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: MIB });
-      }
+      if (!isShard(path) || asked().length <= 4) return undefined;
+      await (filling ??= session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: MIB }));
       return undefined;
     };
-    await page.goto(address());
+    await page.goto(address({ store: 'opfs' }));
     const fault = await faultOf(page);
     assert.equal(fault.code, 'storage');
     await session.send('Storage.overrideQuotaForOrigin', { origin });
@@ -324,7 +323,8 @@ describe('a packed checkpoint', () => {
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
       const store = () => database.transaction('records', 'readwrite').objectStore('records');
       const reading = store().get(name);
-      const record = await new Promise((resolve) => (reading.onsuccess = () => resolve(reading.result)));
+      const blob = await new Promise((resolve) => (reading.onsuccess = () => resolve(reading.result)));
+      const record = new Uint8Array(await blob.arrayBuffer());
       record[5000] ^= 1;
       const writing = store().put(record, name);
       await new Promise((resolve) => (writing.onsuccess = resolve));
@@ -393,6 +393,63 @@ describe('a folder of safetensors', () => {
     await page.click('#restart');
     await opened(page);
     assert.ok(total() >= bytes, 'all of it is fetched again');
+  });
+
+  test('a_repository_of_a_hub_is_found_by_its_name_and_revision_behind_redirects', async (context) => {
+    const prefix = 'owner/name/resolve/v2/';
+    hub.rule = ({ path }) => {
+      if (path.startsWith('blobs/')) return { from: path.slice('blobs/'.length) };
+      if (!path.startsWith(prefix)) return { status: 404 };
+      const file = path.slice(prefix.length);
+      return file.endsWith('.safetensors') ? { status: 302, headers: { location: `/blobs/${file}` } } : { from: file };
+    };
+    const page = await context.browser.context.newPage();
+    await page.goto(`${server.url}?device=wasm&companion=&hub=${encodeURIComponent(hub.url)}&checkpoint=owner/name@v2`);
+    await opened(page);
+    assert.ok(hub.log.some(({ path, begin }) => path.startsWith('blobs/') && begin > 0));
+  });
+
+  test('weights_in_shards_are_found_through_their_index', async (context) => {
+    const stem = 'transformer/diffusion_pytorch_model';
+    const parts = split(readFileSync(join(SCENES, `${stem}.safetensors`)));
+    const files = {
+      [`${stem}.safetensors.index.json`]: Buffer.from(JSON.stringify({ weight_map: parts.weight_map })),
+      ...Object.fromEntries(parts.files.map(([name, bytes]) => [`transformer/${name}`, bytes])),
+    };
+    const page = await context.browser.context.newPage();
+    await page.route('**/transformer/*.safetensors*', (route) => {
+      const body = files[new URL(route.request().url()).pathname.slice(1)];
+      const headers = { 'access-control-allow-origin': '*', ...(body && { 'content-length': `${body.length}` }) };
+      return route.fulfill(body ? { body, headers } : { status: 404, headers });
+    });
+    await page.goto(address());
+    await opened(page);
+  });
+
+  test('progress_is_told_in_order_and_ends_where_it_said', async (context) => {
+    const page = await context.browser.context.newPage();
+    await page.goto(`${server.url}?checkpoint=`);
+    const told = await page.evaluate(async (url) => {
+      const frame = document.createElement('iframe');
+      frame.src = url;
+      document.body.append(frame);
+      const seen = new Map();
+      for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 1))) {
+        const state = frame.contentWindow?.pixart?.state();
+        if (state?.loading) seen.set(JSON.stringify(state.loading), state.loading);
+        if (state && state.phase !== 'opening') break;
+      }
+      return [...seen.values()];
+    }, address());
+    const stages = [...new Set(told.map(({ stage }) => stage))];
+    assert.deepEqual(stages, ['convert', 'upload']);
+    for (const stage of stages) {
+      const rows = told.filter((row) => row.stage === stage);
+      rows.reduce((before, { loaded_bytes }) => (assert.ok(loaded_bytes >= before), loaded_bytes), 0);
+      for (const { loaded_bytes, total_bytes, bytes_per_second, seconds_left } of rows) {
+        assert.ok(loaded_bytes <= total_bytes && bytes_per_second >= 0 && (seconds_left === null || seconds_left >= 0));
+      }
+    }
   });
 
   test('the_folder_is_chosen_on_this_computer', async (context) => {

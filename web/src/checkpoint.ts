@@ -4,8 +4,8 @@ import { Engine } from '../pkg/pixart_browser.js';
 import { fault, isRecord } from './fault';
 import { ask, Changed, stream } from './http';
 import { Meter } from './meter';
-import type { Loading } from './protocol.gen';
-import { full, type Made, type Row } from './shelf';
+import type { ConvertTo, Loading } from './protocol.gen';
+import { full, readAll, type Made, type Row } from './shelf';
 import { FilesSource, HttpSource, whole, type Source } from './source';
 import { sha256Of, shardsOf, type Manifest, type Shard, type Store } from './store';
 
@@ -45,6 +45,7 @@ export class Checkpoints {
   constructor(
     private readonly store: Store,
     private readonly engine: Engine,
+    private readonly precision: ConvertTo,
     private readonly listen: (loading: Loading) => void,
   ) {}
 
@@ -131,7 +132,7 @@ export class Checkpoints {
       counted = Math.max(counted, at);
     };
     for (let size = sizes.get(`${sha256}.0`); size !== undefined && at + size <= bytes; size = sizes.get(`${sha256}.${at}`)) {
-      const piece = await shelf.read(`${sha256}.${at}`);
+      const piece = await readAll(shelf, `${sha256}.${at}`);
       if (piece?.length !== size) break;
       buffer.set(piece, at);
       saved = at += size;
@@ -205,7 +206,8 @@ export class Checkpoints {
     const { files, versions, total } = await this.describe(source, networks);
     const configs = new Map([...files].filter((file): file is [string, Uint8Array] => file[1] instanceof Uint8Array));
     known(configs, undefined);
-    const precision = this.engine.precision(networks[0] ?? '', files as Map<string, Uint8Array>) as string;
+    const chosen = part === 'draw' && this.precision !== 'auto' ? this.precision : undefined;
+    const precision = chosen ?? (this.engine.precision(networks[0] ?? '', files as Map<string, Uint8Array>) as string);
 
     const settings = `${precision} ${SHARD_BYTES} ${source.inFileOrder()}`;
     const before = await this.store.row(key);
@@ -287,7 +289,8 @@ export class Checkpoints {
     const reads = networks.includes('text_encoder');
     const configs = reads ? ['text_encoder/config.json', 'model_index.json'] : [...CONFIGS, ...OPTIONAL];
     await Promise.all([...configs.map(config), ...(reads ? [tokenizer()] : []), ...networks.map((network) => weights(STEMS[network] ?? network))]);
-    return { files, versions, total };
+    // In one order, so that they can be compared as text.
+    return { files, versions: Object.fromEntries(Object.entries(versions).sort()), total };
   }
 
   /** Refuses before the first byte where the browser offers less than `bytes`. */
@@ -296,6 +299,12 @@ export class Checkpoints {
     const { quota, usage = 0 } = (await navigator.storage?.estimate()) ?? {};
     if (quota !== undefined && quota - usage < bytes) throw full(bytes, quota - usage);
   }
+}
+
+/** Bytes of a part's tensors, which are all that is read of it. */
+export function tensorBytes(manifest: Manifest, part: Part): number {
+  const tensors = manifest.sections.filter(({ name }) => SECTIONS[part].includes(name)).flatMap((section) => section.tensors);
+  return tensors.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** A checkpoint by its address, or by what the reader chose. */

@@ -3,6 +3,7 @@
 import { fault } from './fault';
 import type {
   Checkpoint,
+  ConvertTo,
   DeviceKind,
   Event,
   Fault,
@@ -25,6 +26,8 @@ export interface Opening {
   files?: ReadonlyMap<string, File> | undefined;
   /** Load its text encoder at once. */
   text: boolean;
+  /** What a folder of safetensors is converted to. */
+  convert: ConvertTo;
 }
 
 export interface Client {
@@ -93,9 +96,9 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async open({ checkpoint, files, text }) {
+    async open({ checkpoint, files, text, convert }) {
       if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
-      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store });
+      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store, convert });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);
     },

@@ -4,7 +4,7 @@ import { connect, type Client, type Picture } from './client';
 import { fault, faultOf } from './fault';
 import { element } from './dom';
 import { chosenFolder, droppedFolder, renderKept, type Folder } from './kept';
-import type { Checkpoint, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
+import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
 import { drawing, failed, loadingText, next, OPENING, type State } from './state';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Rejects with a `Fault`. */
@@ -64,6 +64,8 @@ const keptList = element('kept-list', HTMLElement);
 const query = new URLSearchParams(location.search);
 /** `?checkpoint=` names a checkpoint's folder, or a repository of the `?hub=`; empty, the page loads none. */
 let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/') };
+/** `?convert=` chooses what a folder of safetensors is kept as: f32, f16, q8 or q4. */
+const convert = (query.get('convert') ?? 'auto') as ConvertTo;
 /** `?store=` chooses where checkpoints are kept. */
 const store = (query.get('store') ?? 'auto') as StoreKind;
 const U32_MAX = 2 ** 32 - 1;
@@ -122,7 +124,7 @@ async function opened(): Promise<Checkpoint> {
   if (folder.checkpoint === '') return new Promise(() => 'never: there is no checkpoint to wait for');
   // Whether it may be evicted is for the browser to say; the page works either way.
   void navigator.storage?.persist?.();
-  const checkpoint = await client.open({ ...folder, text: !companion.checked });
+  const checkpoint = await client.open({ ...folder, convert, text: !companion.checked });
   const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
   const { preset } = checkpoint;
   for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {

@@ -1,10 +1,12 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
+export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
 export type StoreKind = "auto" | "indexeddb" | "opfs" | "memory";
+
+export type ConvertTo = "auto" | "f32" | "f16" | "q8" | "q4";
 
 export type KeepTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, };
 
@@ -218,7 +220,15 @@ store: string,
 /**
  * From the first byte asked for until the weights were on the device.
  */
-load_millis: number, };
+load_millis: number, 
+/**
+ * Of that, from the store to the device.
+ */
+upload_millis: number, 
+/**
+ * The module's memory, which never shrinks: the most that loading took.
+ */
+heap_bytes: number, };
 
 export type Preset = { name: string, steps: number, guidance: number, 
 /**

@@ -10,10 +10,32 @@ export interface Shelf {
   readonly kind: ShelfKind;
   /** Every name, with its bytes. */
   sizes(): Promise<Map<string, number>>;
-  /** All bytes of `name`; `undefined` where there is none. */
-  read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Opens `name` to be read piece by piece; `undefined` where there is none. */
+  open(name: string): Promise<Opened | undefined>;
   write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   remove(names: readonly string[]): Promise<void>;
+}
+
+/** A record that is open. What it returns is not to be changed. */
+export interface Opened {
+  readonly bytes: number;
+  read(begin: number, end: number): Uint8Array<ArrayBuffer>;
+  close(): void;
+}
+
+/** All bytes of a record; `undefined` where there is none. */
+export async function readAll(shelf: Shelf, name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const opened = await shelf.open(name);
+  try {
+    return opened?.read(0, opened.bytes);
+  } finally {
+    opened?.close();
+  }
+}
+
+/** A record that is in memory. */
+function held(bytes: Uint8Array<ArrayBuffer>): Opened {
+  return { bytes: bytes.length, read: (begin, end) => bytes.subarray(begin, end), close: () => {} };
 }
 
 /** A checkpoint that is kept, or on its way. */
@@ -42,7 +64,8 @@ export interface Made {
 
 interface Schema extends DBSchema {
   rows: { key: string; value: Row };
-  records: { key: string; value: Uint8Array<ArrayBuffer> };
+  /** A blob is read several times faster than an array, which is decoded on the reader's thread. */
+  records: { key: string; value: Blob | Uint8Array<ArrayBuffer> };
   sizes: { key: string; value: number };
   settings: { key: string; value: string };
 }
@@ -67,7 +90,7 @@ export async function openDatabase(): Promise<Database> {
         database.createObjectStore('sizes');
         const sizes = transaction.objectStore('sizes');
         for (let at = await transaction.objectStore('records').openCursor(); at !== null; at = await at.continue()) {
-          await sizes.put(at.value.length, at.key);
+          await sizes.put(at.value instanceof Blob ? at.value.size : at.value.length, at.key);
         }
       }
     },
@@ -85,15 +108,17 @@ export class IndexedDbShelf implements Shelf {
     return new Map(names.map((name, at) => [name, sizes[at] ?? 0]));
   }
 
-  read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.database.get('records', name);
+  async open(name: string): Promise<Opened | undefined> {
+    const record = await this.database.get('records', name);
+    const bytes = record instanceof Blob ? new Uint8Array(await record.arrayBuffer()) : record;
+    return bytes && held(bytes);
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     await kept(name, bytes.length, async () => {
       const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
       await Promise.all([
-        transaction.objectStore('records').put(bytes, name),
+        transaction.objectStore('records').put(new Blob([bytes]), name),
         transaction.objectStore('sizes').put(bytes.length, name),
         transaction.done,
       ]);
@@ -120,21 +145,29 @@ export class OpfsShelf implements Shelf {
   async sizes(): Promise<Map<string, number>> {
     const sizes = new Map<string, number>();
     for await (const [name, handle] of this.folder) {
-      if (handle.kind === 'file' && !name.endsWith(PARTIAL)) {
-        sizes.set(name, (await (handle as FileSystemFileHandle).getFile()).size);
-      }
+      if (handle.kind !== 'file' || name.endsWith(PARTIAL)) continue;
+      const file = await found((handle as FileSystemFileHandle).getFile());
+      if (file !== undefined) sizes.set(name, file.size);
     }
     return sizes;
   }
 
-  async read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    try {
-      const file = await (await this.folder.getFileHandle(name)).getFile();
-      return new Uint8Array(await file.arrayBuffer());
-    } catch (thrown) {
-      if (thrown instanceof DOMException && thrown.name === 'NotFoundError') return undefined;
-      throw thrown;
-    }
+  async open(name: string): Promise<Opened | undefined> {
+    const handle = await found(this.folder.getFileHandle(name));
+    if (handle === undefined) return undefined;
+    // Several tabs may read a file at once where the browser knows the mode; where it does not, the slower way is open.
+    const access = await (handle as Handle).createSyncAccessHandle({ mode: 'read-only' }).catch(() => undefined);
+    if (access === undefined) return held(new Uint8Array(await (await handle.getFile()).arrayBuffer()));
+    const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
+      const bytes = new Uint8Array(end - begin);
+      for (let at = 0; at < bytes.length; ) {
+        const read = access.read(bytes.subarray(at), { at: begin + at });
+        if (read === 0) throw fault('storage', `${name} ends at byte ${begin + at}`, 'open the checkpoint again');
+        at += read;
+      }
+      return bytes;
+    };
+    return { bytes: access.getSize(), read, close: () => access.close() };
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -153,16 +186,27 @@ export class OpfsShelf implements Shelf {
   }
 
   async remove(names: readonly string[]): Promise<void> {
-    const present = await this.sizes();
-    await Promise.all(names.filter((name) => present.has(name)).map((name) => this.folder.removeEntry(name)));
+    await Promise.all(names.map((name) => found(this.folder.removeEntry(name))));
   }
 }
 
 const PARTIAL = '.partial';
 
+/** `undefined` for a file that is not there, or no longer. */
+async function found<T>(promise: Promise<T>): Promise<T | undefined> {
+  try {
+    return await promise;
+  } catch (thrown) {
+    if (thrown instanceof DOMException && thrown.name === 'NotFoundError') return undefined;
+    throw thrown;
+  }
+}
+
 /** What TypeScript's description of the DOM lacks: a worker's way to write, and renaming. */
 interface Handle extends FileSystemFileHandle {
-  createSyncAccessHandle(): Promise<{
+  createSyncAccessHandle(options?: { mode: 'read-only' }): Promise<{
+    getSize(): number;
+    read(bytes: Uint8Array, options: { at: number }): number;
     truncate(size: number): void;
     write(bytes: Uint8Array, options: { at: number }): number;
     flush(): void;
@@ -180,8 +224,9 @@ export class MemoryShelf implements Shelf {
     return new Map([...this.records].map(([name, bytes]) => [name, bytes.length]));
   }
 
-  async read(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.records.get(name);
+  async open(name: string): Promise<Opened | undefined> {
+    const bytes = this.records.get(name);
+    return bytes && held(bytes);
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -2,12 +2,12 @@
 //! what is damaged, deletes. Fetches nothing. Contract: a row is written after everything that it lists.
 import { fault } from './fault';
 import type { KeptCheckpoint, StoreKind } from './protocol.gen';
-import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, type Database, type Row, type Shelf, type ShelfKind } from './shelf';
+import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, readAll, type Database, type Opened, type Row, type Shelf, type ShelfKind } from './shelf';
 
 /** As the Rust type of that name; checked there before anything here believes it. */
 export interface Manifest {
   precision: string;
-  sections: { name: string; dir: string; shard_bytes: number; shards: Shard[]; tensors: unknown[] }[];
+  sections: { name: string; dir: string; shard_bytes: number; shards: Shard[]; tensors: { bytes: number }[] }[];
 }
 
 export interface Shard {
@@ -76,29 +76,34 @@ export class Store {
   reader(manifests: readonly Manifest[], passed: (file: string, bytes: number) => void): Read {
     const shards = manifests.flatMap((manifest) => shardsOf(manifest));
     const places = new Map(shards.map(({ file }, at) => [file, at]));
-    const held = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
-    const hold = (at: number): Promise<Uint8Array<ArrayBuffer>> => {
-      const shard = shards[at];
-      if (shard === undefined) throw fault('internal', `shard ${at} was asked for`, 'reload the page');
-      const reading = held.get(at) ?? this.record(shard);
-      held.set(at, reading);
-      return reading;
+    const held = new Map<number, Promise<Opened>>();
+    const hold = (at: number, shard: Shard): Promise<Opened> => {
+      const opening = held.get(at) ?? this.record(shard);
+      held.set(at, opening);
+      return opening;
+    };
+    const letGo = (at: number): void => {
+      held.get(at)?.then((opened) => opened.close(), () => 'it was never open');
+      held.delete(at);
     };
     return async (file, begin, end) => {
       const at = places.get(file);
-      if (at === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
-      const reading = hold(at);
-      for (const other of held.keys()) if (other !== at && other !== at + 1) held.delete(other);
-      const bytes = (await reading).slice(begin, end);
-      if (at + 1 < shards.length) hold(at + 1).catch(() => 'told when it is asked for');
+      const shard = shards[at ?? -1];
+      if (at === undefined || shard === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
+      const opening = hold(at, shard);
+      for (const other of held.keys()) if (other !== at && other !== at + 1) letGo(other);
+      const bytes = (await opening).read(begin, end);
+      const next = shards[at + 1];
+      if (next !== undefined) hold(at + 1, next).catch(() => 'told when it is asked for');
       passed(file, bytes.length);
       return bytes;
     };
   }
 
-  private async record({ file, bytes, sha256 }: Shard): Promise<Uint8Array<ArrayBuffer>> {
-    const found = await this.shelf.read(sha256);
-    if (found?.length === bytes) return found;
+  private async record({ file, bytes, sha256 }: Shard): Promise<Opened> {
+    const found = await this.shelf.open(sha256);
+    if (found?.bytes === bytes) return found;
+    found?.close();
     if (found !== undefined) await this.shelf.remove([sha256]);
     throw fault('storage', `${file} is no longer in the store`, 'open the checkpoint again: what is missing is fetched again');
   }
@@ -123,7 +128,7 @@ export class Store {
     for (const row of await this.rows()) {
       if (row.checkpoint !== checkpoint) continue;
       for (const { sha256 } of shardsOfRow(row)) {
-        const bytes = await this.shelf.read(sha256);
+        const bytes = await readAll(this.shelf, sha256);
         if (bytes !== undefined && (await sha256Of(bytes)) !== sha256) await this.shelf.remove([sha256]);
       }
     }
@@ -180,7 +185,7 @@ async function trial(shelf: Shelf): Promise<number> {
   const began = performance.now();
   try {
     await shelf.write(name, record);
-    await shelf.read(name);
+    await readAll(shelf, name);
     return performance.now() - began;
   } catch {
     return Infinity;

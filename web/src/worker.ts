@@ -2,7 +2,7 @@
 //! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
 //! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
 import init, { Engine } from '../pkg/pixart_browser.js';
-import { Checkpoints, sourceOf, type Kept, type Part } from './checkpoint';
+import { Checkpoints, sourceOf, tensorBytes, type Kept, type Part } from './checkpoint';
 import { encode } from './companion';
 import { fault, faultOf } from './fault';
 import { fetchGolden } from './golden';
@@ -93,12 +93,12 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function open({ checkpoint, device: kind, text, store: where }: Extract<Request, { kind: 'open' }>): Promise<void> {
+async function open({ checkpoint, device: kind, text, store: where, convert }: Extract<Request, { kind: 'open' }>): Promise<void> {
   const began_millis = performance.now();
   try {
     const [device, store] = await Promise.all([openDevice(kind), openStore(where)]);
     const source = sourceOf(checkpoint, chosen.get(checkpoint));
-    const checkpoints = new Checkpoints(store, device, tellLoading);
+    const checkpoints = new Checkpoints(store, device, convert, tellLoading);
     let compiling: Promise<void> | undefined;
     const draw = await checkpoints.provide(source, 'draw', (configs, manifest) => {
       compiling ??= device.warm_up(configs, manifest);
@@ -106,7 +106,7 @@ async function open({ checkpoint, device: kind, text, store: where }: Extract<Re
     });
     const read = text ? await checkpoints.provide(source, 'text') : undefined;
     await compiling;
-    const reader = uploading(store, read === undefined || read.text === draw.text ? [draw] : [draw, read]);
+    const reader = uploading(store, [['draw', draw], ...(read === undefined ? [] : [['text', read] as const])]);
     await device.load(draw.text, reader, store.kind, read?.text, began_millis);
     loaded = source;
     unloaded = undefined;
@@ -137,14 +137,16 @@ async function generate(request: Generate, job: Job): Promise<void> {
 async function providePart(device: Engine, part: Part): Promise<{ text: string; reader: Read }> {
   if (loaded === undefined || keeping === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
   const store = await keeping;
-  const kept = await new Checkpoints(store, device, tellLoading).provide(loaded, part);
-  return { text: kept.text, reader: uploading(store, [kept]) };
+  const kept = await new Checkpoints(store, device, 'auto', tellLoading).provide(loaded, part);
+  return { text: kept.text, reader: uploading(store, [[part, kept]]) };
 }
 
 /** Reads what is kept for the device, and tells how far that is. */
-function uploading(store: Store, kept: Kept[]): Read {
-  const meter = new Meter('upload', null, tellLoading);
-  return store.reader(kept.map(({ manifest }) => manifest), (file, bytes) => meter.add(file, bytes));
+function uploading(store: Store, kept: readonly (readonly [Part, Kept])[]): Read {
+  const total = kept.reduce((bytes, [part, { manifest }]) => bytes + tensorBytes(manifest, part), 0);
+  const meter = new Meter('upload', total, tellLoading);
+  const manifests = new Map(kept.map(([, { text, manifest }]) => [text, manifest]));
+  return store.reader([...manifests.values()], (file, bytes) => meter.add(file, bytes));
 }
 
 async function keep(id: number, task: KeepTask, where: StoreKind): Promise<void> {

@@ -239,6 +239,7 @@ impl Engine {
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), Fault> {
+        let upload_began = now_millis();
         let folder = weights::packed(manifest, read.clone())?;
         // What was loaded before makes room first.
         self.pipeline.take();
@@ -249,6 +250,7 @@ impl Engine {
             pipeline.load_text(&weights::packed(&manifest, read)?).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
+        let heap_bytes = (core::arch::wasm32::memory_size(0) << 16) as f64;
         // One readback tells that the uploads before it have happened.
         self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
@@ -260,6 +262,8 @@ impl Engine {
             bytes,
             store,
             load_millis: now_millis() - began_millis,
+            upload_millis: now_millis() - upload_began,
+            heap_bytes,
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));
         self.emitter.emit(&Event::Ready(checkpoint));

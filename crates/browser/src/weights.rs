@@ -50,8 +50,12 @@ impl Reader for Read {
         let promised = promise(&self.0, &arguments);
         let path = path.to_owned();
         Box::pin(async move {
-            let bytes = awaited(promised).await.map_err(|why| Error::Unreadable { file: path, why })?;
-            Ok(Uint8Array::new(&bytes).to_vec())
+            let unreadable = |why| Error::Unreadable { file: path, why };
+            match awaited(promised).await.map(JsCast::dyn_into::<Uint8Array>) {
+                Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+                Ok(Err(other)) => Err(unreadable(format!("the page gave {other:?}"))),
+                Err(why) => Err(unreadable(why)),
+            }
         })
     }
 }

@@ -59,6 +59,16 @@ pub fn networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
 /// The packed checkpoint in `dir`.
 fn packed(dir: &Path) -> Result<Folder, Error> {
     let manifest = Manifest::read(&bytes_of(&dir.join(MANIFEST))?).map_err(pixart_model::Error::Weights)?;
+    // What a manifest says of its shards is believed only where they are so long.
+    for shard in manifest.sections.iter().flat_map(|section| &section.shards) {
+        let path = dir.join(&shard.file);
+        let bytes = fs::metadata(&path).map_err(|source| Error::Read { path, source })?.len();
+        if bytes != shard.bytes {
+            let why = format!("{bytes} of {} bytes are there", shard.bytes);
+            let truncated = pixart_weights::Error::Truncated { file: shard.file.clone(), why };
+            return Err(pixart_model::Error::Weights(truncated).into());
+        }
+    }
     let reader: Rc<dyn Reader> = Rc::new(OnDisk::new(dir));
     let mut folder = Folder::default();
     folder.insert_packed(manifest, &reader);

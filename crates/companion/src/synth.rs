@@ -54,6 +54,12 @@ pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> 
     fs::create_dir_all(&dir).map_err(unwritable)?;
     let config = serde_json::to_vec_pretty(&architecture.config()).expect("its keys are strings");
     fs::write(dir.join("config.json"), config).map_err(unwritable)?;
+    for (path, value) in architecture.pipeline() {
+        let path = to.join(path);
+        let written =
+            path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, value.to_string()));
+        written.map_err(|source| Error::Write { path, source })?;
+    }
 
     let each = float.dtype().bitsize() as u64 / 8;
     let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();

@@ -63,6 +63,22 @@ impl Architecture {
         }
     }
 
+    /// The other files of a pipeline with this transformer, which together with an autoencoder draws; none for the others.
+    #[must_use]
+    pub fn pipeline(self) -> Vec<(&'static str, Value)> {
+        let class = match self {
+            Self::T5Xxl | Self::SdVae => return Vec::new(),
+            Self::Sigma1024 => "PixArtSigmaPipeline",
+            _ => "PixArtAlphaPipeline",
+        };
+        let scheduler = json!({
+            "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "beta_end": 0.02,
+            "beta_schedule": "linear", "beta_start": 0.0001, "num_train_timesteps": 1000,
+            "prediction_type": "epsilon", "solver_order": 2, "solver_type": "midpoint",
+        });
+        vec![("model_index.json", json!({ "_class_name": class })), ("scheduler/scheduler_config.json", scheduler)]
+    }
+
     /// Its tensors.
     ///
     /// # Errors

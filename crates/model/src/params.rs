@@ -2,7 +2,10 @@
 //! A tensor of another shape, of an unknown dtype or with a value that is not finite is refused by name.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Matrix, Precision};
@@ -10,8 +13,8 @@ use pixart_weights::{Packed, Tensors, Weights};
 
 use crate::Error;
 
-/// Bytes of uploads that are not waited for.
-const PENDING_MAX: usize = 32 << 20;
+/// Bytes of uploads between two moments that are waited for.
+const PENDING_MAX: usize = 8 << 20;
 
 /// The parameters below one name prefix.
 #[derive(Clone)]
@@ -20,13 +23,23 @@ pub(crate) struct Params<'a> {
     device: &'a Device,
     prefix: String,
     precision: Precision,
-    /// Bytes that were uploaded since the device was waited for.
-    pending: Rc<Cell<usize>>,
+    uploads: Rc<Uploads>,
 }
+
+/// What the device has been given.
+#[derive(Default)]
+struct Uploads {
+    /// Bytes since the last mark.
+    pending: Cell<usize>,
+    /// Done once the device has taken all before it.
+    last: Cell<Option<Mark>>,
+}
+
+type Mark = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 impl<'a> Params<'a> {
     pub(crate) fn new(weights: &'a Weights<'a>, device: &'a Device) -> Self {
-        Self { weights, device, prefix: String::new(), precision: Precision::F32, pending: Rc::default() }
+        Self { weights, device, prefix: String::new(), precision: Precision::F32, uploads: Rc::default() }
     }
 
     /// The same, with matrices of affine maps kept in `precision` where their shape allows.
@@ -81,17 +94,28 @@ impl<'a> Params<'a> {
     }
 
     fn count(&self, bytes: usize) {
-        self.pending.set(self.pending.get() + bytes);
+        self.uploads.pending.set(self.uploads.pending.get() + bytes);
     }
 
-    /// Waits until the device has taken what was uploaded, whenever that is much: a queue keeps a copy of all it is given.
+    /// Waits now and then until the device has taken what was uploaded before the last such moment: a queue keeps a copy of all
+    /// it is given, and stands still where it is always waited for.
     async fn settle(&self) -> Result<(), Error> {
-        if self.pending.get() < PENDING_MAX {
+        if self.uploads.pending.get() < PENDING_MAX {
             return Ok(());
         }
-        self.pending.set(0);
-        let lost = |error| Error::Read { what: "the uploaded weights".into(), why: format!("{error:?}") };
-        Tensor::<1>::zeros([1], self.device).into_data_async().await.map(drop).map_err(lost)
+        self.uploads.pending.set(0);
+        let mark = Tensor::<1>::zeros([1], self.device);
+        let mut next: Mark = Box::pin(async move {
+            let lost = |error| Error::Read { what: "the uploaded weights".into(), why: format!("{error:?}") };
+            mark.into_data_async().await.map(drop).map_err(lost)
+        });
+        // A future that was never polled has not begun.
+        let begun = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+        let waiting = if begun.is_pending() { Some(next) } else { None };
+        match self.uploads.last.replace(waiting) {
+            Some(last) => last.await,
+            None => Ok(()),
+        }
     }
 }
 

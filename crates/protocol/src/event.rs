@@ -106,6 +106,10 @@ pub struct Checkpoint {
     pub store: String,
     /// From the first byte asked for until the weights were on the device.
     pub load_millis: f64,
+    /// Of that, from the store to the device.
+    pub upload_millis: f64,
+    /// The module's memory, which never shrinks: the most that loading took.
+    pub heap_bytes: f64,
 }
 
 /// One stage of drawing a picture.

@@ -16,6 +16,6 @@ pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    DeviceKind, EncodeReply, EncodeRequest, Generate, KeepTask, Limits, OutputType, Request, Resolved, StoreKind,
-    TextSource,
+    ConvertTo, DeviceKind, EncodeReply, EncodeRequest, Generate, KeepTask, Limits, OutputType, Request, Resolved,
+    StoreKind, TextSource,
 };

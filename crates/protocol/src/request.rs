@@ -33,8 +33,8 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
     /// Open `device` and load the checkpoint found under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers
-    /// folder. With `text` its text encoder is loaded at once, and not when a picture first needs it.
-    Open { checkpoint: String, device: DeviceKind, text: bool, store: StoreKind },
+    /// folder, which is converted. With `text` its text encoder is loaded at once, and not when a picture first needs it.
+    Open { checkpoint: String, device: DeviceKind, text: bool, store: StoreKind, convert: ConvertTo },
     /// Draw a picture.
     Generate(Box<Generate>),
     /// Stop the picture `id` before its next step.
@@ -43,6 +43,19 @@ pub enum Request {
     Check { id: u32, variant: String, device: DeviceKind },
     /// Do something about the checkpoints that are kept in the browser; those that are then kept are told.
     Keep { id: u32, task: KeepTask, store: StoreKind },
+}
+
+/// How a tab keeps the matrices of a transformer that it converts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvertTo {
+    /// The best that fits the device.
+    #[default]
+    Auto,
+    F32,
+    F16,
+    Q8,
+    Q4,
 }
 
 /// Where a tab keeps checkpoints.

@@ -3,9 +3,9 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image, KeepTask,
-    KeptCheckpoint, Limits, Loading, LoadingStage, OutputType, Preset, Request, Stage, StageMillis, StoreKind, TapRow,
-    TextSource, Verdict,
+    Adapter, Checkpoint, ConvertTo, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image,
+    KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, OutputType, Preset, Request, Stage, StageMillis,
+    StoreKind, TapRow, TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.
@@ -17,6 +17,7 @@ pub fn render() -> String {
         Request::decl(&config),
         DeviceKind::decl(&config),
         StoreKind::decl(&config),
+        ConvertTo::decl(&config),
         KeepTask::decl(&config),
         Generate::decl(&config),
         OutputType::decl(&config),

@@ -22,7 +22,7 @@ const TOKENIZER: &str = "tokenizer";
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer/tokenizer.json", "tokenizer/spiece.model"];
 /// Bytes of a source that are converted at a time, and how many times that is read ahead.
 const PIECE: u64 = 2 << 20;
-const AHEAD: usize = 6;
+const AHEAD: usize = 4;
 /// Columns that a band of a matrix has a multiple of, so that each precision's words are whole.
 const BAND: usize = 8;
 
@@ -350,6 +350,11 @@ impl Writer {
         self.position += bytes.len() as u64;
         let mut bytes = &bytes[known as usize..];
         while !bytes.is_empty() {
+            if self.shard.capacity() == 0 {
+                // A vector that grows by itself takes twice the room that it needs.
+                let left = self.end - self.shards.iter().map(|shard| shard.bytes).sum::<u64>();
+                self.shard.reserve_exact(self.shard_bytes.min(left) as usize);
+            }
             let room = self.shard_bytes as usize - self.shard.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.shard.extend_from_slice(now);
@@ -365,6 +370,7 @@ impl Writer {
         if !self.shard.is_empty() {
             self.put(section, sink).await?;
         }
+        self.shard = Vec::new();
         Ok(())
     }
 

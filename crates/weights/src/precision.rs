@@ -13,6 +13,8 @@
 //! magnitude over 127; for q4, whose integers are -8 to 7, the one of the least squared error among a few near the largest
 //! over 7 or 8, of either sign.
 
+use std::borrow::Cow;
+
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -128,10 +130,12 @@ impl Packed {
 
     /// The first number of it that is not finite, and which; of blocks, their scales.
     pub(crate) fn not_finite(&self) -> Option<(usize, f32)> {
+        // Of halves those are not finite whose exponent is all ones.
+        let infinite = |half: u32| half & 0x7c00 == 0x7c00;
         let halves = |words: &[u32]| {
-            let halves = words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]);
-            let mut values = halves.map(|bits| f16::from_bits(bits).to_f32()).enumerate();
-            values.find(|(_, value)| !value.is_finite())
+            let at = words.iter().position(|word| infinite(*word) || infinite(word >> 16))?;
+            let half = if infinite(words[at]) { words[at] } else { words[at] >> 16 };
+            Some((at * 2, f16::from_bits(half as u16).to_f32()))
         };
         match self.precision {
             Precision::F32 => {
@@ -169,18 +173,19 @@ impl Packed {
         let parts = [(0..numbers, precision.bits()), (numbers..maps[0].words.len(), 16)];
         for (part, bits) in parts {
             let whole = (turn * bits).is_multiple_of(32);
-            let part: Vec<Vec<u32>> = maps
+            let part: Vec<Cow<'_, [u32]>> = maps
                 .iter()
                 .map(|map| &map.words[part.clone()])
-                .map(|words| if whole { words.to_vec() } else { halves(words) })
+                .map(|words| if whole { Cow::Borrowed(words) } else { Cow::Owned(halves(words)) })
                 .collect();
             let turn = turn * bits / if whole { 32 } else { 16 };
-            let turns = |at: usize| part.iter().flat_map(move |map| &map[at..at + turn]).copied();
-            let units = (0..part[0].len()).step_by(turn).flat_map(turns);
+            let mut units = Vec::with_capacity(part.len() * part[0].len());
+            for at in (0..part[0].len()).step_by(turn) {
+                part.iter().for_each(|map| units.extend_from_slice(&map[at..at + turn]));
+            }
             if whole {
-                merged.extend(units);
+                merged.append(&mut units);
             } else {
-                let units: Vec<u32> = units.collect();
                 merged.extend(units.chunks_exact(2).map(|pair| pair[0] | pair[1] << 16));
             }
         }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{chrome, golden, page, place::Place, python, run};
 
 mod table;
+mod weights;
 
 /// What is timed in the browser, and natively. The autoencoder's larger latents are counted there, and not timed
 /// against peers, which take the better part of an hour for each.
@@ -31,6 +32,8 @@ const REL_L2_LIMIT: f64 = 1e-3;
 /// What to time.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
+    /// What to measure: parts of the networks, or `weights`, a full-size checkpoint's way into a browser
+    area: Option<Area>,
     /// Time this workload alone
     #[arg(long, value_name = "WORKLOAD")]
     only: Option<String>,
@@ -48,8 +51,17 @@ pub(crate) struct Bench {
     json: Option<PathBuf>,
 }
 
+/// What else than parts of the networks is measured.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Area {
+    Weights,
+}
+
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
 pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
+    if let Some(Area::Weights) = options.area {
+        return weights::bench(place, options.quick, options.json.as_deref());
+    }
     let all = [&BROWSER[..], &COUNTED, &NATIVE].concat();
     let workloads = match &options.only {
         Some(only) if all.contains(&only.as_str()) => vec![only.as_str()],

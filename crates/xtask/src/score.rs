@@ -25,9 +25,7 @@ pub(crate) fn score(place: &Place, count: u32) -> Result<ExitCode> {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
     }
 
-    let mut choose = python::oracle(place, "evaluate.py")?;
-    choose.args(["prompts", "--count", &count.to_string(), "--out"]).arg(&prompts);
-    run::run(&mut choose, run::minutes(5))?;
+    choose(place, count, &prompts)?;
 
     run::say(&format!("drawing {count} held-out prompts with this pipeline"));
     let mut pixart = golden::companion(place)?;
@@ -54,13 +52,28 @@ fn within(ours: f64, theirs: f64) -> bool {
 
 /// The share of `pictures` on which everything that the prompt names is right.
 fn judged(place: &Place, prompts: &Path, pictures: &Path) -> Result<f64> {
+    Ok(report(place, prompts, pictures, None)?.0)
+}
+
+/// [`judged`], and the whole report, with the distance from the pictures in `reference`.
+pub(crate) fn report(place: &Place, prompts: &Path, pictures: &Path, reference: Option<&Path>) -> Result<(f64, Value)> {
     let mut judge = python::oracle(place, "evaluate.py")?;
     judge.arg("score").arg("--prompts").arg(prompts).arg("--pictures").arg(pictures);
+    if let Some(reference) = reference {
+        judge.arg("--reference").arg(reference);
+    }
     let text = run::read(&mut judge)?;
     let last = text.lines().rfind(|line| !line.trim().is_empty()).context("the scorer printed nothing")?;
     let report: Value = serde_json::from_str(last).with_context(|| format!("the scorer printed no JSON: {last}"))?;
     let Some(core) = report["core"].as_f64() else { bail!("the scorer's report has no number `core`: {last}") };
-    Ok(core)
+    Ok((core, report))
+}
+
+/// Writes `count` held-out prompts.
+pub(crate) fn choose(place: &Place, count: u32, prompts: &Path) -> Result<()> {
+    let mut choose = python::oracle(place, "evaluate.py")?;
+    choose.args(["prompts", "--count", &count.to_string(), "--out"]).arg(prompts);
+    run::run(&mut choose, run::minutes(5))
 }
 
 #[cfg(test)]

@@ -97,9 +97,12 @@ fn windows(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usiz
     const TAPS: usize = WINDOW * WINDOW;
     assert_eq!(weight.len(), outputs * inputs * TAPS);
     let mut out = vec![0.0; TAPS * rows * columns];
-    for (at, value) in weight.iter().enumerate() {
-        let (tap, input, output) = (at % TAPS, at / TAPS % inputs, at / TAPS / inputs);
-        out[(tap * rows + input) * columns + output] = *value;
+    for (output, weight) in weight.chunks_exact(inputs * TAPS).enumerate() {
+        for (input, weight) in weight.chunks_exact(TAPS).enumerate() {
+            for (tap, value) in weight.iter().enumerate() {
+                out[(tap * rows + input) * columns + output] = *value;
+            }
+        }
     }
     out
 }

@@ -1,0 +1,315 @@
+//! Files from anywhere: safetensors and manifests are mutated at random, and whatever comes out is refused or read, without a
+//! panic, without much more memory than the file takes, and without a path outside of the checkpoint.
+//!
+//! `HOSTILE_SECONDS` says how long each kind is tried, in place of a few thousand cases; `HOSTILE_SEED` begins elsewhere. What
+//! once broke something belongs into `corpus/`, from whose files mutations begin.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use pixart_weights::manifest::MANIFEST;
+use pixart_weights::{Folder, Manifest, Precision, Reader, Reading, Tensors, Weights};
+use serde_json::{Value, json};
+
+const CASES: u32 = 4_000;
+/// Memory that a file may take while it is read: what its JSON becomes, and a copy of its numbers.
+const BYTES_FOR_BYTE: usize = 64;
+const BYTES_AT_LEAST: usize = 1 << 20;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Counts what a thread has allocated.
+struct Counting;
+
+fn count(bytes: isize) {
+    // A thread that ends has no counter any more.
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size().cast_signed());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-layout.size().cast_signed());
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size.cast_signed() - layout.size().cast_signed());
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `work` returns, and the most bytes that were live in it beyond those before.
+fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let done = work();
+    (done, (PEAK.get() - before).unsigned_abs())
+}
+
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() >> 16) as usize % end.max(1)
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// Tries mutations of the corpus's files that end in `extension`, and of `own`.
+fn try_all(extension: &str, own: Vec<Vec<u8>>, mutate: fn(&mut Chance, &[u8]) -> Vec<u8>, read: fn(&[u8]) -> bool) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let kept = std::fs::read_dir(corpus).expect("the corpus is here").map(|entry| entry.expect("listed").path());
+    let kept = kept.filter(|path| path.extension().is_some_and(|found| found == extension));
+    let seeds: Vec<Vec<u8>> = kept.map(|path| std::fs::read(path).expect("it is read")).chain(own).collect();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (seconds, seed) = (number("HOSTILE_SECONDS"), number("HOSTILE_SEED").unwrap_or(1));
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let began = Instant::now();
+    let (mut cases, mut accepted) = (0_u32, 0_u32);
+    let is_over = |cases: u32| match seconds {
+        Some(seconds) => began.elapsed() > Duration::from_secs(seconds),
+        None => cases >= CASES,
+    };
+    while !is_over(cases) {
+        let mut bytes = chance.pick(&seeds).clone();
+        for _ in 0..=chance.below(4) {
+            bytes = mutate(&mut chance, &bytes);
+        }
+        let (is_read, peak) = peak_of(|| read(&bytes));
+        let most = bytes.len() * BYTES_FOR_BYTE + BYTES_AT_LEAST;
+        assert!(peak <= most, "{} bytes took {peak}: {:?}", bytes.len(), String::from_utf8_lossy(&bytes));
+        cases += 1;
+        accepted += u32::from(is_read);
+    }
+    println!("{extension}: {cases} cases, {accepted} of them read");
+    assert!(accepted > 0 && accepted < cases, "{accepted} of {cases} were read");
+}
+
+const NUMBERS: [u64; 12] =
+    [0, 1, 2, 3, 255, 256, 4096, u32::MAX as u64, 1 << 40, i64::MAX as u64, u64::MAX - 255, u64::MAX];
+
+/// Changes bytes anywhere: one, some, a cut, a repetition, or a number of the text.
+fn in_bytes(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes.is_empty() {
+        return vec![chance.next() as u8];
+    }
+    let at = chance.below(bytes.len());
+    match chance.below(7) {
+        0 => bytes[at] ^= 1 << chance.below(8),
+        1 => bytes[at] = *chance.pick(b"{}[]\",:0919-.eE\\/\0\xff"),
+        2 => bytes.truncate(at),
+        3 => {
+            let end = (at + chance.below(64)).min(bytes.len());
+            let piece = bytes[at..end].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        4 => drop(bytes.drain(at..(at + 1 + chance.below(16)).min(bytes.len()))),
+        5 => {
+            let digits = |byte: &u8| byte.is_ascii_digit();
+            if let Some(first) = bytes[at..].iter().position(digits).map(|first| at + first) {
+                let end = bytes[first..].iter().position(|byte| !digits(byte)).map_or(bytes.len(), |end| first + end);
+                bytes.splice(first..end, chance.pick(&NUMBERS).to_string().into_bytes());
+            }
+        }
+        _ => {
+            // The header's length.
+            let length = if chance.below(2) == 0 { *chance.pick(&NUMBERS) } else { bytes.len() as u64 };
+            let end = bytes.len().min(8);
+            bytes[..end].copy_from_slice(&length.to_le_bytes()[..end]);
+        }
+    }
+    bytes
+}
+
+/// Changes a value of a JSON text, or its bytes.
+fn in_json(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return in_bytes(chance, bytes) };
+    if chance.below(8) == 0 {
+        return in_bytes(chance, bytes);
+    }
+    let mut at = &mut value;
+    loop {
+        let stop = chance.below(4) == 0;
+        let length = match at {
+            Value::Array(list) => list.len(),
+            Value::Object(map) => map.len(),
+            _ => 0,
+        };
+        if stop || length == 0 {
+            break;
+        }
+        let index = chance.below(length);
+        at = match at {
+            Value::Array(list) => &mut list[index],
+            Value::Object(map) => map.values_mut().nth(index).expect("it has so many"),
+            _ => unreachable!("it has parts"),
+        };
+    }
+    let names =
+        ["", "../up", "/etc/passwd", "a\\b", ".", "..", "a/../b", "transformer", "q8", "f32", "ünï", "a\0b", "C:x"];
+    *at = match chance.below(8) {
+        0 => json!(chance.pick(&NUMBERS)),
+        1 => json!(chance.pick(&names)),
+        2 => Value::Null,
+        3 => json!([chance.pick(&NUMBERS), chance.pick(&NUMBERS)]),
+        4 => json!(-1.5e308),
+        5 => json!(at.as_u64().unwrap_or(7).wrapping_add(1)),
+        6 => match at.clone() {
+            Value::Array(mut list) if !list.is_empty() => {
+                list.push(list[chance.below(list.len())].clone());
+                Value::Array(list)
+            }
+            other => other,
+        },
+        _ => json!({}),
+    };
+    serde_json::to_vec(&value).expect("it is JSON")
+}
+
+/// Whether it is a file whose every tensor can be read.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    let mut folder = Folder::default();
+    folder.insert("a", bytes.to_vec());
+    let both = (block_on(Weights::file(&folder, "a")), Tensors::file(&folder, "a"));
+    assert_eq!(both.0.is_ok(), both.1.is_ok(), "two readers of one file disagree");
+    let (Ok(weights), Ok(recorded)) = both else { return false };
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    let read = |name: &String| {
+        let shape = weights.shape(name).expect("it was listed").to_vec();
+        if let [outputs, inputs] = shape[..] {
+            let _ = block_on(weights.matrix(name, [outputs, inputs], Precision::Q8));
+        }
+        let _ = (recorded.any_f32(name), recorded.integers(name), recorded.u8(name).is_ok());
+        block_on(weights.f32(name, &shape)).is_ok()
+    };
+    names.iter().map(read).fold(true, |all, one| all & one)
+}
+
+/// Gives zeros, and checks that it is asked for nothing outside of a shard.
+struct Zeros(Vec<(String, u64)>);
+
+impl Reader for Zeros {
+    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+        let (_, bytes) = self.0.iter().find(|(file, _)| file == path).expect("only shards are read");
+        assert!(range.start <= range.end && range.end <= *bytes, "{path}: {range:?} of {bytes}");
+        // A manifest may speak of more bytes than anybody has; whoever holds them would refuse.
+        let bytes = if range.end - range.start > 1 << 16 {
+            Err(pixart_weights::Error::Unreadable { file: path.to_owned(), why: "there are not so many".into() })
+        } else {
+            Ok(vec![0; (range.end - range.start) as usize])
+        };
+        Box::pin(std::future::ready(bytes))
+    }
+}
+
+/// Whether it is a manifest; its shards and tensors then lie where they may.
+fn is_manifest(bytes: &[u8]) -> bool {
+    let Ok(manifest) = Manifest::read(bytes) else { return false };
+    let is_inside =
+        |path: &str| !path.is_empty() && path.split('/').all(|part| !part.starts_with('.') && !part.is_empty());
+    let shards: Vec<(String, u64)> = manifest
+        .sections
+        .iter()
+        .flat_map(|section| &section.shards)
+        .map(|shard| (shard.file.clone(), shard.bytes))
+        .collect();
+    assert!(shards.iter().all(|(file, _)| is_inside(file) && !file.contains(['/', '\\', ':', '\0'])), "{shards:?}");
+    assert!(manifest.configs.keys().all(|path| is_inside(path) && !path.contains(['\\', ':', '\0'])));
+    let small = manifest.sections.iter().flat_map(|section| &section.tensors).all(|tensor| tensor.bytes < 1 << 16);
+    let sections = manifest.sections.clone();
+    let mut folder = Folder::default();
+    let reader: Rc<dyn Reader> = Rc::new(Zeros(shards));
+    folder.insert_packed(manifest, &reader);
+    for section in sections.iter().filter(|section| small && !section.dir.is_empty()) {
+        let Ok(weights) = block_on(Weights::open(&folder, &section.dir, "unused")) else { continue };
+        for tensor in &section.tensors {
+            let _ = block_on(weights.f32(&tensor.name, &tensor.shape));
+        }
+    }
+    assert!(folder.contains(MANIFEST) || !folder.contains("../up"));
+    true
+}
+
+fn safetensors() -> Vec<u8> {
+    let header = json!({
+        "a": { "dtype": "F32", "shape": [32, 8], "data_offsets": [0, 1024] },
+        "b": { "dtype": "F16", "shape": [5], "data_offsets": [1024, 1034] },
+        "c": { "dtype": "BF16", "shape": [2, 0, 3], "data_offsets": [1034, 1034] },
+        "__metadata__": { "format": "pt" },
+    });
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 1034]].concat()
+}
+
+fn manifest() -> Vec<u8> {
+    let hash = "0123456789abcdef".repeat(4);
+    let shard = |index: u32, bytes: u64| json!({ "file": format!("t-{index:05}.bin"), "bytes": bytes, "sha256": hash });
+    let tensor = |name: &str, dtype: &str, transposed: bool, shape: &[usize], offset: u64, bytes: u64| json!({ "name": name, "dtype": dtype, "transposed": transposed, "shape": shape, "offset": offset, "bytes": bytes });
+    let tensors = [
+        tensor("a", "q8", true, &[16, 64], 0, 1088),
+        tensor("b", "f16", false, &[64], 1280, 128),
+        tensor("c", "q4", true, &[8, 32], 1536, 144),
+        tensor("d", "f32", true, &[3, 5], 1792, 60),
+    ];
+    let section = json!({
+        "name": "t", "dir": "transformer", "shard_bytes": 1024, "shards": [shard(0, 1024), shard(1, 1024)],
+        "tensors": tensors,
+    });
+    let manifest = json!({
+        "format": "pixart-pack", "version": 1, "pipeline": "", "precision": "q8", "license": "", "source": "",
+        "configs": { "transformer/config.json": "{}" }, "sections": [section],
+    });
+    manifest.to_string().into_bytes()
+}
+
+#[test]
+fn safetensors_from_anywhere_are_read_or_refused() {
+    assert!(is_safetensors(&safetensors()));
+    try_all("safetensors", vec![safetensors()], in_bytes, is_safetensors);
+}
+
+#[test]
+fn manifests_from_anywhere_are_read_or_refused() {
+    assert!(is_manifest(&manifest()));
+    try_all("json", vec![manifest()], in_json, is_manifest);
+}
+
+#[test]
+fn memory_is_counted() {
+    let (length, peak) = peak_of(|| vec![0_u8; 3 << 20].len());
+    assert!(length == 3 << 20 && peak >= 3 << 20 && peak < 4 << 20, "{peak}");
+}
