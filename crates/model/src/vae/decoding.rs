@@ -39,7 +39,7 @@ impl Decoding {
         &self.config
     }
 
-    /// [`Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
+    /// [`super::Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
         let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());
