@@ -6,18 +6,16 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use pixart_model::{
     Caption, DeviceLimits, Encoding, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image,
-    scheduler_names,
 };
 use pixart_protocol::{
-    Checkpoint, EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, STYLES, Stage, StageMillis,
+    EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis,
 };
-use pixart_weights::{Folder, Manifest};
+use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::{Emitter, now_millis, object, turn, value};
 use crate::faults::AtWork;
-use crate::weights::Page;
 use crate::{device, faults, weights};
 
 /// The bound that a golden check in the browser holds taps to, relative to each tap's largest magnitude.
@@ -26,14 +24,14 @@ const CHECK_TOLERANCE: f64 = 1e-4;
 /// One device and the checkpoint on it.
 #[wasm_bindgen]
 pub struct Engine {
-    device: Device,
-    limits: DeviceLimits,
-    emitter: Emitter,
+    pub(crate) device: Device,
+    pub(crate) limits: DeviceLimits,
+    pub(crate) emitter: Emitter,
     /// Whether the worker itself computes, and hears nothing meanwhile.
-    is_busy: bool,
-    pipeline: RefCell<Option<Rc<Pipeline>>>,
+    pub(crate) is_busy: bool,
+    pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
     /// What reads a picture to draw over, once one was asked for.
-    encoding: RefCell<Option<Rc<Encoding>>>,
+    pub(crate) encoding: RefCell<Option<Rc<Encoding>>>,
     cancelled: Cell<Option<u32>>,
 }
 
@@ -60,93 +58,9 @@ impl Engine {
         Ok(Engine { device, limits, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
     }
 
-    /// Refuses a manifest that contradicts itself or is of another version.
-    ///
-    /// # Errors
-    /// A `Fault` with the code `bad_weights`.
-    pub fn check_manifest(manifest: &str) -> Result<(), JsValue> {
-        let read = Manifest::read(manifest.as_bytes()).map_err(Error::Weights);
-        read.map(drop).map_err(|error| object(&Fault::from(error)))
-    }
-
-    /// The precision that `network` (`transformer` or `text_encoder`) of a diffusers folder is converted to for this device;
-    /// `files` is a `Map` of path to `Uint8Array` that holds its configurations.
-    ///
-    /// # Errors
-    /// A `Fault` that names the file or key, or that nothing fits.
-    pub fn precision(&self, network: &str, files: js_sys::Map) -> Result<JsValue, JsValue> {
-        let precision = weights::precision(&files, network, self.limits);
-        precision.map(|precision| object(&precision)).map_err(|fault| object(&fault))
-    }
-
-    /// Converts the files of a diffusers folder into shards, one after the other, and returns the text of their manifest.
-    /// `files` is a `Map` of path to `Uint8Array`, or to the length of a file that `read` reads: `(path, begin, end) =>
-    /// Promise<Uint8Array>`. `begin: (bytes) => Promise<void>` is called once, `put: (section, index, bytes) =>
-    /// Promise<sha256>` for each shard; `conversion` is `{ networks, precision, shard_bytes, source, in_file_order, made }`.
-    ///
-    /// # Errors
-    /// A `Fault` that names the file and tensor, or the one that a function of the page threw.
-    pub async fn convert(
-        conversion: JsValue,
-        files: js_sys::Map,
-        read: js_sys::Function,
-        begin: js_sys::Function,
-        put: js_sys::Function,
-    ) -> Result<String, JsValue> {
-        let _at_work = AtWork::begin();
-        let converted = weights::convert(conversion, &files, Page { read, begin, put }).await;
-        faults::first().and(converted).map_err(|fault| object(&fault))
-    }
-
-    /// Puts what draws on the device, from the packed checkpoint of this manifest, whose shards `read` reads:
-    /// `(file, begin, end) => Promise<Uint8Array>`. `store` says where it is kept; with `text_manifest` the text encoder is
-    /// loaded too, from that.
-    ///
-    /// # Errors
-    /// A `Fault` that names the file, key or tensor, or the one that `read` threw.
-    pub async fn load(
-        &self,
-        manifest: &str,
-        read: js_sys::Function,
-        store: String,
-        text_manifest: Option<String>,
-        began_millis: f64,
-    ) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let loaded = self.try_load(manifest, read, store, text_manifest, began_millis).await;
-        faults::first().and(loaded).map_err(|fault| object(&fault))
-    }
-
-    /// Whether the text encoder is on the device.
-    pub fn can_read(&self) -> bool {
-        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.text.get().is_some())
-    }
-
-    /// Puts the text encoder on the device; as [`Engine::load`], which comes first.
-    ///
-    /// # Errors
-    /// As [`Engine::load`]'s.
-    pub async fn load_text(&self, manifest: &str, read: js_sys::Function) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&weights::packed(manifest, read)?).await?) };
-        let loaded = load.await;
-        faults::first().and(loaded).map_err(|fault| object(&fault))
-    }
-
     /// Whether [`Engine::load_encoding`] has been called for the checkpoint.
     pub fn can_encode(&self) -> bool {
         self.encoding.borrow().is_some()
-    }
-
-    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures; as [`Engine::load`].
-    ///
-    /// # Errors
-    /// As [`Engine::load`]'s.
-    pub async fn load_encoding(&self, manifest: &str, read: js_sys::Function) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(Encoding::load(&weights::packed(manifest, read)?, &self.device).await?) };
-        let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
-        faults::first().and(loaded).map_err(|fault| object(&fault))
     }
 
     /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, one after the other, while its weights are
@@ -212,7 +126,7 @@ impl Engine {
 }
 
 impl Engine {
-    fn loaded(&self) -> Result<Rc<Pipeline>, Fault> {
+    pub(crate) fn loaded(&self) -> Result<Rc<Pipeline>, Fault> {
         let loaded = self.pipeline.borrow().clone();
         loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
     }
@@ -228,45 +142,6 @@ impl Engine {
             faults::first()?;
             self.emitter.emit(&Event::Compiling { compiled, shaders });
         }
-        Ok(())
-    }
-
-    async fn try_load(
-        &self,
-        manifest: &str,
-        read: js_sys::Function,
-        store: String,
-        text_manifest: Option<String>,
-        began_millis: f64,
-    ) -> Result<(), Fault> {
-        let upload_began = now_millis();
-        let folder = weights::packed(manifest, read.clone())?;
-        // What was loaded before makes room first.
-        self.pipeline.take();
-        self.encoding.take();
-        self.device.memory_cleanup();
-        let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
-        if let Some(manifest) = text_manifest {
-            pipeline.load_text(&weights::packed(&manifest, read)?).await?;
-        }
-        let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
-        let heap_bytes = (core::arch::wasm32::memory_size(0) << 16) as f64;
-        // One readback tells that the uploads before it have happened.
-        self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
-        faults::first()?;
-        let checkpoint = Checkpoint {
-            limits: pipeline.limits(),
-            preset: pipeline.preset(),
-            schedulers: scheduler_names().map(str::to_owned).collect(),
-            styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
-            bytes,
-            store,
-            load_millis: now_millis() - began_millis,
-            upload_millis: now_millis() - upload_began,
-            heap_bytes,
-        };
-        self.pipeline.replace(Some(Rc::new(pipeline)));
-        self.emitter.emit(&Event::Ready(checkpoint));
         Ok(())
     }
 
@@ -351,7 +226,7 @@ impl Engine {
     }
 
     /// Waits until `tensor`, named `what` in a fault, has been computed, and lets messages in.
-    async fn reach<const RANK: usize>(&self, what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
+    pub(crate) async fn reach<const RANK: usize>(&self, what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
         let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
         let read = first.into_data_async().await;
         read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;

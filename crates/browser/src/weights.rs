@@ -6,22 +6,153 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
-use pixart_model::{DeviceLimits, Precision, form, precision_of};
-use pixart_protocol::{Fault, FaultCode};
+use pixart_model::{DeviceLimits, Encoding, Pipeline, Precision, form, precision_of, scheduler_names};
+use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, Sink};
 use pixart_weights::{Error, Folder, Manifest, Reader, Reading};
 use serde::Deserialize;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use crate::border::value;
-use crate::faults::note;
+use crate::border::{now_millis, object, value};
+use crate::engine::Engine;
+use crate::faults::{self, AtWork, note};
+
+#[wasm_bindgen]
+impl Engine {
+    /// Refuses a manifest that contradicts itself or is of another version.
+    ///
+    /// # Errors
+    /// A `Fault` with the code `bad_weights`.
+    pub fn check_manifest(manifest: &str) -> Result<(), JsValue> {
+        let read = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights);
+        read.map(drop).map_err(|error| object(&Fault::from(error)))
+    }
+
+    /// The precision that `network` (`transformer` or `text_encoder`) of a diffusers folder is converted to for this device;
+    /// `files` is a `Map` of path to `Uint8Array` that holds its configurations.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file or key, or that nothing fits.
+    pub fn precision(&self, network: &str, files: Map) -> Result<JsValue, JsValue> {
+        let precision = precision(&files, network, self.limits);
+        precision.map(|precision| object(&precision)).map_err(|fault| object(&fault))
+    }
+
+    /// Converts the files of a diffusers folder into shards, one after the other, and returns the text of their manifest.
+    /// `files` is a `Map` of path to `Uint8Array`, or to the length of a file that `read` reads: `(path, begin, end) =>
+    /// Promise<Uint8Array>`. `begin: (bytes) => Promise<void>` is called once, `put: (section, index, bytes) =>
+    /// Promise<sha256>` for each shard; `conversion` is `{ networks, precision, shard_bytes, source, in_file_order, made }`.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file and tensor, or the one that a function of the page threw.
+    pub async fn convert(
+        conversion: JsValue,
+        files: Map,
+        read: Function,
+        begin: Function,
+        put: Function,
+    ) -> Result<String, JsValue> {
+        let _at_work = AtWork::begin();
+        let converted = convert(conversion, &files, Page { read, begin, put }).await;
+        faults::first().and(converted).map_err(|fault| object(&fault))
+    }
+
+    /// Puts what draws on the device, from the packed checkpoint of this manifest, whose shards `read` reads:
+    /// `(file, begin, end) => Promise<Uint8Array>`. `store` says where it is kept; with `text_manifest` the text encoder is
+    /// loaded too, from that.
+    ///
+    /// # Errors
+    /// A `Fault` that names the file, key or tensor, or the one that `read` threw.
+    pub async fn load(
+        &self,
+        manifest: &str,
+        read: Function,
+        store: String,
+        text_manifest: Option<String>,
+        began_millis: f64,
+    ) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let loaded = self.try_load(manifest, read, store, text_manifest, began_millis).await;
+        faults::first().and(loaded).map_err(|fault| object(&fault))
+    }
+
+    /// Whether the text encoder is on the device.
+    pub fn can_read(&self) -> bool {
+        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.text.get().is_some())
+    }
+
+    /// Puts the text encoder on the device; as [`Engine::load`], which comes first.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]'s.
+    pub async fn load_text(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&packed(manifest, read)?).await?) };
+        let loaded = load.await;
+        faults::first().and(loaded).map_err(|fault| object(&fault))
+    }
+
+    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures; as [`Engine::load`].
+    ///
+    /// # Errors
+    /// As [`Engine::load`]'s.
+    pub async fn load_encoding(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        let load = async { Ok::<_, Fault>(Encoding::load(&packed(manifest, read)?, &self.device).await?) };
+        let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
+        faults::first().and(loaded).map_err(|fault| object(&fault))
+    }
+}
+
+impl Engine {
+    async fn try_load(
+        &self,
+        manifest: &str,
+        read: Function,
+        store: String,
+        text_manifest: Option<String>,
+        began_millis: f64,
+    ) -> Result<(), Fault> {
+        let upload_began = now_millis();
+        let folder = packed(manifest, read.clone())?;
+        // What was loaded before makes room first.
+        self.pipeline.take();
+        self.encoding.take();
+        self.device.memory_cleanup();
+        let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
+        if let Some(manifest) = text_manifest {
+            pipeline.load_text(&packed(&manifest, read)?).await?;
+        }
+        let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
+        let heap_bytes = (core::arch::wasm32::memory_size(0) << 16) as f64;
+        // One readback tells that the uploads before it have happened.
+        self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
+        faults::first()?;
+        let checkpoint = Checkpoint {
+            limits: pipeline.limits(),
+            preset: pipeline.preset(),
+            schedulers: scheduler_names().map(str::to_owned).collect(),
+            styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
+            bytes,
+            store,
+            load_millis: now_millis() - began_millis,
+            upload_millis: now_millis() - upload_began,
+            heap_bytes,
+        };
+        self.pipeline.replace(Some(Rc::new(pipeline)));
+        self.emitter.emit(&Event::Ready(checkpoint));
+        Ok(())
+    }
+}
 
 /// What a conversion is asked for.
 #[derive(Deserialize)]
-pub(crate) struct Conversion {
+struct Conversion {
     /// The folders of the networks to convert.
     networks: Vec<String>,
     precision: Precision,
@@ -32,13 +163,13 @@ pub(crate) struct Conversion {
 }
 
 /// The functions of the page that a conversion calls.
-pub(crate) struct Page {
+struct Page {
     /// `(path, begin, end) => Promise<Uint8Array>`.
-    pub(crate) read: Function,
+    read: Function,
     /// `(bytes) => Promise<void>`: there has to be room for as many.
-    pub(crate) begin: Function,
+    begin: Function,
     /// `(section, index, bytes) => Promise<string>`, the SHA-256 of the bytes once they are kept.
-    pub(crate) put: Function,
+    put: Function,
 }
 
 /// Reads through a function of the page.
@@ -82,12 +213,12 @@ fn source(files: &Map, read: Function) -> Folder {
 }
 
 /// The precision that a checkpoint with these configurations is converted to for a device of these limits.
-pub(crate) fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<Precision, Fault> {
+fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<Precision, Fault> {
     Ok(precision_of(&source(files, Function::default()), network, limits)?)
 }
 
 /// Converts the files of a diffusers folder; returns the manifest's text.
-pub(crate) async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String, Fault> {
+async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String, Fault> {
     let Conversion { networks, precision, shard_bytes, source: name, in_file_order, made } =
         value(conversion, "the conversion")?;
     let networks: Vec<&str> = networks.iter().map(String::as_str).collect();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, Limits, Preset};
+use crate::{Fault, KeptCheckpoint, Limits, Loading, Preset};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -46,48 +46,6 @@ pub struct Adapter {
     pub software: bool,
     /// Why it was taken, in words.
     pub why: String,
-}
-
-/// The progress of one stage of loading.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Loading {
-    pub stage: LoadingStage,
-    /// What the bytes are of.
-    pub file: String,
-    pub loaded_bytes: f64,
-    /// `null` where nobody tells how many there will be.
-    pub total_bytes: Option<f64>,
-    /// Over the last seconds; 0 at first.
-    pub bytes_per_second: f64,
-    /// `null` while it cannot be told.
-    pub seconds_left: Option<f64>,
-}
-
-/// What is done with a checkpoint's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadingStage {
-    /// Another tab is fetching the same checkpoint.
-    Wait,
-    /// Records are fetched and verified.
-    Fetch,
-    /// Files are fetched, and converted on their way.
-    Convert,
-    /// Records go to the device.
-    Upload,
-}
-
-/// A checkpoint that is kept in the browser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct KeptCheckpoint {
-    pub checkpoint: String,
-    /// `indexeddb`, `opfs` or `memory`.
-    pub store: String,
-    pub bytes: f64,
-    /// Records that are missing, or were found damaged and removed.
-    pub missing: u32,
-    /// Milliseconds since 1970.
-    pub saved_at: f64,
 }
 
 /// The loaded checkpoint.

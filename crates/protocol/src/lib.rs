@@ -4,18 +4,17 @@
 
 mod event;
 mod fault;
+mod keep;
 mod preset;
 mod prompt;
 mod request;
 pub mod typescript;
 
-pub use event::{
-    Adapter, Checkpoint, Event, Image, KeptCheckpoint, Loading, LoadingStage, Stage, StageMillis, TapRow, Verdict,
-};
+pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
 pub use fault::{Fault, FaultCode};
+pub use keep::{ConvertTo, KeepTask, KeptCheckpoint, Loading, LoadingStage, StoreKind};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    ConvertTo, DeviceKind, EncodeReply, EncodeRequest, Generate, KeepTask, Limits, OutputType, Request, Resolved,
-    StoreKind, TextSource,
+    DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, OutputType, Request, Resolved, TextSource,
 };

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, FaultCode};
+use crate::{ConvertTo, Fault, FaultCode, KeepTask, StoreKind};
 
 mod resolve;
 #[cfg(test)]
@@ -43,47 +43,6 @@ pub enum Request {
     Check { id: u32, variant: String, device: DeviceKind },
     /// Do something about the checkpoints that are kept in the browser; those that are then kept are told.
     Keep { id: u32, task: KeepTask, store: StoreKind },
-}
-
-/// How a tab keeps the matrices of a transformer that it converts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum ConvertTo {
-    /// The best that fits the device.
-    #[default]
-    Auto,
-    F32,
-    F16,
-    Q8,
-    Q4,
-}
-
-/// Where a tab keeps checkpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreKind {
-    /// The faster of the two that keep, by a measurement once; memory where the browser keeps nothing.
-    #[default]
-    Auto,
-    Indexeddb,
-    /// The origin's private file system.
-    Opfs,
-    /// Until the tab is closed.
-    Memory,
-}
-
-/// What can be done about kept checkpoints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum KeepTask {
-    List,
-    /// Hash every record of one, and forget those that are not what they should be: opening it fetches them again.
-    Verify {
-        checkpoint: String,
-    },
-    Delete {
-        checkpoint: String,
-    },
 }
 
 /// What a tab computes with. A worker opens one device, the first that it is asked for.

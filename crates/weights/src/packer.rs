@@ -8,11 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::pin::Pin;
 
-use half::{bf16, f16};
 use safetensors::Dtype;
 
-use crate::manifest::{ALIGNMENT, FORMAT, Form, Kept, Manifest, Packing, Section, Shard, VERSION, shard_name};
-use crate::{BLOCK, Error, Folder, Packed, Precision, Reading, header};
+use crate::manifest::{FORMAT, Form, Kept, Manifest, Section, Shard, VERSION};
+use crate::{Error, Folder, Precision, Reading, header};
+
+mod job;
+mod writer;
+
+use job::Job;
+use writer::Writer;
 
 /// The networks of a diffusers folder: their folder, and what their files are called.
 pub const NETWORKS: [(&str, &str); 3] =
@@ -23,8 +28,6 @@ const TOKENIZER_FILES: [&str; 2] = ["tokenizer/tokenizer.json", "tokenizer/spiec
 /// Bytes of a source that are converted at a time, and how many times that is read ahead.
 const PIECE: u64 = 2 << 20;
 const AHEAD: usize = 4;
-/// Columns that a band of a matrix has a multiple of, so that each precision's words are whole.
-const BAND: usize = 8;
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -194,193 +197,6 @@ impl Packer<'_> {
             }
         }
         Ok(jobs)
-    }
-}
-
-/// One tensor to be converted.
-struct Job {
-    section: &'static str,
-    dir: String,
-    name: String,
-    file: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// In the file.
-    range: Range<u64>,
-    form: Form,
-    kept_bytes: u64,
-}
-
-impl Job {
-    fn element(&self) -> u64 {
-        match self.dtype {
-            Dtype::F32 => 4,
-            Dtype::U8 => 1,
-            _ => 2,
-        }
-    }
-
-    /// The parts of the file that are read one by one. Those of a matrix are bands of whole rows.
-    fn pieces(&self) -> Vec<Range<u64>> {
-        let row = if self.form.transposed { self.shape[1] as u64 * self.element() } else { self.element() };
-        let rows = if self.form.transposed { BAND as u64 } else { 1 };
-        let step = (PIECE / (row * rows).max(1)).max(1) * row * rows;
-        let Range { start, end } = self.range;
-        if start == end {
-            return std::iter::once(start..end).collect();
-        }
-        (start..end).step_by(step as usize).map(|from| from..end.min(from + step)).collect()
-    }
-
-    fn values(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
-        let halves = |read: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|half| read(*half)).collect();
-        let values: Vec<f32> = match self.dtype {
-            Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-            Dtype::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-            _ => halves(|half| bf16::from_le_bytes(half).to_f32()),
-        };
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => {
-                let (file, tensor) = (self.file.clone(), self.name.clone());
-                Err(Error::NotFinite { file, tensor, index, value: values[index] })
-            }
-            None => Ok(values),
-        }
-    }
-
-    fn too_large(&self, value: f32) -> Error {
-        Error::TooLargeForHalf { file: self.file.clone(), tensor: self.name.clone(), value }
-    }
-
-    /// A piece of a row-major tensor.
-    fn converted(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-        if self.form.dtype == Kept::U8 {
-            return Ok(bytes);
-        }
-        let values = self.values(&bytes)?;
-        if self.form.dtype == Kept::F32 {
-            return Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
-        }
-        if let Some(value) = values.iter().find(|value| !f16::from_f32(**value).is_finite()) {
-            return Err(self.too_large(*value));
-        }
-        Ok(values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect())
-    }
-
-    /// Adds a band of rows of `[outputs, inputs]` as columns to `matrix` `[inputs, outputs]`.
-    fn band(&self, bytes: &[u8], at: u64, precision: Precision, matrix: &mut Vec<u32>) -> Result<(), Error> {
-        let [outputs, inputs] = [self.shape[0], self.shape[1]];
-        matrix.resize(precision.bytes(inputs, outputs) / 4, 0);
-        let values = self.values(bytes)?;
-        let first = ((at - self.range.start) / self.element()) as usize / inputs.max(1);
-        let columns = values.len() / inputs.max(1);
-        let packed = Packed::new(&crate::weights::transposed(&values, columns, inputs), [inputs, columns], precision);
-        if let Some((_, value)) = packed.not_finite() {
-            return Err(self.too_large(value));
-        }
-        let numbers = |columns: usize| inputs * columns * precision.bits() / 32;
-        let rows = [(0, 0, inputs, precision.bits())];
-        let scales = [(numbers(outputs), numbers(columns), inputs / BLOCK, 16)];
-        let has_scales = matches!(precision, Precision::Q8 | Precision::Q4);
-        for (to, from, rows, bits) in rows.into_iter().chain(scales.into_iter().filter(|_| has_scales)) {
-            let words = columns * bits / 32;
-            for row in 0..rows {
-                let to = to + (row * outputs + first) * bits / 32;
-                let from = from + row * words;
-                matrix[to..to + words].copy_from_slice(&packed.words[from..from + words]);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One section while it is written.
-struct Writer {
-    dir: String,
-    shard_bytes: u64,
-    shards: Vec<Shard>,
-    tensors: Vec<Packing>,
-    /// Bytes of the shards that were made before; what falls among them is dropped.
-    made: u64,
-    /// Where the next byte goes, and the end of what has been laid out.
-    position: u64,
-    end: u64,
-    shard: Vec<u8>,
-}
-
-impl Writer {
-    fn new(dir: &str, shard_bytes: u64, made: Option<&Vec<Shard>>) -> Self {
-        let shards = made.cloned().unwrap_or_default();
-        let made = shards.iter().map(|shard| shard.bytes).sum();
-        let (tensors, shard) = (Vec::new(), Vec::new());
-        Self { dir: dir.to_owned(), shard_bytes, shards, tensors, made, position: made, end: 0, shard }
-    }
-
-    /// Gives the tensor of `job` its place.
-    fn lay(&mut self, job: &Job) {
-        let offset = self.end.next_multiple_of(ALIGNMENT);
-        self.end = offset + job.kept_bytes;
-        let Job { name, form, shape, kept_bytes, .. } = job;
-        let (name, shape) = (name.clone(), shape.clone());
-        self.tensors.push(Packing { name, form: *form, shape, offset, bytes: *kept_bytes });
-    }
-
-    fn place(&self, job: &Job) -> Range<u64> {
-        let laid = self.tensors.iter().find(|tensor| tensor.name == job.name).expect("every job is laid out");
-        laid.offset..laid.offset + laid.bytes
-    }
-
-    fn is_made(&self, job: &Job) -> bool {
-        self.place(job).end <= self.made
-    }
-
-    /// Goes to the place of a tensor, of which shards made before may hold a part.
-    async fn begin(&mut self, section: &str, sink: &mut impl Sink, job: &Job) -> Result<(), Error> {
-        let offset = self.place(job).start;
-        if offset < self.position {
-            self.position = offset;
-            return Ok(());
-        }
-        let gap = vec![0; (offset - self.position) as usize];
-        self.append(section, sink, &gap).await
-    }
-
-    async fn append(&mut self, section: &str, sink: &mut impl Sink, bytes: &[u8]) -> Result<(), Error> {
-        let known = self.made.saturating_sub(self.position).min(bytes.len() as u64);
-        self.position += bytes.len() as u64;
-        let mut bytes = &bytes[known as usize..];
-        while !bytes.is_empty() {
-            if self.shard.capacity() == 0 {
-                // A vector that grows by itself takes twice the room that it needs.
-                let left = self.end - self.shards.iter().map(|shard| shard.bytes).sum::<u64>();
-                self.shard.reserve_exact(self.shard_bytes.min(left) as usize);
-            }
-            let room = self.shard_bytes as usize - self.shard.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.shard.extend_from_slice(now);
-            bytes = later;
-            if self.shard.len() as u64 == self.shard_bytes {
-                self.put(section, sink).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
-        if !self.shard.is_empty() {
-            self.put(section, sink).await?;
-        }
-        self.shard = Vec::new();
-        Ok(())
-    }
-
-    async fn put(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
-        let index = self.shards.len();
-        let sha256 = sink.put(section, index, &self.shard).await?;
-        let bytes = self.shard.len() as u64;
-        self.shards.push(Shard { file: shard_name(section, index, &sha256), bytes, sha256 });
-        self.shard.clear();
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use futures_lite::future::block_on;
 use safetensors::tensor::TensorView;
 
 use super::*;
+use crate::manifest::{ALIGNMENT, shard_name};
 use crate::{Reader, Weights, pack, transposed, unpack};
 
 const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -58,7 +58,8 @@ fn quality(place: &Place) -> Result<Vec<Value>> {
         let out = folder.join(format!("{name}-pictures"));
         let mut pixart = golden::companion(place)?;
         pixart.args(["generate", "--checkpoint"]).arg(checkpoint).arg("--prompts").arg(&prompts);
-        run::run(pixart.arg("--out-dir").arg(&out), run::minutes(60))?;
+        // Its lines are of single pictures; what is measured here is all of them.
+        run::run(pixart.arg("--out-dir").arg(&out).stdout(Stdio::null()), run::minutes(60))?;
         Ok(out)
     };
     let reference = draw(&scenes, "folder")?;
@@ -68,7 +69,7 @@ fn quality(place: &Place) -> Result<Vec<Value>> {
         let packed = folder.join(precision);
         let mut pack = golden::companion(place)?;
         pack.args(["pack", "--dtype", precision, "--from"]).arg(&scenes).arg("--to").arg(&packed);
-        run::run(&mut pack, run::minutes(5))?;
+        run::run(pack.stdout(Stdio::null()), run::minutes(5))?;
         let pictures = draw(&packed, precision)?;
         let (core, report) = score::report(place, &prompts, &pictures, Some(&reference))?;
         rows.push(json!({
@@ -100,9 +101,12 @@ fn browser(place: &Place, quick: bool) -> Result<Vec<Value>> {
             }
         }
         for arch in ["xl-256", "sd-vae"] {
-            run::run(begun(&["synth", "--arch", arch, "--dtype", "f32", "--to"]).arg(&source), run::minutes(10))?;
+            let mut synth = begun(&["synth", "--arch", arch, "--dtype", "f32", "--to"]);
+            run::run(synth.arg(&source).stdout(Stdio::null()), run::minutes(10))?;
         }
-        run::run(begun(&["pack", "--dtype", "q8", "--from"]).arg(&source).arg("--to").arg(&packed), run::minutes(10))?;
+        let mut pack = begun(&["pack", "--dtype", "q8", "--from"]);
+        pack.arg(&source).arg("--to").arg(&packed);
+        run::run(pack.stdout(Stdio::null()), run::minutes(10))?;
     }
     run::say("loading it in a headless browser; a step of it takes minutes on a software adapter");
     let mut drive = place.command("node");

@@ -1,0 +1,97 @@
+//! Packing loses no more than it says, and merges as values would.
+
+use super::*;
+
+const SHAPE: [usize; 2] = [64, 24];
+const ALL: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
+
+/// Numbers in -1..1, and now and then 30.
+fn values(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    (0..count).map(|_| if next() % 97 == 0 { 30.0 } else { (next() >> 8) as f32 / 8_388_608.0 - 1.0 }).collect()
+}
+
+/// The columns of `maps` `[inputs, columns]`, row by row, `turn` of each in turn.
+fn merged(maps: &[Vec<f32>], columns: usize, turn: usize) -> Vec<f32> {
+    let rows = (0..maps[0].len()).step_by(turn);
+    assert!(columns.is_multiple_of(turn));
+    rows.flat_map(|at| maps.iter().flat_map(move |map| &map[at..at + turn])).copied().collect()
+}
+
+#[test]
+fn maps_are_merged_as_their_values_would_be() {
+    let maps = [values(2, SHAPE[0] * SHAPE[1]), values(3, SHAPE[0] * SHAPE[1])];
+    let wide = [SHAPE[0], 2 * SHAPE[1]];
+    for precision in ALL {
+        let packed = maps.each_ref().map(|map| Packed::new(map, SHAPE, precision));
+        let beside = Packed::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, precision);
+        assert_eq!(Packed::side_by_side(&packed), beside);
+        let in_turns = Packed::new(&merged(&maps, SHAPE[1], 4), wide, precision);
+        assert_eq!(Packed::in_turns_of_four(&packed), in_turns);
+        assert_ne!(in_turns.values(), beside.values());
+    }
+}
+
+#[test]
+fn a_matrix_survives_packing_within_half_a_step() {
+    let kept = values(1, SHAPE[0] * SHAPE[1]);
+    let words = pack(&kept, SHAPE, Precision::Q8);
+    assert_eq!(words.len() * 4, Precision::Q8.bytes(SHAPE[0], SHAPE[1]));
+    let back = unpack(&words, SHAPE, Precision::Q8);
+    for (at, (back, value)) in back.iter().zip(&kept).enumerate() {
+        let scale = block(&kept, at).fold(0.0_f32, |peak, value| peak.max(value.abs())) / 127.0;
+        // The scale itself is rounded to f16, by at most one part in 2048.
+        assert!((back - value).abs() <= scale * (0.5 + 127.0 / 2048.0), "{at}: {back} for {value}");
+    }
+}
+
+#[test]
+fn no_block_of_q4_is_worse_than_by_the_scale_of_its_largest_magnitude() {
+    let kept = values(1, SHAPE[0] * SHAPE[1]);
+    let words = pack(&kept, SHAPE, Precision::Q4);
+    assert_eq!(words.len() * 4, Precision::Q4.bytes(SHAPE[0], SHAPE[1]));
+    let back = unpack(&words, SHAPE, Precision::Q4);
+    let mut better = 0;
+    for at in (0..kept.len()).filter(|at| (at / SHAPE[1]).is_multiple_of(BLOCK)) {
+        let plain = f16::from_f32(block(&kept, at).fold(0.0, |peak: f32, value| peak.max(value.abs())) / 7.0).to_f32();
+        let square = |off: f32| off * off;
+        let error: f32 = block(&kept, at).zip(block(&back, at)).map(|(value, back)| square(value - back)).sum();
+        let plain: f32 = block(&kept, at).map(|value| square(value - plain * (value / plain).round_ties_even())).sum();
+        assert!(error <= plain * 1.0001, "the block at {at}: {error}, {plain}");
+        better += usize::from(error < plain * 0.9);
+    }
+    assert!(better > 20, "only {better} blocks are better");
+}
+
+/// The block of the matrix that element `at` is in.
+fn block(values: &[f32], at: usize) -> impl Iterator<Item = f32> {
+    (0..BLOCK).map(move |i| values[(at / SHAPE[1] / BLOCK * BLOCK + i) * SHAPE[1] + at % SHAPE[1]])
+}
+
+#[test]
+fn halves_and_whole_numbers_are_kept_exactly() {
+    let kept: Vec<f32> = (0..SHAPE[0] * SHAPE[1]).map(|i| (i % 255) as f32 - 127.0).collect();
+    for precision in [Precision::F32, Precision::F16] {
+        assert_eq!(unpack(&pack(&kept, SHAPE, precision), SHAPE, precision), kept);
+    }
+}
+
+#[test]
+fn the_layout_of_a_word_is_the_documented_one() {
+    let mut kept = vec![0.0; 32 * 8];
+    kept[0] = 127.0;
+    kept[1] = -127.0;
+    kept[8] = 1.0;
+    let words = pack(&kept, [32, 8], Precision::Q8);
+    assert_eq!((words[0], words[2], words.len()), (0x0000_817f, 0x0000_0001, 32 * 2 + 4));
+    assert_eq!(words[64], 0x3c00_3c00, "two scales of 1");
+    let kept: Vec<f32> = kept.iter().map(|value| value.clamp(-7.0, 7.0)).collect();
+    let words = pack(&kept, [32, 8], Precision::Q4);
+    assert_eq!((words[0], words[1], words.len()), (0x8888_881f, 0x8888_8889, 32 + 4));
+}

@@ -1,0 +1,143 @@
+//! Folders of safetensors on their way into a real browser's store: from servers of every kind, a hub, and this computer.
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { join } from 'node:path';
+import { openHub } from './hub.mjs';
+import { faultOf, MIB, opened, SCENES, served } from './road.mjs';
+import { split } from './safetensors.mjs';
+
+describe('a folder of safetensors', () => {
+  const road = served(() => SCENES);
+  const weights = () => road.hub.log.filter(({ path }) => path.endsWith('.safetensors'));
+  const total = () => weights().reduce((sum, entry) => sum + entry.sent, 0);
+  const files = ['transformer', 'vae'].map((dir) => join(SCENES, dir, 'diffusion_pytorch_model.safetensors'));
+  const bytes = files.reduce((sum, file) => sum + statSync(file).size, 0);
+
+  test('is_converted_once_and_opened_again_without_a_request', async (context) => {
+    const page = await road.openPage(context);
+    await opened(page);
+    assert.ok(total() < bytes * 1.02, `${total()} of ${bytes} bytes`);
+    road.hub.reset();
+    await page.reload();
+    await opened(page);
+    assert.deepEqual(road.hub.log, []);
+  });
+
+  test('a_server_without_ranges_is_read_in_order', async (context) => {
+    road.hub.rule = ({ path, count }) => ({ ranges: false, ...(path.endsWith('.safetensors') && count === 1 && { cut: MIB }) });
+    await opened(await road.openPage(context));
+  });
+
+  test('connections_that_are_cut_are_asked_for_the_rest', async (context) => {
+    let cuts = 0;
+    road.hub.rule = ({ path, begin }) => {
+      if (!path.endsWith('.safetensors') || begin === 0 || cuts > 8) return undefined;
+      cuts += 1;
+      return { cut: 100_000 };
+    };
+    await opened(await road.openPage(context));
+    assert.equal(cuts, 9);
+  });
+
+  test('a_file_that_changes_between_two_visits_is_converted_anew', async (context) => {
+    let stop = false;
+    road.hub.rule = ({ path }) => (stop && path.startsWith('vae/diffusion') ? { status: 403 } : undefined);
+    stop = true;
+    const page = await road.openPage(context);
+    const fault = await faultOf(page);
+    assert.equal(fault.code, 'network');
+    assert.match(fault.what, /answered 403/);
+    road.hub.log = [];
+    road.hub.rule = () => ({ etag: '"two"' });
+    await page.click('#restart');
+    await opened(page);
+    assert.ok(total() >= bytes, 'all of it is fetched again');
+  });
+
+  test('a_repository_of_a_hub_is_found_by_its_name_and_revision_behind_redirects', async (context) => {
+    const prefix = 'owner/name/resolve/v2/';
+    road.hub.rule = ({ path }) => {
+      if (path.startsWith('blobs/')) return { from: path.slice('blobs/'.length) };
+      if (!path.startsWith(prefix)) return { status: 404 };
+      const file = path.slice(prefix.length);
+      return file.endsWith('.safetensors') ? { status: 302, headers: { location: `/blobs/${file}` } } : { from: file };
+    };
+    const page = await context.browser.context.newPage();
+    await page.goto(`${road.page}?device=wasm&companion=&hub=${encodeURIComponent(road.hub.url)}&checkpoint=owner/name@v2`);
+    await opened(page);
+    assert.ok(road.hub.log.some(({ path, begin }) => path.startsWith('blobs/') && begin > 0));
+  });
+
+  test('weights_in_shards_are_found_through_their_index', async (context) => {
+    const stem = 'transformer/diffusion_pytorch_model';
+    const parts = split(readFileSync(join(SCENES, `${stem}.safetensors`)));
+    const files = {
+      [`${stem}.safetensors.index.json`]: Buffer.from(JSON.stringify({ weight_map: parts.weight_map })),
+      ...Object.fromEntries(parts.files.map(([name, bytes]) => [`transformer/${name}`, bytes])),
+    };
+    const page = await context.browser.context.newPage();
+    await page.route('**/transformer/*.safetensors*', (route) => {
+      const body = files[new URL(route.request().url()).pathname.slice(1)];
+      const headers = { 'access-control-allow-origin': '*', ...(body && { 'content-length': `${body.length}` }) };
+      return route.fulfill(body ? { body, headers } : { status: 404, headers });
+    });
+    await page.goto(road.address());
+    await opened(page);
+  });
+
+  test('progress_is_told_in_order_and_ends_where_it_said', async (context) => {
+    const page = await context.browser.context.newPage();
+    await page.goto(`${road.page}?checkpoint=`);
+    const told = await page.evaluate(async (url) => {
+      const frame = document.createElement('iframe');
+      frame.src = url;
+      document.body.append(frame);
+      const seen = new Map();
+      for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 1))) {
+        const state = frame.contentWindow?.pixart?.state();
+        if (state?.loading) seen.set(JSON.stringify(state.loading), state.loading);
+        if (state && state.phase !== 'opening') break;
+      }
+      return [...seen.values()];
+    }, road.address());
+    const stages = [...new Set(told.map(({ stage }) => stage))];
+    assert.deepEqual(stages, ['convert', 'upload']);
+    for (const stage of stages) {
+      const rows = told.filter((row) => row.stage === stage);
+      rows.reduce((before, { loaded_bytes }) => (assert.ok(loaded_bytes >= before), loaded_bytes), 0);
+      for (const { loaded_bytes, total_bytes, bytes_per_second, seconds_left } of rows) {
+        assert.ok(loaded_bytes <= total_bytes && bytes_per_second >= 0 && (seconds_left === null || seconds_left >= 0));
+      }
+    }
+  });
+
+  test('the_folder_is_chosen_on_this_computer', async (context) => {
+    const page = await context.browser.context.newPage();
+    await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&store=memory`);
+    await page.locator('#kept').evaluate((fold) => (fold.open = true));
+    await page.setInputFiles('#folder', SCENES);
+    await page.waitForFunction(() => ['ready', 'stopped'].includes(globalThis.pixart.state().phase));
+    await opened(page);
+    assert.deepEqual(road.hub.log, []);
+  });
+});
+
+test('the_hub_serves_as_badly_as_it_is_told_to', async () => {
+  const own = await openHub(SCENES);
+  try {
+    const url = `${own.url}README.md`;
+    const whole = readFileSync(join(SCENES, 'README.md'));
+    const part = await fetch(url, { headers: { range: 'bytes=10-19' } });
+    assert.deepEqual([part.status, Buffer.from(await part.arrayBuffer())], [206, whole.subarray(10, 20)]);
+    own.rule = () => ({ cut: 5 });
+    await assert.rejects(fetch(url).then((reply) => reply.arrayBuffer()));
+    own.rule = () => ({ flip: 3, ranges: false });
+    const flipped = await fetch(url, { headers: { range: 'bytes=10-19' } });
+    const bytes = Buffer.from(await flipped.arrayBuffer());
+    assert.deepEqual([flipped.status, bytes.length, bytes[3] ^ whole[3]], [200, whole.length, 1]);
+    assert.ok(readdirSync(SCENES).length > 0 && own.log.length === 3);
+  } finally {
+    own.close();
+  }
+});
