@@ -8,6 +8,15 @@ export interface Folder {
   files?: ReadonlyMap<string, File>;
 }
 
+/** The folder's address: as it is written, or that of a repository `owner/name@revision` of the model hub at `hub`. */
+export function addressOf(checkpoint: string, hub: string): string {
+  if (checkpoint === '') return '';
+  const repository = /^([\w.-]+\/[\w.-]+?)(?:@([\w./-]+))?$/.exec(checkpoint);
+  if (checkpoint.endsWith('/') || repository === null) return new URL(checkpoint.replace(/\/?$/, '/'), document.baseURI).href;
+  const [, name, revision = 'main'] = repository;
+  return new URL(`${name}/resolve/${revision}/`, hub).href;
+}
+
 /** Lists `kept` in `list`, each with its buttons. */
 export function renderKept(list: HTMLElement, kept: readonly KeptCheckpoint[], ask: (task: KeepTask) => void): void {
   const button = (text: string, task: KeepTask): HTMLButtonElement => {

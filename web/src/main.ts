@@ -1,9 +1,10 @@
 //! The page: reads the form, asks the worker, renders the state. Contract: every fault ends up visible, and leaves a page on
 //! which the next picture can be asked for.
 import { connect, type Client, type Picture } from './client';
-import { fault, faultOf } from './fault';
 import { element } from './dom';
-import { chosenFolder, droppedFolder, renderKept, type Folder } from './kept';
+import { fault, faultOf } from './fault';
+import { addressOf, chosenFolder, droppedFolder, renderKept, type Folder } from './kept';
+import { pngOf, slug } from './picture';
 import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
 import { drawing, failed, loadingText, next, OPENING, type State } from './state';
 
@@ -62,8 +63,10 @@ const keptFold = element('kept', HTMLDetailsElement);
 const keptList = element('kept-list', HTMLElement);
 
 const query = new URLSearchParams(location.search);
+/** Where `owner/name` is looked for. */
+const HUB = 'https://huggingface.co/';
 /** `?checkpoint=` names a checkpoint's folder, or a repository of the `?hub=`; empty, the page loads none. */
-let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/') };
+let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/', query.get('hub') ?? HUB) };
 /** `?convert=` chooses what a folder of safetensors is kept as: f32, f16, q8 or q4. */
 const convert = (query.get('convert') ?? 'auto') as ConvertTo;
 /** `?store=` chooses where checkpoints are kept. */
@@ -105,7 +108,7 @@ if (wanted !== undefined) wanted.selected = true;
 window.pixart = {
   ready: () => ready,
   generate,
-  check: async (url) => running().check(absolute(url)),
+  check: async (url) => running().check(new URL(url, document.baseURI).href),
   keep,
   state: () => state,
 };
@@ -137,14 +140,6 @@ async function opened(): Promise<Checkpoint> {
     if (side.value === '') side.valueAsNumber = native_size;
   }
   return checkpoint;
-}
-
-/** The folder's address: as it is written, or that of a repository `owner/name@revision` of a model hub. */
-function addressOf(checkpoint: string): string {
-  const repository = /^([\w.-]+\/[\w.-]+?)(?:@([\w./-]+))?$/.exec(checkpoint);
-  if (checkpoint === '' || checkpoint.endsWith('/') || repository === null) return checkpoint && absolute(checkpoint);
-  const [, name, revision = 'main'] = repository;
-  return new URL(`${name}/resolve/${revision}/`, query.get('hub') ?? 'https://huggingface.co/').href;
 }
 
 /** Opens a checkpoint that the reader chose. */
@@ -204,19 +199,6 @@ async function overPicture(): Promise<Partial<Picture>> {
     ...(drawn && { mask_image: drawn }),
     ...(strength.value && { strength: strength.valueAsNumber }),
   };
-}
-
-/** The chosen file as a PNG, whatever kind of picture it is that the browser reads. Throws a fault. */
-async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
-  const file = files?.[0];
-  if (file === undefined) return undefined;
-  const bitmap = await createImageBitmap(file).catch(() => {
-    throw fault('bad_request', `${file.name} is no picture that this browser reads`, 'choose a PNG, JPEG or WebP file');
-  });
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  canvas.getContext('2d')?.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
 /** The request the form holds; what its values mean is for the engine to judge. Throws a fault. */
@@ -330,16 +312,6 @@ function renderPicture(): void {
   caption.textContent = `${drawn} · seed ${image.seed} · ${image.steps} steps`;
   download.href = url;
   download.download = `${slug(drawn)}-${image.seed}.png`;
-}
-
-/** `text` as a file name: its first letters and digits, the rest dashes. */
-function slug(text: string): string {
-  const dashed = text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
-  return dashed.slice(0, 60).replace(/^-|-$/g, '') || 'picture';
-}
-
-function absolute(url: string): string {
-  return new URL(url, document.baseURI).href;
 }
 
 function seconds(millis: number): string {

@@ -88,10 +88,11 @@ fn the_layout_of_a_word_is_the_documented_one() {
     kept[0] = 127.0;
     kept[1] = -127.0;
     kept[8] = 1.0;
+    kept[9] = 1.0;
     let words = pack(&kept, [32, 8], Precision::Q8);
-    assert_eq!((words[0], words[2], words.len()), (0x0000_817f, 0x0000_0001, 32 * 2 + 4));
+    assert_eq!((words[0], words[2], words.len()), (0x0000_817f, 0x0000_0101, 32 * 2 + 4));
     assert_eq!(words[64], 0x3c00_3c00, "two scales of 1");
     let kept: Vec<f32> = kept.iter().map(|value| value.clamp(-7.0, 7.0)).collect();
     let words = pack(&kept, [32, 8], Precision::Q4);
-    assert_eq!((words[0], words[1], words.len()), (0x8888_881f, 0x8888_8889, 32 + 4));
+    assert_eq!((words[0], words[1], words.len()), (0x8888_881f, 0x8888_8899, 32 + 4));
 }
