@@ -93,7 +93,7 @@ impl Precision {
             let off = |value: &f32| value - scale * self.rounded(value / scale);
             block.iter().map(|value| off(value) * off(value)).sum()
         };
-        let full = [peak / least, peak / most, -peak / most];
+        let full = [peak.abs() / most, -peak.abs() / most, peak / least];
         let candidates = full.into_iter().flat_map(|full| (0..TRIES).map(move |i| full * (1.0 - i as f32 * TRY)));
         let tried = candidates.map(stored).filter(|scale| *scale != 0.0).map(|scale| (error(scale), scale));
         tried.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
