@@ -122,6 +122,10 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
 fn the_check_names_every_shard_that_is_damaged() {
     let scratch = packed(Precision::Q4);
     let dir = &scratch.0;
+    let other = Some(PathBuf::from("other.pth"));
+    let opening = Opening { checkpoint: dir.clone(), transformer: other, ..Opening::default() };
+    let error = Generator::open(opening).err().expect("it would be passed over").to_string();
+    assert!(error.contains("a packed checkpoint takes no other transformer"), "{error}");
     assert_eq!(check(dir).expect("the manifest is read"), Vec::<String>::new());
     let mut shards: Vec<PathBuf> =
         std::fs::read_dir(dir).expect("it was written").map(|it| it.expect("listed").path()).collect();

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::manifest::MANIFEST;
 use pixart_weights::{Adapter, Folder, Manifest, Reader, Reading, original};
 
@@ -147,7 +148,14 @@ impl Reader for OnDisk {
 }
 
 /// Puts the transformer of a `.pth` file of PixArt's own in the place of the folder's.
+///
+/// # Errors
+/// A file that is none of PixArt's, or a packed folder, whose transformer has no place to be taken.
 pub fn take_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
+    if folder.manifest().is_some() {
+        let remedy = "name the diffusers folder that was packed, or pack the file";
+        return Err(Fault::new(FaultCode::BadRequest, "a packed checkpoint takes no other transformer", remedy).into());
+    }
     let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
     let weights = weights.map_err(pixart_model::Error::Weights)?;
     let old: Vec<String> = folder.paths().filter(|path| path.starts_with(WEIGHTS)).map(str::to_owned).collect();

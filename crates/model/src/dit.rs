@@ -161,13 +161,15 @@ impl Dit {
             blocks.push(Block::load(&params, &config).await?);
             tables.extend(params.floats("scale_shift_table", &[MODULATIONS, c]).await?);
         }
+        let tables = params.upload(tables, [config.layers, 1, MODULATIONS, c]);
+        params.settled().await?;
         Ok(Self {
             patch,
             timestep,
             micro,
             modulation,
             caption,
-            tables: params.upload(tables, [config.layers, 1, MODULATIONS, c]),
+            tables,
             blocks,
             final_table: final_table.reshape([1, 1, FINAL_MODULATIONS, c]),
             out,

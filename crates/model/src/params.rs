@@ -119,6 +119,17 @@ impl<'a> Params<'a> {
     }
 }
 
+impl Params<'_> {
+    /// Waits for the last mark. Whoever has read a network does: a read that is dropped under way spoils the next one, which
+    /// may be given the same buffer.
+    pub(crate) async fn settled(&self) -> Result<(), Error> {
+        match self.uploads.last.take() {
+            Some(last) => last.await,
+            None => Ok(()),
+        }
+    }
+}
+
 /// A recorded tensor of RANK axes on the device; `file` is named in an error.
 pub(crate) fn recorded<const RANK: usize>(
     from: &Tensors<'_>,

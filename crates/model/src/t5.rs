@@ -54,14 +54,16 @@ impl T5 {
         for layer in 0..config.layers {
             blocks.push(Block::load(&encoder.at(format!("block.{layer}.layer")), &config).await?);
         }
-        Ok(Self {
+        let t5 = Self {
             embedding: params.tensor(shared, [vocabulary, channels]).await?,
             position_scores: encoder.at("block.0").floats(position, &[position_buckets, heads]).await?,
             blocks,
             norm: RmsNorm::load(&encoder.at("final_layer_norm"), &config).await?,
             device: device.clone(),
             config,
-        })
+        };
+        params.settled().await?;
+        Ok(t5)
     }
 
     /// Token rows of one length → embeddings `[B, L, C]`. Padded positions hold values that nothing may attend to.

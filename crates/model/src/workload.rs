@@ -52,6 +52,7 @@ impl Workload {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
             }
         };
+        params.settled().await?;
         Ok(Self { part, want: io.tensors.any_f32("output")?.1 })
     }
 

@@ -32,7 +32,9 @@ impl Decoding {
     pub(crate) async fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
         let z = config.latent_channels;
         let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z).await?;
-        Ok(Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config).await?, config })
+        let loaded = Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config).await?, config };
+        params.settled().await?;
+        Ok(loaded)
     }
 
     pub fn config(&self) -> &VaeConfig {

@@ -33,7 +33,9 @@ impl Encoding {
     pub(super) async fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
         let z = config.latent_channels;
         let quant = Pointwise::load(&params.at("quant_conv"), 2 * z, 2 * z).await?;
-        Ok(Self { encoder: Encoder::load(&params.at("encoder"), &config).await?, quant, config })
+        let loaded = Self { encoder: Encoder::load(&params.at("encoder"), &config).await?, quant, config };
+        params.settled().await?;
+        Ok(loaded)
     }
 
     pub fn config(&self) -> &VaeConfig {
