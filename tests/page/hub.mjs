@@ -54,7 +54,7 @@ export async function openHub(folder) {
     };
     await pipeline(body, response, { end: cut === undefined }).catch(() => response.destroy());
     // What was sent before is to arrive: a browser drops what it has not handed over when a connection breaks.
-    if (cut !== undefined) setTimeout(() => response.destroy(), cut > 0 ? 100 : 0);
+    if (cut !== undefined) setTimeout(() => response.destroy(), cut > 0 ? 400 : 0);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   return Object.assign(hub, {
