@@ -3,10 +3,11 @@
 import { Engine } from '../pkg/pixart_browser.js';
 import type { Kept, Known, Part } from './checkpoint';
 import { fault, isRecord } from './fault';
+import { Changed } from './http';
 import { Meter } from './meter';
 import type { ConvertTo, Loading } from './protocol.gen';
 import { full, type Made, type Row } from './shelf';
-import { Changed, whole, type Source } from './source';
+import { whole, type Source } from './source';
 import { sha256Of, type Manifest, type Shard, type Store } from './store';
 
 const CONFIGS = ['transformer/config.json', 'vae/config.json', 'scheduler/scheduler_config.json'];

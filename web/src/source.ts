@@ -1,7 +1,7 @@
 //! Where a checkpoint's files come from: a folder on a server, or files that the reader chose. Reads pieces of them and
 //! knows nothing of what they hold.
 import { fault } from './fault';
-import { ask, Changed, stream, unreachable, type Reply } from './http';
+import { ask, stream, unreachable, type Reply } from './http';
 
 /** What is known of a file before it is read. */
 export interface FileInfo {
@@ -165,5 +165,3 @@ async function lengthOf(url: string): Promise<number | undefined> {
   const length = head?.ok ? head.headers.get('content-length') : null;
   return length === undefined || length === null ? undefined : Number(length);
 }
-
-export { Changed };

@@ -8,9 +8,8 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::border::object;
-use crate::engine::folder;
 use crate::faults::AtWork;
-use crate::{device, faults};
+use crate::{device, faults, weights};
 
 /// A workload on the device.
 #[wasm_bindgen]
@@ -31,7 +30,7 @@ impl Bench {
             let (kind, family) = self::family(&family)?;
             let (device, ..) = device::open(kind).await?;
             family.choose();
-            Ok(Self { workload: Workload::load(&name, &folder(&files), &device).await? })
+            Ok(Self { workload: Workload::load(&name, &weights::held(&files), &device).await? })
         };
         opened.await.map_err(|fault: Fault| object(&fault))
     }

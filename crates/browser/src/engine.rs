@@ -70,8 +70,10 @@ impl Engine {
     /// A `Fault` that names the key, or that the GPU failed.
     pub async fn warm_up(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let configs = manifest
-            .map_or_else(|| Ok(folder(&files)), |manifest| weights::packed(&manifest, js_sys::Function::default()));
+        let configs = manifest.map_or_else(
+            || Ok(weights::held(&files)),
+            |manifest| weights::packed(&manifest, js_sys::Function::default()),
+        );
         let warm_up = async { self.try_warm_up(&configs?).await };
         warm_up.await.map_err(|fault| object(&fault))
     }
@@ -118,7 +120,7 @@ impl Engine {
     /// A `Fault` where the GPU failed; taps that differ are rows of the `checked` event.
     pub async fn check(&self, id: u32, variant: String, files: js_sys::Map) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let rows = golden::check(&variant, &folder(&files), &self.device, CHECK_TOLERANCE).await;
+        let rows = golden::check(&variant, &weights::held(&files), &self.device, CHECK_TOLERANCE).await;
         faults::first().map_err(|fault| object(&fault))?;
         self.emitter.emit(&Event::Checked { id, rows });
         Ok(())
@@ -235,13 +237,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-pub(crate) fn folder(files: &js_sys::Map) -> Folder {
-    let mut folder = Folder::default();
-    files.for_each(&mut |bytes, path| {
-        let path = path.as_string().expect("files are named by strings");
-        folder.insert(path, js_sys::Uint8Array::new(&bytes).to_vec());
-    });
-    folder
 }

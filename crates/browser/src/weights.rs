@@ -212,9 +212,14 @@ fn source(files: &Map, read: Function) -> Folder {
     folder
 }
 
+/// A folder of files in memory: `files` is a `Map` of path to `Uint8Array`.
+pub(crate) fn held(files: &Map) -> Folder {
+    source(files, Function::default())
+}
+
 /// The precision that a checkpoint with these configurations is converted to for a device of these limits.
 fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<Precision, Fault> {
-    Ok(precision_of(&source(files, Function::default()), network, limits)?)
+    Ok(precision_of(&held(files), network, limits)?)
 }
 
 /// Converts the files of a diffusers folder; returns the manifest's text.

@@ -84,7 +84,7 @@ impl Packer<'_> {
             writers.entry(job.section).or_insert_with(new).lay(job);
         }
 
-        let room = writers.values().map(|writer| writer.end.saturating_sub(writer.made)).sum();
+        let room = writers.values().map(Writer::room).sum();
         sink.begin(room).await?;
 
         let left: Vec<&Job> = jobs.iter().filter(|job| !writers[job.section].is_made(job)).collect();
@@ -143,39 +143,21 @@ impl Packer<'_> {
         let mut jobs = Vec::new();
         for (dir, stem) in NETWORKS.iter().filter(|(dir, _)| self.networks.contains(dir)) {
             let first = jobs.len();
-            let whole = format!("{dir}/{stem}.safetensors");
-            let index = format!("{whole}.index.json");
-            let mut files = BTreeMap::new();
-            if folder.contains(&whole) {
-                files.insert(whole.clone(), header::read(folder, &whole).await?);
-            } else if folder.contains(&index) {
-                for (tensor, file) in header::weight_map(&folder.whole(&index).await?, &index)? {
-                    let file = format!("{dir}/{file}");
-                    if !files.contains_key(&file) {
-                        let entries = header::read(folder, &file).await?;
-                        files.insert(file.clone(), entries);
-                    }
-                    if !files[&file].contains_key(&tensor) {
-                        return Err(Error::MissingTensor { file, tensor });
-                    }
+            let Some((_, entries)) = header::of_network(folder, dir, stem).await? else { continue };
+            for (name, header::Entry { file, dtype, shape, range }) in entries {
+                let Some((section, form)) = (self.rule)(Weight { dir, name: &name, shape: &shape }) else {
+                    continue;
+                };
+                let Some(kept_bytes) = form.bytes(&shape) else {
+                    let why = format!("a tensor of shape {shape:?} cannot be kept as {form:?}");
+                    return Err(Error::Unsupported { file, key: name, why });
+                };
+                if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                    let accepted = vec![Dtype::F32, Dtype::F16, Dtype::BF16];
+                    return Err(Error::WrongDtype { file, tensor: name, got: dtype, accepted });
                 }
-            }
-            for (file, entries) in files {
-                for (name, header::Entry { dtype, shape, range }) in entries {
-                    let Some((section, form)) = (self.rule)(Weight { dir, name: &name, shape: &shape }) else {
-                        continue;
-                    };
-                    let Some(kept_bytes) = form.bytes(&shape) else {
-                        let why = format!("a tensor of shape {shape:?} cannot be kept as {form:?}");
-                        return Err(Error::Unsupported { file, key: name, why });
-                    };
-                    if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                        let accepted = vec![Dtype::F32, Dtype::F16, Dtype::BF16];
-                        return Err(Error::WrongDtype { file, tensor: name, got: dtype, accepted });
-                    }
-                    let (file, dir) = (file.clone(), (*dir).to_owned());
-                    jobs.push(Job { section, dir, name, file, dtype, shape, range, form, kept_bytes });
-                }
+                let dir = (*dir).to_owned();
+                jobs.push(Job { section, dir, name, file, dtype, shape, range, form, kept_bytes });
             }
             let part = &mut jobs[first..];
             if self.in_file_order {

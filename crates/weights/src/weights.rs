@@ -4,7 +4,7 @@
 //! What is handed out has the shape that was asked for and is finite, so a damaged file is found while loading and not in the
 //! picture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,7 +27,6 @@ pub struct Weights<'folder> {
     adapters: Vec<Arc<Adapter>>,
 }
 
-#[derive(Clone)]
 struct Stored {
     file: String,
     layout: Layout,
@@ -48,14 +47,11 @@ impl<'folder> Weights<'folder> {
     /// # Errors
     /// Files that are missing or damaged, or an adapter for other weights.
     pub async fn open(folder: &'folder Folder, dir: &str, stem: &str) -> Result<Self, Error> {
-        let whole = format!("{dir}/{stem}.safetensors");
-        let index = format!("{whole}.index.json");
         let mut weights = if folder.sections(dir).next().is_some() {
             Self::packed(folder, dir)
-        } else if folder.contains(&whole) || !folder.contains(&index) {
-            Self::file(folder, &whole).await?
         } else {
-            Self::shards(folder, dir, index).await?
+            let missing = || Error::MissingFile { file: format!("{dir}/{stem}.safetensors") };
+            Self::of(folder, header::of_network(folder, dir, stem).await?.ok_or_else(missing)?)
         };
         weights.adapters = folder.adapters(dir);
         for (name, shape) in weights.adapters.iter().flat_map(|adapter| adapter.weights()) {
@@ -73,25 +69,14 @@ impl<'folder> Weights<'folder> {
     /// # Errors
     /// A file that is missing or damaged.
     pub async fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
-        let stored = stored_of(folder, path).await?;
-        Ok(Self { folder, source: path.to_owned(), stored, adapters: Vec::new() })
+        Ok(Self::of(folder, (path.to_owned(), header::read(folder, path).await?)))
     }
 
-    async fn shards(folder: &'folder Folder, dir: &str, index: String) -> Result<Self, Error> {
-        let weight_map = header::weight_map(&folder.whole(&index).await?, &index)?;
-        let shard_names: BTreeSet<&String> = weight_map.values().collect();
-        let mut shards = BTreeMap::new();
-        for name in shard_names {
-            shards.insert(name, stored_of(folder, &format!("{dir}/{name}")).await?);
-        }
-        let mut stored = BTreeMap::new();
-        for (tensor, shard) in &weight_map {
-            let found = shards[shard]
-                .get(tensor)
-                .ok_or_else(|| Error::MissingTensor { file: format!("{dir}/{shard}"), tensor: tensor.clone() })?;
-            stored.insert(tensor.clone(), found.clone());
-        }
-        Ok(Self { folder, source: index, stored, adapters: Vec::new() })
+    fn of(folder: &'folder Folder, (source, entries): (String, BTreeMap<String, header::Entry>)) -> Self {
+        let stored = |(name, header::Entry { file, dtype, shape, range })| {
+            (name, Stored { file, layout: Layout::RowMajor(dtype), shape, range })
+        };
+        Self { folder, source, stored: entries.into_iter().map(stored).collect(), adapters: Vec::new() }
     }
 
     fn packed(folder: &'folder Folder, dir: &str) -> Self {
@@ -218,15 +203,6 @@ impl Weights<'_> {
     fn named(&self, name: &str) -> Result<&Stored, Error> {
         self.stored.get(name).ok_or_else(|| Error::MissingTensor { file: self.source.clone(), tensor: name.to_owned() })
     }
-}
-
-async fn stored_of(folder: &Folder, path: &str) -> Result<BTreeMap<String, Stored>, Error> {
-    let entries = header::read(folder, path).await?;
-    let stored = |(name, entry): (String, header::Entry)| {
-        let layout = Layout::RowMajor(entry.dtype);
-        (name, Stored { file: path.to_owned(), layout, shape: entry.shape, range: entry.range })
-    };
-    Ok(entries.into_iter().map(stored).collect())
 }
 
 fn not_finite(name: &str, stored: &Stored, index: usize, value: f32) -> Error {

@@ -27,7 +27,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn element(&self) -> u64 {
+    fn element(&self) -> u64 {
         match self.dtype {
             Dtype::F32 => 4,
             Dtype::U8 => 1,
@@ -47,7 +47,7 @@ impl Job {
         (start..end).step_by(step as usize).map(|from| from..end.min(from + step)).collect()
     }
 
-    pub(super) fn values(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
+    fn values(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
         let halves = |read: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|half| read(*half)).collect();
         let values: Vec<f32> = match self.dtype {
             Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
@@ -63,7 +63,7 @@ impl Job {
         }
     }
 
-    pub(super) fn too_large(&self, value: f32) -> Error {
+    fn too_large(&self, value: f32) -> Error {
         Error::TooLargeForHalf { file: self.file.clone(), tensor: self.name.clone(), value }
     }
 

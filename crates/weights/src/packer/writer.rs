@@ -14,11 +14,11 @@ pub(super) struct Writer {
     pub(super) shards: Vec<Shard>,
     pub(super) tensors: Vec<Packing>,
     /// Bytes of the shards that were made before; what falls among them is dropped.
-    pub(super) made: u64,
+    made: u64,
     /// Where the next byte goes, and the end of what has been laid out.
-    pub(super) position: u64,
-    pub(super) end: u64,
-    pub(super) shard: Vec<u8>,
+    position: u64,
+    end: u64,
+    shard: Vec<u8>,
 }
 
 impl Writer {
@@ -38,9 +38,14 @@ impl Writer {
         self.tensors.push(Packing { name, form: *form, shape, offset, bytes: *kept_bytes });
     }
 
-    pub(super) fn place(&self, job: &Job) -> Range<u64> {
+    fn place(&self, job: &Job) -> Range<u64> {
         let laid = self.tensors.iter().find(|tensor| tensor.name == job.name).expect("every job is laid out");
         laid.offset..laid.offset + laid.bytes
+    }
+
+    /// Bytes that are yet to be put.
+    pub(super) fn room(&self) -> u64 {
+        self.end.saturating_sub(self.made)
     }
 
     pub(super) fn is_made(&self, job: &Job) -> bool {
@@ -87,7 +92,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) async fn put(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
+    async fn put(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
         let index = self.shards.len();
         let sha256 = sink.put(section, index, &self.shard).await?;
         let bytes = self.shard.len() as u64;
