@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, thread};
 
-use pixart_companion::device::Kind;
 use pixart_companion::queue::Queue;
-use pixart_companion::{Encoder, Error, embeds, serve};
+use pixart_companion::{Encoder, Error, TextOpening, embeds, serve};
 use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
 use serde_json::{Value, json};
 
@@ -23,7 +22,7 @@ fn server() -> SocketAddr {
         let (told, address) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let queue = Queue::start(|| {
-                let encoder = Encoder::open(&checkpoint(), Kind::Flex)?;
+                let encoder = Encoder::open(&text())?;
                 Ok(move |request: &EncodeRequest| encoder.encode(request))
             });
             let router = serve::router(queue.expect("the embedded checkpoint loads"), Some(&page()));
@@ -36,6 +35,10 @@ fn server() -> SocketAddr {
         });
         address.recv().expect("the server starts")
     })
+}
+
+fn text() -> TextOpening {
+    TextOpening { checkpoint: checkpoint(), ..TextOpening::default() }
 }
 
 fn checkpoint() -> PathBuf {
@@ -96,7 +99,7 @@ fn embeddings_over_http_are_those_of_the_library() {
     let reply: EncodeReply = serde_json::from_value(body).expect("an EncodeReply");
 
     let request = EncodeRequest::of(captions.map(str::to_owned).to_vec());
-    let expected = Encoder::open(&checkpoint(), Kind::Flex).and_then(|encoder| encoder.encode(&request));
+    let expected = Encoder::open(&text()).and_then(|encoder| encoder.encode(&request));
     let expected = expected.expect("the embedded checkpoint encodes");
     assert_eq!(reply, expected, "JSON carries every f32 exactly");
 
@@ -113,7 +116,7 @@ fn embeddings_over_http_are_those_of_the_library() {
 fn stored_embeddings_are_read_back_as_they_were_encoded() {
     let captions = vec!["a green star".to_owned()];
     let request = EncodeRequest::of(captions.clone());
-    let encoder = Encoder::open(&checkpoint(), Kind::Flex).expect("the embedded checkpoint loads");
+    let encoder = Encoder::open(&text()).expect("the embedded checkpoint loads");
     let embedded = encoder.encode(&request).expect("encodes");
     let file = embeds::write(&embedded, &captions);
     let stored = embeds::read(Path::new("e.safetensors"), &file).expect("just written");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
-use pixart_companion::{Encoder, Generator, Opening, checkpoint, decode};
+use pixart_companion::{Encoder, Generator, Opening, TextOpening, checkpoint, decode};
 use pixart_model::{DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -48,7 +48,7 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
 
 #[test]
 fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
-    let opened = device::open(Kind::Flex).expect("the processor is there");
+    let opened = device::open(Kind::Cpu).expect("the processor is there");
     let (pipeline, request) = (pipeline(&opened), request(4.5));
     let (whole, steps) = drawn(&pipeline, &request, Guidance::Together, usize::MAX);
     assert_eq!(steps, 2);
@@ -91,16 +91,17 @@ fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
     let whole = draw(opening(None), &asked);
 
     let captions = vec![String::new(), asked.prompt.clone()];
-    let encoder = Encoder::open(&checkpoint, Kind::Flex).expect("the text encoder loads");
+    let encoder = Encoder::open(&TextOpening { checkpoint: checkpoint.clone(), ..TextOpening::default() })
+        .expect("the text encoder loads");
     let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
     drop(encoder);
     let latents = draw(opening(Some(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
     let path = Path::new("latents.safetensors");
-    let staged = decode::decode(&checkpoint, Kind::Flex, path, latents).expect("the decoder loads");
+    let staged = decode::decode(&checkpoint, Kind::Cpu, path, latents).expect("the decoder loads");
     let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");
     assert_eq!(pixels(&staged), pixels(&whole));
 
     let other = pixart_companion::embeds::one("latents", &[1, 3, 8, 8], &[0.0; 192]);
-    let fault = decode::decode(&checkpoint, Kind::Flex, path, other).expect_err("it has three channels");
+    let fault = decode::decode(&checkpoint, Kind::Cpu, path, other).expect_err("it has three channels");
     assert!(fault.to_string().contains("has shape [1, 3, 8, 8], not [1, 4, rows, columns]"), "{fault}");
 }

@@ -72,8 +72,9 @@ pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs
     timed.sort_by(|a, b| a.wall.total_cmp(&b.wall));
     let implementation = match (kind, Family::chosen()) {
         (_, Family::Stock) => "burn-stock",
-        (Kind::Flex, _) => "ours-cpu",
+        (Kind::Cpu, _) => "ours-cpu",
         (Kind::Wgpu, _) => "ours",
+        (Kind::Vulkan | Kind::Cuda(_), _) => "burn",
     };
     Ok(Row {
         workload: name.to_owned(),
@@ -125,7 +126,8 @@ fn distance(got: &[f32], want: &[f32]) -> (f64, f64) {
 }
 
 /// The process's peak resident memory, as Linux tells it.
-fn peak_bytes() -> Option<u64> {
+#[must_use]
+pub fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -9,10 +9,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use memmap2::Mmap;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::manifest::MANIFEST;
-use pixart_weights::{Adapter, Folder, Manifest, Reader, Reading, original};
+use pixart_weights::{Adapter, Folder, Manifest, Mapped, Reader, Reading, original};
 
 use crate::Error;
 
@@ -36,6 +38,14 @@ pub fn read(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
         return Err(Error::NotACheckpoint { path: dir.to_owned(), missing: MODEL_INDEX });
     }
     networks(dir, unused)
+}
+
+/// [`read`] of a folder that need have no more than a tokenizer and a text encoder.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn text(dir: &Path) -> Result<Folder, Error> {
+    if dir.join(MANIFEST).is_file() { packed(dir) } else { networks(dir, &["transformer", "vae", "scheduler"]) }
 }
 
 /// [`read`] of a folder that need not be a whole checkpoint.
@@ -115,28 +125,70 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-/// Reads the files below a folder, each opened once.
+/// Reads the files below a folder, each opened once. Matrices that a network can use as they are stay in their file, which is
+/// mapped into memory for them: whoever truncates a checkpoint while it is in use ends this program.
 struct OnDisk {
     root: PathBuf,
-    open: RefCell<BTreeMap<String, File>>,
+    open: RefCell<BTreeMap<String, Arc<File>>>,
+    maps: RefCell<BTreeMap<String, Arc<Mmap>>>,
 }
 
 impl OnDisk {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), open: RefCell::default() }
+        Self { root: root.to_owned(), open: RefCell::default(), maps: RefCell::default() }
+    }
+
+    fn file(&self, path: &str) -> std::io::Result<Arc<File>> {
+        let mut open = self.open.borrow_mut();
+        if let Some(file) = open.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(self.root.join(path))?);
+        open.insert(path.to_owned(), Arc::clone(&file));
+        read_ahead(&file)?;
+        Ok(file)
     }
 
     fn bytes(&self, path: &str, range: Range<u64>) -> std::io::Result<Vec<u8>> {
-        let mut open = self.open.borrow_mut();
-        if !open.contains_key(path) {
-            open.insert(path.to_owned(), File::open(self.root.join(path))?);
-        }
-        let file = open.get_mut(path).expect("it was opened above");
+        let mut file = &*self.file(path)?;
         file.seek(SeekFrom::Start(range.start))?;
         let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
         file.take(range.end - range.start).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+
+    fn map(&self, path: &str) -> std::io::Result<Arc<Mmap>> {
+        if let Some(map) = self.maps.borrow().get(path) {
+            return Ok(Arc::clone(map));
+        }
+        // SAFETY: the bytes are plain numbers, of which every pattern is one; see `OnDisk` for files that change.
+        let map = Arc::new(unsafe { Mmap::map(&*self.file(path)?)? });
+        self.maps.borrow_mut().insert(path.to_owned(), Arc::clone(&map));
+        Ok(map)
+    }
+}
+
+/// Has the system read a file as long as somebody uses it: the disk works while weights are checked and converted.
+#[cfg(target_os = "linux")]
+fn read_ahead(file: &Arc<File>) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    /// Bytes that the disk is asked for at a time.
+    const AHEAD: i64 = 32 << 20;
+    let (bytes, file) = (file.metadata()?.len() as i64, Arc::downgrade(file));
+    std::thread::spawn(move || {
+        for at in (0..bytes).step_by(AHEAD as usize) {
+            let Some(file) = file.upgrade() else { return };
+            // SAFETY: the file is open. Advice that is not taken costs time alone.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), at, AHEAD, libc::POSIX_FADV_WILLNEED) };
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_ahead(_: &Arc<File>) -> std::io::Result<()> {
+    Ok(())
 }
 
 impl Reader for OnDisk {
@@ -144,6 +196,13 @@ impl Reader for OnDisk {
         let unreadable =
             |error: std::io::Error| pixart_weights::Error::Unreadable { file: path.to_owned(), why: error.to_string() };
         Box::pin(std::future::ready(self.bytes(path, range).map_err(unreadable)))
+    }
+
+    fn mapped(&self, path: &str, range: Range<u64>) -> Option<Mapped> {
+        // What cannot be mapped is reported by whoever reads it then.
+        let file = self.map(path).ok()?;
+        let range = range.start as usize..range.end as usize;
+        (range.end <= file.len()).then_some(Mapped { file, range })
     }
 }
 

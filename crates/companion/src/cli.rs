@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Draw one prompt with every scheduler into one PNG file; prints one JSON line per picture, row by row.
     Sheet(SheetArgs),
-    /// Write the text embeddings of prompts to a safetensors file, one row per prompt.
+    /// Write the text embeddings of prompts to a safetensors file, one row per prompt; prints one JSON line.
     Encode(EncodeArgs),
     /// Turn latents that `generate --output-type latent` wrote into a PNG file; loads nothing but the decoder.
     Decode(DecodeArgs),
@@ -67,7 +67,8 @@ pub(crate) struct SheetArgs {
     /// Pictures in a row.
     #[arg(long, default_value = "6")]
     pub(crate) columns: std::num::NonZeroUsize,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The PNG file to write.
     #[arg(long)]
@@ -85,8 +86,18 @@ pub(crate) struct EncodeArgs {
     /// Tokens a caption is padded or cut to: 300 for PixArt-Σ.
     #[arg(long, default_value_t = 120)]
     pub(crate) max_sequence_length: u32,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
+    /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
+    #[arg(long, value_enum)]
+    pub(crate) text_dtype: Option<TextDtype>,
+    /// Encode so many times; the JSON line has the seconds of each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Use the first blocks alone, to measure them [default: all].
+    #[arg(long)]
+    pub(crate) layers: Option<usize>,
     /// The safetensors file to write.
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -100,7 +111,8 @@ pub(crate) struct DecodeArgs {
     /// The safetensors file.
     #[arg(long)]
     pub(crate) latents: PathBuf,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The PNG file to write.
     #[arg(long)]
@@ -152,6 +164,26 @@ impl From<Kept> for Precision {
             Kept::F16 => Self::F16,
             Kept::Q8 => Self::Q8,
             Kept::Q4 => Self::Q4,
+        }
+    }
+}
+
+/// A precision of a text encoder as a word of the command line. f16 is one only to be refused with the reason.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TextDtype {
+    F32,
+    Bf16,
+    F16,
+    Q8,
+}
+
+impl From<TextDtype> for Precision {
+    fn from(dtype: TextDtype) -> Self {
+        match dtype {
+            TextDtype::F32 => Self::F32,
+            TextDtype::Bf16 => Self::Bf16,
+            TextDtype::F16 => Self::F16,
+            TextDtype::Q8 => Self::Q8,
         }
     }
 }
@@ -230,7 +262,11 @@ pub(crate) struct ServeArgs {
     /// Serve POST /v1/encode alone.
     #[arg(long, conflicts_with = "page")]
     pub(crate) api_only: bool,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
+    #[arg(long, value_enum)]
+    pub(crate) text_dtype: Option<TextDtype>,
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
 }
 
@@ -238,7 +274,8 @@ pub(crate) struct ServeArgs {
 pub(crate) struct GoldenArgs {
     /// A folder with one sub-folder per variant, each with a meta.json.
     pub(crate) dir: PathBuf,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// Print one JSON line per tap.
     #[arg(long)]
@@ -253,7 +290,8 @@ pub(crate) struct BenchArgs {
     /// A workload of it, such as block_b1n64.
     #[arg(long)]
     pub(crate) workload: String,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// Compute with burn's own operations instead of ours.
     #[arg(long)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    pub flex: Processor,
+    pub cpu: Processor,
     /// Every adapter that wgpu finds, on every graphics interface; empty where there is none.
     pub wgpu: Vec<Adapter>,
     pub cuda: &'static str,
@@ -37,7 +37,7 @@ pub fn examine() -> Report {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = futures_lite::future::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    Report { flex: Processor { cores }, wgpu: adapters.iter().map(describe).collect(), cuda: "not in this build" }
+    Report { cpu: Processor { cores }, wgpu: adapters.iter().map(describe).collect(), cuda: "not in this build" }
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Adapter {
@@ -58,7 +58,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
 #[must_use]
 pub fn text(report: &Report) -> String {
     const MIB: u64 = 1 << 20;
-    let mut text = format!("flex  usable: {} cores\n", report.flex.cores);
+    let mut text = format!("cpu   usable: {} cores\n", report.cpu.cores);
     if report.wgpu.is_empty() {
         text.push_str(
             "wgpu  not usable: no adapter; install a Vulkan driver (Mesa's lavapipe runs on the processor)\n",
@@ -86,13 +86,13 @@ mod tests {
     use super::*;
 
     fn report(wgpu: Vec<Adapter>) -> Report {
-        Report { flex: Processor { cores: 2 }, wgpu, cuda: "not in this build" }
+        Report { cpu: Processor { cores: 2 }, wgpu, cuda: "not in this build" }
     }
 
     #[test]
     fn a_computer_without_an_adapter_is_told_so() {
         let text = text(&report(Vec::new()));
-        assert!(text.contains("flex  usable: 2 cores") && text.contains("wgpu  not usable"), "{text}");
+        assert!(text.contains("cpu   usable: 2 cores") && text.contains("wgpu  not usable"), "{text}");
     }
 
     #[test]

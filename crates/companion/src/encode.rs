@@ -1,13 +1,27 @@
-//! Captions → text embeddings, on one device. The whole of a text encoder is loaded, nothing else of the checkpoint.
+//! Captions → text embeddings, on one device. A text encoder is loaded, nothing else of the checkpoint.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use futures_lite::future::block_on;
-use pixart_model::{Caption, Taps, TextEncoder};
-use pixart_protocol::{EncodeReply, EncodeRequest};
+use pixart_model::{Caption, Precision, Taps, TextEncoder};
+use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
+use pixart_weights::Folder;
 
 use crate::device::{self, Opened};
 use crate::{Error, checkpoint};
+
+/// Which text encoder, where, and how it is kept.
+#[derive(Clone, Debug, Default)]
+pub struct TextOpening {
+    /// A diffusers folder or a packed one, which need have no other network.
+    pub checkpoint: PathBuf,
+    pub device: device::Kind,
+    /// Of the matrices; none is as they are stored.
+    pub precision: Option<Precision>,
+    /// Blocks from the first on, to measure one; none is all.
+    pub layers: Option<usize>,
+}
 
 /// A loaded text encoder.
 pub struct Encoder {
@@ -16,11 +30,26 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads the text encoder of the checkpoint folder `dir`.
-    pub fn open(dir: &Path, kind: device::Kind) -> Result<Self, Error> {
-        let opened = device::open(kind)?;
-        let folder = checkpoint::read(dir, &["transformer", "vae", "scheduler"])?;
-        Ok(Self { text: block_on(TextEncoder::load(&folder, &opened.device))?, opened })
+    /// Loads what `opening` names.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, a precision in which no text encoder works, or a device that is not there.
+    pub fn open(opening: &TextOpening) -> Result<Self, Error> {
+        let TextOpening { checkpoint, device, precision, layers } = opening;
+        let precision = *precision;
+        if precision == Some(Precision::F16) {
+            let what = "a text encoder in f16: T5's activations pass 65504, the largest f16, and become infinite";
+            return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
+        }
+        let began = Instant::now();
+        let opened = device::open(*device)?;
+        let mut folder = checkpoint::text(checkpoint)?;
+        if let Some(layers) = layers {
+            shorten(&mut folder, *layers)?;
+        }
+        let text = block_on(TextEncoder::load_as(&folder, precision, &opened.device))?;
+        tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "the text encoder is loaded");
+        Ok(Self { text, opened })
     }
 
     /// The device it runs on, in words.
@@ -35,6 +64,18 @@ impl Encoder {
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
         caption_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
     }
+}
+
+/// Leaves the text encoder its first `layers` blocks.
+fn shorten(folder: &mut Folder, layers: usize) -> Result<(), Error> {
+    const CONFIG: &str = "text_encoder/config.json";
+    let config = folder.bytes(CONFIG).map_err(pixart_model::Error::Weights)?;
+    // What is no object is told by whoever reads the configuration.
+    if let Ok(mut keys) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(config) {
+        keys.insert("num_layers".to_owned(), layers.into());
+        folder.insert(CONFIG, serde_json::Value::Object(keys).to_string().into_bytes());
+    }
+    Ok(())
 }
 
 fn caption_read(caption: Caption) -> Result<EncodeReply, Error> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use pixart_protocol::{Fault, FaultCode};
 
+use crate::device::Kind;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("`{}` cannot be read: {source}", path.display())]
@@ -23,6 +25,8 @@ pub enum Error {
     NoPage { path: PathBuf },
     #[error("no GPU could be opened: {why}")]
     NoGpu { why: String },
+    #[error("this build has no device `{kind}`")]
+    NotInThisBuild { kind: Kind },
     #[error("the device failed while {doing}: {why}")]
     Device { doing: &'static str, why: String },
     #[error("the text embedding holds {value} at element {index}")]
@@ -61,10 +65,16 @@ impl From<Error> for Fault {
                 (FaultCode::Companion, "build the page with `cargo xtask start`, or pass --api-only")
             }
             Error::NoGpu { .. } => {
-                (FaultCode::NoWebgpu, "see `pixart doctor`; install a Vulkan driver, or use --device flex")
+                (FaultCode::NoWebgpu, "see `pixart doctor`; install a Vulkan driver, or use --device cpu")
             }
-            Error::Device { .. } => (FaultCode::DeviceLost, "start again; if it stays, use --device flex"),
-            Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device flex"),
+            Error::NotInThisBuild { kind: Kind::Cuda(_) } => {
+                (FaultCode::BadRequest, "install it with `cargo install --path crates/companion --features cuda`")
+            }
+            Error::NotInThisBuild { .. } => {
+                (FaultCode::BadRequest, "install it with `cargo install --path crates/companion --features vulkan`")
+            }
+            Error::Device { .. } => (FaultCode::DeviceLost, "start again; if it stays, use --device cpu"),
+            Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device cpu"),
             Error::Listen { .. } => (FaultCode::Companion, "choose another one with --port"),
             Error::Serve { .. } => (FaultCode::Companion, "start it again"),
             Error::ThreadStopped => (FaultCode::Internal, "the log above says why"),

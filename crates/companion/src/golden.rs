@@ -12,9 +12,9 @@ use crate::device::{self, Opened};
 use crate::{Error, checkpoint};
 
 /// The largest relative error of a tap on the processor, where only the order of sums differs from the oracle's.
-const TOLERANCE_FLEX: f64 = 1e-5;
+const TOLERANCE_CPU: f64 = 1e-5;
 /// On a GPU also `exp`, `tanh` and division are allowed several units in the last place by WGSL.
-const TOLERANCE_WGPU: f64 = 1e-4;
+const TOLERANCE_GPU: f64 = 1e-4;
 
 /// The file that makes a sub-folder a variant.
 const META: &str = "meta.json";
@@ -31,8 +31,8 @@ struct Meta {
 #[must_use]
 pub fn tolerance(kind: device::Kind) -> f64 {
     match kind {
-        device::Kind::Flex => TOLERANCE_FLEX,
-        device::Kind::Wgpu => TOLERANCE_WGPU,
+        device::Kind::Cpu => TOLERANCE_CPU,
+        _ => TOLERANCE_GPU,
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
             tap: "block.0".to_owned(),
             max_abs: 1.5e-6,
             max_relative: 2.5e-7,
-            tolerance: TOLERANCE_FLEX,
+            tolerance: TOLERANCE_CPU,
             verdict,
         }
     }

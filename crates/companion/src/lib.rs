@@ -20,6 +20,6 @@ pub mod queue;
 pub mod serve;
 pub mod synth;
 
-pub use encode::Encoder;
+pub use encode::{Encoder, TextOpening};
 pub use error::Error;
 pub use generate::{Generator, Opening};

@@ -1,19 +1,22 @@
 //! The binary `pixart`: reads the command line, calls the library, writes files and lines. Results go to stdout, notes
 //! to stderr; a failure is one line that says what failed and what to do, and exit status 1.
 
+mod allocator;
 mod cli;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 use pixart_companion::pack::{self, Packing};
 use pixart_companion::queue::Queue;
 use pixart_companion::{
-    Encoder, Error, Generator, Opening, bench, decode, device, doctor, embeds, golden, prompts, serve, synth,
+    Encoder, Error, Generator, Opening, TextOpening, bench, decode, device, doctor, embeds, golden, prompts, serve,
+    synth,
 };
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
@@ -23,6 +26,9 @@ use cli::{
     BenchArgs, Cli, Command, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, PackArgs, ServeArgs, SheetArgs,
     SynthArgs,
 };
+
+#[global_allocator]
+static ALLOCATOR: allocator::LargePages = allocator::LargePages;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
@@ -135,8 +141,29 @@ fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
 fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
     let request = EncodeRequest { captions: args.prompts, max_sequence_length: args.max_sequence_length };
     request.validate().map_err(Error::Request)?;
-    let embedded = Encoder::open(&args.checkpoint, args.device)?.encode(&request)?;
-    write(&args.out, &embeds::write(&embedded, &request.captions))?;
+    let began = Instant::now();
+    let encoder = Encoder::open(&TextOpening {
+        checkpoint: args.checkpoint,
+        device: args.device,
+        precision: args.text_dtype.map(Into::into),
+        layers: args.layers,
+    })?;
+    let load_s = began.elapsed().as_secs_f64();
+    let mut encode_s = Vec::new();
+    for _ in 0..args.runs {
+        let began = Instant::now();
+        let embedded = encoder.encode(&request)?;
+        encode_s.push(began.elapsed().as_secs_f64());
+        if encode_s.len() == 1 {
+            write(&args.out, &embeds::write(&embedded, &request.captions))?;
+        }
+    }
+    print_line(
+        &serde_json::json!({
+            "device": encoder.device_name(), "load_s": load_s, "encode_s": encode_s, "peak_bytes": bench::peak_bytes(),
+        })
+        .to_string(),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -172,10 +199,10 @@ fn invent(args: &SynthArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let (checkpoint, kind) = (args.checkpoint, args.device);
+    let precision = args.text_dtype.map(Into::into);
+    let opening = TextOpening { checkpoint: args.checkpoint, device: args.device, precision, layers: None };
     let queue = Queue::start(move || {
-        let encoder = Encoder::open(&checkpoint, kind)?;
-        tracing::info!(device = encoder.device_name(), "the text encoder is loaded");
+        let encoder = Encoder::open(&opening)?;
         Ok(move |request: &EncodeRequest| encoder.encode(request))
     })?;
     let router = serve::router(queue, (!args.api_only).then_some(args.page.as_path()))?;

@@ -101,7 +101,9 @@ fn write(file: File, tensors: &[Tensor], float: Float, numbers: &mut Numbers) ->
         header.insert(name.clone(), place);
         end += bytes;
     }
-    let header = Value::Object(header).to_string();
+    let mut header = Value::Object(header).to_string();
+    // Tensors begin where eight bytes do, as the format asks of those who write it.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let mut file = BufWriter::with_capacity(1 << 20, file);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;

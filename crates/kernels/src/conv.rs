@@ -124,7 +124,7 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
 /// The same where the device is the processor.
 fn on_cpu(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     let ([batch, h, width, ci], [_, outputs]) = (x.dims(), w.dims());
-    let (values, words, bias) = (Slice::of(x)?, w.slice()?, Slice::of(options.bias)?);
+    let (values, words, bias) = (Slice::of(x)?, w.slice(), Slice::of(options.bias)?);
     let residual = options.residual.as_ref().and_then(Slice::of);
     let conv = cpu::Conv { batch, picture: [h, width, ci], sampling: options.sampling, outputs };
     let finish = cpu::Finish {
@@ -132,7 +132,7 @@ fn on_cpu(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
         residual: residual.as_ref().map(Slice::values),
         ..cpu::Finish::default()
     };
-    let y = cpu::conv3x3(values.values(), w.weights(&words), conv, finish);
+    let y = cpu::conv3x3(values.values(), w.weights(&words)?, conv, finish);
     let [oh, ow] = conv.output();
     Some(cpu::tensor(y, [batch, oh, ow, outputs], x))
 }

@@ -98,7 +98,7 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
 /// The same where the device is the processor.
 fn on_cpu(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3>> {
     let ([b, t, _], [k, n]) = (x.dims(), w.dims());
-    let (values, words) = (Slice::of(x)?, w.slice()?);
+    let (values, words) = (Slice::of(x)?, w.slice());
     let bias = epilogue.bias.and_then(Slice::of);
     let table = epilogue.gate.as_ref().and_then(|gate| Slice::of(gate.table));
     let residual = epilogue.residual.as_ref().and_then(Slice::of);
@@ -109,7 +109,7 @@ fn on_cpu(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
         residual: residual.as_ref().map(Slice::values),
     };
     let columns = if epilogue.activation == Activation::GatedGelu { n / 2 } else { n };
-    let y = cpu::product(values.values(), w.weights(&words), [k, n], finish);
+    let y = cpu::product(values.values(), w.weights(&words)?, [k, n], finish);
     Some(cpu::tensor(y, [b, t, columns], x))
 }
 

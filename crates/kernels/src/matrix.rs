@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_wgpu::CubeTensor;
-use pixart_weights::{Packed, Precision, unpack};
+use pixart_weights::{Packed, Precision, Rows, unpack};
 
 use crate::cpu::{Slice, Weights};
 use crate::launch::on_gpu;
@@ -18,6 +18,8 @@ pub struct Matrix {
 enum Words {
     Full(Tensor<2>),
     Packed(Tensor<1, Int>, Precision),
+    /// In a file that is in the memory of the processor, which computes.
+    Mapped(Rows, Device),
 }
 
 impl Matrix {
@@ -53,6 +55,13 @@ impl Matrix {
         Self { words, shape }
     }
 
+    /// Leaves the matrix in the file it is in; None where the device is not the processor.
+    #[must_use]
+    pub fn mapped(rows: Rows, device: &Device) -> Option<Self> {
+        let shape = rows.shape();
+        (*device == Device::flex()).then(|| Self { words: Words::Mapped(rows, device.clone()), shape })
+    }
+
     /// Inputs and outputs.
     #[must_use]
     pub fn dims(&self) -> [usize; 2] {
@@ -64,6 +73,7 @@ impl Matrix {
         match &self.words {
             Words::Full(_) => Precision::F32,
             Words::Packed(_, precision) => *precision,
+            Words::Mapped(rows, _) => rows.precision(),
         }
     }
 }
@@ -74,28 +84,33 @@ impl Matrix {
         Some(match &self.words {
             Words::Full(values) => (on_gpu(values)?, shader(Precision::F32)),
             Words::Packed(words, precision) => (on_gpu(words)?, shader(*precision)),
+            Words::Mapped(..) => return None,
         })
     }
 
-    /// The words where the device is the processor, for [`Self::weights`].
+    /// The words where the device is the processor and they are in a tensor, for [`Self::weights`].
     pub(crate) fn slice(&self) -> Option<Slice> {
         match &self.words {
             Words::Full(values) => Slice::of(values),
             Words::Packed(words, _) => Slice::of_words(words),
+            Words::Mapped(..) => None,
         }
     }
 
-    pub(crate) fn weights<'a>(&self, words: &'a Slice) -> Weights<'a> {
-        match &self.words {
-            Words::Full(_) => Weights::Full(words.values()),
-            Words::Packed(_, precision) => Weights::Packed(words.words(), *precision),
-        }
+    /// The weights where the device is the processor.
+    pub(crate) fn weights<'a>(&'a self, words: &'a Option<Slice>) -> Option<Weights<'a>> {
+        Some(match &self.words {
+            Words::Full(_) => Weights::Full(words.as_ref()?.values()),
+            Words::Packed(_, precision) => Weights::Packed(words.as_ref()?.words(), *precision),
+            Words::Mapped(rows, _) => Weights::Rows(rows),
+        })
     }
 
     /// The weights as numbers. Packed ones are unpacked for the call.
     pub(crate) fn values(&self) -> Tensor<2> {
         match &self.words {
             Words::Full(values) => values.clone(),
+            Words::Mapped(rows, device) => Tensor::from_data(TensorData::new(rows.values(), self.shape), device),
             Words::Packed(words, precision) => {
                 let device = words.device();
                 let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
@@ -110,6 +125,7 @@ impl Matrix {
 fn shader(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "weights_f32",
+        Precision::Bf16 => "weights_bf16",
         Precision::F16 => "weights_f16",
         Precision::Q8 => "weights_q8",
         Precision::Q4 => "weights_q4",

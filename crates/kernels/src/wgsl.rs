@@ -8,7 +8,7 @@
 //! and panic.
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 15] = [
+const SHARED: [(&str, &str); 16] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
@@ -20,6 +20,7 @@ const SHARED: [(&str, &str); 15] = [
     ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
     ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
     ("weights_f32", include_str!("../../../shaders/shared/weights_f32.wgsl")),
+    ("weights_bf16", include_str!("../../../shaders/shared/weights_bf16.wgsl")),
     ("weights_f16", include_str!("../../../shaders/shared/weights_f16.wgsl")),
     ("weights_q8", include_str!("../../../shaders/shared/weights_q8.wgsl")),
     ("weights_q4", include_str!("../../../shaders/shared/weights_q4.wgsl")),

@@ -38,7 +38,7 @@ impl From<Error> for Fault {
             Error::NotFinite { .. } => Fault::new(
                 FaultCode::Internal,
                 what,
-                "the weights or the GPU driver are at fault: try the companion's `--device flex`",
+                "the weights or the GPU driver are at fault: try the companion's `--device cpu`",
             ),
             Error::Read { .. } => Fault::new(FaultCode::DeviceLost, what, "reload the page to open the device again"),
             Error::Png { .. } => Fault::new(FaultCode::Internal, what, "try a smaller picture"),

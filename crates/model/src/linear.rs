@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use pixart_kernels::{Activation, Epilogue, Matrix, Packed, Precision, Row, linear};
-use pixart_weights::transposed;
+use pixart_weights::{Order, transposed};
 
 use crate::Error;
 use crate::params::Params;
@@ -31,19 +31,12 @@ impl Linear {
 
     /// Reads `weight` alone, of one map or of several side by side.
     pub(crate) async fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let mut packed = Vec::with_capacity(maps.len());
-        for params in maps {
-            packed.push(params.packed("weight", [outputs, inputs]).await?);
-        }
-        let packed = if packed.len() == 1 { packed.remove(0) } else { Packed::side_by_side(&packed) };
-        Ok(Self { weight: maps[0].matrix(packed), bias: None })
+        Ok(Self { weight: Params::merged(maps, [outputs, inputs], Order::SideBySide).await?, bias: None })
     }
 
     /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
     pub(crate) async fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let [gate, value] = maps;
-        let both = [gate.packed("weight", [outputs, inputs]).await?, value.packed("weight", [outputs, inputs]).await?];
-        Ok(Self { weight: gate.matrix(Packed::in_turns_of_four(&both)), bias: None })
+        Ok(Self { weight: Params::merged(maps, [outputs, inputs], Order::InTurnsOfFour).await?, bias: None })
     }
 
     /// Reads a convolution whose window is its stride, `weight` `[outputs, ..window]`, as the map of one flat window.

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Matrix, Precision};
-use pixart_weights::{Packed, Tensors, Weights};
+use pixart_weights::{Order, Packed, Tensors, Weights};
 
 use crate::Error;
 
@@ -77,10 +77,26 @@ impl<'a> Params<'a> {
         Ok(self.upload(self.floats(name, &shape).await?, shape))
     }
 
-    /// The matrix `name`, `[outputs, inputs]`, in the precision that is asked for or the smaller one it is stored in.
-    pub(crate) async fn packed(&self, name: &str, shape: [usize; 2]) -> Result<Packed, Error> {
-        self.settle().await?;
-        Ok(self.weights.matrix(&self.name(name), shape, self.precision).await?)
+    /// The matrices `weight` `[outputs, inputs]` of one or more maps of the same inputs, as one: in the precision that is asked
+    /// for, or the smaller one they are stored in. Where they are in memory as they should be they stay there.
+    pub(crate) async fn merged(maps: &[Self], shape: [usize; 2], order: Order) -> Result<Matrix, Error> {
+        let names: Vec<String> = maps.iter().map(|map| map.name("weight")).collect();
+        let Self { weights, device, precision, .. } = maps[0];
+        if let Some(rows) = weights.rows(&names, shape, precision, order)?
+            && let Some(matrix) = Matrix::mapped(rows, device)
+        {
+            return Ok(matrix);
+        }
+        let mut packed = Vec::with_capacity(maps.len());
+        for name in &names {
+            maps[0].settle().await?;
+            packed.push(weights.matrix(name, shape, precision).await?);
+        }
+        Ok(maps[0].matrix(match (order, <&[Packed; 2]>::try_from(&packed[..])) {
+            (Order::InTurnsOfFour, Ok(both)) => Packed::in_turns_of_four(both),
+            _ if packed.len() == 1 => packed.remove(0),
+            _ => Packed::side_by_side(&packed),
+        }))
     }
 
     pub(crate) fn upload<const RANK: usize>(&self, values: Vec<f32>, shape: [usize; RANK]) -> Tensor<RANK> {

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
-use pixart_weights::Folder;
+use pixart_weights::{Folder, Precision};
 
 use crate::plan::{DeviceLimits, Plan};
 use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
@@ -59,12 +59,21 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Reads `tokenizer/` and `text_encoder/`.
+    /// Reads `tokenizer/` and `text_encoder/`, in the precision that loses nothing.
     ///
     /// # Errors
     /// See [`T5::load`] and [`CaptionTokenizer::load`].
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let (tokenizer, t5) = (CaptionTokenizer::load(folder).await?, T5::load(folder, device).await?);
+        Self::load_as(folder, None, device).await
+    }
+
+    /// [`TextEncoder::load`] with matrices in `precision`, where there is one.
+    ///
+    /// # Errors
+    /// See [`T5::load`] and [`CaptionTokenizer::load`].
+    pub async fn load_as(folder: &Folder, precision: Option<Precision>, device: &Device) -> Result<Self, Error> {
+        let tokenizer = CaptionTokenizer::load(folder).await?;
+        let t5 = T5::load(folder, precision, device).await?;
         Ok(Self { tokenizer, t5, device: device.clone() })
     }
 

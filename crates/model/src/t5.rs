@@ -2,9 +2,9 @@
 //!
 //! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
 
-use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Activation, Attention, Heads, attention, rms_norm};
-use pixart_weights::{Folder, Weights};
+use pixart_weights::{Folder, Precision, Weights};
 
 use crate::config::T5Config;
 use crate::linear::Linear;
@@ -17,8 +17,10 @@ const PADDING_SCORE: f32 = f32::MIN;
 /// The encoder's weights.
 pub struct T5 {
     config: T5Config,
-    embedding: Tensor<2>,
-    /// `[buckets][heads]`, kept on the CPU: the bias is looked up there once per length.
+    /// `[vocabulary][channels]`, kept on the CPU: few of its rows are used at a time, and it is larger than some buffers may
+    /// be.
+    embedding: Vec<f32>,
+    /// `[buckets][heads]`, kept on the CPU too: the bias is looked up there once per length.
     position_scores: Vec<f32>,
     blocks: Vec<Block>,
     norm: RmsNorm,
@@ -37,14 +39,16 @@ pub(crate) struct Block {
 }
 
 impl T5 {
-    /// Reads `text_encoder/`: one `model.safetensors` or its shards.
+    /// Reads `text_encoder/`: one `model.safetensors` or its shards. Its matrices are kept in `precision`, or in the one that
+    /// loses nothing of what is stored.
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
+    pub async fn load(folder: &Folder, precision: Option<Precision>, device: &Device) -> Result<Self, Error> {
         let config = T5Config::read(folder)?;
         let weights = Weights::open(folder, "text_encoder", "model").await?;
-        let params = Params::new(&weights, device);
+        let stored = weights.precision("encoder.block.0.layer.1.DenseReluDense.wo.weight")?;
+        let params = Params::new(&weights, device).kept_as(precision.unwrap_or(stored));
         let encoder = params.at("encoder");
         let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
 
@@ -55,7 +59,7 @@ impl T5 {
             blocks.push(Block::load(&encoder.at(format!("block.{layer}.layer")), &config).await?);
         }
         let t5 = Self {
-            embedding: params.tensor(shared, [vocabulary, channels]).await?,
+            embedding: params.floats(shared, &[vocabulary, channels]).await?,
             position_scores: encoder.at("block.0").floats(position, &[position_buckets, heads]).await?,
             blocks,
             norm: RmsNorm::load(&encoder.at("final_layer_norm"), &config).await?,
@@ -70,13 +74,15 @@ impl T5 {
     #[must_use]
     pub fn forward(&self, rows: &[Tokens], taps: &mut Taps) -> Tensor<3> {
         let (b, l) = (rows.len(), rows[0].ids.len());
-        let ids: Vec<i32> = rows.iter().flat_map(|row| row.ids.iter().map(|id| *id as i32)).collect();
-        assert_eq!(ids.len(), b * l, "token rows differ in length");
-        let vocabulary = self.config.vocabulary;
-        assert!(ids.iter().all(|id| (*id as usize) < vocabulary), "a token id is outside {vocabulary}");
-
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [b, l]), &self.device);
-        let mut x = embedding(self.embedding.clone(), ids); // [B, L, C]
+        let T5Config { vocabulary, channels, .. } = self.config;
+        let mut embedded = Vec::with_capacity(b * l * channels);
+        for id in rows.iter().flat_map(|row| &row.ids) {
+            let id = *id as usize;
+            assert!(id < vocabulary, "token {id} of {vocabulary}");
+            embedded.extend_from_slice(&self.embedding[id * channels..][..channels]);
+        }
+        assert_eq!(embedded.len(), b * l * channels, "token rows differ in length");
+        let mut x = Tensor::<3>::from_data(TensorData::new(embedded, [b, l, channels]), &self.device);
         taps.see(format_args!("t5.embed"), &x);
 
         let bias = self.bias(rows, l, taps);

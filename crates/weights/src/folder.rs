@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::manifest::{Manifest, Section};
+use crate::rows::Mapped;
 use crate::{Adapter, Error};
 
 /// Bytes on their way.
@@ -18,6 +19,11 @@ pub type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>>>>;
 pub trait Reader {
     /// Begins to read the bytes `range` of the file `path`, all of them, and does not wait for them.
     fn read(&self, path: &str, range: Range<u64>) -> Reading;
+
+    /// The same bytes where they are in memory as long as somebody holds them; None where they are not.
+    fn mapped(&self, _path: &str, _range: Range<u64>) -> Option<Mapped> {
+        None
+    }
 }
 
 #[derive(Clone)]
@@ -150,6 +156,12 @@ impl Folder {
             }
             Err(Error::Truncated { file: path, why: format!("{got} of the bytes {range:?} are there") })
         })
+    }
+
+    /// Bytes of a file that is in memory without having been read; None of others.
+    pub(crate) fn mapped(&self, path: &str, range: Range<u64>) -> Option<Mapped> {
+        let Ok(File::Elsewhere { bytes, reader }) = self.file(path) else { return None };
+        (range.end <= *bytes).then(|| reader.mapped(path, range)).flatten()
     }
 
     fn begin(&self, path: &str, range: Range<u64>) -> Result<Reading, Error> {

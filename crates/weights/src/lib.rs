@@ -17,6 +17,7 @@ pub mod packer;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
 mod precision;
+mod rows;
 mod tensors;
 mod weights;
 
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use folder::{Folder, Reader, Reading};
 pub use manifest::{Form, Kept, Manifest};
 pub use precision::{BLOCK, Packed, Precision, pack, unpack};
+pub use rows::{Mapped, Order, Rows};
 pub use safetensors::Dtype;
 pub use tensors::Tensors;
 pub use weights::{Weights, transposed};

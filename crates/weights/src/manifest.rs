@@ -90,6 +90,7 @@ pub struct Form {
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
     F32,
+    Bf16,
     F16,
     Q8,
     Q4,
@@ -102,6 +103,7 @@ impl Kept {
     pub(crate) fn precision(self) -> Option<Precision> {
         match self {
             Self::F32 => Some(Precision::F32),
+            Self::Bf16 => Some(Precision::Bf16),
             Self::F16 => Some(Precision::F16),
             Self::Q8 => Some(Precision::Q8),
             Self::Q4 => Some(Precision::Q4),
@@ -123,6 +125,7 @@ impl Form {
         let dtype = match precision {
             _ if !precision.fits(inputs, outputs) => Kept::F32,
             Precision::F32 => Kept::F32,
+            Precision::Bf16 => Kept::Bf16,
             Precision::F16 => Kept::F16,
             Precision::Q8 => Kept::Q8,
             Precision::Q4 => Kept::Q4,
@@ -140,7 +143,7 @@ impl Form {
         if !self.transposed {
             let each = match self.dtype {
                 Kept::F32 => 4,
-                Kept::F16 => 2,
+                Kept::Bf16 | Kept::F16 => 2,
                 Kept::U8 => 1,
                 Kept::Q8 | Kept::Q4 => return None,
             };

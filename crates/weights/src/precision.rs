@@ -1,10 +1,10 @@
-//! How a matrix of weights `[inputs, outputs]` is kept, in a file and on a device: in full, in half, or in blocks of small integers. One word is a u32; a word holds
-//! neighbouring columns of one input, the first in its lowest bits.
+//! How a matrix of weights `[inputs, outputs]` is kept, in a file and on a device: in full, in half, or in blocks of small
+//! integers. One word is a u32; a word holds neighbouring columns of one input, the first in its lowest bits.
 //!
 //! | precision | a word | scales |
 //! |---|---|---|
 //! | f32 | one column | |
-//! | f16 | two columns | |
+//! | bf16, f16 | two columns | |
 //! | q8 | four columns as i8 | one f16 for 32 inputs of a column |
 //! | q4 | eight columns, four bits each, stored plus 8 | one f16 for 32 inputs of a column |
 //!
@@ -15,7 +15,7 @@
 
 use std::borrow::Cow;
 
-use half::f16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 /// How many scales are tried for a block of q4, and how far apart.
@@ -31,6 +31,7 @@ pub const BLOCK: usize = 32;
 pub enum Precision {
     #[default]
     F32,
+    Bf16,
     F16,
     Q8,
     Q4,
@@ -42,7 +43,7 @@ impl Precision {
     pub fn fits(self, inputs: usize, outputs: usize) -> bool {
         match self {
             Self::F32 => true,
-            Self::F16 => inputs.is_multiple_of(4) && outputs.is_multiple_of(4),
+            Self::Bf16 | Self::F16 => inputs.is_multiple_of(4) && outputs.is_multiple_of(4),
             Self::Q8 => inputs.is_multiple_of(BLOCK) && outputs.is_multiple_of(4),
             Self::Q4 => inputs.is_multiple_of(BLOCK) && outputs.is_multiple_of(8),
         }
@@ -54,7 +55,7 @@ impl Precision {
         let scales = inputs / BLOCK * outputs * 2;
         match self {
             Self::F32 => inputs * outputs * 4,
-            Self::F16 => inputs * outputs * 2,
+            Self::Bf16 | Self::F16 => inputs * outputs * 2,
             Self::Q8 => inputs * outputs + scales,
             Self::Q4 => inputs * outputs / 2 + scales,
         }
@@ -64,7 +65,7 @@ impl Precision {
     pub(crate) fn bits(self) -> usize {
         match self {
             Self::F32 => 32,
-            Self::F16 => 16,
+            Self::Bf16 | Self::F16 => 16,
             Self::Q8 => 8,
             Self::Q4 => 4,
         }
@@ -122,6 +123,19 @@ impl Packed {
         Self { words: pack(values, shape, precision), shape, precision }
     }
 
+    /// `halves`, the bits of numbers of a half precision, row-major `[inputs, outputs]`.
+    ///
+    /// # Panics
+    /// Where the shape does not fit the numbers or the precision, or that is no half.
+    #[must_use]
+    pub fn of_halves(halves: &[u16], shape: [usize; 2], precision: Precision) -> Self {
+        let [inputs, outputs] = shape;
+        assert_eq!(halves.len(), inputs * outputs, "numbers of a {inputs} × {outputs} matrix");
+        assert!(precision.bits() == 16 && precision.fits(inputs, outputs), "{inputs} × {outputs} as {precision:?}");
+        let words = halves.chunks_exact(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect();
+        Self { words, shape, precision }
+    }
+
     /// The values `[inputs, outputs]` that it stands for.
     #[must_use]
     pub fn values(&self) -> Vec<f32> {
@@ -131,20 +145,22 @@ impl Packed {
     /// The first number of it that is not finite, and which; of blocks, their scales.
     pub(crate) fn not_finite(&self) -> Option<(usize, f32)> {
         // Of halves those are not finite whose exponent is all ones.
-        let infinite = |half: u32| half & 0x7c00 == 0x7c00;
-        let halves = |words: &[u32]| {
+        let halves = |words: &[u32], exponent: u32, value: fn(u16) -> f32| {
+            let infinite = |half: u32| half & exponent == exponent;
             let at = words.iter().position(|word| infinite(*word) || infinite(word >> 16))?;
             let half = if infinite(words[at]) { words[at] } else { words[at] >> 16 };
-            Some((at * 2, f16::from_bits(half as u16).to_f32()))
+            Some((at * 2, value(half as u16)))
         };
+        let f16s = |words: &[u32]| halves(words, 0x7c00, |bits| f16::from_bits(bits).to_f32());
         match self.precision {
             Precision::F32 => {
                 let mut values = self.words.iter().map(|bits| f32::from_bits(*bits)).enumerate();
                 values.find(|(_, value)| !value.is_finite())
             }
-            Precision::F16 => halves(&self.words),
+            Precision::Bf16 => halves(&self.words, 0x7f80, |bits| bf16::from_bits(bits).to_f32()),
+            Precision::F16 => f16s(&self.words),
             Precision::Q8 | Precision::Q4 => {
-                halves(&self.words[self.shape[0] * self.shape[1] * self.precision.bits() / 32..])
+                f16s(&self.words[self.shape[0] * self.shape[1] * self.precision.bits() / 32..])
             }
         }
     }
@@ -196,13 +212,14 @@ impl Packed {
 /// `values` `[inputs, outputs]` as words.
 #[must_use]
 pub fn pack(values: &[f32], [inputs, outputs]: [usize; 2], precision: Precision) -> Vec<u32> {
-    let half = |value: f32| u32::from(f16::from_f32(value).to_bits());
-    let halves = |values: &[f32]| -> Vec<u32> {
-        values.chunks_exact(2).map(|pair| half(pair[0]) | half(pair[1]) << 16).collect()
+    let halves = |values: &[f32], half: fn(f32) -> u16| -> Vec<u32> {
+        values.chunks_exact(2).map(|pair| u32::from(half(pair[0])) | u32::from(half(pair[1])) << 16).collect()
     };
+    let f16s = |values: &[f32]| halves(values, |value| f16::from_f32(value).to_bits());
     match precision {
         Precision::F32 => return values.iter().map(|value| value.to_bits()).collect(),
-        Precision::F16 => return halves(values),
+        Precision::Bf16 => return halves(values, |value| bf16::from_f32(value).to_bits()),
+        Precision::F16 => return f16s(values),
         Precision::Q8 | Precision::Q4 => {}
     }
     let mut scales = vec![0.0_f32; inputs / BLOCK * outputs];
@@ -226,17 +243,19 @@ pub fn pack(values: &[f32], [inputs, outputs]: [usize; 2], precision: Precision)
             words.push((0..columns).map(field).fold(0, |word, field| word | field));
         }
     }
-    words.extend(halves(&scales));
+    words.extend(f16s(&scales));
     words
 }
 
 /// The values `[inputs, outputs]` that `words` stand for.
 #[must_use]
 pub fn unpack(words: &[u32], [inputs, outputs]: [usize; 2], precision: Precision) -> Vec<f32> {
-    let half = |words: &[u32], at: usize| f16::from_bits((words[at / 2] >> (16 * (at % 2))) as u16).to_f32();
+    let bits = |words: &[u32], at: usize| (words[at / 2] >> (16 * (at % 2))) as u16;
+    let half = |words: &[u32], at: usize| f16::from_bits(bits(words, at)).to_f32();
     let count = inputs * outputs;
     let value = |at: usize| match precision {
         Precision::F32 => f32::from_bits(words[at]),
+        Precision::Bf16 => bf16::from_bits(bits(words, at)).to_f32(),
         Precision::F16 => half(words, at),
         Precision::Q8 | Precision::Q4 => {
             let scales = &words[count / if precision == Precision::Q8 { 4 } else { 8 }..];

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use crate::manifest::Kept;
-use crate::{Adapter, Error, Folder, Packed, Precision, header};
+use crate::{Adapter, Error, Folder, Order, Packed, Precision, Rows, header};
 
 const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 /// Bytes that are read and converted at a time, so that only one copy of a large tensor is ever whole.
@@ -90,6 +90,7 @@ impl<'folder> Weights<'folder> {
                         None => Layout::RowMajor(Dtype::U8),
                     },
                     (Kept::F16, false) => Layout::RowMajor(Dtype::F16),
+                    (Kept::Bf16, false) => Layout::RowMajor(Dtype::BF16),
                     (Kept::F32, false) => Layout::RowMajor(Dtype::F32),
                     (_, false) => Layout::RowMajor(Dtype::U8),
                 };
@@ -109,6 +110,18 @@ impl<'folder> Weights<'folder> {
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.stored.contains_key(name)
+    }
+
+    /// The best precision that loses nothing of the matrix `name` as it is stored; f16 is widened.
+    ///
+    /// # Errors
+    /// One that is missing.
+    pub fn precision(&self, name: &str) -> Result<Precision, Error> {
+        Ok(match self.named(name)?.layout {
+            Layout::Transposed(precision) => precision,
+            Layout::RowMajor(Dtype::BF16) => Precision::Bf16,
+            Layout::RowMajor(_) => Precision::F32,
+        })
     }
 
     /// # Errors
@@ -152,25 +165,61 @@ impl<'folder> Weights<'folder> {
     pub async fn matrix(&self, name: &str, shape: [usize; 2], precision: Precision) -> Result<Packed, Error> {
         let [outputs, inputs] = shape;
         let stored = self.stored(name, &shape)?;
-        let is_adapted = self.adapters.iter().flat_map(|adapter| adapter.weights()).any(|(adapted, _)| adapted == name);
+        let is_adapted = self.is_adapted(name);
         if let (Layout::Transposed(kept), false) = (stored.layout, is_adapted)
             && (kept >= precision || !precision.fits(inputs, outputs))
         {
             return self.kept(name, stored, kept).await;
         }
-        let values = transposed(&self.f32(name, &shape).await?, outputs, inputs);
         let precision = if precision.fits(inputs, outputs) { precision } else { Precision::F32 };
+        if let (Layout::RowMajor(Dtype::BF16), false, Precision::Bf16) = (stored.layout, is_adapted, precision) {
+            let halves = transposed(&self.numbers(stored, u16::from_le_bytes).await?, outputs, inputs);
+            return checked(name, stored, Packed::of_halves(&halves, [inputs, outputs], precision));
+        }
+        let values = transposed(&self.f32(name, &shape).await?, outputs, inputs);
         Ok(Packed::new(&values, [inputs, outputs], precision))
+    }
+
+    /// Matrices `[outputs, inputs]` as one, in the file they are in. None where one is not in a file in memory, is added to, or
+    /// is not stored in `precision`.
+    ///
+    /// # Errors
+    /// One that is missing, of another shape, or not finite.
+    pub fn rows(
+        &self,
+        names: &[String],
+        [outputs, inputs]: [usize; 2],
+        precision: Precision,
+        order: Order,
+    ) -> Result<Option<Rows>, Error> {
+        let mut maps = Vec::with_capacity(names.len());
+        for name in names {
+            let stored = self.stored(name, &[outputs, inputs])?;
+            let kept = match stored.layout {
+                Layout::RowMajor(Dtype::F32) => Precision::F32,
+                Layout::RowMajor(Dtype::BF16) => Precision::Bf16,
+                _ => return Ok(None),
+            };
+            match self.folder.mapped(&stored.file, stored.range.clone()) {
+                Some(mapped) if kept == precision && !self.is_adapted(name) => maps.push(mapped),
+                _ => return Ok(None),
+            }
+        }
+        let rows = Rows::new(maps, order, [inputs, outputs], precision);
+        match rows.not_finite() {
+            Some((map, index, value)) => Err(not_finite(&names[map], self.named(&names[map])?, index, value)),
+            None => Ok(Some(rows)),
+        }
+    }
+
+    fn is_adapted(&self, name: &str) -> bool {
+        self.adapters.iter().flat_map(|adapter| adapter.weights()).any(|(adapted, _)| adapted == name)
     }
 
     async fn kept(&self, name: &str, stored: &Stored, precision: Precision) -> Result<Packed, Error> {
         let [outputs, inputs] = stored.shape[..].try_into().expect("a transposed tensor has two axes");
-        let packed =
-            Packed { words: self.numbers(stored, u32::from_le_bytes).await?, shape: [inputs, outputs], precision };
-        match packed.not_finite() {
-            Some((index, value)) => Err(not_finite(name, stored, index, value)),
-            None => Ok(packed),
-        }
+        let words = self.numbers(stored, u32::from_le_bytes).await?;
+        checked(name, stored, Packed { words, shape: [inputs, outputs], precision })
     }
 
     async fn numbers<const BYTES: usize, T>(
@@ -205,6 +254,13 @@ impl Weights<'_> {
     }
 }
 
+fn checked(name: &str, stored: &Stored, packed: Packed) -> Result<Packed, Error> {
+    match packed.not_finite() {
+        Some((index, value)) => Err(not_finite(name, stored, index, value)),
+        None => Ok(packed),
+    }
+}
+
 fn not_finite(name: &str, stored: &Stored, index: usize, value: f32) -> Error {
     Error::NotFinite { file: stored.file.clone(), tensor: name.to_owned(), index, value }
 }
@@ -214,11 +270,20 @@ fn not_finite(name: &str, stored: &Stored, index: usize, value: f32) -> Error {
 /// # Panics
 /// Where the values do not fill the shape.
 #[must_use]
-pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    // Small squares of both matrices are in the cache at once.
+    const SIDE: usize = 32;
     assert_eq!(values.len(), rows * columns);
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        out.extend((0..rows).map(|row| values[row * columns + column]));
+    let mut out = vec![T::default(); values.len()];
+    for first_row in (0..rows).step_by(SIDE) {
+        for first_column in (0..columns).step_by(SIDE) {
+            for column in first_column..columns.min(first_column + SIDE) {
+                let out = &mut out[column * rows..][first_row..rows.min(first_row + SIDE)];
+                for (out, row) in out.iter_mut().zip(first_row..) {
+                    *out = values[row * columns + column];
+                }
+            }
+        }
     }
     out
 }

@@ -91,7 +91,7 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
         {
             rows.extend(timed.in_browser(chrome)?);
         }
-        rows.extend(timed.natively(&companion, "flex")?);
+        rows.extend(timed.natively(&companion, "cpu")?);
         rows.extend(timed.in_pytorch()?);
         if NATIVE.contains(&workload) {
             rows.extend(timed.natively(&companion, "wgpu")?);

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Device {
     /// On the processor
-    Flex,
+    Cpu,
     /// On this machine's GPU, or on a software Vulkan driver
     Wgpu,
     /// In a headless browser, through WebGPU
@@ -37,7 +37,7 @@ pub(crate) enum Device {
 pub(crate) fn check(place: &Place, folder: &Path, device: Device) -> Result<ExitCode> {
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot open {}", folder.display()))?;
     match device {
-        Device::Flex => native(place, &folder, "flex"),
+        Device::Cpu => native(place, &folder, "cpu"),
         Device::Wgpu => {
             test::vulkan()?;
             native(place, &folder, "wgpu")

@@ -58,7 +58,7 @@ enum Task {
         #[arg(long, value_name = "DIR", required_unless_present = "make", conflicts_with = "make")]
         check: Option<PathBuf>,
         /// Where the pipeline runs
-        #[arg(long, default_value = "flex")]
+        #[arg(long, default_value = "cpu")]
         device: Device,
         /// Record tests/golden anew with the pinned Python packages
         #[arg(long)]

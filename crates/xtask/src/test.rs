@@ -151,7 +151,7 @@ fn without_gpu() -> bool {
 /// The devices in the report of `pixart doctor --json`: the processor first, then every adapter.
 fn devices(report: &str) -> Result<Vec<String>> {
     let report: Value = serde_json::from_str(report).context("`pixart doctor --json` printed no JSON")?;
-    let mut devices = vec![format!("flex ({} cores)", report["flex"]["cores"])];
+    let mut devices = vec![format!("cpu ({} cores)", report["cpu"]["cores"])];
     for adapter in report["wgpu"].as_array().context("`pixart doctor --json` lists no adapters under `wgpu`")? {
         let text = |key: &str| adapter[key].as_str().unwrap_or("unnamed");
         devices.push(format!("{} ({})", text("name"), text("backend")));
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn the_processor_and_every_adapter_of_a_report_are_listed() {
-        let report = r#"{"flex":{"cores":2},"wgpu":[{"name":"llvmpipe","backend":"Vulkan"}]}"#;
-        assert_eq!(devices(report).expect("the report is well formed"), ["flex (2 cores)", "llvmpipe (Vulkan)"]);
+        let report = r#"{"cpu":{"cores":2},"wgpu":[{"name":"llvmpipe","backend":"Vulkan"}]}"#;
+        assert_eq!(devices(report).expect("the report is well formed"), ["cpu (2 cores)", "llvmpipe (Vulkan)"]);
         assert!(devices("{}").is_err());
     }
 

@@ -101,7 +101,8 @@ pub(crate) struct GenerateArgs {
     /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
     #[arg(long, value_enum, default_value = "png")]
     pub(crate) output_type: Output,
-    #[arg(long, value_enum, default_value = "flex")]
+    /// cpu, wgpu, vulkan or cuda[:number].
+    #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The file to write.
     #[arg(long, conflicts_with = "prompts")]

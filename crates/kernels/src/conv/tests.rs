@@ -136,7 +136,7 @@ async fn every_shape_and_sampling_agrees_with_the_twin(device: &Device) {
 }
 
 async fn each_precision_agrees_with_the_twin(device: &Device) {
-    for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
         for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
             Case { shape, precision, ..PLAIN }.check(device).await;
         }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use pixart_weights::Rows;
+
 use super::lanes::Lanes;
 use crate::{BLOCK, Precision};
 
@@ -17,6 +19,8 @@ pub(crate) enum Weights<'a> {
     Full(&'a [f32]),
     /// Words as [`pack`](crate::pack) makes them.
     Packed(&'a [i32], Precision),
+    /// A column lies side by side.
+    Rows(&'a Rows),
 }
 
 /// Columns of a panel.
@@ -33,6 +37,9 @@ pub(super) fn pack<L: Lanes>(
     columns: Range<usize>,
     panels: &mut [f32],
 ) {
+    if let Weights::Rows(rows) = weights {
+        return turned::<L>(rows, inputs, columns, panels);
+    }
     let mut scales = [0.0_f32; MOST_COLUMNS];
     for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
         for row in inputs.clone() {
@@ -47,6 +54,8 @@ pub(super) fn pack<L: Lanes>(
                     L::load(&full[L::COUNT..]).store(&mut values[L::COUNT..]);
                 }
                 Weights::Full(full) => values.copy_from_slice(&full[place..][..values.len()]),
+                Weights::Rows(_) => unreachable!("they were turned above"),
+                Weights::Packed(words, Precision::Bf16) => brain_halves(&words[place / 2..], values),
                 Weights::Packed(words, Precision::F16) => halves(&words[place / 2..], values),
                 Weights::Packed(words, precision) => {
                     let (in_word, integers) = if precision == Precision::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
@@ -57,6 +66,30 @@ pub(super) fn pack<L: Lanes>(
                     let words = &words[place / in_word..];
                     if in_word == 4 { bytes(words, scales, values) } else { nibbles(words, scales, values) }
                 }
+            }
+        }
+    }
+}
+
+/// [`pack`] of weights whose columns lie side by side.
+#[inline(always)]
+fn turned<L: Lanes>(rows: &Rows, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
+    let panels = panels.chunks_exact_mut(inputs.len() * width::<L>());
+    for (first, panel) in columns.clone().step_by(width::<L>()).zip(panels) {
+        for at in 0..width::<L>() {
+            let places = panel[at..].iter_mut().step_by(width::<L>());
+            if first + at >= columns.end {
+                places.for_each(|place| *place = 0.0);
+                continue;
+            }
+            let column = rows.column(first + at, inputs.clone());
+            match rows.precision() {
+                Precision::F32 => {
+                    places.zip(column.as_chunks().0).for_each(|(place, bytes)| *place = f32::from_le_bytes(*bytes));
+                }
+                _ => places.zip(column.as_chunks().0).for_each(|(place, bytes)| {
+                    *place = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+                }),
             }
         }
     }
@@ -75,6 +108,16 @@ fn halves(words: &[i32], values: &mut [f32]) {
         let word = word.cast_unsigned();
         pair[0] = half(word & 0xffff);
         pair[1] = half(word >> 16);
+    }
+}
+
+/// Two bf16 of a word: the upper halves of f32.
+#[inline(always)]
+fn brain_halves(words: &[i32], values: &mut [f32]) {
+    for (pair, word) in values.chunks_exact_mut(2).zip(words) {
+        let word = word.cast_unsigned();
+        pair[0] = f32::from_bits(word << 16);
+        pair[1] = f32::from_bits(word & 0xffff_0000);
     }
 }
 

@@ -35,7 +35,7 @@ fn products_of_every_shape_agree() {
 
 #[test]
 fn packed_weights_give_what_they_stand_for() {
-    for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
         // Blocks of 32 inputs across pieces of 256, and columns that fill no panel.
         for [m, k, n] in [[3, 32, 8], [13, 320, 72], [8, 288, 24]] {
             let tame: Vec<f32> = values(2, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();

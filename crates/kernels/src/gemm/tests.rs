@@ -157,7 +157,7 @@ async fn each_epilogue_agrees_with_the_twin(device: &Device) {
 }
 
 async fn each_precision_agrees_with_the_twin(device: &Device) {
-    for precision in [Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
         for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
             Case { t, k, n, precision, biased: true, ..PLAIN }.check(device).await;
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 const SHAPE: [usize; 2] = [64, 24];
-const ALL: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
+const ALL: [Precision; 5] = [Precision::F32, Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4];
 
 /// Numbers in -1..1, and now and then 30.
 fn values(seed: u32, count: usize) -> Vec<f32> {
@@ -77,7 +77,7 @@ fn block(values: &[f32], at: usize) -> impl Iterator<Item = f32> {
 #[test]
 fn halves_and_whole_numbers_are_kept_exactly() {
     let kept: Vec<f32> = (0..SHAPE[0] * SHAPE[1]).map(|i| (i % 255) as f32 - 127.0).collect();
-    for precision in [Precision::F32, Precision::F16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
         assert_eq!(unpack(&pack(&kept, SHAPE, precision), SHAPE, precision), kept);
     }
 }
