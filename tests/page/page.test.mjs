@@ -338,7 +338,7 @@ async function closedPort() {
 /** `pixart serve` on a free port; resolves once it has printed its address. */
 async function startCompanion() {
   assert.ok(process.env.PIXART, 'PIXART must hold the path of the pixart binary');
-  const args = ['serve', '--api-only', '--port', '0', '--checkpoint', fileURLToPath(SCENES)];
+  const args = ['serve', '--api-only', '--listen', '127.0.0.1:0', '--checkpoint', fileURLToPath(SCENES)];
   const child = spawn(process.env.PIXART, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const url = await new Promise((resolve, reject) => {
     createInterface(child.stdout).once('line', resolve);

@@ -3,38 +3,55 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::{fs, thread};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pixart_companion::queue::Queue;
-use pixart_companion::{Encoder, Error, TextOpening, embeds, serve};
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
+use pixart_companion::serve::{self, Doors, Server, Serving, Token};
+use pixart_companion::{Encoder, Error, Generator, Opening, Studio, TextOpening, embeds};
+use pixart_model::image;
+use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode, Generate};
 use serde_json::{Value, json};
 
 const INDEX: &str = "<!doctype html><title>the page</title>";
 const SECRET: &str = "not part of the page";
 
-/// One server for all tests of the process; its thread ends with the process.
+/// One server for all tests of the process that want no other; its thread ends with the process.
 fn server() -> SocketAddr {
     static SERVER: OnceLock<SocketAddr> = OnceLock::new();
-    *SERVER.get_or_init(|| {
-        let (told, address) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let queue = Queue::start(|| {
-                let encoder = Encoder::open(&text())?;
-                Ok(move |request: &EncodeRequest| encoder.encode(request))
-            });
-            let router = serve::router(queue.expect("the embedded checkpoint loads"), Some(&page()));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let listener = serve::listen(0).await.expect("a free port");
-                told.send(listener.local_addr().expect("an address")).expect("the test waits");
-                serve::run(listener, router.expect("the page is there"), std::future::pending()).await
-            })
+    *SERVER.get_or_init(|| start(Doors::default(), std::future::pending()))
+}
+
+/// A server behind `doors`, once it is loaded.
+fn start(doors: Doors, stop: impl Future<Output = ()> + Send + 'static) -> SocketAddr {
+    let (told, address) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let (queue, opened) = Queue::start(16, || {
+            let studio = Studio::open(&text())?;
+            let about = studio.about().clone();
+            Ok((studio, about))
         });
-        address.recv().expect("the server starts")
-    })
+        let server = Server::new(queue);
+        let router = server.router(&serving(doors)).expect("the page is there");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = serve::listen("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+            server.is_loaded(opened.await.expect("it is told").expect("the embedded checkpoint loads"));
+            told.send(listener.local_addr().expect("an address")).expect("the test waits");
+            server.run(listener, router, stop, Duration::from_secs(60)).await;
+        });
+    });
+    address.recv().expect("the server starts")
+}
+
+fn serving(doors: Doors) -> Serving {
+    let minute = Duration::from_secs(60);
+    Serving { page: Some(page()), doors, within: minute, grace: minute }
 }
 
 fn text() -> TextOpening {
@@ -73,7 +90,11 @@ fn fault(reply: (u16, Value)) -> (u16, Fault) {
 
 /// Sends `request` as it is, which a client library would first tidy, and returns the whole answer.
 fn send(request: &str) -> String {
-    let mut stream = TcpStream::connect(server()).expect("the server listens");
+    send_to(server(), request)
+}
+
+fn send_to(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(request.as_bytes()).expect("the server reads");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the server answers and closes");
@@ -81,8 +102,12 @@ fn send(request: &str) -> String {
 }
 
 fn post(headers: &str, body: &str) -> String {
+    post_to("/v1/encode", headers, body)
+}
+
+fn post_to(path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    send(&format!("POST /v1/encode HTTP/1.1\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
+    send(&format!("POST {path} HTTP/1.1\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
 }
 
 fn status_and_fault(answer: &str) -> (String, Fault) {
@@ -204,7 +229,203 @@ fn pages_of_this_computer_may_ask_and_pages_of_the_web_may_not() {
 
 #[test]
 fn a_folder_that_is_no_page_is_refused_at_the_start() {
-    let queue = Queue::start(|| Ok(|_: &EncodeRequest| -> Result<EncodeReply, Error> { Err(Error::ThreadStopped) }));
-    let error = serve::router(queue.expect("nothing to fail"), Some(&checkpoint())).expect_err("it has no index.html");
+    let (queue, _) = Queue::start::<Studio, ()>(1, || Err(Error::ThreadStopped));
+    let serving = Serving { page: Some(checkpoint()), ..serving(Doors::default()) };
+    let error = Server::new(queue).router(&serving).expect_err("it has no index.html");
     assert!(error.to_string().ends_with("it has no file `index.html`"), "{error}");
+}
+
+fn get(path: &str) -> (u16, String) {
+    let mut reply = agent().get(format!("http://{}{path}", server())).call().expect("an answer");
+    (reply.status().as_u16(), reply.body_mut().read_to_string().expect("text"))
+}
+
+fn draw(body: Value) -> (u16, Value) {
+    let url = format!("http://{}/v1/images/generations", server());
+    let mut reply = agent().post(&url).send_json(body).expect("an answer");
+    (reply.status().as_u16(), reply.body_mut().read_json().expect("JSON"))
+}
+
+fn decoded(datum: &Value) -> Vec<u8> {
+    STANDARD.decode(datum["b64_json"].as_str().expect("a text")).expect("base64")
+}
+
+#[test]
+fn the_interface_describes_itself() {
+    assert_eq!([get("/healthz"), get("/readyz")], [(200, "ok\n".to_owned()), (200, "ready\n".to_owned())]);
+    let models: Value = serde_json::from_str(&get("/v1/models").1).expect("JSON");
+    let model = &models["data"][0];
+    assert_eq!((&model["id"], &model["device"], &model["draws"]), (&json!("scenes"), &json!("cpu"), &json!(true)));
+    assert_eq!(model["fingerprint"].as_str().map(str::len), Some(64));
+    let document: Value = serde_json::from_str(&get("/v1/openapi.json").1).expect("JSON");
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        // A path that is not routed would be 404, and 405 another method than its own.
+        let expected = if methods.get("get").is_some() { 200 } else { 405 };
+        assert_eq!(get(path).0, expected, "{path}");
+    }
+    assert_eq!(get("/v1/other").0, 404);
+    let metrics = get("/metrics").1;
+    assert!(metrics.contains("pixart_answers_total{route=\"/v1/models\",status=\"200\"}"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+#[test]
+fn embeddings_are_also_sent_as_a_file() {
+    let request = json!({ "captions": ["", "a blue square"] });
+    let url = format!("http://{}/v1/encode", server());
+    let reply = agent().post(&url).header("accept", "application/safetensors").send_json(&request);
+    let mut reply = reply.expect("an answer");
+    assert_eq!(reply.headers()["content-type"], "application/safetensors");
+    let stored =
+        embeds::read(Path::new("reply"), &reply.body_mut().read_to_vec().expect("bytes")).expect("a file of ours");
+    assert_eq!(stored.captions, ["", "a blue square"]);
+    let same: EncodeReply = serde_json::from_value(encode(&["", "a blue square"]).1).expect("an EncodeReply");
+    assert_eq!(stored.embeds, same);
+}
+
+#[test]
+fn pictures_are_those_of_the_library_streamed_or_not() {
+    let request = json!({ "prompt": "a red circle", "n": 2, "size": "64x64", "seed": 7, "steps": 3 });
+    let (status, reply) = draw(request.clone());
+    assert_eq!(status, 200, "{reply}");
+    let files: Vec<Vec<u8>> = reply["data"].as_array().expect("a list").iter().map(decoded).collect();
+
+    let opening = Opening { checkpoint: checkpoint(), ..Opening::default() };
+    let generator = Generator::open(opening).expect("the embedded checkpoint loads");
+    let wanted = Generate {
+        num_images_per_prompt: 2,
+        width: Some(64),
+        height: Some(64),
+        seed: 7,
+        steps: 3,
+        ..Generate::of("a red circle")
+    };
+    let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
+    assert_eq!(files.len(), 2);
+    for (file, picture) in files.iter().zip(&drawn) {
+        assert_eq!(pixels(file), pixels(&picture.file));
+    }
+
+    let mut streamed = request;
+    streamed["stream"] = true.into();
+    let body = streamed.to_string();
+    let answer = post_to("/v1/images/generations", "Host: localhost\r\nContent-Type: application/json\r\n", &body);
+    assert!(answer.contains("content-type: text/event-stream"), "{answer}");
+    let events: Vec<Value> = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).expect("JSON"))
+        .collect();
+    let kinds = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    assert_eq!((kinds("image_generation.progress"), kinds("image_generation.completed")), (6, 2), "{answer}");
+    assert_eq!(decoded(&events[7]), files[1]);
+}
+
+#[test]
+fn pictures_that_cannot_be_drawn_are_refused_by_field() {
+    for (body, status, what) in [
+        (json!({ "prompt": "p", "size": "63x64" }), 400, "63"),
+        (json!({ "prompt": "p", "steps": 0 }), 400, "steps"),
+        (json!({ "prompt": "p", "colour": "red" }), 400, "colour"),
+        (json!({ "prompt": "p", "model": "dall-e-3" }), 404, "dall-e-3"),
+    ] {
+        let (got, body) = draw(body);
+        assert_eq!(got, status, "{body}");
+        assert!(body["what"].as_str().is_some_and(|text| text.contains(what)), "{what}: {body}");
+        assert!(body["error"]["message"].as_str().is_some_and(|text| text.contains(what)), "{what}: {body}");
+    }
+}
+
+#[test]
+fn a_picture_whose_asker_has_gone_is_cancelled() {
+    let cancelled = || -> u64 {
+        let metrics = get("/metrics").1;
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix("pixart_cancelled_total ")).expect("it is counted");
+        line.parse().expect("a number")
+    };
+    let before = cancelled();
+    let body = json!({ "prompt": "p", "steps": 1000, "stream": true }).to_string();
+    let mut stream = TcpStream::connect(server()).expect("the server listens");
+    write!(
+        stream,
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the server reads");
+    let mut first = [0; 512];
+    let read = stream.read(&mut first).expect("it begins to answer");
+    assert!(read > 0);
+    drop(stream);
+    let left = std::time::Instant::now();
+    while cancelled() == before {
+        assert!(left.elapsed() < Duration::from_secs(60), "it goes on drawing");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_token_is_asked_for_where_there_is_one() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("token");
+    fs::write(&path, format!("{secret}\n")).expect("a temporary file");
+    let token = Token::read(&path).expect("it is long enough");
+    let all = "0.0.0.0:7860".parse().expect("an address");
+    let doors = Doors::new(all, Some(token), vec!["https://example.org".to_owned()]).expect("it has a token");
+    let address = start(doors, std::future::pending());
+    let ask = |path: &str, headers: &str| {
+        send_to(address, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
+    };
+    let right = format!("Host: studio.example\r\nAuthorization: Bearer {secret}\r\n");
+    assert!(ask("/v1/models", &right).starts_with("HTTP/1.1 200"), "another computer's name for it is good");
+    for path in ["/v1/models", "/v1/none", "/metrics"] {
+        for wrong in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdee\r\n", "Authorization: Basic x\r\n"] {
+            let (status, fault) = status_and_fault(&ask(path, &format!("Host: localhost\r\n{wrong}")));
+            assert_eq!((status.as_str(), fault.code), ("401", FaultCode::Companion), "{path} {wrong}");
+        }
+    }
+    assert!(ask("/healthz", "Host: localhost\r\n").starts_with("HTTP/1.1 200"));
+    let listed = ask("/v1/models", &format!("{right}Origin: https://example.org\r\n"));
+    assert!(listed.starts_with("HTTP/1.1 200") && listed.contains("access-control-allow-origin: https://example.org"));
+    assert!(ask("/v1/models", &format!("{right}Origin: https://example.com\r\n")).starts_with("HTTP/1.1 403"));
+}
+
+#[test]
+fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
+    let answer = send(
+        "OPTIONS /v1/encode HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://localhost:5173\r\n\
+         Access-Control-Request-Method: POST\r\nAccess-Control-Request-Private-Network: true\r\n\r\n",
+    );
+    assert!(answer.contains("access-control-allow-private-network: true"), "{answer}");
+    let page = agent().get(format!("http://{}/", server())).call().expect("an answer");
+    for (name, part) in [
+        ("content-security-policy", "script-src 'self' 'wasm-unsafe-eval'"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert!(page.headers()[name].to_str().is_ok_and(|value| value.contains(part)), "{name}");
+    }
+    assert_eq!(page.headers()["x-request-id"].len(), 36);
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_finishes_what_it_has_taken() {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let address = start(Doors::default(), async { drop(stopped.await) });
+    let asked = thread::spawn(move || {
+        let url = format!("http://{address}/v1/images/generations");
+        let reply = agent().post(&url).send_json(json!({ "prompt": "p", "steps": 40 })).expect("an answer");
+        let status = reply.status().as_u16();
+        (status, reply.into_body().read_to_vec().expect("the whole answer").len())
+    });
+    thread::sleep(Duration::from_millis(200));
+    stop.send(()).expect("the server runs");
+    thread::sleep(Duration::from_millis(50));
+    let late = send_to(address, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(late.starts_with("HTTP/1.1 503") && late.contains("retry-after"), "{late}");
+    let (status, bytes) = asked.join().expect("it was answered");
+    assert!(status == 200 && bytes > 1000, "{status}, {bytes} bytes");
 }

@@ -1,11 +1,12 @@
 //! The checkpoint that ships with the page, drawn with natively: what a caller may do between two calls of the pipeline
 //! changes no picture, and what was warmed up is all that a picture launches.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
-use pixart_companion::{Encoder, Generator, Opening, TextOpening, checkpoint, decode};
+use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
 use pixart_model::{DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -83,19 +84,19 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
 fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
     let asked = request(4.5);
-    let opening = |stored| Opening { checkpoint: checkpoint.clone(), stored, ..Opening::default() };
+    let opening = |text| Opening { checkpoint: checkpoint.clone(), text, ..Opening::default() };
     let draw = |opening, request: &Generate| {
         let generator = Generator::open(opening).expect("the embedded checkpoint loads");
-        generator.draw(request, |_| ()).expect("the request is good").remove(0).file
+        generator.draw(request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
     };
-    let whole = draw(opening(None), &asked);
+    let whole = draw(opening(TextFrom::Checkpoint), &asked);
 
     let captions = vec![String::new(), asked.prompt.clone()];
     let encoder = Encoder::open(&TextOpening { checkpoint: checkpoint.clone(), ..TextOpening::default() })
         .expect("the text encoder loads");
     let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
     drop(encoder);
-    let latents = draw(opening(Some(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
+    let latents = draw(opening(TextFrom::Stored(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
     let path = Path::new("latents.safetensors");
     let staged = decode::decode(&checkpoint, Kind::Cpu, path, latents).expect("the decoder loads");
     let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");

@@ -1,5 +1,6 @@
 //! The checkpoint that ships with the page, packed in every precision, verified, damaged and drawn with.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use futures_lite::future::block_on;
@@ -61,7 +62,7 @@ fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
     let generator = Generator::open(opening).expect("the checkpoint loads");
     let one = |(prompt, seed): (&str, u32)| {
         let request = Generate { seed, ..Generate::of(prompt) };
-        generator.draw(&request, |_| ()).expect("the request is good").remove(0).file
+        generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
     };
     PROMPTS.map(one).to_vec()
 }

@@ -13,6 +13,7 @@ const CODES: Record<FaultCode, true> = {
   network: true,
   storage: true,
   companion: true,
+  busy: true,
   internal: true,
 };
 

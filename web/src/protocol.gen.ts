@@ -272,4 +272,4 @@ what: string,
  */
 remedy: string, };
 
-export type FaultCode = "no_webgpu" | "device_lost" | "out_of_memory" | "gpu_validation" | "bad_request" | "bad_weights" | "bad_config" | "network" | "storage" | "companion" | "internal";
+export type FaultCode = "no_webgpu" | "device_lost" | "out_of_memory" | "gpu_validation" | "bad_request" | "bad_weights" | "bad_config" | "network" | "storage" | "companion" | "busy" | "internal";

@@ -94,6 +94,7 @@ const ENDS_ENGINE: Record<FaultCode, boolean> = {
   network: false,
   storage: false,
   companion: false,
+  busy: false,
 };
 
 /** How far a checkpoint is on its way, in words. */

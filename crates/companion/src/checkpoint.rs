@@ -40,15 +40,15 @@ pub fn read(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
     networks(dir, unused)
 }
 
-/// [`read`] of a folder that need have no more than a tokenizer and a text encoder.
+/// [`read`] of a folder that need not be a whole checkpoint.
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn text(dir: &Path) -> Result<Folder, Error> {
-    if dir.join(MANIFEST).is_file() { packed(dir) } else { networks(dir, &["transformer", "vae", "scheduler"]) }
+pub fn part(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
+    if dir.join(MANIFEST).is_file() { packed(dir) } else { networks(dir, unused) }
 }
 
-/// [`read`] of a folder that need not be a whole checkpoint.
+/// [`part`] of a folder that is not packed.
 ///
 /// # Errors
 /// A folder that cannot be read.

@@ -8,8 +8,10 @@ use pixart_companion::synth::Float;
 use pixart_model::{Architecture, Precision};
 
 mod generate;
+mod serve;
 
 pub(crate) use generate::GenerateArgs;
+pub(crate) use serve::ServeArgs;
 
 /// PixArt text-to-image on this computer, and the page's companion.
 #[derive(Parser)]
@@ -33,7 +35,7 @@ pub(crate) enum Command {
     Pack(PackArgs),
     /// Write a random checkpoint of a published size, for tests and benchmarks; prints one JSON line.
     Synth(SynthArgs),
-    /// Serve the built page and POST /v1/encode on 127.0.0.1, until ctrl-c.
+    /// Serve the built page, and encode prompts and draw for it and for others, until ctrl-c or SIGTERM.
     Serve(ServeArgs),
     /// List the devices that can be used here.
     Doctor {
@@ -246,28 +248,6 @@ impl From<Stored> for Float {
             Stored::Bf16 => Self::Bf16,
         }
     }
-}
-
-#[derive(Args)]
-pub(crate) struct ServeArgs {
-    /// A diffusers folder with tokenizer/ and text_encoder/.
-    #[arg(long)]
-    pub(crate) checkpoint: PathBuf,
-    /// 0 takes a free one.
-    #[arg(long, default_value_t = 7860)]
-    pub(crate) port: u16,
-    /// The folder of the built page.
-    #[arg(long, default_value = "web/dist")]
-    pub(crate) page: PathBuf,
-    /// Serve POST /v1/encode alone.
-    #[arg(long, conflicts_with = "page")]
-    pub(crate) api_only: bool,
-    /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
-    #[arg(long, value_enum)]
-    pub(crate) text_dtype: Option<TextDtype>,
-    /// cpu, wgpu, vulkan or cuda[:number].
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: Kind,
 }
 
 #[derive(Args)]

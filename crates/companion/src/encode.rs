@@ -35,15 +35,22 @@ impl Encoder {
     /// # Errors
     /// A file that is missing or damaged, a precision in which no text encoder works, or a device that is not there.
     pub fn open(opening: &TextOpening) -> Result<Self, Error> {
-        let TextOpening { checkpoint, device, precision, layers } = opening;
+        Self::on(device::open(opening.device)?, opening)
+    }
+
+    /// [`Encoder::open`] on a device that is open.
+    ///
+    /// # Errors
+    /// See [`Encoder::open`].
+    pub fn on(opened: Opened, opening: &TextOpening) -> Result<Self, Error> {
+        let TextOpening { checkpoint, precision, layers, .. } = opening;
         let precision = *precision;
         if precision == Some(Precision::F16) {
             let what = "a text encoder in f16: T5's activations pass 65504, the largest f16, and become infinite";
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }
         let began = Instant::now();
-        let opened = device::open(*device)?;
-        let mut folder = checkpoint::text(checkpoint)?;
+        let mut folder = checkpoint::part(checkpoint, &["transformer", "vae", "scheduler"])?;
         if let Some(layers) = layers {
             shorten(&mut folder, *layers)?;
         }

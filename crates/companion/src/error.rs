@@ -1,6 +1,7 @@
 //! What can go wrong around the model: files, devices, ports. The model's own errors pass through unchanged.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use pixart_protocol::{Fault, FaultCode};
@@ -31,10 +32,14 @@ pub enum Error {
     Device { doing: &'static str, why: String },
     #[error("the text embedding holds {value} at element {index}")]
     NotFinite { value: f32, index: usize },
-    #[error("port {port} of 127.0.0.1 cannot be listened on: {source}")]
-    Listen { port: u16, source: io::Error },
-    #[error("the server stopped: {source}")]
-    Serve { source: io::Error },
+    #[error("{address} cannot be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("other computers would reach {address} without a token")]
+    OpenDoor { address: SocketAddr },
+    #[error("the token in `{}` has {has} characters", path.display())]
+    WeakToken { path: PathBuf, has: usize, least: usize },
+    #[error("nobody waits for the picture any more")]
+    Cancelled,
     #[error("the device thread stopped before the model was loaded")]
     ThreadStopped,
     #[error(transparent)]
@@ -75,8 +80,15 @@ impl From<Error> for Fault {
             }
             Error::Device { .. } => (FaultCode::DeviceLost, "start again; if it stays, use --device cpu"),
             Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device cpu"),
-            Error::Listen { .. } => (FaultCode::Companion, "choose another one with --port"),
-            Error::Serve { .. } => (FaultCode::Companion, "start it again"),
+            Error::Listen { .. } => (FaultCode::Companion, "choose another one with --listen"),
+            Error::OpenDoor { .. } => {
+                (FaultCode::Companion, "pass --token-file with a secret, or listen on 127.0.0.1 alone")
+            }
+            Error::WeakToken { least, .. } => {
+                let remedy = format!("write at least {least} random ones, as `openssl rand -hex 32` does");
+                return Fault::new(FaultCode::Companion, what, remedy);
+            }
+            Error::Cancelled => (FaultCode::Companion, "ask again"),
             Error::ThreadStopped => (FaultCode::Internal, "the log above says why"),
         };
         Fault::new(code, what, remedy)

@@ -1,5 +1,6 @@
 //! A request → a PNG file and its report, on one device. A checkpoint is loaded once and draws any number of pictures.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -30,8 +31,7 @@ pub struct Opening {
     /// A diffusers folder.
     pub checkpoint: PathBuf,
     pub device: device::Kind,
-    /// Text embeddings that every picture is drawn from: the checkpoint's text encoder is then not read.
-    pub stored: Option<EncodeReply>,
+    pub text: TextFrom,
     /// A `.pth` file whose transformer takes the place of the checkpoint's.
     pub transformer: Option<PathBuf>,
     /// PEFT folders for the transformer, and how much of each is added.
@@ -40,9 +40,32 @@ pub struct Opening {
     pub over_image: bool,
 }
 
+/// Where text embeddings are from.
+#[derive(Clone, Debug, Default)]
+pub enum TextFrom {
+    /// The checkpoint's text encoder.
+    #[default]
+    Checkpoint,
+    /// These, for every picture; the text encoder is not read.
+    Stored(EncodeReply),
+    /// Whoever asks for a picture, by [`Generator::draw_from`].
+    Asker,
+}
+
 enum Text {
     Encoder(Box<TextEncoder>),
     Stored(EncodeReply),
+    Asker,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// The picture, from 0.
+    pub image: u32,
+    /// Its denoising steps that are done, and all of them.
+    pub step: u32,
+    pub steps: u32,
 }
 
 /// A finished picture.
@@ -84,9 +107,17 @@ impl Generator {
     /// # Errors
     /// A file that is missing or damaged, a configuration that is not supported, or a device that is not there.
     pub fn open(opening: Opening) -> Result<Self, Error> {
+        Self::on(device::open(opening.device)?, opening)
+    }
+
+    /// [`Generator::open`] on a device that is open.
+    ///
+    /// # Errors
+    /// See [`Generator::open`].
+    pub fn on(opened: Opened, opening: Opening) -> Result<Self, Error> {
         let began = Instant::now();
-        let opened = device::open(opening.device)?;
-        let unused: &[&str] = if opening.stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
+        let unused: &[&str] =
+            if matches!(opening.text, TextFrom::Checkpoint) { &[] } else { &["text_encoder", "tokenizer"] };
         let mut folder = checkpoint::read(&opening.checkpoint, unused)?;
         if let Some(file) = &opening.transformer {
             checkpoint::take_transformer(&mut folder, file)?;
@@ -95,9 +126,10 @@ impl Generator {
             folder.adapt("transformer", checkpoint::adapter(dir, *scale)?);
         }
         let painter = block_on(Painter::load_within(&folder, &opened.device, opened.limits))?;
-        let text = match opening.stored {
-            Some(embeds) => Text::Stored(embeds),
-            None => Text::Encoder(Box::new(block_on(TextEncoder::load(&folder, &opened.device))?)),
+        let text = match opening.text {
+            TextFrom::Checkpoint => Text::Encoder(Box::new(block_on(TextEncoder::load(&folder, &opened.device))?)),
+            TextFrom::Stored(embeds) => Text::Stored(embeds),
+            TextFrom::Asker => Text::Asker,
         };
         let encoding = opening.over_image.then(|| block_on(Encoding::load(&folder, &opened.device))).transpose()?;
         let generator = Self { painter, text, encoding, opened, load_millis: 0.0 };
@@ -121,22 +153,64 @@ impl Generator {
         Ok(self.painter.resolve(request)?)
     }
 
-    /// Draws the pictures of a request, one after the other; `stepped` is told after each denoising step how many of its
-    /// picture are done. The text is encoded once, and its time counted with the first.
-    pub fn draw(&self, request: &Generate, mut stepped: impl FnMut(u32)) -> Result<Vec<Picture>, Error> {
+    /// Draws the pictures of a request, one after the other; `stepped` is told after each denoising step, and may break off.
+    /// The text is encoded once, and its time counted with the first.
+    ///
+    /// # Errors
+    /// A request that cannot be drawn, a device that fails, and [`Error::Cancelled`].
+    pub fn draw(
+        &self,
+        request: &Generate,
+        stepped: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Picture>, Error> {
         let resolved = self.validate(request)?;
-        let plan = self.painter.plan(request, &resolved)?;
-        let mut began = Instant::now();
-        let caption = self.caption(request, &resolved)?;
+        let began = Instant::now();
+        let caption = match &self.text {
+            Text::Encoder(encoder) => {
+                let captions = captions_of(request, &resolved);
+                encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?
+            }
+            Text::Stored(embeds) => self.caption(request, embeds)?,
+            Text::Asker => {
+                let remedy = "encode the prompt first";
+                return Err(Fault::new(FaultCode::Internal, "a picture without text embeddings", remedy).into());
+            }
+        };
         self.finish("encoding the prompt")?;
+        self.draw_with(request, &resolved, &caption, began, stepped)
+    }
+
+    /// [`Generator::draw`] from the embeddings of the captions that [`captions_of`] lists.
+    ///
+    /// # Errors
+    /// See [`Generator::draw`].
+    pub fn draw_from(
+        &self,
+        request: &Generate,
+        embeds: &EncodeReply,
+        stepped: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Picture>, Error> {
+        let (resolved, began) = (self.validate(request)?, Instant::now());
+        self.draw_with(request, &resolved, &self.caption(request, embeds)?, began, stepped)
+    }
+
+    fn draw_with(
+        &self,
+        request: &Generate,
+        resolved: &Resolved,
+        caption: &Caption,
+        mut began: Instant,
+        mut stepped: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Picture>, Error> {
+        let plan = self.painter.plan(request, resolved)?;
         let mut text = millis_since(began);
         let mut pictures = Vec::new();
-        for (index, mut noise) in self.painter.noises(request, &resolved).into_iter().enumerate() {
+        for (index, mut noise) in self.painter.noises(request, resolved).into_iter().enumerate() {
             let denoise_began = Instant::now();
             let mut off = Taps::off();
             let run = self.painter.run(request)?;
             let steps = run.left() as u32;
-            let start = self.painter.start(request, &resolved, self.encoding.as_ref(), &mut noise)?;
+            let start = self.painter.start(request, resolved, self.encoding.as_ref(), &mut noise)?;
             let scales = self.painter.scales(request)?;
             let denoise = self.painter.denoise(start, noise, caption.clone(), scales, run);
             let mut denoise = denoise.planned(plan.guidance);
@@ -144,7 +218,9 @@ impl Generator {
             while denoise.step(&mut off) {
                 self.finish("denoising")?;
                 step += 1;
-                stepped(step);
+                if stepped(Progress { image: index as u32, step, steps }).is_break() {
+                    return Err(Error::Cancelled);
+                }
             }
             let latent = denoise.into_latent();
             let denoise = millis_since(denoise_began);
@@ -152,7 +228,7 @@ impl Generator {
             let decode_began = Instant::now();
             // What the file says of itself fits this picture alone.
             let seed = request.seed_of(index);
-            let file = self.file(&Generate { seed, ..request.clone() }, &resolved, &plan, latent)?;
+            let file = self.file(&Generate { seed, ..request.clone() }, resolved, &plan, latent)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
             let report = Report {
@@ -194,23 +270,15 @@ impl Generator {
         })
     }
 
-    fn caption(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
-        match &self.text {
-            Text::Encoder(encoder) => {
-                let captions = captions_of(request, resolved);
-                Ok(encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
-            }
-            Text::Stored(EncodeReply { shape, embeds, mask }) => {
-                let shape = shape.map(|length| length as usize);
-                let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
-                if (shape[0], shape[2]) != (rows, channels) {
-                    let what = format!("the stored embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
-                    let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";
-                    return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
-                }
-                Ok(Caption::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
-            }
+    fn caption(&self, request: &Generate, EncodeReply { shape, embeds, mask }: &EncodeReply) -> Result<Caption, Error> {
+        let shape = shape.map(|length| length as usize);
+        let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
+        if (shape[0], shape[2]) != (rows, channels) {
+            let what = format!("the text embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
+            let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";
+            return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         }
+        Ok(Caption::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
     }
 
     /// Waits for the device, so that a stage's time is its own and its errors are told where they happened.

@@ -4,6 +4,7 @@
 //! Contract: one thread owns the device and the model. It listens on the loopback interface only.
 
 pub mod bench;
+mod cache;
 pub mod checkpoint;
 pub mod decode;
 pub mod device;
@@ -13,13 +14,14 @@ pub mod encode;
 mod error;
 pub mod generate;
 pub mod golden;
-mod loopback;
 pub mod pack;
 pub mod prompts;
 pub mod queue;
 pub mod serve;
+pub mod studio;
 pub mod synth;
 
 pub use encode::{Encoder, TextOpening};
 pub use error::Error;
-pub use generate::{Generator, Opening};
+pub use generate::{Generator, Opening, Progress, TextFrom};
+pub use studio::{About, Studio};

@@ -6,6 +6,7 @@ mod cli;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,9 +15,10 @@ use anyhow::Context;
 use clap::Parser;
 use pixart_companion::pack::{self, Packing};
 use pixart_companion::queue::Queue;
+use pixart_companion::serve::{self, Server};
 use pixart_companion::{
-    Encoder, Error, Generator, Opening, TextOpening, bench, decode, device, doctor, embeds, golden, prompts, serve,
-    synth,
+    Encoder, Error, Generator, Opening, Progress, Studio, TextFrom, TextOpening, bench, decode, device, doctor, embeds,
+    golden, prompts, synth,
 };
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
@@ -31,16 +33,22 @@ use cli::{
 static ALLOCATOR: allocator::LargePages = allocator::LargePages;
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info,tower_http=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match &command {
+        Command::Serve(args) if args.log_json => log.json().init(),
+        _ => log.init(),
+    }
+    let outcome = match command {
         Command::Generate(args) => generate(&args),
         Command::Sheet(args) => sheet(args),
         Command::Encode(args) => encode(args),
         Command::Decode(args) => develop(&args),
         Command::Pack(args) => pack_or_check(args),
         Command::Synth(args) => invent(&args),
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(&args),
         Command::Doctor { json } => examine(json),
         Command::Golden(args) => check_goldens(&args),
         Command::Bench(args) => time(&args),
@@ -61,7 +69,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let generator = Generator::open(Opening {
         checkpoint: args.checkpoint.clone(),
         device: args.device,
-        stored: stored.map(|stored| stored.embeds),
+        text: stored.map_or(TextFrom::Checkpoint, |stored| TextFrom::Stored(stored.embeds)),
         transformer: args.transformer.clone(),
         adapters: args.adapters().map_err(Error::from)?,
         over_image: args.image.is_some(),
@@ -92,13 +100,18 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn draw(generator: &Generator, request: &Generate, out: &Path) -> anyhow::Result<ExitCode> {
-    let pictures = generator.draw(request, |step| tracing::debug!(step, steps = request.steps))?;
+    let pictures = generator.draw(request, told)?;
     let alone = pictures.len() == 1;
     for (index, picture) in pictures.into_iter().enumerate() {
         write(&if alone { out.to_owned() } else { numbered(out, index) }, &picture.file)?;
         print_line(&serde_json::to_string(&picture.report)?);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn told(Progress { image, step, steps }: Progress) -> ControlFlow<()> {
+    tracing::debug!(image, step, steps);
+    ControlFlow::Continue(())
 }
 
 /// `a/b.png` → `a/b-0.png`.
@@ -127,7 +140,7 @@ fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
     }
     let mut pictures = Vec::new();
     for request in &requests {
-        for picture in generator.draw(request, |step| tracing::debug!(step))? {
+        for picture in generator.draw(request, told)? {
             pictures.push(image::from_png(&picture.file).map_err(Error::from)?);
             print_line(&serde_json::to_string(&serde_json::json!({
                 "scheduler": request.scheduler, "picture": picture.report,
@@ -198,26 +211,58 @@ fn invent(args: &SynthArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let precision = args.text_dtype.map(Into::into);
-    let opening = TextOpening { checkpoint: args.checkpoint, device: args.device, precision, layers: None };
-    let queue = Queue::start(move || {
-        let encoder = Encoder::open(&opening)?;
-        Ok(move |request: &EncodeRequest| encoder.encode(request))
-    })?;
-    let router = serve::router(queue, (!args.api_only).then_some(args.page.as_path()))?;
+fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let (serving, opening) = (args.serving()?, args.opening());
+    let (queue, opened) = Queue::start(args.queue.get(), move || {
+        let studio = Studio::open(&opening)?;
+        let about = studio.about().clone();
+        Ok((studio, about))
+    });
+    let server = Server::new(queue);
+    let router = server.router(&serving)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = serve::listen(args.port).await?;
+        let listener = serve::listen(args.listen).await?;
         print_line(&format!("http://{}/", listener.local_addr()?));
-        let ctrl_c = async {
-            if let Err(error) = tokio::signal::ctrl_c().await {
-                tracing::error!(%error, "ctrl-c cannot be waited for; stopping");
+        // It answers while it loads; what then fails ends it.
+        let mut failed = None;
+        let loaded = async {
+            match opened.await.unwrap_or(Err(Error::ThreadStopped)) {
+                Ok(about) => {
+                    tracing::info!(model = about.id, device = about.device, draws = about.draws, "ready");
+                    server.is_loaded(about);
+                    std::future::pending().await
+                }
+                Err(error) => failed = Some(error),
             }
         };
-        serve::run(listener, router, ctrl_c).await?;
-        Ok(ExitCode::SUCCESS)
+        let stop = async {
+            tokio::select! {
+                () = loaded => {}
+                () = told_to_stop() => {}
+            }
+        };
+        server.run(listener, router, stop, serving.grace).await;
+        failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
     })
+}
+
+/// Ready at ctrl-c, and at SIGTERM where there is one.
+async fn told_to_stop() {
+    let ctrl_c = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "ctrl-c cannot be waited for; stopping");
+        }
+    };
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            () = ctrl_c => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    ctrl_c.await;
 }
 
 fn examine(json: bool) -> anyhow::Result<ExitCode> {

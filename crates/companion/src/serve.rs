@@ -1,145 +1,224 @@
-//! The page's companion over HTTP: the built page as static files, and `POST /v1/encode`, which embeds captions with
-//! this computer's text encoder.
+//! The companion over HTTP: the built page as static files, and an interface under `/v1` that embeds prompts and draws
+//! pictures, the latter in the shape that OpenAI's clients speak.
 //!
-//! It listens on 127.0.0.1 only and answers loopback pages only, wherever on this computer they are served from; see
-//! `loopback.rs`. Every refusal under `/v1` is a [`Fault`] as JSON with a 4xx or 5xx status. It holds no file
-//! open for writing and reads none outside the page's folder.
+//! | route | what |
+//! |---|---|
+//! | `POST /v1/encode` | captions → text embeddings, JSON or safetensors |
+//! | `POST /v1/images/generations` | a prompt → pictures; `"stream": true` tells each step as a server-sent event |
+//! | `GET /v1/models` | what is loaded, and where it runs |
+//! | `GET /v1/openapi.json` | this table for programs |
+//! | `GET /healthz`, `/readyz` | whether it answers; whether it is loaded and takes requests |
+//! | `GET /metrics` | counters for Prometheus |
+//!
+//! Who may ask is settled in `doors`. Every refusal is a [`Fault`](pixart_protocol::Fault) as JSON, and in OpenAI's words
+//! beside it. It opens no file for writing and reads none outside the page's folder.
 
 use std::future::Future;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use pixart_protocol::{Fault, FaultCode};
 use tokio::net::TcpListener;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tokio::sync::Semaphore;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::services::ServeDir;
-use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
+use tower_http::trace::TraceLayer;
 
 use crate::queue::Queue;
-use crate::{Error, loopback};
+use crate::{About, Error};
 
-/// Room for the longest request that [`EncodeRequest::validate`] accepts, with every character escaped as JSON does.
+mod doors;
+mod images;
+mod loopback;
+mod meters;
+mod refusal;
+mod status;
+mod text;
+
+pub use doors::{Doors, Token};
+use meters::Meters;
+use refusal::Refusal;
+
+/// Room for the longest request that is accepted, with every character escaped as JSON does.
 const BODY_BYTES_MAX: usize = 512 * 1024;
+/// Connections at a time; the next ones wait in the system's own queue.
+const CONNECTIONS_MAX: usize = 2048;
+/// Time for the headers of a request, and between two pieces of its body.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of a connection's buffer, which all headers of a request fit.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// After the signal to stop, connections that the system has already taken are answered for so long.
+const LINGER: Duration = Duration::from_millis(300);
 
-/// The server's routes. `page` is the folder of the built page; without it only the interface is served.
-pub fn router(queue: Queue, page: Option<&Path>) -> Result<Router, Error> {
-    let interface = Router::new()
-        .route("/encode", post(encode))
-        .method_not_allowed_fallback(async || Refusal::bad_request(StatusCode::METHOD_NOT_ALLOWED, "use POST"))
-        .fallback(async || Refusal::bad_request(StatusCode::NOT_FOUND, "the interface has /v1/encode only"))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(cors())
-        .with_state(queue);
-    let mut router = Router::new().nest("/v1", interface);
-    if let Some(page) = page {
-        if !page.join("index.html").is_file() {
-            return Err(Error::NoPage { path: page.to_owned() });
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The folder of the built page; without it only the interface is served.
+    pub page: Option<PathBuf>,
+    pub doors: Doors,
+    /// Time for the whole of a request.
+    pub within: Duration,
+    /// Time that requests under way are given once the server is told to stop.
+    pub grace: Duration,
+}
+
+/// What all routes share.
+#[derive(Clone)]
+pub struct Server {
+    queue: Queue,
+    /// Set once the model is loaded.
+    about: Arc<OnceLock<About>>,
+    stopping: Arc<AtomicBool>,
+    meters: Arc<Meters>,
+}
+
+impl Server {
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        let meters = Arc::new(Meters::new(queue.tally()));
+        Self { queue, about: Arc::default(), stopping: Arc::default(), meters }
+    }
+
+    /// Tells that the model is loaded.
+    pub fn is_loaded(&self, about: About) {
+        // It is told once.
+        self.about.set(about).ok();
+    }
+
+    /// The server's routes.
+    ///
+    /// # Errors
+    /// A page without `index.html`.
+    pub fn router(&self, serving: &Serving) -> Result<Router, Error> {
+        let doors = Arc::new(serving.doors.clone());
+        let interface = Router::new()
+            .route("/encode", post(text::encode))
+            .route("/images/generations", post(images::generate))
+            .route("/models", get(status::models))
+            .route("/openapi.json", get(status::openapi))
+            .method_not_allowed_fallback(async || Refusal::none(StatusCode::METHOD_NOT_ALLOWED))
+            .fallback(async || Refusal::none(StatusCode::NOT_FOUND))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(RequestBodyTimeoutLayer::new(HEADERS_WITHIN))
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, serving.within))
+            .layer(middleware::from_fn_with_state(self.clone(), refuse_when_stopping))
+            .layer(middleware::from_fn_with_state(Arc::clone(&doors), doors::ask_for_token))
+            .layer(serving.doors.cors());
+        let metrics = Router::new()
+            .route("/metrics", get(status::metrics))
+            .layer(middleware::from_fn_with_state(Arc::clone(&doors), doors::ask_for_token));
+        let mut router = Router::new()
+            .nest("/v1", interface)
+            .merge(metrics)
+            .route("/healthz", get(status::health))
+            .route("/readyz", get(status::ready))
+            .with_state(self.clone());
+        if let Some(page) = &serving.page {
+            if !page.join("index.html").is_file() {
+                return Err(Error::NoPage { path: page.clone() });
+            }
+            router = router.fallback_service(ServeDir::new(page));
         }
-        router = router.fallback_service(ServeDir::new(page));
+        let span = TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
+        });
+        Ok(doors::secured(router)
+            .layer(middleware::from_fn_with_state(doors, doors::guard))
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.meters), metered))
+            .layer(PropagateRequestIdLayer::x_request_id())
+            .layer(span)
+            .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid)))
     }
-    Ok(router
-        .layer(always(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // A page that was built again has to be seen again.
-        .layer(always(CACHE_CONTROL, "no-cache"))
-        .layer(middleware::from_fn(loopback_only)))
-}
 
-/// Listens on `port` of the loopback interface; 0 takes a free one.
-pub async fn listen(port: u16) -> Result<TcpListener, Error> {
-    TcpListener::bind(("127.0.0.1", port)).await.map_err(|source| Error::Listen { port, source })
-}
-
-/// Answers until `stop` is ready, then finishes the requests that are under way.
-pub async fn run(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
-    axum::serve(listener, router).with_graceful_shutdown(stop).await.map_err(|source| Error::Serve { source })
-}
-
-async fn encode(
-    State(queue): State<Queue>,
-    body: Result<Json<EncodeRequest>, JsonRejection>,
-) -> Result<Json<EncodeReply>, Refusal> {
-    let Json(request) = body.map_err(|rejection| {
-        let fault = Fault::new(
-            FaultCode::BadRequest,
-            format!("the body is not an encode request: {}", rejection.body_text()),
-            r#"send {"captions": ["...", "..."]} as application/json"#,
-        );
-        Refusal { status: rejection.status(), fault }
-    })?;
-    request.validate()?;
-    Ok(Json(queue.encode(request).await?))
-}
-
-/// A fault on its way out.
-struct Refusal {
-    status: StatusCode,
-    fault: Fault,
-}
-
-impl Refusal {
-    fn bad_request(status: StatusCode, remedy: &str) -> Self {
-        let what = format!("the companion has nothing here ({status})");
-        Self { status, fault: Fault::new(FaultCode::BadRequest, what, remedy) }
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        let status = match fault.code {
-            FaultCode::BadRequest => StatusCode::BAD_REQUEST,
-            FaultCode::Companion => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+    /// Answers until `stop` is ready. From then on requests that are under way are finished and new ones refused.
+    pub async fn run(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>, grace: Duration) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .max_headers(HEADERS_MAX);
+        let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        let accept = async || {
+            let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let service = TowerToHyperService::new(router.clone());
+                    let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+                    tokio::spawn(async move {
+                        // A client that goes away, or sends what is no HTTP, is its own affair.
+                        if let Err(error) = connection.await {
+                            tracing::debug!(%error, "a connection ended");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file handles, most likely: others have to be closed first.
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
         };
-        Self { status, fault }
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = accept() => {}
+                () = &mut stop => break,
+            }
+        }
+        self.stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping");
+        let lingered = tokio::time::sleep(LINGER);
+        let mut lingered = std::pin::pin!(lingered);
+        loop {
+            tokio::select! {
+                () = accept() => {}
+                () = &mut lingered => break,
+            }
+        }
+        drop(listener);
+        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!(seconds = grace.as_secs(), "requests were still under way");
+        }
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        tracing::warn!(status = self.status.as_u16(), fault = %self.fault, "refused");
-        (self.status, Json(self.fault)).into_response()
+/// Listens at `address`; port 0 takes a free one.
+///
+/// # Errors
+/// An address that is taken, or not this computer's.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+async fn refuse_when_stopping(State(server): State<Server>, request: Request, next: Next) -> Response {
+    if server.stopping.load(Ordering::Relaxed) {
+        let fault = Fault::new(FaultCode::Busy, "the companion is stopping", "ask again when it is back");
+        return Refusal::of(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(5).into_response();
     }
+    next.run(request).await
 }
 
-async fn loopback_only(request: Request, next: Next) -> Response {
-    match foreign(request.headers()) {
-        Some(fault) => Refusal { status: StatusCode::FORBIDDEN, fault }.into_response(),
-        None => next.run(request).await,
-    }
-}
-
-/// Why a request is not one of this computer's, if so. A program that is no browser need not name an origin.
-fn foreign(headers: &HeaderMap) -> Option<Fault> {
-    let header = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let (host, origin) = (header(HOST), header(ORIGIN));
-    if host.is_some_and(loopback::is_host) && origin.is_none_or(loopback::is_origin) {
-        return None;
-    }
-    let what = format!("a request from origin {origin:?} to host {host:?}");
-    Some(Fault::new(FaultCode::Companion, what, "open the page from localhost or 127.0.0.1"))
-}
-
-/// Lets a page that is served from another port of this computer read the replies.
-fn cors() -> CorsLayer {
-    let loopback_page =
-        |origin: &HeaderValue, _: &axum::http::request::Parts| origin.to_str().is_ok_and(loopback::is_origin);
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(loopback_page))
-        .allow_methods([Method::POST])
-        .allow_headers([CONTENT_TYPE])
-}
-
-fn always(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+async fn metered(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+    let began = std::time::Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("page".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    meters.answered(route, response.status().as_u16(), began.elapsed());
+    response
 }

@@ -27,6 +27,8 @@ pub enum FaultCode {
     Storage,
     /// The companion did not answer or refused.
     Companion,
+    /// The companion has too much to do; ask again later.
+    Busy,
     /// A fault of this program.
     Internal,
 }

@@ -1,0 +1,41 @@
+//! `POST /v1/encode`: captions → text embeddings, as JSON or, where the caller accepts `application/safetensors`, as the
+//! file that `pixart encode` writes.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use pixart_protocol::{EncodeRequest, FaultCode};
+
+use super::{Refusal, Server};
+use crate::embeds;
+
+const SAFETENSORS: &str = "application/safetensors";
+
+pub(super) async fn encode(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    body: Result<Json<EncodeRequest>, JsonRejection>,
+) -> Result<Response, Refusal> {
+    let remedy = r#"send {"captions": ["...", "..."]} as application/json"#;
+    let Json(request) = body.map_err(|rejection| Refusal::unreadable("an encode request", &rejection, remedy))?;
+    request.validate()?;
+    let captions = request.captions.clone();
+    let reply = server.queue.encode(request).await.map_err(|fault| server.refused(fault))?;
+    let accepts = headers.get(ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
+    if accepts.contains(SAFETENSORS) {
+        return Ok(([(CONTENT_TYPE, SAFETENSORS)], embeds::write(&reply, &captions)).into_response());
+    }
+    Ok(Json(reply).into_response())
+}
+
+impl Server {
+    /// A fault of the queue, with the time after which to try again where it is full.
+    pub(super) fn refused(&self, fault: pixart_protocol::Fault) -> Refusal {
+        let is_busy = fault.code == FaultCode::Busy;
+        let refusal = Refusal::from(fault);
+        if is_busy { refusal.retry_after(self.queue.seconds_left()) } else { refusal }
+    }
+}
