@@ -1,5 +1,5 @@
 // Builds the page. The root is the repository's, where index.html lives; everything else of the page is under web/.
-import { cpSync } from 'node:fs';
+import { cpSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
 
@@ -29,5 +29,7 @@ export default defineConfig({
   plugins: [models],
   build: { outDir: under('dist'), emptyOutDir: true, target: 'es2023' },
   worker: { format: 'es' },
+  // What a companion tells a browser, too.
+  preview: { headers: { 'Content-Security-Policy': readFileSync(under('csp.txt'), 'utf8').trim() } },
   server: { host: '127.0.0.1', watch: { ignored: ['**/target/**', '**/golden/**', '**/dist/**'] } },
 });

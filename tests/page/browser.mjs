@@ -77,6 +77,7 @@ export async function fillForm(page, request) {
   for (const [field, value] of Object.entries(fields)) {
     if (value !== undefined) await page.fill(field, String(value));
   }
+  if (request.record) await page.check('#record');
   if (request.text?.kind === 'tab') await page.check('#tab');
   if (request.text?.kind === 'companion') {
     await page.check('#companion');

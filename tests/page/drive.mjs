@@ -3,7 +3,8 @@
 //!   node drive.mjs draw  --url URL --request request.json --out picture.png [--chrome PATH] [--timeout-seconds N]
 //!   node drive.mjs check --url URL --variant-dir DIR --name NAME            [--chrome PATH] [--timeout-seconds N]
 //!
-//! `draw` fills in the form and saves the PNG that the page offers for download. `check` compares the golden variant in
+//! `draw` fills in the form and saves the PNG that the page offers for download, and with --recording FILE what it recorded
+//! where the request asks for it. `check` compares the golden variant in
 //! DIR, which it serves to the page from disk, and prints the rows (numbers that are not finite as null); whether they
 //! pass is for the caller to judge.
 import { createHash } from 'node:crypto';
@@ -24,6 +25,7 @@ const { values: options, positionals } = parseArgs({
     chrome: { type: 'string' },
     request: { type: 'string' },
     out: { type: 'string' },
+    recording: { type: 'string' },
     'variant-dir': { type: 'string' },
     name: { type: 'string' },
     device: { type: 'string', default: 'auto' },
@@ -60,9 +62,13 @@ async function drawPicture(page) {
   const { fault, png } = await draw(page, timeout);
   if (fault) return { fault };
   writeFileSync(options.out, png);
+  if (options.recording) {
+    const recording = await page.evaluate(() => [...(globalThis.pixart.state().image.recording ?? [])]);
+    writeFileSync(options.recording, Buffer.from(recording));
+  }
   const { adapter, checkpoint, image, opened_millis, pictured_millis } = await page.evaluate(() => {
     const { image, ...state } = globalThis.pixart.state();
-    return { ...state, image: { ...image, png: undefined } };
+    return { ...state, image: { ...image, png: undefined, recording: undefined } };
   });
   return {
     adapter: `${adapter.name} (${adapter.backend})`,

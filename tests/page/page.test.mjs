@@ -139,22 +139,37 @@ function drawsAndRefuses(device) {
     assert.ok(await page.isHidden('#fault'));
   });
 
-  test('a_companion_that_is_down_is_a_fault_and_the_tab_still_reads_the_prompt', async () => {
-    const { fault } = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
-    assert.equal(fault?.code, 'companion');
-    assert.match(fault.remedy, /pixart serve/);
+  test('where_a_companion_is_down_the_tab_reads_the_prompt_and_says_so', async () => {
+    const drawn = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
+    assert.deepEqual(drawn.png, picture.png);
+    assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
+    assert.match(await page.textContent('#pairing'), /did not answer.*this tab reads prompts itself/);
     assert.deepEqual((await again()).png, picture.png);
+    assert.ok(await page.isHidden('#note'));
+  });
+
+  test('the_numbers_of_every_step_can_be_kept', async () => {
+    assert.ok(await page.isHidden('#recording'));
+    await page.check('#record');
+    assert.deepEqual((await again()).png, picture.png);
+    const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
+    await page.uncheck('#record');
+    assert.ok(await page.isVisible('#recording'));
+    const header = JSON.parse(Buffer.from(recording.slice(8, 8 + recording[0] + 256 * recording[1])).toString());
+    assert.equal(Object.keys(header).filter((name) => name.startsWith('latents.')).length, SMALL.steps);
+    assert.match(header.__metadata__.device, /^tab: /);
   });
 
   for (const [name, reply] of [
     ['no_json', 'hello'],
     ['too_few_embeddings', '{"shape":[2,4,8],"embeds":[1,2,3],"mask":[1,1,1,1,1,1,1,1]}'],
   ]) {
-    test(`a_companion_that_answers_with_${name}_is_a_fault`, async () => {
+    test(`a_companion_that_answers_with_${name}_is_not_believed`, async () => {
       await page.route('**/v1/encode', (route) => route.fulfill({ body: reply }));
-      const { fault } = await again({ text: { kind: 'companion', url: server.url } });
+      const drawn = await again({ text: { kind: 'companion', url: server.url } });
       await page.unroute('**/v1/encode');
-      assert.equal(fault?.code, 'companion');
+      assert.deepEqual(drawn.png, picture.png);
+      assert.match(await page.textContent('#note'), /answered something other|answered .* embedded captions/);
     });
   }
 
@@ -164,6 +179,9 @@ function drawsAndRefuses(device) {
       const text = { kind: 'companion', url: companion.url };
       const theirs = await again({ text });
       assert.equal(theirs.fault, undefined);
+      const offer = 'scenes on cpu, which reads prompts and draws';
+      await page.waitForFunction((offer) => document.getElementById('pairing').textContent.includes(offer), offer);
+      assert.ok(await page.isHidden('#note'));
       const ours = await pixels(page, picture.png);
       assert.ok(largestDifference(await pixels(page, theirs.png), ours) <= 2);
       const other = await again({ text, prompt: 'a yellow square on a black background' });

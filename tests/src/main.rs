@@ -8,4 +8,5 @@ mod drawing;
 mod goldens;
 mod gpu;
 mod layout;
+mod packaging;
 mod packed;

@@ -60,6 +60,7 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
       case 'loading':
       case 'compiling':
       case 'planned':
+      case 'note':
       case 'began':
       case 'step':
         return;

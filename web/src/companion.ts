@@ -1,40 +1,61 @@
-//! Text embeddings from a companion: `POST /v1/encode`. Trusts no byte of the reply; every failure is one `Fault`.
+//! A companion over HTTP: what it has (`GET /v1/models`), and text embeddings (`POST /v1/encode`). Trusts no byte of a
+//! reply; every failure is one `Fault`.
 import { fault, isFault, isRecord, messageOf } from './fault';
 import type { EncodeReply, EncodeRequest, Fault } from './protocol.gen';
 
 /** A companion on a slow processor needs minutes for the full T5. */
 const ENCODE_TIMEOUT_MILLIS = 300_000;
+const LOOK_TIMEOUT_MILLIS = 3_000;
 
-/** Encodes captions at the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
-export async function encode(url: string, request: EncodeRequest, stop: AbortSignal): Promise<EncodeReply> {
-  const endpoint = endpointOf(url);
+/** A companion's address, and the token it asks for where it asks for one. */
+export interface Place {
+  url: string;
+  token?: string | null;
+}
+
+/** A model that a companion has loaded. */
+export interface Offer {
+  id: string;
+  device: string;
+  draws: boolean;
+}
+
+/** The models of the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
+export async function offered(url: string, token: string, stop: AbortSignal): Promise<Offer[]> {
+  const reply = await ask({ url, token }, '/v1/models', { signal: AbortSignal.any([stop, AbortSignal.timeout(LOOK_TIMEOUT_MILLIS)]) });
+  if (isRecord(reply) && Array.isArray(reply.data) && reply.data.every(isOffer)) return reply.data;
+  throw companionFault(`what answers at ${url} is no companion`);
+}
+
+/** Encodes captions at a companion; rejects with a fault, also when `stop` is aborted. */
+export async function encode(place: Place, request: EncodeRequest, stop: AbortSignal): Promise<EncodeReply> {
   const { captions } = request;
+  const reply = await ask(place, '/v1/encode', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(request),
+    signal: AbortSignal.any([stop, AbortSignal.timeout(ENCODE_TIMEOUT_MILLIS)]),
+  });
+  if (isReply(reply, captions.length)) return reply;
+  throw companionFault(`the companion at ${place.url} answered something other than ${captions.length} embedded captions`);
+}
+
+async function ask({ url, token }: Place, path: string, init: RequestInit): Promise<unknown> {
+  if (!URL.canParse(url)) throw companionFault(`the companion's address is ${JSON.stringify(url)}`);
   let status: number;
   let body: string;
   try {
-    const response = await fetch(endpoint, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(request),
-      signal: AbortSignal.any([stop, AbortSignal.timeout(ENCODE_TIMEOUT_MILLIS)]),
-    });
+    const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
+    const response = await fetch(new URL(path, url), { ...init, headers });
     status = response.status;
     body = await response.text();
   } catch (thrown) {
     throw companionFault(`the companion at ${url} did not answer: ${messageOf(thrown)}`);
   }
   const reply = parsed(body);
-  if (isFault(reply)) throw reply;
+  if (isFault(reply)) throw fault(reply.code, reply.what, reply.remedy);
   if (status !== 200) throw companionFault(`the companion at ${url} answered ${status}`);
-  if (!isReply(reply, captions.length)) {
-    throw companionFault(`the companion at ${url} answered something other than ${captions.length} embedded captions`);
-  }
   return reply;
-}
-
-function endpointOf(url: string): URL {
-  if (!URL.canParse(url)) throw companionFault(`the companion's address is ${JSON.stringify(url)}`);
-  return new URL('/v1/encode', url);
 }
 
 function companionFault(what: string): Fault {
@@ -47,6 +68,10 @@ function parsed(body: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+function isOffer(value: unknown): value is Offer {
+  return isRecord(value) && typeof value.id === 'string' && typeof value.device === 'string' && typeof value.draws === 'boolean';
 }
 
 function isReply(value: unknown, captions: number): value is EncodeReply {

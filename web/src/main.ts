@@ -7,6 +7,7 @@ import { addressOf, chosenFolder, droppedFolder, renderKept, type Folder } from 
 import { pngOf, slug } from './picture';
 import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
 import { drawing, failed, loadingText, next, OPENING, type State } from './state';
+import { beginText, chosenText, readsHere } from './text';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Rejects with a `Fault`. */
 export interface Pixart {
@@ -42,8 +43,7 @@ const overMask = element('mask', HTMLInputElement);
 const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
-const companion = element('companion', HTMLInputElement);
-const companionUrl = element('companion-url', HTMLInputElement);
+const record = element('record', HTMLInputElement);
 const device = element('device', HTMLSelectElement);
 const draw = element('draw', HTMLButtonElement);
 const cancel = element('cancel', HTMLButtonElement);
@@ -58,6 +58,8 @@ const figure = element('figure', HTMLElement);
 const picture = element('picture', HTMLImageElement);
 const caption = element('caption', HTMLElement);
 const download = element('download', HTMLAnchorElement);
+const recording = element('recording', HTMLAnchorElement);
+const note = element('note', HTMLElement);
 const choose = element('folder', HTMLInputElement);
 const keptFold = element('kept', HTMLDetailsElement);
 const keptList = element('kept-list', HTMLElement);
@@ -100,8 +102,7 @@ document.addEventListener('drop', (event) => {
 keptFold.addEventListener('toggle', () => keptFold.open && keep({ kind: 'list' }).catch(() => 'shown'));
 
 /** `?companion=` has a companion at that address read prompts. */
-companion.checked = query.has('companion');
-companionUrl.value = query.get('companion') || location.origin;
+beginText(query.get('companion'));
 /** `?device=` chooses what computes, as the form does. */
 const wanted = [...device.options].find(({ value }) => value === query.get('device'));
 if (wanted !== undefined) wanted.selected = true;
@@ -127,7 +128,7 @@ async function opened(): Promise<Checkpoint> {
   if (folder.checkpoint === '') return new Promise(() => 'never: there is no checkpoint to wait for');
   // Whether it may be evicted is for the browser to say; the page works either way.
   void navigator.storage?.persist?.();
-  const checkpoint = await client.open({ ...folder, convert, text: !companion.checked });
+  const checkpoint = await client.open({ ...folder, convert, text: readsHere() });
   const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
   const { preset } = checkpoint;
   for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {
@@ -185,16 +186,17 @@ function running(): Client {
 
 function submit(): void {
   try {
-    generate(asked(), overPicture()).catch(() => 'shown');
+    generate(asked(), files()).catch(() => 'shown');
   } catch (thrown) {
     show(failed(state, faultOf(thrown)));
   }
 }
 
-/** The picture to draw over, its mask and its strength, where they are chosen. */
-async function overPicture(): Promise<Partial<Picture>> {
-  const [picture, drawn] = await Promise.all([pngOf(overImage), pngOf(overMask)]);
+/** Who reads the prompt, and the picture to draw over, its mask and its strength, where they are chosen. */
+async function files(): Promise<Partial<Picture>> {
+  const [text, picture, drawn] = await Promise.all([chosenText(), pngOf(overImage), pngOf(overMask)]);
   return {
+    text,
     ...(picture && { image: picture }),
     ...(drawn && { mask_image: drawn }),
     ...(strength.value && { strength: strength.valueAsNumber }),
@@ -215,7 +217,7 @@ function asked(): Picture {
     ...(style.value && { style: style.value }),
     width: whole('width', width),
     height: whole('height', height),
-    text: companion.checked ? { kind: 'companion', url: companionUrl.value } : { kind: 'tab' },
+    record: record.checked,
   };
 }
 
@@ -241,6 +243,8 @@ function render(): void {
   adapter.textContent = adapterText();
   adapter.classList.toggle('slow', state.adapter?.software === true);
   renderProgress();
+  note.hidden = state.note === undefined;
+  note.textContent = state.note ?? '';
   alert.hidden = shown === undefined;
   what.textContent = shown?.what ?? '';
   remedy.textContent = shown?.remedy ?? '';
@@ -253,7 +257,6 @@ function render(): void {
 
 function renderForm(): void {
   seed.readOnly = random.checked;
-  companionUrl.disabled = !companion.checked;
 }
 
 function renderProgress(): void {
@@ -302,6 +305,7 @@ function adapterText(): string {
 function renderPicture(): void {
   const { image, prompt: drawn } = state;
   URL.revokeObjectURL(picture.src);
+  URL.revokeObjectURL(recording.href);
   figure.hidden = image === undefined;
   if (image === undefined) return;
   const url = URL.createObjectURL(new Blob([new Uint8Array(image.png)], { type: 'image/png' }));
@@ -312,6 +316,9 @@ function renderPicture(): void {
   caption.textContent = `${drawn} · seed ${image.seed} · ${image.steps} steps`;
   download.href = url;
   download.download = `${slug(drawn)}-${image.seed}.png`;
+  recording.hidden = image.recording === null;
+  if (image.recording !== null) recording.href = URL.createObjectURL(new Blob([new Uint8Array(image.recording)]));
+  recording.download = `${slug(drawn)}-${image.seed}.safetensors`;
 }
 
 function seconds(millis: number): string {

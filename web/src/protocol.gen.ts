@@ -98,11 +98,15 @@ mask_image?: Uint8Array,
 /**
  * How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
  */
-strength?: number, text?: TextSource, };
+strength?: number, text?: TextSource, 
+/**
+ * Keep the latent after each step, to compare it with another device's.
+ */
+record?: boolean, };
 
 export type OutputType = "png" | "np" | "pt" | "latent";
 
-export type TextSource = { "kind": "tab" } | { "kind": "companion", url: string, };
+export type TextSource = { "kind": "tab" } | { "kind": "companion", url: string, token?: string, } | { "kind": "file", bytes: Uint8Array, };
 
 export type Limits = { 
 /**
@@ -142,7 +146,7 @@ embeds: Array<number>,
  */
 mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type Adapter = { 
 /**
@@ -242,7 +246,11 @@ export type Image = { id: number, width: number, height: number, steps: number, 
 /**
  * The picture as a PNG file with its request in text chunks.
  */
-png: Uint8Array, millis: StageMillis, };
+png: Uint8Array, 
+/**
+ * What the picture was on its way, as a safetensors file, where that was asked for.
+ */
+recording: Uint8Array | null, millis: StageMillis, };
 
 export type StageMillis = { text: number, denoise: number, decode: number, total: number, };
 

@@ -16,6 +16,8 @@ export interface State {
   prompt: string;
   image: Image | undefined;
   fault: Fault | undefined;
+  /** What else there is to know about the picture. */
+  note: string | undefined;
   /** When the device was open and when the last picture was there, since the navigation began. */
   opened_millis: number | undefined;
   pictured_millis: number | undefined;
@@ -33,13 +35,14 @@ export const OPENING: State = {
   prompt: '',
   image: undefined,
   fault: undefined,
+  note: undefined,
   opened_millis: undefined,
   pictured_millis: undefined,
 };
 
 /** The state in which a picture of `prompt` has just been asked for. */
 export function drawing(state: State, prompt: string): State {
-  return { ...state, phase: 'drawing', prompt, fault: undefined, progress: undefined };
+  return { ...state, phase: 'drawing', prompt, fault: undefined, note: undefined, progress: undefined };
 }
 
 /** The state after `event` at `now_millis`. */
@@ -57,6 +60,8 @@ export function next(state: State, event: Event, now_millis: number): State {
       return { ...state, phase: 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
     case 'planned':
       return { ...state, plan: event.plan };
+    case 'note':
+      return { ...state, note: event.text };
     case 'began':
       return { ...state, progress: { stage: event.stage, step: 0, steps: state.progress?.steps ?? 0 } };
     case 'step':

@@ -121,16 +121,20 @@ async function generate(request: Generate, job: Job): Promise<void> {
   const device = opened();
   device.validate(request);
   const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
-  if (embeds === undefined && !device.can_read() && !job.stop.signal.aborted) {
-    const { text, reader } = await providePart(device, 'text');
-    await device.load_text(text, reader);
-  }
+  if (embeds === undefined && request.text?.kind !== 'file' && !job.stop.signal.aborted) await loadText(device);
   if (request.image !== undefined && !device.can_encode() && !job.stop.signal.aborted) {
     const { text, reader } = await providePart(device, 'encode');
     await device.load_encoding(text, reader);
   }
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request, embeds);
+}
+
+/** The text encoder, unless it is there. */
+async function loadText(device: Engine): Promise<void> {
+  if (device.can_read()) return;
+  const { text, reader } = await providePart(device, 'text');
+  await device.load_text(text, reader);
 }
 
 /** A part of the checkpoint on the device that was not loaded with it. */
@@ -169,12 +173,19 @@ function openStore(where: StoreKind): Promise<Store> {
 async function embedsFor(request: Generate, device: Engine, job: Job) {
   const { text, max_sequence_length } = request;
   const tokens = max_sequence_length === undefined ? {} : { max_sequence_length };
-  if (text === undefined || text.kind === 'tab') return undefined;
+  if (text?.kind !== 'companion') return undefined;
   try {
-    return await encode(text.url, { captions: device.captions(request), ...tokens }, job.stop.signal);
+    return await encode(text, { captions: device.captions(request), ...tokens }, job.stop.signal);
   } catch (thrown) {
     if (job.stop.signal.aborted) return undefined;
-    throw thrown;
+    const reason = faultOf(thrown);
+    if (reason.code !== 'companion' && reason.code !== 'busy') throw reason;
+    // Where this tab has no text encoder, what the companion said is why there is no picture.
+    await loadText(device).catch(() => {
+      throw reason;
+    });
+    post({ kind: 'note', id: request.id, text: `${reason.what}: this tab read the prompt itself` });
+    return undefined;
   }
 }
 

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
+use pixart_model::recording::Recording;
 use pixart_model::{
     Caption, DeviceLimits, Encoding, Error, Pipeline, Progress, Slices, Taps, WarmUp, captions_of, golden, image,
 };
 use pixart_protocol::{
-    EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis,
+    EncodeReply, Event, Fault, FaultCode, Generate, Image, OutputType, Resolved, Stage, StageMillis, TextSource,
 };
-use pixart_weights::Folder;
+use pixart_weights::{Folder, Tensors};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -26,6 +27,8 @@ const CHECK_TOLERANCE: f64 = 1e-4;
 pub struct Engine {
     pub(crate) device: Device,
     pub(crate) limits: DeviceLimits,
+    /// As the device was announced.
+    name: String,
     pub(crate) emitter: Emitter,
     /// Whether the worker itself computes, and hears nothing meanwhile.
     pub(crate) is_busy: bool,
@@ -53,9 +56,10 @@ impl Engine {
         let opened = async { device::open(value(kind, "the device")?).await };
         let (device, adapter, limits) = opened.await.map_err(|fault| object(&fault))?;
         let is_busy = adapter.backend == device::PROCESSOR;
+        let name = format!("tab: {} ({})", adapter.name, adapter.backend);
         emitter.emit(&Event::Adapter(adapter));
         let (pipeline, encoding) = (RefCell::default(), RefCell::default());
-        Ok(Engine { device, limits, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
+        Ok(Engine { device, limits, name, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
     }
 
     /// Whether [`Engine::load_encoding`] has been called for the checkpoint.
@@ -70,10 +74,8 @@ impl Engine {
     /// A `Fault` that names the key, or that the GPU failed.
     pub async fn warm_up(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let configs = manifest.map_or_else(
-            || Ok(weights::held(&files)),
-            |manifest| weights::packed(&manifest, js_sys::Function::default()),
-        );
+        let configs =
+            manifest.map_or_else(|| Ok(weights::held(&files)), |manifest| weights::packed(&manifest, weights::Unread));
         let warm_up = async { self.try_warm_up(&configs?).await };
         warm_up.await.map_err(|fault| object(&fault))
     }
@@ -149,7 +151,10 @@ impl Engine {
 
     async fn try_generate(&self, request: JsValue, embeds: JsValue) -> Result<(), Fault> {
         let request: Generate = value(request, "the request")?;
-        let embeds: Option<EncodeReply> = value(embeds, "the text embeddings")?;
+        let embeds = match &request.text {
+            TextSource::File { bytes } => Some(stored(bytes.clone())?),
+            _ => value(embeds, "the text embeddings")?,
+        };
         self.cancelled.set(None);
         let drawn = self.draw(&request, embeds).await;
         // What the GPU said first is the cause; what the call says is often its consequence.
@@ -188,6 +193,10 @@ impl Engine {
         let text_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
+        let mut recording = match request.record {
+            true => Some(Recording::begin(request, &self.name, &caption.embeds).await?),
+            false => None,
+        };
         let encoding = self.encoding.borrow().clone();
         let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
         let (mut slices, mut step) = (Slices::default(), 0);
@@ -205,6 +214,9 @@ impl Engine {
             slices.took(blocks, now_millis() - began);
             if matches!(progress, Progress::Step(_)) {
                 step += 1;
+                if let Some(recording) = &mut recording {
+                    recording.step(denoise.latent()).await?;
+                }
                 self.emitter.emit(&Event::Step { id, step, steps });
             }
         }
@@ -213,6 +225,7 @@ impl Engine {
         self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
         let picture = image::rgb8_read(pipeline.decode(denoise.into_latent(), &plan), (&resolved).into()).await?;
         let png = image::signed_png(&picture, request)?;
+        let recording = recording.map(|recording| Recording { picture, ..recording }.to_bytes());
         let done = now_millis();
         self.device.memory_cleanup();
 
@@ -224,7 +237,7 @@ impl Engine {
         };
         let Resolved { width, height, .. } = resolved;
         let seed = request.seed_of(0);
-        Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, millis }))
+        Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, recording, millis }))
     }
 
     /// Waits until `tensor`, named `what` in a fault, has been computed, and lets messages in.
@@ -237,4 +250,22 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Text embeddings of a file that `pixart encode` wrote.
+fn stored(bytes: Vec<u8>) -> Result<EncodeReply, Fault> {
+    const FILE: &str = "the file of embeddings";
+    let mut folder = Folder::default();
+    folder.insert(FILE, bytes);
+    let read = || -> Result<EncodeReply, Error> {
+        let tensors = Tensors::file(&folder, FILE)?;
+        let ((shape, embeds), (_, mask)) =
+            (tensors.any_f32("prompt_embeds")?, tensors.any_f32("prompt_attention_mask")?);
+        let shape = <[usize; 3]>::try_from(shape).unwrap_or_default().map(|side| side as u32);
+        Ok(EncodeReply { shape, embeds, mask })
+    };
+    read().map_err(|error| {
+        let remedy = "write it with `pixart encode`: the negative prompt, then the prompt";
+        Fault::new(FaultCode::BadRequest, error.to_string(), remedy)
+    })
 }

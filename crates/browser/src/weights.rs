@@ -92,7 +92,7 @@ impl Engine {
     /// As [`Engine::load`]'s.
     pub async fn load_text(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&packed(manifest, read)?).await?) };
+        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&packed(manifest, Read(read))?).await?) };
         let loaded = load.await;
         faults::first().and(loaded).map_err(|fault| object(&fault))
     }
@@ -103,7 +103,7 @@ impl Engine {
     /// As [`Engine::load`]'s.
     pub async fn load_encoding(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(Encoding::load(&packed(manifest, read)?, &self.device).await?) };
+        let load = async { Ok::<_, Fault>(Encoding::load(&packed(manifest, Read(read))?, &self.device).await?) };
         let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
         faults::first().and(loaded).map_err(|fault| object(&fault))
     }
@@ -119,14 +119,14 @@ impl Engine {
         began_millis: f64,
     ) -> Result<(), Fault> {
         let upload_began = now_millis();
-        let folder = packed(manifest, read.clone())?;
+        let folder = packed(manifest, Read(read.clone()))?;
         // What was loaded before makes room first.
         self.pipeline.take();
         self.encoding.take();
         self.device.memory_cleanup();
         let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
         if let Some(manifest) = text_manifest {
-            pipeline.load_text(&packed(&manifest, read)?).await?;
+            pipeline.load_text(&packed(&manifest, Read(read))?).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
         let heap_bytes = (core::arch::wasm32::memory_size(0) << 16) as f64;
@@ -191,17 +191,27 @@ impl Reader for Read {
     }
 }
 
-/// The packed checkpoint of this manifest, whose shards `read` reads.
-pub(crate) fn packed(manifest: &str, read: Function) -> Result<Folder, Fault> {
+/// For folders of which the configurations alone are used.
+pub(crate) struct Unread;
+
+impl Reader for Unread {
+    fn read(&self, path: &str, _: Range<u64>) -> Reading {
+        let why = "only its length is known here".to_owned();
+        Box::pin(std::future::ready(Err(Error::Unreadable { file: path.to_owned(), why })))
+    }
+}
+
+/// The packed checkpoint of this manifest, whose shards `reader` reads.
+pub(crate) fn packed(manifest: &str, reader: impl Reader + 'static) -> Result<Folder, Fault> {
     let manifest = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights)?;
-    let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(Read(read)), Folder::default());
+    let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(reader), Folder::default());
     folder.insert_packed(manifest, &reader);
     Ok(folder)
 }
 
 /// A folder of files in memory, or of which the length alone is known: `files` is a `Map` of path to `Uint8Array` or number.
-fn source(files: &Map, read: Function) -> Folder {
-    let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(Read(read)), Folder::default());
+fn source(files: &Map, reader: impl Reader + 'static) -> Folder {
+    let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(reader), Folder::default());
     files.for_each(&mut |file, path| {
         let path = path.as_string().expect("files are named by strings");
         match file.as_f64() {
@@ -214,7 +224,7 @@ fn source(files: &Map, read: Function) -> Folder {
 
 /// A folder of files in memory: `files` is a `Map` of path to `Uint8Array`.
 pub(crate) fn held(files: &Map) -> Folder {
-    source(files, Function::default())
+    source(files, Unread)
 }
 
 /// The precision that a checkpoint with these configurations is converted to for a device of these limits.
@@ -237,7 +247,7 @@ async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String,
         in_file_order,
         made,
     };
-    let folder = source(files, page.read.clone());
+    let folder = source(files, Read(page.read.clone()));
     let packed = packer.pack(&folder, &mut Kept(page)).await.map_err(pixart_model::Error::Weights)?;
     Ok(String::from_utf8(packed.to_json()).expect("JSON is text"))
 }

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use pixart_companion::device::Kind;
 use pixart_companion::synth::Float;
 use pixart_model::{Architecture, Precision};
 
+mod compare;
 mod generate;
 mod serve;
 
+pub(crate) use compare::CompareArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use serve::ServeArgs;
 
@@ -37,12 +40,21 @@ pub(crate) enum Command {
     Synth(SynthArgs),
     /// Serve the built page, and encode prompts and draw for it and for others, until ctrl-c or SIGTERM.
     Serve(ServeArgs),
-    /// List the devices that can be used here.
+    /// List the devices that can be used here; with --device prove one, operation by operation, against the processor.
     Doctor {
-        /// Print one JSON object.
+        /// Compare this device with the processor instead: PASS or FAIL per operation, exit 1 if any fails.
+        #[arg(long)]
+        device: Option<Kind>,
+        /// Print JSON: one object, or one per operation.
         #[arg(long)]
         json: bool,
     },
+    /// Draw a request twice, on two devices or on one and in a recording, and compare text, every step and the picture.
+    Compare(CompareArgs),
+    /// Print completions for a shell, to be put where it looks for them.
+    Completions { shell: Shell },
+    /// Write the manual pages, one for each command, to a folder.
+    Man { to: PathBuf },
     /// Compare the model with recorded tensors, tap by tap; exit 1 if any is too far off.
     Golden(GoldenArgs),
     /// Time a part of the networks, as `cargo xtask bench` exported it; prints one JSON line.
@@ -69,7 +81,7 @@ pub(crate) struct SheetArgs {
     /// Pictures in a row.
     #[arg(long, default_value = "6")]
     pub(crate) columns: std::num::NonZeroUsize,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The PNG file to write.
@@ -88,7 +100,7 @@ pub(crate) struct EncodeArgs {
     /// Tokens a caption is padded or cut to: 300 for PixArt-Σ.
     #[arg(long, default_value_t = 120)]
     pub(crate) max_sequence_length: u32,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
@@ -113,7 +125,7 @@ pub(crate) struct DecodeArgs {
     /// The safetensors file.
     #[arg(long)]
     pub(crate) latents: PathBuf,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The PNG file to write.
@@ -254,7 +266,7 @@ impl From<Stored> for Float {
 pub(crate) struct GoldenArgs {
     /// A folder with one sub-folder per variant, each with a meta.json.
     pub(crate) dir: PathBuf,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// Print one JSON line per tap.
@@ -270,7 +282,7 @@ pub(crate) struct BenchArgs {
     /// A workload of it, such as block_b1n64.
     #[arg(long)]
     pub(crate) workload: String,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// Compute with burn's own operations instead of ours.
@@ -282,38 +294,4 @@ pub(crate) struct BenchArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn accepts(line: &str) -> bool {
-        Cli::try_parse_from(line.split(' ')).is_ok()
-    }
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn generate_takes_exactly_one_source_of_text_and_the_output_that_fits_it() {
-        assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png"));
-        assert!(accepts("pixart generate --checkpoint c --prompts p.json --out-dir o"));
-        assert!(accepts("pixart generate --checkpoint c --embeds e.safetensors --out o.png"));
-        assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png --images 2 --seeds 1,2 --no-binning"));
-        assert!(accepts(
-            "pixart generate --checkpoint c --prompt p --out o --clean-caption=false --output-type latent"
-        ));
-        for line in [
-            "pixart generate --checkpoint c --out o.png",
-            "pixart generate --checkpoint c --prompt p",
-            "pixart generate --checkpoint c --prompt p --embeds e --out o.png",
-            "pixart generate --checkpoint c --prompts p.json --out o.png",
-            "pixart generate --checkpoint c --prompt p --out o.png --out-dir o",
-            "pixart generate --checkpoint c --prompt p --out o.png --seed -1",
-        ] {
-            assert!(!accepts(line), "{line}");
-        }
-    }
-}
+mod tests;

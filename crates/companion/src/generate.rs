@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
+use pixart_model::recording::Recording;
 use pixart_model::{Caption, Encoding, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
@@ -73,6 +74,8 @@ pub struct Progress {
 pub struct Picture {
     /// A PNG, or a safetensors file with the one tensor `images` or `latents`.
     pub file: Vec<u8>,
+    /// See [`Recording`]; where the request asks for it.
+    pub recording: Option<Vec<u8>>,
     pub report: Report,
 }
 
@@ -214,10 +217,17 @@ impl Generator {
             let scales = self.painter.scales(request)?;
             let denoise = self.painter.denoise(start, noise, caption.clone(), scales, run);
             let mut denoise = denoise.planned(plan.guidance);
+            let mut recording = match request.record {
+                true => Some(block_on(Recording::begin(request, &self.opened.name, &caption.embeds))?),
+                false => None,
+            };
             let mut step = 0;
             while denoise.step(&mut off) {
                 self.finish("denoising")?;
                 step += 1;
+                if let Some(recording) = &mut recording {
+                    block_on(recording.step(denoise.latent()))?;
+                }
                 if stepped(Progress { image: index as u32, step, steps }).is_break() {
                     return Err(Error::Cancelled);
                 }
@@ -241,7 +251,10 @@ impl Generator {
                 millis: Millis { load: self.load_millis, text, denoise, decode, total },
                 sha256: hex(&Sha256::digest(&file)),
             };
-            pictures.push(Picture { file, report });
+            let recording = recording
+                .map(|recording| Ok::<_, Error>(Recording { picture: image::from_png(&file)?, ..recording }.to_bytes()))
+                .transpose()?;
+            pictures.push(Picture { file, recording, report });
             (began, text) = (Instant::now(), 0.0);
         }
         Ok(pictures)

@@ -6,6 +6,7 @@
 pub mod bench;
 mod cache;
 pub mod checkpoint;
+pub mod compare;
 pub mod decode;
 pub mod device;
 pub mod doctor;
@@ -17,6 +18,7 @@ pub mod golden;
 pub mod pack;
 pub mod prompts;
 pub mod queue;
+pub mod self_test;
 pub mod serve;
 pub mod studio;
 pub mod synth;

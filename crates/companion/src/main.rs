@@ -12,21 +12,24 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
+use pixart_companion::compare;
+use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing};
 use pixart_companion::queue::Queue;
 use pixart_companion::serve::{self, Server};
 use pixart_companion::{
     Encoder, Error, Generator, Opening, Progress, Studio, TextFrom, TextOpening, bench, decode, device, doctor, embeds,
-    golden, prompts, synth,
+    golden, prompts, self_test, synth,
 };
+use pixart_model::recording::Recording;
 use pixart_model::{Family, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
 use cli::{
-    BenchArgs, Cli, Command, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, PackArgs, ServeArgs, SheetArgs,
-    SynthArgs,
+    BenchArgs, Cli, Command, CompareArgs, DecodeArgs, EncodeArgs, GenerateArgs, GoldenArgs, PackArgs, ServeArgs,
+    SheetArgs, SynthArgs,
 };
 
 #[global_allocator]
@@ -49,7 +52,14 @@ fn main() -> ExitCode {
         Command::Pack(args) => pack_or_check(args),
         Command::Synth(args) => invent(&args),
         Command::Serve(args) => serve(&args),
-        Command::Doctor { json } => examine(json),
+        Command::Doctor { device: None, json } => examine(json),
+        Command::Doctor { device: Some(kind), json } => prove(kind, json),
+        Command::Compare(args) => compare_two(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "pixart", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { to } => manual(&to),
         Command::Golden(args) => check_goldens(&args),
         Command::Bench(args) => time(&args),
     };
@@ -83,7 +93,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     let Some(listed) = listed else {
         let out = args.out.as_ref().context("clap asks for --out beside --prompt and --embeds")?;
-        return draw(&generator, &request, out);
+        return draw(&generator, &request, out, args.record.as_deref());
     };
     let out_dir = args.out_dir.as_ref().context("clap asks for --out-dir beside --prompts")?;
     fs::create_dir_all(out_dir).map_err(|source| Error::Write { path: out_dir.clone(), source })?;
@@ -94,16 +104,19 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     for request in &requests {
         let extension = args.output_type.extension();
-        draw(&generator, request, &out_dir.join(format!("{:03}.{extension}", request.id)))?;
+        draw(&generator, request, &out_dir.join(format!("{:03}.{extension}", request.id)), None)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn draw(generator: &Generator, request: &Generate, out: &Path) -> anyhow::Result<ExitCode> {
+fn draw(generator: &Generator, request: &Generate, out: &Path, record: Option<&Path>) -> anyhow::Result<ExitCode> {
     let pictures = generator.draw(request, told)?;
     let alone = pictures.len() == 1;
     for (index, picture) in pictures.into_iter().enumerate() {
         write(&if alone { out.to_owned() } else { numbered(out, index) }, &picture.file)?;
+        if let (Some(path), Some(recording)) = (record, &picture.recording) {
+            write(path, recording)?;
+        }
         print_line(&serde_json::to_string(&picture.report)?);
     }
     Ok(ExitCode::SUCCESS)
@@ -269,6 +282,61 @@ fn examine(json: bool) -> anyhow::Result<ExitCode> {
     let report = doctor::examine();
     let text = if json { serde_json::to_string(&report)? } else { doctor::text(&report) };
     print_line(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prove(kind: Kind, json: bool) -> anyhow::Result<ExitCode> {
+    let rows = self_test::run(kind)?;
+    if !json {
+        print_line(&golden::header());
+    }
+    for row in &rows {
+        print_line(&if json { serde_json::to_string(row)? } else { golden::line(row) });
+    }
+    tracing::info!("{}", golden::summary(&rows));
+    Ok(if golden::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn manual(to: &Path) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(to).map_err(|source| Error::Write { path: to.to_owned(), source })?;
+    clap_mangen::generate_to(Cli::command(), to).map_err(|source| Error::Write { path: to.to_owned(), source })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare_two(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    let read_recording =
+        |path: &PathBuf| -> Result<Recording, Error> { Ok(Recording::read(&path.display().to_string(), read(path)?)?) };
+    let drawn = |device: Kind, request: &Generate| {
+        let checkpoint = args.checkpoint.clone().context("name the --checkpoint to draw with")?;
+        Ok::<_, anyhow::Error>(compare::record(checkpoint, device, request)?)
+    };
+    let (first, second) = match &args.recordings[..] {
+        [] => {
+            let with = args.with.context("clap asks for --with beside --prompt")?;
+            let request = args.request();
+            (drawn(args.device, &request)?, drawn(with, &request)?)
+        }
+        [one] => {
+            let first = read_recording(one)?;
+            let second = drawn(args.device, &first.request)?;
+            (first, second)
+        }
+        [one, other] => (read_recording(one)?, read_recording(other)?),
+        _ => anyhow::bail!("two recordings are compared, not {}", args.recordings.len()),
+    };
+    let report = compare::compare(&first, &second)?;
+    print_line(&report.table());
+    if let Some(path) = &args.difference {
+        write(path, &compare::difference(&first, &second)?)?;
+    }
+    if let Some(path) = &args.json {
+        write(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    let beyond: Vec<&str> = report.beyond(args.bounds()).map(|row| row.what.as_str()).collect();
+    if !beyond.is_empty() {
+        tracing::error!("too far apart: {}", beyond.join(", "));
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@
 //! | `GET /healthz`, `/readyz` | whether it answers; whether it is loaded and takes requests |
 //! | `GET /metrics` | counters for Prometheus |
 //!
-//! Who may ask is settled in `doors`. Every refusal is a [`Fault`](pixart_protocol::Fault) as JSON, and in OpenAI's words
+//! Who may ask is settled in `doors`. Every refusal is a [`Fault`] as JSON, and in OpenAI's words
 //! beside it. It opens no file for writing and reads none outside the page's folder.
 
 use std::future::Future;

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use pixart_model::Architecture;
+use pixart_weights::Folder;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -94,7 +95,26 @@ pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> 
     Ok(total)
 }
 
-fn write(file: File, tensors: &[Tensor], float: Float, numbers: &mut Numbers) -> std::io::Result<()> {
+/// Adds `architecture` to a folder in memory, in f32.
+///
+/// # Errors
+/// None: a test reads every configuration.
+pub(crate) fn add(architecture: Architecture, seed: u64, folder: &mut Folder) -> Result<(), Error> {
+    let (dir, stem) = architecture.place();
+    folder.insert(format!("{dir}/config.json"), architecture.config().to_string().into_bytes());
+    for (path, value) in architecture.pipeline() {
+        folder.insert(path, value.to_string().into_bytes());
+    }
+    let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();
+    let tensors: Vec<Tensor> =
+        tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * 4, name, shape)).collect();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &tensors, Float::F32, &mut Numbers(seed | 1)).expect("a vector takes all bytes");
+    folder.insert(format!("{dir}/{stem}.safetensors"), bytes);
+    Ok(())
+}
+
+fn write(to: impl Write, tensors: &[Tensor], float: Float, numbers: &mut Numbers) -> std::io::Result<()> {
     let (mut header, mut end) = (Map::new(), 0);
     for (bytes, name, shape) in tensors {
         let place = json!({ "dtype": float.dtype(), "shape": shape, "data_offsets": [end, end + bytes] });
@@ -104,7 +124,7 @@ fn write(file: File, tensors: &[Tensor], float: Float, numbers: &mut Numbers) ->
     let mut header = Value::Object(header).to_string();
     // Tensors begin where eight bytes do, as the format asks of those who write it.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let mut file = BufWriter::with_capacity(1 << 20, file);
+    let mut file = BufWriter::with_capacity(1 << 20, to);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
     for (_, name, shape) in tensors {

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::config::{DitConfig, T5Config, VaeConfig};
 use crate::inventory::Named;
 
-/// A network that was published.
+/// A network that was published, or one as small as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     Xl256,
@@ -19,6 +19,9 @@ pub enum Architecture {
     Sigma1024,
     T5Xxl,
     SdVae,
+    /// Two blocks of 32 channels, and an autoencoder of two levels: for tests of a device.
+    TinyTransformer,
+    TinyVae,
 }
 
 impl Architecture {
@@ -27,7 +30,7 @@ impl Architecture {
     pub fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::T5Xxl => ("text_encoder", "model"),
-            Self::SdVae => ("vae", "diffusion_pytorch_model"),
+            Self::SdVae | Self::TinyVae => ("vae", "diffusion_pytorch_model"),
             _ => ("transformer", "diffusion_pytorch_model"),
         }
     }
@@ -49,6 +52,24 @@ impl Architecture {
             Self::Xl512 => transformer(64, 1, false),
             Self::Xl1024Ms => transformer(128, 2, true),
             Self::Sigma1024 => transformer(128, 2, false),
+            Self::TinyTransformer => {
+                let mut config = transformer(8, 1, false);
+                for (key, value) in [
+                    ("attention_head_dim", 16),
+                    ("num_attention_heads", 2),
+                    ("cross_attention_dim", 32),
+                    ("caption_channels", 24),
+                    ("num_layers", 2),
+                ] {
+                    config[key] = value.into();
+                }
+                config
+            }
+            Self::TinyVae => json!({
+                "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [16, 32, 32, 32],
+                "in_channels": 3, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 8,
+                "out_channels": 3, "sample_size": 64, "scaling_factor": 0.18215,
+            }),
             Self::T5Xxl => json!({
                 "architectures": ["T5EncoderModel"], "d_ff": 10240, "d_kv": 64, "d_model": 4096,
                 "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6, "model_type": "t5", "num_heads": 64,
@@ -67,7 +88,7 @@ impl Architecture {
     #[must_use]
     pub fn pipeline(self) -> Vec<(&'static str, Value)> {
         let class = match self {
-            Self::T5Xxl | Self::SdVae => return Vec::new(),
+            Self::T5Xxl | Self::SdVae | Self::TinyVae => return Vec::new(),
             Self::Sigma1024 => "PixArtSigmaPipeline",
             _ => "PixArtAlphaPipeline",
         };
@@ -88,7 +109,7 @@ impl Architecture {
         folder.insert(format!("{dir}/config.json"), self.config().to_string().into_bytes());
         Ok(match self {
             Self::T5Xxl => T5Config::read(&folder)?.inventory(),
-            Self::SdVae => VaeConfig::read(&folder)?.inventory(),
+            Self::SdVae | Self::TinyVae => VaeConfig::read(&folder)?.inventory(),
             _ => DitConfig::read(&folder)?.inventory(),
         })
     }

@@ -19,6 +19,8 @@ pub enum Event {
     Ready(Checkpoint),
     /// How picture `id` is computed within the device's memory, in one line with the reasons.
     Planned { id: u32, plan: String },
+    /// Something about picture `id` that its reader should know and that stops nothing.
+    Note { id: u32, text: String },
     /// A stage of picture `id` has begun.
     Began { id: u32, stage: Stage },
     /// `step` of `steps` denoising steps of picture `id` have been done.
@@ -91,6 +93,10 @@ pub struct Image {
     #[serde(with = "serde_bytes")]
     #[ts(type = "Uint8Array")]
     pub png: Vec<u8>,
+    /// What the picture was on its way, as a safetensors file, where that was asked for.
+    #[serde(with = "serde_bytes")]
+    #[ts(type = "Uint8Array | null")]
+    pub recording: Option<Vec<u8>>,
     pub millis: StageMillis,
 }
 

@@ -157,6 +157,10 @@ pub struct Generate {
     #[serde(default)]
     #[ts(optional, as = "Option<TextSource>")]
     pub text: TextSource,
+    /// Keep the latent after each step, to compare it with another device's.
+    #[serde(default)]
+    #[ts(optional, as = "Option<bool>")]
+    pub record: bool,
 }
 
 fn steps() -> u32 {
@@ -210,6 +214,7 @@ impl Generate {
             mask_image: None,
             strength: None,
             text: TextSource::Tab,
+            record: false,
         }
     }
 }
@@ -236,8 +241,19 @@ pub enum TextSource {
     /// The T5 encoder that runs in the tab.
     #[default]
     Tab,
-    /// `POST /v1/encode` of a companion at this origin.
-    Companion { url: String },
+    /// `POST /v1/encode` of a companion at this origin, with the token it asks for; the tab itself where it does not answer.
+    Companion {
+        url: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        token: Option<String>,
+    },
+    /// A file that `pixart encode` wrote: the negative prompt's row, then the prompt's.
+    File {
+        #[serde(with = "serde_bytes")]
+        #[ts(type = "Uint8Array")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// What the loaded checkpoint can draw.

@@ -28,5 +28,5 @@ pub use manifest::{Form, Kept, Manifest};
 pub use precision::{BLOCK, Packed, Precision, pack, unpack};
 pub use rows::{Mapped, Order, Rows};
 pub use safetensors::Dtype;
-pub use tensors::Tensors;
+pub use tensors::{Tensors, written};
 pub use weights::{Weights, transposed};

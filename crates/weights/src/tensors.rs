@@ -1,9 +1,10 @@
 //! Recorded tensors, by name, of a safetensors file that is held in memory: inputs and outputs of networks, adapters. They
 //! are of any shape and dtype, and handed out as they are stored; weights have a road of their own, [`crate::Weights`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::{Error, Folder};
@@ -16,6 +17,7 @@ const INTEGER_DTYPES: [Dtype; 8] =
 pub struct Tensors<'folder> {
     source: String,
     stored: BTreeMap<String, Stored<'folder>>,
+    notes: HashMap<String, String>,
 }
 
 struct Stored<'folder> {
@@ -33,16 +35,24 @@ impl<'folder> Tensors<'folder> {
     pub fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
         let bytes = folder.bytes(path)?;
         let read = SafeTensors::deserialize(bytes).map_err(|error| damage(path, bytes, &error))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damage(path, bytes, &error))?;
+        let notes = header.metadata().clone().unwrap_or_default();
         let stored = read.tensors().into_iter().map(|(name, view)| {
             let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data());
             (name, Stored { dtype, shape, bytes })
         });
-        Ok(Self { source: path.to_owned(), stored: stored.collect() })
+        Ok(Self { source: path.to_owned(), stored: stored.collect(), notes })
     }
 
     /// Every tensor's name, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stored.keys().map(String::as_str)
+    }
+
+    /// A text of the file's metadata.
+    #[must_use]
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 
     #[must_use]
@@ -125,6 +135,18 @@ impl Stored<'_> {
         assert!(rest.is_empty(), "the header check leaves whole numbers, not {} bytes over", rest.len());
         numbers.iter().map(|bytes| read(*bytes)).collect()
     }
+}
+
+/// The bytes of a file of these tensors, each with its name, dtype, shape and bytes, and with texts as metadata.
+///
+/// # Panics
+/// Where bytes do not fit a shape.
+#[must_use]
+pub fn written(tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>, notes: HashMap<String, String>) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("bytes that fit the shape"))
+    });
+    safetensors::serialize(views, Some(notes)).expect("tensors of known size can be laid out")
 }
 
 /// Tells a file that ends too early from one whose bytes are wrong. The layout is an 8-byte little-endian header

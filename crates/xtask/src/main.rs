@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod check;
 mod chrome;
+mod compare;
 mod golden;
 mod page;
 mod place;
@@ -72,6 +73,12 @@ enum Task {
     },
     /// Time parts of the networks against onnxruntime-web, burn's own operations and PyTorch
     Bench(bench::Bench),
+    /// Draw in a headless tab and natively, and compare text, every step and the picture; exit code 1 beyond the bounds
+    Compare {
+        /// Folder to write the numbers and the difference pictures to
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Build the companion and run it with these arguments
     Pixart {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
@@ -103,6 +110,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Golden { check: None, .. } => golden::make(&place),
         Task::Score { count } => score::score(&place, count),
         Task::Bench(options) => bench::bench(&place, &options),
+        Task::Compare { out } => compare::compare(&place, out.as_deref()),
         Task::Pixart { arguments } => golden::pixart(&place, &arguments),
         Task::Types => types::write(&place),
     }

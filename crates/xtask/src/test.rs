@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{apt, check, chrome, golden, page, place::Place, run, setup, tools};
+use crate::{apt, check, chrome, compare, golden, page, place::Place, run, setup, tools};
 
 /// Where Vulkan loaders look for drivers.
 const VULKAN_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
@@ -114,7 +114,12 @@ fn page(place: &Place) -> Result<Vec<String>> {
     run::say("testing the page in a headless browser");
     let mut node = place.command("node");
     node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
-    watched(&mut node, run::minutes(30))
+    let adapters = watched(&mut node, run::minutes(30))?;
+    run::say("comparing the tab with this computer, step by step");
+    if compare::compare(place, None)? != ExitCode::SUCCESS {
+        bail!("the tab and the companion draw too differently");
+    }
+    Ok(adapters)
 }
 
 /// Runs tests with their output shown, and returns the adapters it names; an error if they fail.

@@ -101,7 +101,10 @@ pub(crate) struct GenerateArgs {
     /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
     #[arg(long, value_enum, default_value = "png")]
     pub(crate) output_type: Output,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// A safetensors file to write beside it: the latent after each step, for `pixart compare`.
+    #[arg(long, conflicts_with_all = ["prompts", "images", "output_type"])]
+    pub(crate) record: Option<PathBuf>,
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// The file to write.
@@ -184,6 +187,7 @@ impl GenerateArgs {
             sigmas: self.sigmas.clone(),
             eta: self.eta,
             strength: self.strength,
+            record: self.record.is_some(),
             ..base
         })
     }

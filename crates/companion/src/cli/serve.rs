@@ -27,13 +27,13 @@ pub(crate) struct ServeArgs {
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
     #[arg(long, value_enum)]
     text_dtype: Option<TextDtype>,
-    /// cpu, wgpu, vulkan or cuda[:number].
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     device: Kind,
     /// A file whose first line callers of /v1 and /metrics have to send, as `Authorization: Bearer <it>`.
     #[arg(long)]
     token_file: Option<PathBuf>,
-    /// A page elsewhere that may ask, as https://example.org; repeat it for more. Pages of this computer always may.
+    /// A page elsewhere that may ask, as `https://example.org`; repeat it for more. Pages of this computer always may.
     #[arg(long = "allow-origin")]
     origins: Vec<String>,
     /// Requests that may wait; the next one is answered 429.

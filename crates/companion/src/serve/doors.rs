@@ -27,9 +27,7 @@ use crate::Error;
 const TOKEN_MIN: usize = 32;
 
 /// What the page may load and where it may ask: its own files, compiled wasm, companions and checkpoints anywhere.
-const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; \
-    connect-src 'self' http: https: blob: data:; img-src 'self' blob: data:; style-src 'self'; object-src 'none'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = include_str!("../../../../web/csp.txt").trim_ascii();
 
 /// A secret that a caller shows.
 #[derive(Clone)]

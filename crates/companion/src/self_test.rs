@@ -1,0 +1,94 @@
+//! Proves a device on the spot: every operation and a tiny picture, against the processor.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::Device;
+use futures_lite::future::block_on;
+use pixart_model::golden::{compare, values_read};
+use pixart_model::self_test::OPERATIONS;
+use pixart_model::{Architecture, Caption, DeviceLimits, Painter, Taps, randn};
+use pixart_protocol::{Generate, TapRow, Verdict};
+use pixart_weights::Folder;
+
+use crate::device::{self, Kind};
+use crate::{Error, golden, synth};
+
+/// Relative to the largest magnitude of each result; see [`golden::tolerance`].
+const PICTURE: &str = "picture, 2 steps";
+
+/// One row for each operation, and one for a picture of a network of random numbers.
+///
+/// # Errors
+/// A device that cannot be opened.
+pub fn run(kind: Kind) -> Result<Vec<TapRow>, Error> {
+    let (opened, reference) = (device::open(kind)?, Device::flex());
+    let tolerance = golden::tolerance(kind);
+    let row = |name: &str, compared: Result<pixart_model::golden::Comparison, String>| {
+        let (max_abs, max_relative, verdict) = match compared {
+            Ok(comparison) => (comparison.max_abs, comparison.max_relative, comparison.verdict()),
+            Err(why) => (f64::INFINITY, f64::INFINITY, Verdict::Fail { why }),
+        };
+        TapRow { variant: kind.to_string(), tap: name.to_owned(), max_abs, max_relative, tolerance, verdict }
+    };
+    let mut rows = Vec::new();
+    for operation in &OPERATIONS {
+        // A driver that refuses a kernel ends in a panic of burn's; the other operations are still worth a row.
+        let compared = caught(|| Ok(block_on(operation.compare(&opened.device, &reference, tolerance))?));
+        rows.push(row(operation.name, compared));
+    }
+    let compared = caught(|| {
+        let got = picture(&opened.device, opened.limits)?;
+        Ok(compare(&got, &picture(&reference, DeviceLimits::NONE)?, tolerance))
+    });
+    rows.push(row(PICTURE, compared));
+    Ok(rows)
+}
+
+fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned())
+        }
+    }
+}
+
+/// A guided picture of random networks, `[1, 3, 64, 64]`.
+fn picture(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
+    const TOKENS: usize = 7;
+    const CHANNELS: usize = 24;
+    let mut folder = Folder::default();
+    synth::add(Architecture::TinyTransformer, 1, &mut folder)?;
+    synth::add(Architecture::TinyVae, 2, &mut folder)?;
+    let painter = block_on(Painter::load_within(&folder, device, limits))?;
+    let request = Generate { steps: 2, ..Generate::of("noise") };
+    let resolved = painter.resolve(&request)?;
+    let plan = painter.plan(&request, &resolved)?;
+    let mask = [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat();
+    let caption = Caption::from_values(randn(3, 2 * TOKENS * CHANNELS), mask, [2, TOKENS, CHANNELS], device)?;
+    let mut noise = painter.noises(&request, &resolved).remove(0);
+    let start = painter.start(&request, &resolved, None, &mut noise)?;
+    let denoise = painter.denoise(start, noise, caption, painter.scales(&request)?, painter.run(&request)?);
+    let mut denoise = denoise.planned(plan.guidance);
+    while denoise.step(&mut Taps::off()) {}
+    let picture = painter.decode_as(denoise.into_latent(), plan.decode);
+    Ok(block_on(values_read(PICTURE, picture.flatten(0, 3)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_agrees_with_itself() {
+        let rows = run(Kind::Cpu).expect("it is always there");
+        assert_eq!(rows.len(), OPERATIONS.len() + 1);
+        assert!(golden::passed(&rows), "{}", rows.iter().map(golden::line).collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn what_panics_is_told_and_not_passed_on() {
+        assert_eq!(caught::<()>(|| panic!("no kernel")), Err("no kernel".to_owned()));
+    }
+}

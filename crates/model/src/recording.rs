@@ -1,0 +1,136 @@
+//! What a picture was on its way: the text embeddings, the latent after each step and the pixels, as one safetensors file.
+//! Two of the same request, from wherever, can be compared number by number.
+//!
+//! | tensor | what |
+//! |---|---|
+//! | `prompt_embeds` | f32 `[B, L, C]`, the negative prompt first |
+//! | `latents.<n>` | f32 `[1, 4, H/8, W/8]` after step n, from 1 |
+//! | `picture` | u8 `[H, W, 3]` |
+//!
+//! The metadata has `request`, as JSON, and `device`.
+
+use std::collections::HashMap;
+
+use burn::tensor::Tensor;
+use pixart_protocol::{Fault, FaultCode, Generate, TextSource};
+use pixart_weights::{Dtype, Folder, Tensors, written};
+
+use crate::Error;
+use crate::golden::values_read;
+use crate::image::Rgb8;
+
+const EMBEDS: &str = "prompt_embeds";
+const PICTURE: &str = "picture";
+const REQUEST: &str = "request";
+const DEVICE: &str = "device";
+
+/// A tensor's shape and its numbers.
+type Numbers = (Vec<usize>, Vec<f32>);
+
+/// A recorded picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    pub request: Generate,
+    pub device: String,
+    pub embeds: Numbers,
+    /// After each step.
+    pub latents: Vec<Numbers>,
+    pub picture: Rgb8,
+}
+
+impl Recording {
+    /// One that has yet to be drawn.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub async fn begin(request: &Generate, device: &str, embeds: &Tensor<3>) -> Result<Self, Error> {
+        let (request, device) =
+            (Generate { image: None, mask_image: None, text: TextSource::Tab, ..request.clone() }, device.to_owned());
+        let picture = Rgb8 { width: 0, height: 0, bytes: Vec::new() };
+        Ok(Self {
+            request,
+            device,
+            embeds: read("the text embeddings", embeds.clone()).await?,
+            latents: Vec::new(),
+            picture,
+        })
+    }
+
+    /// Adds the latent after a step.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub async fn step(&mut self, latent: Tensor<4>) -> Result<(), Error> {
+        self.latents.push(read("the latent", latent).await?);
+        Ok(())
+    }
+
+    /// The file's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bytes = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let Rgb8 { width, height, bytes: pixels } = &self.picture;
+        let mut tensors = vec![
+            (EMBEDS.to_owned(), Dtype::F32, self.embeds.0.clone(), bytes(&self.embeds.1)),
+            (PICTURE.to_owned(), Dtype::U8, vec![*height, *width, 3], pixels.clone()),
+        ];
+        for (step, (shape, latent)) in (1..).zip(&self.latents) {
+            tensors.push((format!("latents.{step}"), Dtype::F32, shape.clone(), bytes(latent)));
+        }
+        let request = serde_json::to_string(&self.request).expect("a request is plain data");
+        let notes = [(REQUEST, request), (DEVICE, self.device.clone())];
+        written(tensors, HashMap::from(notes.map(|(key, text)| (key.to_owned(), text))))
+    }
+
+    /// Reads what [`Recording::to_bytes`] wrote; `name` is named in errors.
+    ///
+    /// # Errors
+    /// A file that is damaged, or no recording.
+    pub fn read(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
+        let bad = |why: &str| {
+            let remedy = "name a file that `pixart generate --record` or the page wrote";
+            Error::Request(Fault::new(FaultCode::BadRequest, format!("`{name}` is no recording: {why}"), remedy))
+        };
+        let mut folder = Folder::default();
+        folder.insert(name, bytes);
+        let tensors = Tensors::file(&folder, name)?;
+        let note = |key: &str| tensors.note(key).ok_or_else(|| bad(&format!("its metadata has no `{key}`")));
+        let request = serde_json::from_str(note(REQUEST)?).map_err(|error| bad(&error.to_string()))?;
+        let (shape, pixels) = tensors.u8(PICTURE)?;
+        let [height, width, 3] = shape[..] else { return Err(bad("its picture has not three channels")) };
+        let mut latents = Vec::new();
+        while tensors.contains(&format!("latents.{}", latents.len() + 1)) {
+            latents.push(tensors.any_f32(&format!("latents.{}", latents.len() + 1))?);
+        }
+        let (device, embeds) = (note(DEVICE)?.to_owned(), tensors.any_f32(EMBEDS)?);
+        Ok(Self { request, device, embeds, latents, picture: Rgb8 { width, height, bytes: pixels.to_vec() } })
+    }
+}
+
+async fn read<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<Numbers, Error> {
+    Ok((tensor.dims().to_vec(), values_read(what, tensor.flatten(0, RANK - 1)).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_nothing_less() {
+        let recording = Recording {
+            request: Generate { seed: 7, ..Generate::of("a star") },
+            device: "cpu".to_owned(),
+            embeds: (vec![1, 2, 3], vec![0.5, -1.0, 2.0, 3.0, 4.0, 5.0]),
+            latents: vec![(vec![1, 1, 1, 2], vec![1.0, 2.0]), (vec![1, 1, 1, 2], vec![3.0, 4.0])],
+            picture: Rgb8 { width: 2, height: 1, bytes: vec![1, 2, 3, 4, 5, 6] },
+        };
+        let bytes = recording.to_bytes();
+        assert_eq!(Recording::read("r", bytes.clone()).expect("just written"), recording);
+        for length in 0..bytes.len() {
+            assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        let other = written(Vec::new(), HashMap::from([("made".to_owned(), "elsewhere".to_owned())]));
+        let error = Recording::read("r", other).expect_err("no recording");
+        assert!(error.to_string().contains("no `request`"), "{error}");
+    }
+}

@@ -1,0 +1,62 @@
+//! Who reads the prompt: the part of the form that chooses it, and what a companion at the chosen address offers.
+import { offered, type Offer } from './companion';
+import { element } from './dom';
+import { fault, faultOf } from './fault';
+import type { TextSource } from './protocol.gen';
+
+const tab = element('tab', HTMLInputElement);
+const companion = element('companion', HTMLInputElement);
+const url = element('companion-url', HTMLInputElement);
+const token = element('companion-token', HTMLInputElement);
+const stored = element('stored', HTMLInputElement);
+const file = element('embeds', HTMLInputElement);
+const pairing = element('pairing', HTMLElement);
+
+/** After so long a companion that was loading is asked again. */
+const LOADING_MILLIS = 1_000;
+
+let asking = new AbortController();
+
+/** Begins with a companion at `address` where one is given, and looks for one where the page is from. */
+export function beginText(address: string | null): void {
+  companion.checked = address !== null;
+  url.value = address || location.origin;
+  for (const field of [tab, companion, stored, url, token]) field.addEventListener('change', () => void look());
+  void look();
+}
+
+/** Whether this tab is to read prompts. */
+export function readsHere(): boolean {
+  return tab.checked;
+}
+
+/** What the form says; a file is read now. Rejects with a fault. */
+export async function chosenText(): Promise<TextSource> {
+  if (companion.checked) return { kind: 'companion', url: url.value, ...(token.value && { token: token.value }) };
+  if (!stored.checked) return { kind: 'tab' };
+  const chosen = file.files?.[0];
+  if (chosen === undefined) throw fault('bad_request', 'no file of embeddings is chosen', 'choose one that `pixart encode` wrote');
+  return { kind: 'file', bytes: new Uint8Array(await chosen.arrayBuffer()) };
+}
+
+/** Asks the chosen address, or where the page is from, what it has, and shows that. */
+async function look(): Promise<void> {
+  for (const field of [url, token]) field.disabled = !companion.checked;
+  file.disabled = !stored.checked;
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  const at = companion.checked ? url.value : location.origin;
+  const said = await offered(at, token.value, signal).then(
+    (models) => {
+      if (models.length === 0) setTimeout(() => signal.aborted || void look(), LOADING_MILLIS);
+      return `The companion at ${at} ${models.length === 0 ? 'is still loading' : `has ${models.map(words).join('; ')}`}`;
+    },
+    (thrown: unknown) => (companion.checked ? `${faultOf(thrown).what}: this tab reads prompts itself where it can` : ''),
+  );
+  if (!signal.aborted) pairing.textContent = said;
+}
+
+function words({ id, device, draws }: Offer): string {
+  return `${id} on ${device}, which reads prompts${draws ? ' and draws' : ''}`;
+}
