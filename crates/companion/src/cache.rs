@@ -7,8 +7,8 @@ use std::sync::Arc;
 use lru::LruCache;
 use pixart_protocol::EncodeReply;
 
-/// Bytes of embeddings that are kept: 128 captions of T5-XXL.
-const BYTES_MAX: usize = 256 << 20;
+/// Bytes of embeddings that are kept: 64 captions of T5-XXL.
+const BYTES_MAX: usize = 128 << 20;
 
 /// The embeddings of one caption.
 #[derive(Clone, Debug, PartialEq)]

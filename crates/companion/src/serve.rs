@@ -31,7 +31,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use pixart_protocol::{Fault, FaultCode};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::services::ServeDir;
@@ -62,7 +62,7 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a connection's buffer, which all headers of a request fit.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// After the signal to stop, connections that the system has already taken are answered for so long.
+/// After the signal to stop new connections are taken for so long, and then those that were have as long to send a request.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// How a server behaves.
@@ -154,20 +154,21 @@ impl Server {
             .max_buf_size(HEADER_BYTES_MAX)
             .max_headers(HEADERS_MAX);
         let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        let serve = |stream, permit| {
+            let service = TowerToHyperService::new(router.clone());
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                // A client that goes away, or sends what is no HTTP, is its own affair.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                drop(permit);
+            });
+        };
         let accept = async || {
             let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let service = TowerToHyperService::new(router.clone());
-                    let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-                    tokio::spawn(async move {
-                        // A client that goes away, or sends what is no HTTP, is its own affair.
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, "a connection ended");
-                        }
-                        drop(permit);
-                    });
-                }
+                Ok((stream, _)) => serve(stream, Some(permit)),
                 Err(error) => {
                     // Out of file handles, most likely: others have to be closed first.
                     tracing::warn!(%error, "a connection could not be taken");
@@ -184,15 +185,25 @@ impl Server {
         }
         self.stopping.store(true, Ordering::Relaxed);
         tracing::info!("stopping");
-        let lingered = tokio::time::sleep(LINGER);
-        let mut lingered = std::pin::pin!(lingered);
-        loop {
-            tokio::select! {
-                () = accept() => {}
-                () = &mut lingered => break,
+        // Those whom the system has already taken are answered, too, that the server is stopping.
+        tokio::time::timeout(LINGER, async {
+            loop {
+                accept().await;
+            }
+        })
+        .await
+        .ok();
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((stream, _)) = listener.accept() {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    serve(stream, None);
+                }
             }
         }
-        drop(listener);
+        // A connection that has not sent its request yet would be closed without an answer.
+        tokio::time::sleep(LINGER).await;
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
             tracing::warn!(seconds = grace.as_secs(), "requests were still under way");
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{chrome, golden, page, place::Place, python, run};
 
+mod companion;
 mod table;
 mod weights;
 
@@ -32,7 +33,8 @@ const REL_L2_LIMIT: f64 = 1e-3;
 /// What to time.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure: parts of the networks, or `weights`, a full-size checkpoint's way into a browser
+    /// What to measure: parts of the networks; `weights`, a full-size checkpoint's way into a browser; or `companion`, the
+    /// full-size text encoder and the server under load
     area: Option<Area>,
     /// Time this workload alone
     #[arg(long, value_name = "WORKLOAD")]
@@ -55,12 +57,15 @@ pub(crate) struct Bench {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Area {
     Weights,
+    Companion,
 }
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
 pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
-    if let Some(Area::Weights) = options.area {
-        return weights::bench(place, options.quick, options.json.as_deref());
+    match options.area {
+        Some(Area::Weights) => return weights::bench(place, options.quick, options.json.as_deref()),
+        Some(Area::Companion) => return companion::bench(place, options),
+        None => {}
     }
     let all = [&BROWSER[..], &COUNTED, &NATIVE].concat();
     let workloads = match &options.only {

@@ -1,4 +1,5 @@
-//! The Python packages that record goldens and judge pictures, in an environment of their own.
+//! The Python packages that record goldens and judge pictures, gigabytes of them, and OpenAI's client, each in an environment
+//! of their own.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -8,8 +9,19 @@ use crate::{place::Place, run, wasm};
 
 /// A Python interpreter with the packages of `tests/oracle/requirements.txt`.
 pub(crate) fn interpreter(place: &Place) -> Result<PathBuf> {
-    let requirements = place.root.join("tests/oracle/requirements.txt");
-    let venv = place.cache.join("venv");
+    environment(place, "venv", "tests/oracle/requirements.txt")
+}
+
+/// A Python interpreter with OpenAI's client.
+pub(crate) fn client(place: &Place) -> Result<PathBuf> {
+    environment(place, "venv-client", "tests/page/requirements.txt")
+}
+
+/// A Python interpreter with the packages that the file `requirements` names.
+fn environment(place: &Place, name: &str, requirements: &str) -> Result<PathBuf> {
+    let named = requirements;
+    let requirements = place.root.join(requirements);
+    let venv = place.cache.join(name);
     let python = venv.join("bin/python");
     let stamp = venv.join(".installed-from");
     let wanted = wasm::digest(&requirements)?;
@@ -17,11 +29,11 @@ pub(crate) fn interpreter(place: &Place) -> Result<PathBuf> {
         return Ok(python);
     }
     if !python.is_file() {
-        run::say("creating a Python environment: diffusers, which records and judges, is not installed here");
+        run::say(&format!("creating a Python environment for the packages that {named} names"));
         run::run(Command::new("python3").args(["-m", "venv"]).arg(&venv), run::minutes(5))
             .context("Python 3.10 or newer with its venv module is needed; install it")?;
     }
-    run::say("installing the pinned Python packages (gigabytes, once): tests/oracle/requirements.txt names others");
+    run::say(&format!("installing the pinned Python packages: {named} names others than are here"));
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
     run::run(&mut pip, run::minutes(60))?;

@@ -3,8 +3,9 @@
 
 use std::{
     env,
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{apt, check, chrome, compare, golden, page, place::Place, run, setup, tools};
+use crate::{apt, check, chrome, compare, golden, page, place::Place, python, run, setup, tools};
 
 /// Where Vulkan loaders look for drivers.
 const VULKAN_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
@@ -115,11 +116,30 @@ fn page(place: &Place) -> Result<Vec<String>> {
     let mut node = place.command("node");
     node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
     let adapters = watched(&mut node, run::minutes(30))?;
+    run::say("talking to the companion with OpenAI's client");
+    openai_client(place, &companion)?;
     run::say("comparing the tab with this computer, step by step");
     if compare::compare(place, None)? != ExitCode::SUCCESS {
         bail!("the tab and the companion draw too differently");
     }
     Ok(adapters)
+}
+
+/// Serves the embedded checkpoint and has a program of OpenAI's kind draw with it.
+fn openai_client(place: &Place, companion: &Command) -> Result<()> {
+    let mut pixart = place.command(companion.get_program());
+    pixart.args(["serve", "--api-only", "--listen", "127.0.0.1:0", "--checkpoint"]);
+    pixart.arg(place.web().join("models/scenes")).stdout(Stdio::piped());
+    let mut serving = pixart.spawn().context("the companion cannot be started")?;
+    let mut url = String::new();
+    let stdout = serving.stdout.take().context("its output is piped")?;
+    let talked = BufReader::new(stdout).read_line(&mut url).map_err(Into::into).and_then(|_| {
+        let mut client = place.command(python::client(place)?);
+        run::run(client.arg("tests/page/openai_client.py").arg(url.trim()), run::minutes(5))
+    });
+    // It is stopped however that went, and has nothing left to say.
+    serving.kill().and_then(|()| serving.wait()).context("the companion cannot be stopped")?;
+    talked
 }
 
 /// Runs tests with their output shown, and returns the adapters it names; an error if they fail.

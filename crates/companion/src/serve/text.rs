@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use pixart_protocol::{EncodeRequest, FaultCode};
+use pixart_protocol::{EncodeRequest, Fault, FaultCode};
 
 use super::{Refusal, Server};
 use crate::embeds;
@@ -25,15 +25,21 @@ pub(super) async fn encode(
     let captions = request.captions.clone();
     let reply = server.queue.encode(request).await.map_err(|fault| server.refused(fault))?;
     let accepts = headers.get(ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
-    if accepts.contains(SAFETENSORS) {
-        return Ok(([(CONTENT_TYPE, SAFETENSORS)], embeds::write(&reply, &captions)).into_response());
-    }
-    Ok(Json(reply).into_response())
+    let as_file = accepts.contains(SAFETENSORS);
+    let kind = if as_file { SAFETENSORS } else { "application/json" };
+    // Text of a hundred thousand numbers takes milliseconds, in which nobody else would be answered.
+    let written = tokio::task::spawn_blocking(move || match as_file {
+        true => embeds::write(&reply, &captions),
+        false => serde_json::to_vec(&reply).expect("numbers are always JSON"),
+    });
+    let body =
+        written.await.map_err(|_| Fault::new(FaultCode::Internal, "the reply could not be written", "ask again"))?;
+    Ok(([(CONTENT_TYPE, kind)], body).into_response())
 }
 
 impl Server {
     /// A fault of the queue, with the time after which to try again where it is full.
-    pub(super) fn refused(&self, fault: pixart_protocol::Fault) -> Refusal {
+    pub(super) fn refused(&self, fault: Fault) -> Refusal {
         let is_busy = fault.code == FaultCode::Busy;
         let refusal = Refusal::from(fault);
         if is_busy { refusal.retry_after(self.queue.seconds_left()) } else { refusal }
