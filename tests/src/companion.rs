@@ -403,7 +403,7 @@ fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
     for (name, part) in [
         ("content-security-policy", "script-src 'self' 'wasm-unsafe-eval'"),
         ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
+        ("x-frame-options", "SAMEORIGIN"),
         ("referrer-policy", "no-referrer"),
     ] {
         assert!(page.headers()[name].to_str().is_ok_and(|value| value.contains(part)), "{name}");

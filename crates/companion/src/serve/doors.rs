@@ -135,7 +135,7 @@ pub(super) fn secured(router: Router) -> Router {
     let always = |name: HeaderName, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
     router
         .layer(always(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(always(X_FRAME_OPTIONS, "DENY"))
+        .layer(always(X_FRAME_OPTIONS, "SAMEORIGIN"))
         .layer(always(REFERRER_POLICY, "no-referrer"))
         .layer(always(CONTENT_SECURITY_POLICY, POLICY))
         // A page that was built again has to be seen again.
