@@ -104,12 +104,28 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     }
     println!("{}", table::text(&rows));
     println!("A browser without a GPU has a software adapter: such ratios do not carry over to hardware.");
-    if let Some(path) = &options.json {
-        fs::write(path, format!("{:#}\n", json!({ "rows": rows })))
-            .with_context(|| format!("cannot write {path:?}"))?;
-    }
+    write(&rows, options.json.as_deref())?;
     let failed = rows.iter().any(|row| row.get("fault").is_some());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints rows with what each misses of what it must keep; exit code 1 where one misses something.
+fn judged(mut rows: Vec<Value>, misses: fn(&Value) -> Vec<String>, json: Option<&Path>) -> Result<ExitCode> {
+    let mut missed = 0;
+    for row in &mut rows {
+        let misses = misses(row);
+        missed += misses.len();
+        row["misses"] = json!(misses);
+        println!("{row}");
+    }
+    write(&rows, json)?;
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes rows to the file that was asked for, if one was.
+fn write(rows: &[Value], json: Option<&Path>) -> Result<()> {
+    let Some(path) = json else { return Ok(()) };
+    fs::write(path, format!("{:#}\n", json!({ "rows": rows }))).with_context(|| format!("cannot write {path:?}"))
 }
 
 /// One workload, to be timed.

@@ -38,18 +38,7 @@ pub(super) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     let mut rows = text(place, options.quick)?;
     rows.push(forward(place, options)?);
     rows.extend(server(place)?);
-    let mut missed = 0;
-    for row in &mut rows {
-        let misses = misses(row);
-        missed += misses.len();
-        row["misses"] = json!(misses);
-        println!("{row}");
-    }
-    if let Some(path) = &options.json {
-        fs::write(path, format!("{:#}\n", json!({ "rows": rows })))
-            .with_context(|| format!("cannot write {path:?}"))?;
-    }
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    super::judged(rows, misses, options.json.as_deref())
 }
 
 /// T5-XXL of random numbers as bf16, and packed as q8.
@@ -156,7 +145,7 @@ fn forward(place: &Place, options: &Bench) -> Result<Value> {
     }))
 }
 
-/// The server with the embedded checkpoint: under load, mistreated, and spoken to by OpenAI's client.
+/// The server with the embedded checkpoint, under load and mistreated.
 fn server(place: &Place) -> Result<Vec<Value>> {
     run::say("asking a companion more than it can do");
     let companion = golden::companion(place)?;

@@ -26,21 +26,11 @@ const STEP_DB_MIN: f64 = 40.0;
 pub(super) fn bench(place: &Place, quick: bool, json: Option<&Path>) -> Result<ExitCode> {
     let mut rows = quality(place)?;
     rows.extend(browser(place, quick)?);
-    let mut missed = 0;
-    for row in &mut rows {
-        let misses = misses(row);
-        missed += misses.len();
-        row["misses"] = json!(misses);
-        println!("{row}");
-    }
+    let code = super::judged(rows, misses, json)?;
     println!(
         "A software adapter copies what it is given with the processor: such ratios do not carry over to hardware."
     );
-    if let Some(path) = json {
-        fs::write(path, format!("{:#}\n", json!({ "rows": rows })))
-            .with_context(|| format!("cannot write {path:?}"))?;
-    }
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
 }
 
 /// Draws held-out prompts with the embedded checkpoint as it is and packed.
