@@ -1,4 +1,5 @@
 // Builds the page. The root is the repository's, where index.html lives; everything else of the page is under web/.
+import { createHash } from 'node:crypto';
 import { cpSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
@@ -19,6 +20,30 @@ const models: Plugin = {
   },
 };
 
+const SERVICE_WORKER = 'sw.js';
+
+/** Puts what installs the page beside it, and tells the service worker the files of this build. */
+const offline: Plugin = {
+  name: 'offline',
+  enforce: 'post',
+  apply: 'build',
+  buildStart() {
+    this.emitFile({ type: 'chunk', id: under('src/sw.ts'), fileName: SERVICE_WORKER });
+    for (const fileName of ['icon.svg', 'manifest.webmanifest']) {
+      this.emitFile({ type: 'asset', fileName, source: readFileSync(under(`src/${fileName}`)) });
+    }
+  },
+  generateBundle(_options, bundle) {
+    const worker = bundle[SERVICE_WORKER];
+    if (worker?.type !== 'chunk') throw new Error(`the build has no ${SERVICE_WORKER}`);
+    const files = Object.values(bundle).filter((file) => file !== worker);
+    const hash = createHash('sha256');
+    for (const file of files) hash.update(file.fileName).update(file.type === 'chunk' ? file.code : file.source);
+    const names = JSON.stringify(files.map(({ fileName }) => fileName));
+    worker.code = worker.code.replace('__FILES__', names).replace('__BUILD__', `'${hash.digest('hex').slice(0, 16)}'`);
+  },
+};
+
 export default defineConfig({
   root: under('..'),
   base: './',
@@ -26,7 +51,7 @@ export default defineConfig({
   appType: 'mpa',
   publicDir: false,
   cacheDir: under('node_modules/.vite'),
-  plugins: [models],
+  plugins: [models, offline],
   build: { outDir: under('dist'), emptyOutDir: true, target: 'es2023' },
   worker: { format: 'es' },
   // What a companion tells a browser, too.

@@ -1,8 +1,9 @@
 //! What page tests and drive.mjs share: the built page on a loopback port, and a headless Chromium with WebGPU.
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, extname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const WEB = new URL('../../web/', import.meta.url);
@@ -24,13 +25,15 @@ export function findChrome() {
   return found;
 }
 
-/** Opens Chromium with a fresh profile, which `close` removes, or with the one of a browser that was killed. */
-export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS, profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')) } = {}) {
+/** Opens Chromium with a fresh profile, which `close` removes, or with the one of a browser that was killed. Service workers
+    would answer what tests answer. */
+export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS, serviceWorkers = 'block', profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')) } = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chrome,
     headless: true,
     chromiumSandbox: false,
     acceptDownloads: true,
+    serviceWorkers,
     args: [...QUIET_FLAGS, ...flags],
   });
   return {
@@ -55,6 +58,27 @@ export async function servePage() {
   return { url, close: () => server.close() };
 }
 
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm', '.svg': 'image/svg+xml' };
+
+/** Serves a folder as it is at each request, on a free loopback port. */
+export async function serveFolder(folder) {
+  const server = createServer(({ url }, reply) => {
+    const path = decodeURIComponent(new URL(url, 'http://a').pathname).replace(/\/$/, '/index.html');
+    try {
+      const bytes = readFileSync(join(folder, path));
+      reply.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(bytes);
+    } catch {
+      reply.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `http://127.0.0.1:${server.address().port}/`, close };
+}
+
 /** Prints what the page writes to its console as warnings and errors to stderr. */
 export function echoConsole(page) {
   page.on('console', (message) => {
@@ -74,6 +98,7 @@ export async function fillForm(page, request) {
     '#width': request.width,
     '#height': request.height,
   };
+  await openSettings(page);
   for (const [field, value] of Object.entries(fields)) {
     if (value !== undefined) await page.fill(field, String(value));
   }
@@ -83,6 +108,11 @@ export async function fillForm(page, request) {
     await page.check('#companion');
     await page.fill('#companion-url', request.text.url);
   }
+}
+
+/** Opens the fold that most fields are in. */
+export async function openSettings(page) {
+  await page.locator('#settings').evaluate((fold) => (fold.open = true));
 }
 
 /** Clicks Draw once it is enabled, and waits for how that ends: `{ fault }`, or `{ png, file }` as downloaded. */

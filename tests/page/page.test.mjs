@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { draw, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+import { draw, echoConsole, fillForm, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
 import { withHeader } from './safetensors.mjs';
 
 const SCENES = new URL('../../web/models/scenes/', import.meta.url);
@@ -109,7 +109,6 @@ function drawsAndRefuses(device) {
 
   test('a_picture_is_drawn_over_as_the_companion_does', async () => {
     const side = (await smallestSize(page)).width;
-    await page.locator('details:has(#image)').evaluate((fold) => (fold.open = true));
     await page.setInputFiles('#image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
     await page.fill('#strength', '0.5');
     const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
@@ -282,6 +281,7 @@ describe('a browser without an adapter', () => {
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
     assert.match(await page.innerText('#fault'), /WebGPU/);
     assert.ok(await page.isDisabled('#draw'));
+    await openSettings(page);
     await page.selectOption('#device', 'wasm');
     await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
     await page.close();

@@ -7,7 +7,9 @@ use std::path::Path;
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
 use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
-use pixart_model::{DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, image};
+use pixart_model::{
+    Denoise, DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, golden, image, scheduler_names,
+};
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
 
@@ -58,6 +60,122 @@ fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
         assert!(slices > steps, "{slices} slices of {blocks} blocks");
         assert!(sliced == whole, "slices of {blocks} blocks, {guidance:?}, give another picture");
     }
+}
+
+#[test]
+fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
+    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let pipeline = pipeline(&opened);
+    let named = scheduler_names().map(Some).chain([None]);
+    for scheduler in named {
+        let request = Generate { steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
+        let resolved = pipeline.resolve(&request).expect("the request is good");
+        let plan = pipeline.plan(&request, &resolved).expect("it fits");
+        let begun = || {
+            let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
+            pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits")
+        };
+        let finished = |mut denoise: Denoise<'_>| {
+            while denoise.step(&mut Taps::off()) {}
+            let picture = pipeline.decode(denoise.into_latent(), &plan);
+            block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes
+        };
+        let mut said = Vec::new();
+        let mut whole = begun();
+        let calls = whole.run().left();
+        for _ in 0..calls {
+            assert!(whole.step(&mut Taps::off()));
+            said.push(whole.glimpse().expect("a step was made").said);
+        }
+        let whole = finished(whole);
+        for broken in [1, 3, calls - 1, calls] {
+            let mut again = begun();
+            assert!(said[..broken].iter().all(|said| again.repeat(said.clone())));
+            assert_eq!(again.run().left(), calls - broken);
+            assert!(finished(again) == whole, "{scheduler:?} goes on differently after {broken} of {calls} calls");
+        }
+        let mut over = begun();
+        assert!(
+            !said.iter().chain(&said).all(|said| over.repeat(said.clone())),
+            "{scheduler:?} makes steps beyond its last"
+        );
+    }
+}
+
+#[test]
+fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
+    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let pipeline = pipeline(&opened);
+    let preview = pipeline.painter.vae.config().preview.expect("the embedded autoencoder has colours");
+    // Normal equations of 5 unknowns for each colour, over every latent pixel of some pictures.
+    let (mut left, mut right, mut ours, mut pixels) = ([[0.0; 5]; 5], [[0.0; 3]; 5], 0.0, Vec::new());
+    for (seed, prompt) in (1..).zip([
+        "a red circle on a blue background",
+        "a green cactus in the desert",
+        "two yellow stars at night",
+        "a white cat in a meadow",
+        "a small black car in the snow",
+        "a purple house by the sea",
+    ]) {
+        let request = Generate { seed, steps: 10, ..Generate::of(prompt) };
+        let resolved = pipeline.resolve(&request).expect("the request is good");
+        let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
+        let plan = pipeline.plan(&request, &resolved).expect("it fits");
+        let mut denoise = pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        while denoise.step(&mut Taps::off()) {}
+        let latent = denoise.into_latent();
+        let [_, channels, rows, columns] = latent.dims();
+        let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
+        let drawn = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
+        let shown = preview.picture(&numbers, [rows, columns]).expect("finite");
+        let side = drawn.height / rows;
+        for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+            let mean = |channel: usize| {
+                let patch =
+                    (0..side * side).map(|at| (row * side + at / side) * drawn.width + column * side + at % side);
+                patch.map(|at| f64::from(drawn.bytes[at * 3 + channel])).sum::<f64>() / (side * side) as f64 / 127.5
+                    - 1.0
+            };
+            let want = [mean(0), mean(1), mean(2)];
+            let at = row * columns + column;
+            let mut seen = [1.0; 5];
+            (0..channels).for_each(|channel| seen[channel] = f64::from(numbers[channel * rows * columns + at]));
+            for (i, from) in seen.iter().enumerate() {
+                seen.iter().enumerate().for_each(|(j, to)| left[i][j] += from * to);
+                want.iter().enumerate().for_each(|(channel, want)| right[i][channel] += from * want);
+            }
+            for (channel, want) in want.iter().enumerate() {
+                ours += (f64::from(shown.bytes[at * 3 + channel]) / 127.5 - 1.0 - want).powi(2);
+            }
+            pixels.push((seen, want));
+        }
+    }
+    let best = solved(left, right);
+    let error = |(seen, want): &([f64; 5], [f64; 3])| {
+        let said = |channel: usize| (0..5).map(|i| seen[i] * best[i][channel]).sum::<f64>().clamp(-1.0, 1.0);
+        want.iter().enumerate().map(|(channel, want)| (said(channel) - want).powi(2)).sum::<f64>()
+    };
+    let least = pixels.iter().map(error).sum::<f64>();
+    let [ours, least] = [ours, least].map(|sum| (sum / (3 * pixels.len()) as f64).sqrt());
+    println!("preview: {:.1} of 255 from the picture, the best linear map {:.1}", ours * 127.5, least * 127.5);
+    assert!(ours < 1.05 * least, "{ours:.4}, and {least:.4} by latent_rgb_factors {best:.4?}");
+}
+
+/// X of A·X = B, by elimination.
+fn solved(mut a: [[f64; 5]; 5], mut b: [[f64; 3]; 5]) -> [[f64; 3]; 5] {
+    for pivot in 0..5 {
+        let largest =
+            (pivot..5).max_by(|x, y| a[*x][pivot].abs().total_cmp(&a[*y][pivot].abs())).expect("there are rows");
+        a.swap(pivot, largest);
+        b.swap(pivot, largest);
+        for row in (0..5).filter(|row| *row != pivot) {
+            let share = a[row][pivot] / a[pivot][pivot];
+            let (from, against) = (a[pivot], b[pivot]);
+            a[row].iter_mut().zip(from).for_each(|(to, from)| *to -= share * from);
+            b[row].iter_mut().zip(against).for_each(|(to, from)| *to -= share * from);
+        }
+    }
+    std::array::from_fn(|row| b[row].map(|sum| sum / a[row][row]))
 }
 
 #[test]

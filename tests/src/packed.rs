@@ -57,22 +57,21 @@ fn packed(precision: Precision) -> Scratch {
 }
 
 /// The pictures of the prompts, as PNG files.
+/// The pixels of every prompt's picture; their files say what drew them.
 fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
     let opening = Opening { checkpoint: checkpoint.to_owned(), ..Opening::default() };
     let generator = Generator::open(opening).expect("the checkpoint loads");
     let one = |(prompt, seed): (&str, u32)| {
         let request = Generate { seed, ..Generate::of(prompt) };
-        generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
+        let drawn = generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
+        image::from_png(&drawn.file).expect("it is a PNG").bytes
     };
     PROMPTS.map(one).to_vec()
 }
 
 /// 10·log₁₀(255² / mean squared difference), over all pictures.
 fn psnr(pictures: &[Vec<u8>], others: &[Vec<u8>]) -> f64 {
-    let pixels = |files: &[Vec<u8>]| -> Vec<u8> {
-        files.iter().flat_map(|file| image::from_png(file).expect("it is a PNG").bytes).collect()
-    };
-    let (ours, theirs) = (pixels(pictures), pixels(others));
+    let (ours, theirs) = (pictures.concat(), others.concat());
     assert_eq!(ours.len(), theirs.len());
     let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
     let mean = ours.iter().zip(&theirs).map(square).sum::<f64>() / ours.len() as f64;

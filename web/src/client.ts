@@ -28,12 +28,15 @@ export interface Opening {
   text: boolean;
   /** What a folder of safetensors is converted to. */
   convert: ConvertTo;
+  /** What may be planned with, where that is less than the device seems to have. */
+  memory_bytes?: number | null;
 }
 
 export interface Client {
   open(opening: Opening): Promise<Checkpoint>;
-  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. */
-  generate(picture: Picture, stop?: AbortSignal): Promise<Image | undefined>;
+  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. `said` is of the steps that have been
+      made before. */
+  generate(picture: Picture, stop?: AbortSignal, said?: readonly Uint8Array[]): Promise<Image | undefined>;
   check(variant: string): Promise<TapRow[]>;
   /** Does something about kept checkpoints; resolves with those that are then kept. */
   keep(task: KeepTask): Promise<KeptCheckpoint[]>;
@@ -97,16 +100,17 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async open({ checkpoint, files, text, convert }) {
+    async open({ checkpoint, files, text, convert, memory_bytes = null }) {
       if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
-      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store, convert });
+      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store, convert, memory_bytes });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);
     },
-    async generate(picture, stop) {
+    async generate(picture, stop, said = []) {
       const id = ++asked;
       const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies Request);
-      const asking = ask(id, { kind: 'generate', id, ...picture });
+      const request = { id, ...picture };
+      const asking = ask(id, said.length > 0 ? { kind: 'resume', request, said: [...said] } : { kind: 'generate', ...request });
       stop?.addEventListener('abort', cancel);
       if (stop?.aborted) cancel();
       try {

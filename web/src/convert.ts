@@ -129,7 +129,7 @@ export class Conversion {
 /** Refuses before the first byte where the browser offers less than `bytes`. */
 export async function room(store: Store, bytes: number): Promise<void> {
   if (store.kind === 'memory') return;
-  const { quota, usage = 0 } = (await navigator.storage?.estimate()) ?? {};
+  const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
   if (quota !== undefined && quota - usage < bytes) throw full(bytes, quota - usage);
 }
 

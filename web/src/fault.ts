@@ -2,20 +2,29 @@
 //! presented here.
 import type { Fault, FaultCode } from './protocol.gen';
 
-const CODES: Record<FaultCode, true> = {
-  no_webgpu: true,
-  device_lost: true,
-  out_of_memory: true,
-  gpu_validation: true,
-  bad_request: true,
-  bad_weights: true,
-  bad_config: true,
-  network: true,
-  storage: true,
-  companion: true,
-  busy: true,
-  internal: true,
+/** Every code: whether nothing more can be drawn after it, and whether a worker that is started anew may do better. */
+const CODES: Record<FaultCode, { ends_engine: boolean; rebuilds: boolean }> = {
+  no_webgpu: { ends_engine: true, rebuilds: false },
+  device_lost: { ends_engine: true, rebuilds: true },
+  out_of_memory: { ends_engine: false, rebuilds: true },
+  internal: { ends_engine: true, rebuilds: true },
+  gpu_validation: { ends_engine: false, rebuilds: false },
+  bad_request: { ends_engine: false, rebuilds: false },
+  bad_weights: { ends_engine: false, rebuilds: false },
+  bad_config: { ends_engine: false, rebuilds: false },
+  network: { ends_engine: false, rebuilds: false },
+  storage: { ends_engine: false, rebuilds: false },
+  companion: { ends_engine: false, rebuilds: false },
+  busy: { ends_engine: false, rebuilds: false },
 };
+
+export function endsEngine({ code }: Fault): boolean {
+  return CODES[code].ends_engine;
+}
+
+export function rebuilds({ code }: Fault): boolean {
+  return CODES[code].rebuilds;
+}
 
 export function fault(code: FaultCode, what: string, remedy: string): Fault {
   return { code, what, remedy };

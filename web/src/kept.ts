@@ -1,11 +1,22 @@
 //! Checkpoints that the reader has: those that this browser keeps, as a list with what can be done about them, and folders
 //! on this computer. Opens nothing.
 import type { KeepTask, KeptCheckpoint } from './protocol.gen';
+import { word } from './words';
 
 /** A checkpoint to open; with `files`, the reader's. */
 export interface Folder {
   checkpoint: string;
   files?: ReadonlyMap<string, File>;
+}
+
+/** How the names of chosen folders begin. */
+const CHOSEN = 'folder:';
+
+/** Says how much is kept and how much more may be, where the browser tells. */
+export async function renderSpace(into: HTMLElement): Promise<void> {
+  const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
+  into.textContent = quota === undefined ? '' : word('space', { used: megabytes(usage), left: megabytes(quota - usage) });
 }
 
 /** The folder's address: as it is written, or that of a repository `owner/name@revision` of the model hub at `hub`. */
@@ -18,17 +29,25 @@ export function addressOf(checkpoint: string, hub: string): string {
 }
 
 /** Lists `kept` in `list`, each with its buttons. */
-export function renderKept(list: HTMLElement, kept: readonly KeptCheckpoint[], ask: (task: KeepTask) => void): void {
-  const button = (text: string, task: KeepTask): HTMLButtonElement => {
+export function renderKept(
+  list: HTMLElement,
+  kept: readonly KeptCheckpoint[],
+  ask: (task: KeepTask) => void,
+  open: (checkpoint: string) => void,
+): void {
+  const button = (text: string, act: () => void): HTMLButtonElement => {
     const made = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
-    made.addEventListener('click', () => ask(task));
+    made.addEventListener('click', act);
     return made;
   };
   const rows = kept.map(({ checkpoint, store, bytes, missing }) => {
     const row = document.createElement('li');
-    const state = missing > 0 ? `, ${missing} records missing: open it to fetch them again` : '';
-    row.append(`${checkpoint} · ${(bytes / 1e6).toFixed(1)} MB in ${store}${state} `);
-    row.append(button('Verify', { kind: 'verify', checkpoint }), button('Delete', { kind: 'delete', checkpoint }));
+    const state = missing > 0 ? word('missing', { count: missing }) : '';
+    row.append(`${checkpoint} · ${word('kept', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
+    // What was chosen as a folder has to be chosen again: a page may not open it by itself.
+    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word('openKept'), () => open(checkpoint)));
+    row.append(button(word('verify'), () => ask({ kind: 'verify', checkpoint })));
+    row.append(button(word('remove'), () => ask({ kind: 'delete', checkpoint })));
     return row;
   });
   list.replaceChildren(...rows);
@@ -65,5 +84,5 @@ function folderOf(paths: [string, File][]): Folder | undefined {
   const [first] = paths;
   if (first === undefined) return undefined;
   const name = first[0].split('/')[0] ?? '';
-  return { checkpoint: `folder:${name}/`, files: new Map(paths.map(([path, file]) => [path.slice(name.length + 1), file])) };
+  return { checkpoint: `${CHOSEN}${name}/`, files: new Map(paths.map(([path, file]) => [path.slice(name.length + 1), file])) };
 }

@@ -1,15 +1,23 @@
-//! The page: reads the form, asks the worker, renders the state. Contract: every fault ends up visible, and leaves a page on
+//! The page: reads the form, asks the engine, renders the state. Contract: every fault ends up visible, and leaves a page on
 //! which the next picture can be asked for.
-import { connect, type Client, type Picture } from './client';
+import type { Picture } from './client';
 import { element } from './dom';
+import { startEngine, type Engine } from './engine';
 import { fault, faultOf } from './fault';
-import { addressOf, chosenFolder, droppedFolder, renderKept, type Folder } from './kept';
-import { pngOf, slug } from './picture';
-import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, Stage, StoreKind, TapRow } from './protocol.gen';
-import { drawing, failed, loadingText, next, OPENING, type State } from './state';
-import { beginText, chosenText, readsHere } from './text';
+import * as form from './form';
+import { cells, fillCell } from './grid';
+import { Gallery, tabName, type Unfinished } from './gallery';
+import { addressOf, chosenFolder, droppedFolder, renderKept, renderSpace, type Folder } from './kept';
+import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, StoreKind, TapRow } from './protocol.gen';
+import { pngFile } from './picture';
+import { requestOf } from './signature';
+import { drawing, failed, next, OPENING, type State } from './state';
+import { beginText, readsHere } from './text';
+import { render } from './view';
+import { beginWall } from './wall';
+import { beginWords, word } from './words';
 
-/** `window.pixart`: the page without its form, for pages that embed it and for tests. Rejects with a `Fault`. */
+/** `window.pixart`: the page without its form, for pages that frame it and for tests. Rejects with a `Fault`. */
 export interface Pixart {
   /** The checkpoint, once it is on the device. */
   ready(): Promise<Checkpoint>;
@@ -29,78 +37,65 @@ declare global {
   }
 }
 
-const form = element('request', HTMLFormElement);
-const prompt = element('prompt', HTMLTextAreaElement);
-const negative = element('negative', HTMLInputElement);
-const seed = element('seed', HTMLInputElement);
-const random = element('random', HTMLInputElement);
-const steps = element('steps', HTMLInputElement);
-const guidance = element('guidance', HTMLInputElement);
-const scheduler = element('scheduler', HTMLSelectElement);
-const style = element('style', HTMLSelectElement);
-const overImage = element('image', HTMLInputElement);
-const overMask = element('mask', HTMLInputElement);
-const strength = element('strength', HTMLInputElement);
-const width = element('width', HTMLInputElement);
-const height = element('height', HTMLInputElement);
-const record = element('record', HTMLInputElement);
+const request = element('request', HTMLFormElement);
 const device = element('device', HTMLSelectElement);
-const draw = element('draw', HTMLButtonElement);
-const cancel = element('cancel', HTMLButtonElement);
-const restart = element('restart', HTMLButtonElement);
-const status = element('status', HTMLElement);
-const adapter = element('adapter', HTMLElement);
-const progress = element('progress', HTMLProgressElement);
-const alert = element('fault', HTMLElement);
-const what = element('what', HTMLElement);
-const remedy = element('remedy', HTMLElement);
-const figure = element('figure', HTMLElement);
-const picture = element('picture', HTMLImageElement);
-const caption = element('caption', HTMLElement);
-const download = element('download', HTMLAnchorElement);
-const recording = element('recording', HTMLAnchorElement);
-const note = element('note', HTMLElement);
 const choose = element('folder', HTMLInputElement);
 const keptFold = element('kept', HTMLDetailsElement);
 const keptList = element('kept-list', HTMLElement);
+const left = element('left', HTMLElement);
+const address = element('address', HTMLInputElement);
+const space = element('space', HTMLElement);
 
 const query = new URLSearchParams(location.search);
 /** Where `owner/name` is looked for. */
 const HUB = 'https://huggingface.co/';
+const hub = query.get('hub') ?? HUB;
 /** `?checkpoint=` names a checkpoint's folder, or a repository of the `?hub=`; empty, the page loads none. */
-let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/', query.get('hub') ?? HUB) };
+let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/', hub) };
 /** `?convert=` chooses what a folder of safetensors is kept as: f32, f16, q8 or q4. */
 const convert = (query.get('convert') ?? 'auto') as ConvertTo;
 /** `?store=` chooses where checkpoints are kept. */
 const store = (query.get('store') ?? 'auto') as StoreKind;
-const U32_MAX = 2 ** 32 - 1;
-const STAGES: Record<Stage, string> = { text: 'Reading the prompt', denoise: 'Drawing', decode: 'Developing' };
 
 let state: State = OPENING;
-let client: Client | undefined;
+let engine: Engine | undefined;
 let ready: Promise<Checkpoint>;
+/** Stops every picture that was asked for. */
 let stop = new AbortController();
 let turn: Promise<unknown> = Promise.resolve();
+const tab = tabName();
+/** In a window that keeps nothing there is none, and pictures are shown alone. */
+const gallery = Gallery.open().then(
+  (gallery) => ({ gallery, wall: beginWall(gallery, restore, (reason) => show(failed(state, reason))) }),
+  () => undefined,
+);
 
-form.addEventListener('submit', (event) => {
+request.addEventListener('submit', (event) => {
   event.preventDefault();
   if (state.phase === 'ready') submit();
 });
-form.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+request.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) request.requestSubmit();
 });
-cancel.addEventListener('click', () => stop.abort());
-restart.addEventListener('click', start);
+request.addEventListener('input', form.render);
+element('cancel', HTMLButtonElement).addEventListener('click', cancel);
+element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
-form.addEventListener('change', renderForm);
 choose.addEventListener('change', () => openFolder(chosenFolder(choose.files)));
+element('open', HTMLButtonElement).addEventListener('click', () => {
+  if (address.value !== '') openFolder({ checkpoint: addressOf(address.value, hub) });
+});
 document.addEventListener('dragover', (event) => event.preventDefault());
 document.addEventListener('drop', (event) => {
   event.preventDefault();
-  droppedFolder(event.dataTransfer).then(openFolder);
+  const [file, more] = event.dataTransfer?.files ?? [];
+  if (file?.type === 'image/png' && more === undefined) void file.arrayBuffer().then((bytes) => restore(new Uint8Array(bytes)));
+  else droppedFolder(event.dataTransfer).then(openFolder);
 });
 keptFold.addEventListener('toggle', () => keptFold.open && keep({ kind: 'list' }).catch(() => 'shown'));
 
+/** `?lang=` is the language of the page. */
+beginWords(query.get('lang'), () => show(state));
 /** `?companion=` has a companion at that address read prompts. */
 beginText(query.get('companion'));
 /** `?device=` chooses what computes, as the form does. */
@@ -114,33 +109,60 @@ window.pixart = {
   state: () => state,
 };
 start();
+if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load', beginOffline);
 
 /** Starts the engine, anew where there was one. */
 function start(): void {
-  client?.close();
+  engine?.close();
   show({ ...OPENING, image: state.image, prompt: state.prompt });
   ready = opened();
   ready.catch(() => 'shown through its event');
 }
 
 async function opened(): Promise<Checkpoint> {
-  client = connect(device.value as DeviceKind, store, (event) => show(next(state, event, performance.now())));
-  if (folder.checkpoint === '') return new Promise(() => 'never: there is no checkpoint to wait for');
   // Whether it may be evicted is for the browser to say; the page works either way.
   void navigator.storage?.persist?.();
-  const checkpoint = await client.open({ ...folder, convert, text: readsHere() });
-  const { native_size, size_min, size_max, size_multiple } = checkpoint.limits;
-  const { preset } = checkpoint;
-  for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {
-    if (field.value === field.defaultValue) field.valueAsNumber = best;
-  }
-  offer(scheduler, checkpoint.schedulers);
-  offer(style, checkpoint.styles);
-  for (const side of [width, height]) {
-    Object.assign(side, { min: size_min, max: size_max, step: size_multiple });
-    if (side.value === '') side.valueAsNumber = native_size;
-  }
+  engine = startEngine({
+    device: device.value as DeviceKind,
+    store,
+    opening: folder.checkpoint === '' ? undefined : { ...folder, convert, text: readsHere() },
+    listen: (event) => show(next(state, event, performance.now())),
+  });
+  const checkpoint = await engine.ready;
+  form.offer(checkpoint);
+  await offerLeft();
   return checkpoint;
+}
+
+/** Fills in the form with the request of a picture that was drawn here. */
+function restore(png: Uint8Array): void {
+  const request = requestOf(png);
+  if (request !== undefined) return form.fill(request);
+  show(failed(state, fault('bad_request', 'the picture does not say how it was drawn', 'drop a PNG file that was drawn here')));
+}
+
+/** Offers to go on with what this tab was at when it was left. */
+async function offerLeft(): Promise<void> {
+  const kept = await gallery;
+  const unfinished = await kept?.gallery.unfinished(tab);
+  if (kept === undefined || unfinished === undefined || unfinished.checkpoint !== folder.checkpoint) return;
+  const { picture, said } = unfinished;
+  left.hidden = false;
+  element('left-what', HTMLElement).textContent = word('unfinished', { prompt: picture.prompt, step: said.length });
+  element('go-on', HTMLButtonElement).onclick = () => {
+    left.hidden = true;
+    form.fill(picture);
+    generate(picture, Promise.resolve({}), said).catch(() => 'shown');
+  };
+  element('let-go', HTMLButtonElement).onclick = () => {
+    left.hidden = true;
+    void kept.gallery.forget(tab);
+  };
+}
+
+/** With a service worker the page works without a network. It waits until a checkpoint is open, whose files come first. */
+function beginOffline(): void {
+  ready.then(() => navigator.serviceWorker.register('./sw.js')).catch(() => 'without it the page needs its network');
 }
 
 /** Opens a checkpoint that the reader chose. */
@@ -154,173 +176,80 @@ async function keep(task: KeepTask): Promise<KeptCheckpoint[]> {
   return running().keep(task);
 }
 
-/** Fills a list with names below its first entry, which is none of them. */
-function offer(list: HTMLSelectElement, names: string[]): void {
-  const chosen = list.value;
-  list.options.length = 1;
-  list.append(...names.map((name) => new Option(name, name, false, name === chosen)));
-}
-
-/** Draws `request`, and what is `still` being read for it, once every picture asked for before it has ended. */
-function generate(request: Picture, still: Promise<Partial<Picture>> = Promise.resolve({})): Promise<Image | undefined> {
-  const mine = turn.then(() => drawNow(request, still));
+/** Draws `picture`, and what is `still` being read for it, once every picture asked for before it has ended. */
+function generate(
+  picture: Picture,
+  still: Promise<Partial<Picture>> = Promise.resolve({}),
+  said: readonly Uint8Array[] = [],
+): Promise<Image | undefined> {
+  const { signal } = stop;
+  const mine = turn.then(() => (signal.aborted ? undefined : drawNow(picture, still, said, signal)));
   turn = mine.catch(() => 'answered to whom it concerns');
   return mine;
 }
 
-async function drawNow(request: Picture, still: Promise<Partial<Picture>>): Promise<Image | undefined> {
-  stop = new AbortController();
+async function drawNow(
+  picture: Picture,
+  still: Promise<Partial<Picture>>,
+  said: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<Image | undefined> {
   const engine = running();
-  show(drawing(state, request.prompt));
+  show(drawing(state, picture.prompt));
   const read = await still.catch((thrown) => {
     show(failed(state, faultOf(thrown)));
     throw thrown;
   });
-  return engine.generate({ ...request, ...read }, stop.signal);
+  const asked = { ...picture, ...read };
+  const kept = await gallery;
+  const unfinished: Unfinished = { tab, checkpoint: folder.checkpoint, picture: asked, said: [...said], begun_at: Date.now() };
+  const diary = kept?.gallery.diary(unfinished);
+  try {
+    const image = await engine.generate(asked, { stop: signal, said, stepped: (step) => diary?.step(step.said) });
+    if (image !== undefined) {
+      const png = pngFile(image.png);
+      await kept?.wall.add({ prompt: picture.prompt, seed: image.seed, favourite: false, drawn_at: Date.now(), png });
+    }
+    return image;
+  } finally {
+    await diary?.end();
+  }
 }
 
-function running(): Client {
-  if (client === undefined) throw state.fault ?? faultOf('the engine is not running');
-  return client;
+/** Stops the picture at work, and those that wait. */
+function cancel(): void {
+  stop.abort();
+  stop = new AbortController();
 }
 
+function running(): Engine {
+  if (engine === undefined) throw state.fault ?? faultOf('the engine is not running');
+  return engine;
+}
+
+/** Asks for what the form holds: one picture, several with a seed each, or those of a table. */
 function submit(): void {
   try {
-    generate(asked(), files()).catch(() => 'shown');
+    const [first, still, count, table] = [form.asked(state.checkpoint), form.files(), form.pictures(), cells()];
+    for (const cell of table ?? []) {
+      const picture = { ...first, ...cell.changed };
+      const put = (image: Image | undefined): void => image && fillCell(cell, image, picture.prompt);
+      // What the cell changes, the form's files do not change back.
+      generate(picture, still.then((read) => ({ ...read, ...cell.changed }))).then(put, () => 'shown');
+    }
+    if (table !== undefined) return;
+    for (let more = 0; more < count; more += 1) {
+      generate({ ...first, seed: ((first.seed ?? 0) + more) >>> 0 }, still).catch(() => 'shown');
+    }
   } catch (thrown) {
     show(failed(state, faultOf(thrown)));
   }
 }
 
-/** Who reads the prompt, and the picture to draw over, its mask and its strength, where they are chosen. */
-async function files(): Promise<Partial<Picture>> {
-  const [text, picture, drawn] = await Promise.all([chosenText(), pngOf(overImage), pngOf(overMask)]);
-  return {
-    text,
-    ...(picture && { image: picture }),
-    ...(drawn && { mask_image: drawn }),
-    ...(strength.value && { strength: strength.valueAsNumber }),
-  };
-}
-
-/** The request the form holds; what its values mean is for the engine to judge. Throws a fault. */
-function asked(): Picture {
-  if (random.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-  return {
-    prompt: prompt.value,
-    negative_prompt: negative.value,
-    seed: whole('seed', seed),
-    steps: whole('steps', steps),
-    guidance: guidance.valueAsNumber,
-    ...(state.checkpoint && { max_sequence_length: state.checkpoint.preset.max_sequence_length }),
-    ...(scheduler.value && { scheduler: scheduler.value }),
-    ...(style.value && { style: style.value }),
-    width: whole('width', width),
-    height: whole('height', height),
-    record: record.checked,
-  };
-}
-
-/** The value of a field that travels as a `u32`. */
-function whole(name: string, { value, valueAsNumber }: HTMLInputElement): number {
-  if (Number.isInteger(valueAsNumber) && valueAsNumber >= 0 && valueAsNumber <= U32_MAX) return valueAsNumber;
-  throw fault('bad_request', `${name} is ${value || 'not a number'}`, `choose a whole number from 0 to ${U32_MAX}`);
-}
-
 function show(changed: State): void {
-  const { image } = state;
+  const before = state;
   state = changed;
-  if (state.image !== image) renderPicture();
-  render();
-}
-
-function render(): void {
-  const { phase, fault: shown } = state;
-  draw.disabled = phase !== 'ready';
-  cancel.hidden = phase !== 'drawing';
-  draw.hidden = phase === 'drawing';
-  status.textContent = statusText();
-  adapter.textContent = adapterText();
-  adapter.classList.toggle('slow', state.adapter?.software === true);
-  renderProgress();
-  note.hidden = state.note === undefined;
-  note.textContent = state.note ?? '';
-  alert.hidden = shown === undefined;
-  what.textContent = shown?.what ?? '';
-  remedy.textContent = shown?.remedy ?? '';
-  restart.hidden = phase !== 'stopped' || shown?.code === 'no_webgpu';
-  device.disabled = phase === 'drawing';
-  figure.setAttribute('aria-busy', String(phase === 'drawing'));
-  if (keptFold.open) renderKept(keptList, state.kept, (task) => keep(task).catch(() => 'shown'));
-  renderForm();
-}
-
-function renderForm(): void {
-  seed.readOnly = random.checked;
-}
-
-function renderProgress(): void {
-  const { loading, progress: at, phase } = state;
-  progress.hidden = phase !== 'opening' && phase !== 'drawing';
-  if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
-    progress.max = loading.total_bytes;
-    progress.value = loading.loaded_bytes;
-  } else if (at?.stage === 'denoise' && at.steps > 0) {
-    progress.max = at.steps;
-    progress.value = at.step;
-  } else {
-    progress.removeAttribute('value');
-  }
-}
-
-function statusText(): string {
-  const { phase, loading, compiling, progress: at, image } = state;
-  switch (phase) {
-    case 'opening':
-      if (folder.checkpoint === '') return 'No checkpoint';
-      if (loading?.loaded_bytes === loading?.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
-        return `Compiling shader ${compiling.compiled + 1} of ${compiling.shaders}`;
-      return loading === undefined ? 'Opening the device' : loadingText(loading);
-    case 'drawing':
-      if (at === undefined) return 'Starting';
-      return at.stage === 'denoise' && at.steps > 0 ? `Drawing: step ${at.step} of ${at.steps}` : STAGES[at.stage];
-    case 'ready':
-      return image === undefined ? 'Ready' : `Ready. The last picture took ${seconds(image.millis.total)} s`;
-    case 'stopped':
-      return 'Stopped';
-    default: {
-      const missing: never = phase;
-      return missing;
-    }
-  }
-}
-
-function adapterText(): string {
-  if (state.adapter === undefined) return '';
-  const { name, backend, software, why } = state.adapter;
-  const plan = state.plan === undefined ? '' : ` · ${state.plan}`;
-  return `${name} (${backend})${software ? ': a software adapter, slow' : ''}: ${why}${plan}`;
-}
-
-function renderPicture(): void {
-  const { image, prompt: drawn } = state;
-  URL.revokeObjectURL(picture.src);
-  URL.revokeObjectURL(recording.href);
-  figure.hidden = image === undefined;
-  if (image === undefined) return;
-  const url = URL.createObjectURL(new Blob([new Uint8Array(image.png)], { type: 'image/png' }));
-  picture.src = url;
-  picture.alt = drawn;
-  picture.width = image.width;
-  picture.height = image.height;
-  caption.textContent = `${drawn} · seed ${image.seed} · ${image.steps} steps`;
-  download.href = url;
-  download.download = `${slug(drawn)}-${image.seed}.png`;
-  recording.hidden = image.recording === null;
-  if (image.recording !== null) recording.href = URL.createObjectURL(new Blob([new Uint8Array(image.recording)]));
-  recording.download = `${slug(drawn)}-${image.seed}.safetensors`;
-}
-
-function seconds(millis: number): string {
-  return (millis / 1e3).toFixed(1);
+  render(state, before, folder.checkpoint !== '');
+  if (keptFold.open) renderKept(keptList, state.kept, (task) => keep(task).catch(() => 'shown'), (checkpoint) => openFolder({ checkpoint }));
+  if (state.kept !== before.kept) renderSpace(space).catch(() => 'told where the browser tells');
 }

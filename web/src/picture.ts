@@ -14,6 +14,11 @@ export async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | u
   return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
+/** A PNG that was drawn, as a file. */
+export function pngFile(png: Uint8Array): Blob {
+  return new Blob([new Uint8Array(png)], { type: 'image/png' });
+}
+
 /** `text` as a file name: its first letters and digits, the rest dashes. */
 export function slug(text: string): string {
   const dashed = text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');

@@ -1,6 +1,6 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, } | { "kind": "generate" } & Generate | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
+export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, memory_bytes: number | null, } | { "kind": "generate" } & Generate | { "kind": "resume", request: Generate, said: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
@@ -146,7 +146,7 @@ embeds: Array<number>,
  */
 mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step", id: number, step: number, steps: number, } | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step" } & Step | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type Adapter = { 
 /**
@@ -240,6 +240,22 @@ export type Preset = { name: string, steps: number, guidance: number,
  */
 scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
 
+export type Step = { id: number, step: number, steps: number, 
+/**
+ * The picture as it looks so far; `null` where nothing is known of the autoencoder's colours.
+ */
+preview: Preview | null, 
+/**
+ * What the network said: f32, little-endian. With those of all steps before, [`crate::Request::Resume`] goes on from here.
+ */
+said: Uint8Array, };
+
+export type Preview = { width: number, height: number, 
+/**
+ * Red, green and blue of each pixel, row by row.
+ */
+rgb: Uint8Array, };
+
 export type Stage = "text" | "denoise" | "decode";
 
 export type Image = { id: number, width: number, height: number, steps: number, seed: number, 
@@ -250,9 +266,19 @@ png: Uint8Array,
 /**
  * What the picture was on its way, as a safetensors file, where that was asked for.
  */
-recording: Uint8Array | null, millis: StageMillis, };
+recording: Uint8Array | null, millis: StageMillis, memory: Memory, };
 
 export type StageMillis = { text: number, denoise: number, decode: number, total: number, };
+
+export type Memory = { 
+/**
+ * The module's memory, which never shrinks.
+ */
+heap_bytes: number, 
+/**
+ * Of the GPU's, where there is one: weights, and pages kept for the next picture.
+ */
+device_bytes: number | null, };
 
 export type TapRow = { variant: string, tap: string, 
 /**

@@ -1,5 +1,17 @@
 //! Everything the page shows, as one value, and how each event changes it. Pure: no DOM, no clock, no worker.
-import type { Adapter, Checkpoint, Event, Fault, FaultCode, Image, KeptCheckpoint, Loading, Stage } from './protocol.gen';
+import { endsEngine } from './fault';
+import type { Adapter, Checkpoint, Event, Fault, Image, KeptCheckpoint, Loading, Preview, Stage, Step } from './protocol.gen';
+
+/** How far a picture is. */
+export interface Progress {
+  stage: Stage;
+  step: number;
+  steps: number;
+  preview: Preview | undefined;
+  /** When the first step of this run was done, which one that was, and how long a step takes since. */
+  first: { step: number; millis: number } | undefined;
+  step_millis: number | undefined;
+}
 
 export interface State {
   /** `stopped`: nothing can be drawn until the engine is started anew. */
@@ -9,7 +21,7 @@ export interface State {
   compiling: { compiled: number; shaders: number } | undefined;
   loading: Loading | undefined;
   kept: KeptCheckpoint[];
-  progress: { stage: Stage; step: number; steps: number } | undefined;
+  progress: Progress | undefined;
   /** How the picture being drawn, or the last one, is computed within the device's memory. */
   plan: string | undefined;
   /** The prompt being drawn, then that of `image`. */
@@ -57,15 +69,16 @@ export function next(state: State, event: Event, now_millis: number): State {
     case 'kept':
       return { ...state, kept: event.checkpoints };
     case 'ready':
-      return { ...state, phase: 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
+      // A device that is opened again goes on with its picture.
+      return { ...state, phase: state.phase === 'drawing' ? 'drawing' : 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
     case 'planned':
       return { ...state, plan: event.plan };
     case 'note':
       return { ...state, note: event.text };
     case 'began':
-      return { ...state, progress: { stage: event.stage, step: 0, steps: state.progress?.steps ?? 0 } };
+      return { ...state, progress: began(state.progress, event.stage) };
     case 'step':
-      return { ...state, progress: { stage: 'denoise', step: event.step, steps: event.steps } };
+      return { ...state, progress: stepped(state.progress, event, now_millis) };
     case 'image':
       return { ...state, phase: 'ready', progress: undefined, image: event, pictured_millis: now_millis };
     case 'cancelled':
@@ -81,34 +94,19 @@ export function next(state: State, event: Event, now_millis: number): State {
   }
 }
 
-/** The state after `fault`: usable again, unless there is no engine left to ask. */
-export function failed(state: State, fault: Fault): State {
-  const stopped = state.phase === 'opening' || state.phase === 'stopped' || ENDS_ENGINE[fault.code];
-  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, progress: undefined, fault };
+function began(progress: Progress | undefined, stage: Stage): Progress {
+  const before = progress ?? { step: 0, steps: 0, preview: undefined };
+  return { ...before, stage, first: undefined, step_millis: undefined };
 }
 
-const ENDS_ENGINE: Record<FaultCode, boolean> = {
-  no_webgpu: true,
-  device_lost: true,
-  internal: true,
-  out_of_memory: false,
-  gpu_validation: false,
-  bad_request: false,
-  bad_weights: false,
-  bad_config: false,
-  network: false,
-  storage: false,
-  companion: false,
-  busy: false,
-};
+function stepped(progress: Progress | undefined, { step, steps, preview }: Step, now_millis: number): Progress {
+  const first = progress?.first ?? { step, millis: now_millis };
+  const step_millis = step > first.step ? (now_millis - first.millis) / (step - first.step) : undefined;
+  return { stage: 'denoise', step, steps, preview: preview ?? undefined, first, step_millis };
+}
 
-/** How far a checkpoint is on its way, in words. */
-export function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
-  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
-  if (stage === 'wait') return 'Another tab is fetching this checkpoint';
-  const doing = { fetch: 'Loading', convert: 'Converting', upload: 'Moving to the device' }[stage];
-  const of = total_bytes === null ? '' : ` of ${megabytes(total_bytes)}`;
-  const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
-  const left = seconds_left === null || seconds_left < 1 ? '' : `, ${Math.round(seconds_left)} s left`;
-  return `${doing}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+/** The state after `fault`: usable again, unless there is no engine left to ask. */
+export function failed(state: State, fault: Fault): State {
+  const stopped = state.phase === 'opening' || state.phase === 'stopped' || endsEngine(fault);
+  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, progress: undefined, fault };
 }

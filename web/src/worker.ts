@@ -59,7 +59,9 @@ function receive(request: Request): void {
     case 'open':
       return enqueue(null, () => open(request));
     case 'generate':
-      return enqueue(request.id, (job) => generate(request, job));
+      return enqueue(request.id, (job) => generate(request, [], job));
+    case 'resume':
+      return enqueue(request.request.id, (job) => generate(request.request, request.said, job));
     case 'cancel': {
       jobs.get(request.id)?.stop.abort();
       if (broken === undefined) engine?.cancel(request.id);
@@ -93,10 +95,10 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function open({ checkpoint, device: kind, text, store: where, convert }: Extract<Request, { kind: 'open' }>): Promise<void> {
+async function open({ checkpoint, device: kind, text, store: where, convert, memory_bytes }: Extract<Request, { kind: 'open' }>): Promise<void> {
   const began_millis = performance.now();
   try {
-    const [device, store] = await Promise.all([openDevice(kind), openStore(where)]);
+    const [device, store] = await Promise.all([openDevice(kind, memory_bytes), openStore(where)]);
     const source = sourceOf(checkpoint, chosen.get(checkpoint));
     const checkpoints = new Checkpoints(store, device, convert, tellLoading);
     let compiling: Promise<void> | undefined;
@@ -116,7 +118,7 @@ async function open({ checkpoint, device: kind, text, store: where, convert }: E
   }
 }
 
-async function generate(request: Generate, job: Job): Promise<void> {
+async function generate(request: Generate, said: Uint8Array[], job: Job): Promise<void> {
   if (unloaded !== undefined) throw unloaded;
   const device = opened();
   device.validate(request);
@@ -127,7 +129,7 @@ async function generate(request: Generate, job: Job): Promise<void> {
     await device.load_encoding(text, reader);
   }
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
-  await device.generate(request, embeds);
+  await device.generate(request, embeds, said);
 }
 
 /** The text encoder, unless it is there. */
@@ -197,8 +199,8 @@ async function check(id: number, variant: string, kind: DeviceKind): Promise<voi
 }
 
 /** The device, opened at the first call. */
-function openDevice(kind: DeviceKind): Promise<Engine> {
-  opening ??= init().then(async () => (engine = await Engine.open(emit, kind)));
+function openDevice(kind: DeviceKind, memory_bytes: number | null = null): Promise<Engine> {
+  opening ??= init().then(async () => (engine = await Engine.open(emit, kind, memory_bytes)));
   return opening;
 }
 

@@ -66,3 +66,8 @@ pub(crate) fn now_millis() -> f64 {
     let clock = clock.expect("every browser scope has a clock").unchecked_into::<web_sys::Performance>();
     clock.now()
 }
+
+/// Bytes of the module's memory.
+pub(crate) fn heap_bytes() -> f64 {
+    (core::arch::wasm32::memory_size(0) << 16) as f64
+}

@@ -19,6 +19,8 @@ const TASKS_MAX: usize = 32;
 pub(crate) const PROCESSOR: &str = "wasm";
 /// What a module can address, less what it holds besides: files while they load, and the page's messages.
 const WASM_MEMORY: u64 = 3 << 30;
+/// Where cubecl logs that the device is lost.
+const LOST: &str = "cubecl_wgpu::compute::device_poison";
 const RELOAD: &str = "reload the page to open the device again";
 
 thread_local! {
@@ -107,6 +109,10 @@ impl log::Log for ErrorLog {
         match record.level() {
             log::Level::Error => {
                 web_sys::console::error_1(&line.as_str().into());
+                // The callback of the lost device says so, too.
+                if record.target() == LOST {
+                    return;
+                }
                 note(Fault::new(FaultCode::GpuValidation, line, RELOAD));
             }
             log::Level::Warn => web_sys::console::warn_1(&line.into()),
@@ -138,7 +144,17 @@ async fn describe(why: &str) -> Result<Adapter, Fault> {
     if adapter.is_null() || adapter.is_undefined() {
         return Err(none("WebGPU is here, but it has no adapter for this GPU"));
     }
+    // wgpu reads this, and cubecl's streams time themselves by that or not at all.
     let info = get(&adapter, "info");
+    if info.is_undefined() {
+        return Err(none("this browser tells nothing of its WebGPU adapter"));
+    }
+    let features = get(&adapter, "features");
+    let has = get(&features, "has").dyn_into::<js_sys::Function>();
+    let timed = has.and_then(|has| has.call1(&features, &"timestamp-query".into()));
+    if !timed.is_ok_and(|timed| timed.is_truthy()) {
+        return Err(none("the WebGPU adapter has no timestamp-query"));
+    }
     let text = |key: &str| get(&info, key).as_string().unwrap_or_default();
     let parts = [text("vendor"), text("architecture"), text("description")];
     let name: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();

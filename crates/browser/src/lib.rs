@@ -9,6 +9,7 @@
 mod bench;
 mod border;
 mod device;
+mod drawing;
 mod engine;
 mod faults;
 mod weights;

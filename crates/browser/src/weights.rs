@@ -18,7 +18,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use crate::border::{now_millis, object, value};
+use crate::border::{heap_bytes, now_millis, object, value};
 use crate::engine::Engine;
 use crate::faults::{self, AtWork, note};
 
@@ -129,7 +129,6 @@ impl Engine {
             pipeline.load_text(&packed(&manifest, Read(read))?).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
-        let heap_bytes = (core::arch::wasm32::memory_size(0) << 16) as f64;
         // One readback tells that the uploads before it have happened.
         self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::first()?;
@@ -142,7 +141,7 @@ impl Engine {
             store,
             load_millis: now_millis() - began_millis,
             upload_millis: now_millis() - upload_began,
-            heap_bytes,
+            heap_bytes: heap_bytes(),
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));
         self.emitter.emit(&Event::Ready(checkpoint));

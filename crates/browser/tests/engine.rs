@@ -44,7 +44,7 @@ impl Session {
         let heard = Rc::clone(&events);
         let hear = Closure::<dyn Fn(JsValue)>::new(move |event| heard.borrow_mut().push(event));
         let hear: Function = hear.into_js_value().unchecked_into();
-        let engine = Engine::open(hear, device.into()).await.expect("WebGPU is here");
+        let engine = Engine::open(hear, device.into(), None).await.expect("WebGPU is here");
         let session = Self { engine, events };
         console_log!("adapter: {}", text(&session.last("adapter"), "name"));
         session
@@ -71,16 +71,28 @@ impl Session {
         Engine::convert(conversion, files(scenes), read, begin, put).await
     }
 
+    /// The events of a kind so far.
+    fn all(&self, kind: &str) -> Vec<JsValue> {
+        self.events.borrow().iter().filter(|event| text(event, "kind") == kind).cloned().collect()
+    }
+
     /// The newest event of a kind.
     fn last(&self, kind: &str) -> JsValue {
-        let events = self.events.borrow();
-        let found = events.iter().rev().find(|event| text(event, "kind") == kind);
-        found.unwrap_or_else(|| panic!("no event of the kind {kind}")).clone()
+        self.all(kind).pop().unwrap_or_else(|| panic!("no event of the kind {kind}"))
+    }
+
+    async fn generate(&self, prompt: &str, steps: u32, said: &JsValue) -> Result<(), JsValue> {
+        self.engine.generate(request(prompt, steps), JsValue::UNDEFINED, said.clone()).await
     }
 
     /// The PNG that the request gives.
     async fn draw(&self, prompt: &str, steps: u32) -> Vec<u8> {
-        self.engine.generate(request(prompt, steps), JsValue::UNDEFINED).await.expect("draws");
+        self.resume(prompt, steps, &JsValue::UNDEFINED).await
+    }
+
+    /// The same, after the steps that `said` is from.
+    async fn resume(&self, prompt: &str, steps: u32, said: &JsValue) -> Vec<u8> {
+        self.generate(prompt, steps, said).await.expect("draws");
         Uint8Array::from(get(&self.last("image"), "png")).to_vec()
     }
 }
@@ -150,10 +162,21 @@ async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again(devic
     let first = session.draw("a red circle", 2).await;
     assert_eq!(&first[..8], b"\x89PNG\r\n\x1a\n");
 
-    let fault = session.engine.generate(request("", 2), JsValue::UNDEFINED).await.expect_err("no prompt");
+    let said: js_sys::Array = session.all("step").iter().map(|step| get(step, "said")).collect();
+    assert_eq!(said.length(), 2);
+    assert_eq!(get(&get(&session.last("step"), "preview"), "width"), 8);
+
+    let fault = session.generate("", 2, &JsValue::UNDEFINED).await.expect_err("no prompt");
     assert_eq!(text(&fault, "code"), "bad_request");
-    let fault = session.engine.generate(request("a red circle", 0), JsValue::UNDEFINED).await.expect_err("no steps");
+    let fault = session.generate("a red circle", 0, &JsValue::UNDEFINED).await.expect_err("no steps");
     assert_eq!(text(&fault, "what"), "steps is 0");
+    let fault = session.generate("a red circle", 1, &said).await.expect_err("more steps than that");
+    assert!(text(&fault, "what").contains("too many"), "{}", text(&fault, "what"));
+
+    for made in 0..=2 {
+        let again = session.resume("a red circle", 2, &said.slice(0, made)).await;
+        assert!(again == first, "after {made} steps it went on differently");
+    }
 
     assert!(session.draw("a red circle", 2).await == first, "one request gave two pictures");
     assert!(session.draw("a blue square", 2).await != first, "two requests gave one picture");

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
+use pixart_model::image::Signature;
 use pixart_model::recording::Recording;
 use pixart_model::{Caption, Encoding, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
@@ -23,6 +24,8 @@ pub struct Generator {
     /// Where pictures are drawn over.
     encoding: Option<Encoding>,
     opened: Opened,
+    /// The name of the checkpoint's folder.
+    model: String,
     load_millis: f64,
 }
 
@@ -135,7 +138,8 @@ impl Generator {
             TextFrom::Asker => Text::Asker,
         };
         let encoding = opening.over_image.then(|| block_on(Encoding::load(&folder, &opened.device))).transpose()?;
-        let generator = Self { painter, text, encoding, opened, load_millis: 0.0 };
+        let model = opening.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let generator = Self { painter, text, encoding, opened, model, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -279,7 +283,16 @@ impl Generator {
                 let last: Vec<f32> = (0..plane).flat_map(pixel).collect();
                 embeds::one("images", &[1, size.height, size.width, 3], &last)
             }
-            _ => image::signed_png(&picture, request)?,
+            _ => self.signature(request)?.png(&picture, request)?,
+        })
+    }
+
+    /// What its pictures say of themselves; a folder that names no source is the model's name.
+    fn signature(&self, request: &Generate) -> Result<Signature, Error> {
+        let signature = self.painter.signature(request, &self.opened.name)?;
+        Ok(match signature.model.is_empty() {
+            true => Signature { model: self.model.clone(), ..signature },
+            false => signature,
         })
     }
 

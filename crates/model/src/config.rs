@@ -5,6 +5,7 @@ use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::preview::Preview;
 
 /// One JSON file.
 pub(crate) struct Json {
@@ -55,6 +56,13 @@ impl Json {
     pub(crate) fn number(&self, key: &str) -> Result<f64, Error> {
         let value = self.need(key)?;
         value.as_f64().ok_or_else(|| self.fault(key, format!("{value} is not a number")))
+    }
+
+    /// A list of lists of numbers.
+    pub(crate) fn rows(&self, key: &str) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let rows = serde_json::from_value(value.clone());
+        rows.map(Some).map_err(|error| self.fault(key, format!("it is no list of lists of numbers: {error}")))
     }
 
     pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
@@ -202,6 +210,8 @@ pub struct VaeConfig {
     pub latent_channels: usize,
     pub norm_groups: usize,
     pub scaling_factor: f64,
+    /// The colours of its latents.
+    pub preview: Option<Preview>,
 }
 
 impl VaeConfig {
@@ -223,6 +233,7 @@ impl VaeConfig {
             latent_channels: json.count("latent_channels")?,
             norm_groups: json.count("norm_num_groups")?,
             scaling_factor: json.number("scaling_factor")?,
+            preview: Preview::read(&json)?,
         })
     }
 
@@ -233,6 +244,10 @@ impl VaeConfig {
     }
 }
 
+/// What Stable Diffusion's autoencoder multiplies its latents by, and what SDXL's does, which PixArt-Σ uses.
+pub(crate) const SD_SCALING: f64 = 0.18215;
+pub(crate) const SDXL_SCALING: f64 = 0.13025;
+
 /// Stable Diffusion's autoencoder, which PixArt uses (stabilityai/sd-vae-ft-ema, `config.json`).
 pub(crate) fn sd_vae() -> VaeConfig {
     VaeConfig {
@@ -240,7 +255,8 @@ pub(crate) fn sd_vae() -> VaeConfig {
         layers_per_block: 2,
         latent_channels: 4,
         norm_groups: 32,
-        scaling_factor: 0.18215,
+        scaling_factor: SD_SCALING,
+        preview: Some(Preview::SD),
     }
 }
 

@@ -7,17 +7,19 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::Tensor;
-use pixart_protocol::{Generate, Resolved};
+use pixart_protocol::Resolved;
 
 use crate::Error;
 
 mod input;
 mod resize;
+mod signature;
 
 pub use input::{from_png, mask, planes, resized};
 pub use resize::resize_and_crop;
+pub use signature::{SIGNATURE, Signature};
 
-const CHANNELS: usize = 3;
+pub(crate) const CHANNELS: usize = 3;
 
 /// A picture: 3 bytes per pixel, red green blue, row by row from the top left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,21 +90,6 @@ pub fn png(image: &Rgb8, texts: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
     writer.write_image_data(bytes).map_err(refusal)?;
     writer.finish().map_err(refusal)?;
     Ok(file)
-}
-
-/// [`png()`] with what drew the picture in its text chunks: `Description` is the prompt, `Comment` the rest as JSON.
-pub fn signed_png(image: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
-    let Generate { negative_prompt, seed, steps, guidance, scheduler, style, .. } = request;
-    let mut comment = serde_json::json!({
-        "negative_prompt": negative_prompt, "seed": seed, "steps": steps, "guidance": guidance,
-    });
-    for (key, value) in [("scheduler", scheduler), ("style", style)] {
-        if let Some(value) = value {
-            comment[key] = value.as_str().into();
-        }
-    }
-    let texts = [("Software", "pixart-web"), ("Description", &request.prompt), ("Comment", &comment.to_string())];
-    png(image, &texts)
 }
 
 /// Pictures of one size side by side, row by row; white where there is none.

@@ -20,6 +20,7 @@ mod noise;
 mod params;
 mod pipeline;
 mod plan;
+mod preview;
 pub mod recording;
 mod schedulers;
 pub mod self_test;
@@ -40,10 +41,11 @@ pub use error::Error;
 pub use form::form;
 pub use noise::randn;
 pub use pipeline::{
-    Caption, Denoise, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
+    Caption, Denoise, Glimpse, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of};
+pub use preview::Preview;
 pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
 pub use slices::Slices;
 pub use t5::T5;

@@ -17,7 +17,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use denoise::{Denoise, Progress, Scales};
+pub use denoise::{Denoise, Glimpse, Progress, Scales};
 pub use painter::Painter;
 pub use start::Start;
 

@@ -96,6 +96,12 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// As it was asked for, without its settings.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The steps of one picture.
     ///
     /// # Errors

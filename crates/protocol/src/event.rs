@@ -18,13 +18,14 @@ pub enum Event {
     /// The checkpoint is on the device and pictures can be asked for.
     Ready(Checkpoint),
     /// How picture `id` is computed within the device's memory, in one line with the reasons.
-    Planned { id: u32, plan: String },
+    /// `bytes` is what it needs at once, weights and all.
+    Planned { id: u32, plan: String, bytes: f64 },
     /// Something about picture `id` that its reader should know and that stops nothing.
     Note { id: u32, text: String },
     /// A stage of picture `id` has begun.
     Began { id: u32, stage: Stage },
-    /// `step` of `steps` denoising steps of picture `id` have been done.
-    Step { id: u32, step: u32, steps: u32 },
+    /// A denoising step has been done.
+    Step(Step),
     /// Picture `id` is finished.
     Image(Image),
     /// Picture `id` was stopped as asked.
@@ -72,6 +73,31 @@ pub struct Checkpoint {
     pub heap_bytes: f64,
 }
 
+/// `step` of `steps` denoising steps of picture `id` have been done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+pub struct Step {
+    pub id: u32,
+    pub step: u32,
+    pub steps: u32,
+    /// The picture as it looks so far; `null` where nothing is known of the autoencoder's colours.
+    pub preview: Option<Preview>,
+    /// What the network said: f32, little-endian. With those of all steps before, [`crate::Request::Resume`] goes on from here.
+    #[serde(with = "serde_bytes")]
+    #[ts(type = "Uint8Array")]
+    pub said: Vec<u8>,
+}
+
+/// A small picture: one pixel for each of the latent's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Preview {
+    pub width: u32,
+    pub height: u32,
+    /// Red, green and blue of each pixel, row by row.
+    #[serde(with = "serde_bytes")]
+    #[ts(type = "Uint8Array")]
+    pub rgb: Vec<u8>,
+}
+
 /// One stage of drawing a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +124,16 @@ pub struct Image {
     #[ts(type = "Uint8Array | null")]
     pub recording: Option<Vec<u8>>,
     pub millis: StageMillis,
+    pub memory: Memory,
+}
+
+/// What is held once a picture is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Memory {
+    /// The module's memory, which never shrinks.
+    pub heap_bytes: f64,
+    /// Of the GPU's, where there is one: weights, and pages kept for the next picture.
+    pub device_bytes: Option<f64>,
 }
 
 /// Wall time of each stage, in milliseconds.

@@ -10,7 +10,7 @@ mod prompt;
 mod request;
 pub mod typescript;
 
-pub use event::{Adapter, Checkpoint, Event, Image, Stage, StageMillis, TapRow, Verdict};
+pub use event::{Adapter, Checkpoint, Event, Image, Memory, Preview, Stage, StageMillis, Step, TapRow, Verdict};
 pub use fault::{Fault, FaultCode};
 pub use keep::{ConvertTo, KeepTask, KeptCheckpoint, Loading, LoadingStage, StoreKind};
 pub use preset::Preset;

@@ -34,9 +34,23 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 pub enum Request {
     /// Open `device` and load the checkpoint found under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers
     /// folder, which is converted. With `text` its text encoder is loaded at once, and not when a picture first needs it.
-    Open { checkpoint: String, device: DeviceKind, text: bool, store: StoreKind, convert: ConvertTo },
+    /// `memory_bytes` is what may be planned with, where less is to be used than the device seems to have.
+    Open {
+        checkpoint: String,
+        device: DeviceKind,
+        text: bool,
+        store: StoreKind,
+        convert: ConvertTo,
+        memory_bytes: Option<f64>,
+    },
     /// Draw a picture.
     Generate(Box<Generate>),
+    /// Draw the picture of `request` from where it was left: `said` is from [`crate::Step`], of every step that was made.
+    Resume {
+        request: Box<Generate>,
+        #[ts(type = "Uint8Array[]")]
+        said: Vec<serde_bytes::ByteBuf>,
+    },
     /// Stop the picture `id` before its next step.
     Cancel { id: u32 },
     /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`) on `device`.

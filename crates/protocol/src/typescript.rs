@@ -4,8 +4,8 @@ use ts_rs::{Config, TS};
 
 use crate::{
     Adapter, Checkpoint, ConvertTo, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image,
-    KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, OutputType, Preset, Request, Stage, StageMillis,
-    StoreKind, TapRow, TextSource, Verdict,
+    KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, Memory, OutputType, Preset, Preview, Request, Stage,
+    StageMillis, Step, StoreKind, TapRow, TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.
@@ -32,9 +32,12 @@ pub fn render() -> String {
         KeptCheckpoint::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
+        Step::decl(&config),
+        Preview::decl(&config),
         Stage::decl(&config),
         Image::decl(&config),
         StageMillis::decl(&config),
+        Memory::decl(&config),
         TapRow::decl(&config),
         Verdict::decl(&config),
         Fault::decl(&config),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{Error, Precision};
 
@@ -19,6 +20,9 @@ pub const VERSION: u32 = 1;
 pub const ALIGNMENT: u64 = 256;
 /// More axes than any tensor here has.
 const RANK_MAX: usize = 8;
+
+/// Letters of [`Manifest::hash`].
+const HASH_LETTERS: usize = 10;
 
 /// A packed checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +200,14 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(self).expect("its keys are strings");
         text.push(b'\n');
         text
+    }
+
+    /// A short name for what is in the shards: the first letters of the SHA-256 of their SHA-256s.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let shards = self.sections.iter().flat_map(|section| &section.shards);
+        let hash = shards.fold(Sha256::new(), |hash, shard| hash.chain_update(&shard.sha256)).finalize();
+        format!("{hash:x}")[..HASH_LETTERS].to_owned()
     }
 
     /// Bytes of all shards.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{chrome, golden, page, place::Place, python, run};
 
 mod companion;
+mod feel;
 mod table;
 mod weights;
 
@@ -33,8 +34,8 @@ const REL_L2_LIMIT: f64 = 1e-3;
 /// What to time.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure: parts of the networks; `weights`, a full-size checkpoint's way into a browser; or `companion`, the
-    /// full-size text encoder and the server under load
+    /// What to measure: parts of the networks; `weights`, a full-size checkpoint's way into a browser; `companion`, the
+    /// full-size text encoder and the server under load; or `page`, how it feels while it draws and what it holds
     area: Option<Area>,
     /// Time this workload alone
     #[arg(long, value_name = "WORKLOAD")]
@@ -58,6 +59,7 @@ pub(crate) struct Bench {
 enum Area {
     Weights,
     Companion,
+    Page,
 }
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
@@ -65,6 +67,7 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     match options.area {
         Some(Area::Weights) => return weights::bench(place, options.quick, options.json.as_deref()),
         Some(Area::Companion) => return companion::bench(place, options),
+        Some(Area::Page) => return feel::bench(place, options.quick, options.json.as_deref()),
         None => {}
     }
     let all = [&BROWSER[..], &COUNTED, &NATIVE].concat();

@@ -45,6 +45,8 @@ enum Task {
         #[command(flatten)]
         draw: Option<Draw>,
     },
+    /// Build what is handed on: the page as static files in web/dist, the npm package in web/package
+    Build,
     /// Run every test and print which adapters ran and what did not run
     Test {
         /// Run this stage alone
@@ -104,6 +106,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Start { port, draw: None } => start::serve(&place, port),
         Task::Start { draw: Some(draw), .. } => start::draw(&place, &draw),
+        Task::Build => page::build(&place).map(|()| ExitCode::SUCCESS),
         Task::Test { only } => test::test(&place, only),
         Task::Check => check::check(&place),
         Task::Golden { check: Some(folder), device, .. } => golden::check(&place, &folder, device),

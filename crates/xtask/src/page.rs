@@ -22,7 +22,7 @@ const END_WITH_STDIN: &str = "data:text/javascript,process.stdin.on('end',()=>pr
 /// How long the server may take to answer its first request.
 const READY: Duration = Duration::from_secs(30);
 
-/// Sets up what the page needs and builds it into `web/dist`.
+/// Sets up what the page needs and builds it into `web/dist`, and the npm package into `web/package`.
 pub(crate) fn build(place: &Place) -> Result<()> {
     packages(place)?;
     let toolchain = setup::wasm_toolchain(place)?;
@@ -30,7 +30,10 @@ pub(crate) fn build(place: &Place) -> Result<()> {
     run::say("building the page");
     let mut vite = place.command("node");
     vite.current_dir(place.web()).args([VITE, "build", "--logLevel", "warn"]).stdout(Stdio::from(io::stderr()));
-    run::run(&mut vite, run::minutes(5))
+    run::run(&mut vite, run::minutes(5))?;
+    let mut package = place.command("node");
+    package.current_dir(place.web()).arg("package.mjs").stdout(Stdio::from(io::stderr()));
+    run::run(&mut package, run::minutes(5))
 }
 
 /// Installs the npm packages that `web/package-lock.json` names, unless they are those that were installed last.

@@ -22,6 +22,18 @@ pub struct Denoise<'painter> {
     /// The step at work, and what the captions before it gave where they take turns.
     pass: Option<Pass>,
     outs: Vec<Tensor<4>>,
+    glimpse: Option<Glimpse>,
+}
+
+/// What the network said at a step, guided, `[P, latent_channels, H, W]`.
+///
+/// A picture is its request and these: whoever keeps them can [`Denoise::repeat`] its steps on another device, in another
+/// process, and go on.
+#[derive(Clone)]
+pub struct Glimpse {
+    pub said: Tensor<4>,
+    /// The finished latent, by what was said so far.
+    pub clean: Tensor<4>,
 }
 
 /// How strongly a picture follows its prompt.
@@ -98,7 +110,7 @@ impl<'painter> Denoise<'painter> {
     ) -> Self {
         let perturbed = scales.is_perturbed().then(|| conditions.perturbed(latent.dims()[0], &scales.pag_layers));
         let conditions = std::iter::once(conditions).chain(perturbed).collect();
-        Self { dit, conditions, scales, run, noise, latent, known, pass: None, outs: Vec::new() }
+        Self { dit, conditions, scales, run, noise, latent, known, pass: None, outs: Vec::new(), glimpse: None }
     }
 
     /// The same, as planned: the captions of guidance together or in turn.
@@ -134,15 +146,38 @@ impl<'painter> Denoise<'painter> {
                 let outs = Tensor::cat(std::mem::take(&mut self.outs), 0);
                 let predicted = self.scales.guide(outs, timestep, self.latent.dims());
                 taps.see(format_args!("eps"), &predicted);
-                self.latent = self.run.step(self.latent.clone(), predicted, &mut || self.noise.draw());
-                if let Some(known) = &self.known {
-                    self.latent = known.put_back(&self.run, self.latent.clone());
-                }
+                self.take(predicted);
                 taps.see(format_args!("prev_sample"), &self.latent);
                 return Progress::Step(made);
             }
         }
         Progress::Within(made)
+    }
+
+    /// Makes a step by what the network `said` before, in [`Glimpse::said`], in place of asking it. False once there is none
+    /// left to make.
+    pub fn repeat(&mut self, said: Tensor<4>) -> bool {
+        assert!(self.pass.is_none() && self.outs.is_empty(), "a step is at work");
+        let is_left = self.run.timestep().is_some();
+        if is_left {
+            self.take(said);
+        }
+        is_left
+    }
+
+    fn take(&mut self, said: Tensor<4>) {
+        let clean = self.run.clean(self.latent.clone(), said.clone());
+        self.glimpse = Some(Glimpse { said: said.clone(), clean });
+        self.latent = self.run.step(self.latent.clone(), said, &mut || self.noise.draw());
+        if let Some(known) = &self.known {
+            self.latent = known.put_back(&self.run, self.latent.clone());
+        }
+    }
+
+    /// Of the last step that was made.
+    #[must_use]
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        self.glimpse.clone()
     }
 
     /// One number of what was computed last: it can be read once that is there.

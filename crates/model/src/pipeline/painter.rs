@@ -7,6 +7,7 @@ use pixart_weights::Folder;
 
 use super::{Caption, Denoise, Scales, Start};
 use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
+use crate::image::Signature;
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
 use crate::schedulers::{Asked, Run, SchedulerConfig, Steps};
@@ -23,6 +24,8 @@ pub struct Painter {
     planner: Planner,
     precision: Precision,
     preset: Preset,
+    /// What a packed checkpoint's manifest says of where it is from, and its hash.
+    origin: Option<[String; 2]>,
     pub(super) device: Device,
 }
 
@@ -51,6 +54,7 @@ impl Painter {
             planner,
             precision,
             preset: preset(folder)?,
+            origin: folder.manifest().map(|manifest| [manifest.source.clone(), manifest.hash()]),
             device: device.clone(),
         })
     }
@@ -70,6 +74,24 @@ impl Painter {
         self.run(request)?;
         self.scales(request)?;
         Ok(resolved)
+    }
+
+    /// What a picture of `request` is drawn by, on the `device` of that name.
+    ///
+    /// # Errors
+    /// A scheduler that there is not.
+    pub fn signature(&self, request: &Generate, device: &str) -> Result<Signature, Error> {
+        let [source, hash] = self.origin.clone().unwrap_or_default();
+        let model = source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned();
+        let scheduler = self.scheduler.choose(request.scheduler.as_deref())?.name().to_owned();
+        Ok(Signature {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: device.to_owned(),
+            model,
+            model_hash: Some(hash).filter(|hash| !hash.is_empty()),
+            precision: self.precision,
+            scheduler,
+        })
     }
 
     /// How the picture that `request` asks for is computed within the limits that were told at loading.

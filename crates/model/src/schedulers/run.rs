@@ -143,15 +143,25 @@ impl Run {
         if scale == 1.0 { latent } else { latent * scale }
     }
 
+    /// What a latent and the network's output for it at the present timestep say of the clean latent.
+    #[must_use]
+    pub fn clean(&self, latent: Tensor<4>, output: Tensor<4>) -> Tensor<4> {
+        self.seen(self.call, latent, output).clean()
+    }
+
+    fn seen(&self, call: usize, latent: Tensor<4>, output: Tensor<4>) -> Seen {
+        Seen { latent, output, sigma: self.sigmas[call], space: self.space, prediction: self.prediction }
+    }
+
     /// The latent and what the network said of it at the present timestep → the latent at the next.
     #[must_use]
     pub fn step(&mut self, latent: Tensor<4>, output: Tensor<4>, draw: Draw<'_>) -> Tensor<4> {
         let call = self.call;
         assert!(call < self.timesteps.len(), "call {call} of {}", self.timesteps.len());
         assert_eq!(latent.dims(), output.dims(), "latent and prediction");
-        let (sigma, space, prediction) = (self.sigmas[call], self.space, self.prediction);
         self.call += 1;
-        self.rule.next(call, &Seen { latent, output, sigma, space, prediction }, draw)
+        let seen = self.seen(call, latent, output);
+        self.rule.next(call, &seen, draw)
     }
 }
 

@@ -1,0 +1,197 @@
+//! Draws one picture: its stages with their events, and the state it can be gone on with from after each step.
+
+use burn::tensor::{Tensor, TensorData};
+use pixart_model::image::{Rgb8, rgb8_read};
+use pixart_model::recording::Recording;
+use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden};
+use pixart_protocol::{
+    EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
+    Step, TextSource,
+};
+use pixart_weights::{Folder, Tensors};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::border::{heap_bytes, now_millis, object, value};
+use crate::engine::Engine;
+use crate::faults::{self, AtWork};
+
+/// How a picture ended.
+enum Outcome {
+    Finished(Image),
+    Cancelled,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Draws a picture. `embeds` is an `EncodeReply` where the text was encoded elsewhere; `said`, a list of `Uint8Array`s, is
+    /// what its first steps' events said where they have been made before.
+    ///
+    /// # Errors
+    /// A `Fault`; the checkpoint stays loaded.
+    pub async fn generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), JsValue> {
+        let _at_work = AtWork::begin();
+        self.try_generate(request, embeds, said).await.map_err(|fault| object(&fault))
+    }
+}
+
+impl Engine {
+    async fn try_generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), Fault> {
+        let request: Generate = value(request, "the request")?;
+        let embeds = match &request.text {
+            TextSource::File { bytes } => Some(stored(bytes.clone())?),
+            _ => value(embeds, "the text embeddings")?,
+        };
+        let said: Option<Vec<serde_bytes::ByteBuf>> = value(said, "the steps that were made")?;
+        self.cancelled.set(None);
+        let drawn = self.draw(&request, embeds, &said.unwrap_or_default()).await;
+        // What the GPU said first is the cause; what the call says is often its consequence.
+        faults::first()?;
+        let event = match drawn? {
+            Outcome::Finished(image) => Event::Image(image),
+            Outcome::Cancelled => Event::Cancelled { id: request.id },
+        };
+        self.emitter.emit(&event);
+        Ok(())
+    }
+
+    async fn draw(
+        &self,
+        request: &Generate,
+        embeds: Option<EncodeReply>,
+        said: &[serde_bytes::ByteBuf],
+    ) -> Result<Outcome, Fault> {
+        let pipeline = self.loaded()?;
+        let resolved = pipeline.resolve(request)?;
+        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
+            let what = format!(
+                "num_images_per_prompt is {} and output_type {:?}",
+                request.num_images_per_prompt, request.output_type
+            );
+            return Err(Fault::new(FaultCode::BadRequest, what, "ask the page for one PNG at a time"));
+        }
+        let id = request.id;
+        let plan = pipeline.plan(request, &resolved)?;
+        let bytes = plan.denoise_bytes.max(plan.decode_bytes) as f64;
+        self.emitter.emit(&Event::Planned { id, plan: plan.line(), bytes });
+        let began = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Text });
+        let caption = match embeds {
+            Some(EncodeReply { shape, embeds, mask }) => {
+                Caption::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
+            }
+            None => pipeline.encode(request, &resolved)?,
+        };
+        self.reach("the text embeddings", caption.embeds.clone()).await?;
+        let text_done = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
+        let mut recording = match request.record {
+            true => Some(Recording::begin(request, &self.name, &caption.embeds).await?),
+            false => None,
+        };
+        let encoding = self.encoding.borrow().clone();
+        let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
+        let (mut slices, steps) = (Slices::default(), denoise.run().left() as u32);
+        for said in said {
+            self.repeat(&mut denoise, said)?;
+            self.record(&mut recording, &denoise).await?;
+        }
+        loop {
+            if self.cancelled.get() == Some(id) {
+                return Ok(Outcome::Cancelled);
+            }
+            let began = now_millis();
+            let progress = denoise.advance(slices.blocks(), &mut Taps::off());
+            let (Progress::Within(blocks) | Progress::Step(blocks)) = progress else { break };
+            // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
+            self.reach("the step", denoise.latest()).await?;
+            faults::first()?;
+            slices.took(blocks, now_millis() - began);
+            if matches!(progress, Progress::Step(_)) {
+                self.record(&mut recording, &denoise).await?;
+                let step = steps - denoise.run().left() as u32;
+                let event = self.step(&pipeline.painter, &denoise, Step { id, step, steps, ..Step::default() }).await?;
+                self.emitter.emit(&Event::Step(event));
+            }
+        }
+        let denoise_done = now_millis();
+
+        self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
+        let picture = rgb8_read(pipeline.decode(denoise.into_latent(), &plan), (&resolved).into()).await?;
+        let png = pipeline.painter.signature(request, &self.name)?.png(&picture, request)?;
+        let recording = recording.map(|recording| Recording { picture, ..recording }.to_bytes());
+        let done = now_millis();
+        self.device.memory_cleanup();
+
+        let millis = StageMillis {
+            text: text_done - began,
+            denoise: denoise_done - text_done,
+            decode: done - denoise_done,
+            total: done - began,
+        };
+        let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
+        let memory = Memory { heap_bytes: heap_bytes(), device_bytes };
+        let Resolved { width, height, .. } = resolved;
+        let seed = request.seed_of(0);
+        Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, recording, millis, memory }))
+    }
+
+    /// Makes a step that was made before.
+    fn repeat(&self, denoise: &mut Denoise<'_>, said: &[u8]) -> Result<(), Fault> {
+        let shape = denoise.latent().dims();
+        let (numbers, rest) = said.as_chunks::<4>();
+        let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+        let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
+        let data = fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), &self.device));
+        if data.is_some_and(|said| denoise.repeat(said)) {
+            return Ok(());
+        }
+        let what =
+            format!("a step that was made before has {} bytes, or there are too many for this request", said.len());
+        Err(Fault::new(FaultCode::BadRequest, what, "draw the picture from its first step"))
+    }
+
+    /// Adds a step to the recording, where there is one.
+    async fn record(&self, recording: &mut Option<Recording>, denoise: &Denoise<'_>) -> Result<(), Fault> {
+        if let Some(recording) = recording {
+            recording.step(denoise.latent()).await?;
+        }
+        Ok(())
+    }
+
+    /// `step` with what the network said, and how the picture looks by that.
+    async fn step(&self, painter: &Painter, denoise: &Denoise<'_>, step: Step) -> Result<Step, Error> {
+        let Some(Glimpse { said, clean }) = denoise.glimpse() else { return Ok(step) };
+        let [_, _, rows, columns] = clean.dims();
+        let said = golden::values_read("what the network said", said.flatten(0, 3)).await?;
+        let preview = match &painter.vae.config().preview {
+            Some(preview) => {
+                let clean = golden::values_read("the latent", clean.flatten(0, 3)).await?;
+                let Rgb8 { width, height, bytes } = preview.picture(&clean, [rows, columns])?;
+                Some(Preview { width: width as u32, height: height as u32, rgb: bytes })
+            }
+            None => None,
+        };
+        Ok(Step { preview, said: said.iter().flat_map(|number| number.to_le_bytes()).collect(), ..step })
+    }
+}
+
+/// Text embeddings of a file that `pixart encode` wrote.
+fn stored(bytes: Vec<u8>) -> Result<EncodeReply, Fault> {
+    const FILE: &str = "the file of embeddings";
+    let mut folder = Folder::default();
+    folder.insert(FILE, bytes);
+    let read = || -> Result<EncodeReply, Error> {
+        let tensors = Tensors::file(&folder, FILE)?;
+        let ((shape, embeds), (_, mask)) =
+            (tensors.any_f32("prompt_embeds")?, tensors.any_f32("prompt_attention_mask")?);
+        let shape = <[usize; 3]>::try_from(shape).unwrap_or_default().map(|side| side as u32);
+        Ok(EncodeReply { shape, embeds, mask })
+    };
+    read().map_err(|error| {
+        let remedy = "write it with `pixart encode`: the negative prompt, then the prompt";
+        Fault::new(FaultCode::BadRequest, error.to_string(), remedy)
+    })
+}

@@ -1,0 +1,116 @@
+//! What a picture's file says of how it was drawn, so that it can be drawn again: as `parameters`, in the words of
+//! AUTOMATIC1111's web UI, which other tools read, and as JSON, which loses nothing.
+
+use pixart_kernels::Precision;
+use pixart_protocol::{Generate, TextSource};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Rgb8, png};
+use crate::Error;
+
+/// The keyword of the JSON: `{"request": …, "drawn": …}`, a [`Generate`] without its files and a [`Signature`].
+pub const SIGNATURE: &str = "pixart";
+
+/// What drew a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Of this program.
+    pub version: String,
+    pub device: String,
+    /// The checkpoint's name.
+    pub model: String,
+    /// See [`pixart_weights::Manifest::hash`]; of a packed checkpoint.
+    pub model_hash: Option<String>,
+    /// Of the transformer's matrices.
+    pub precision: Precision,
+    pub scheduler: String,
+}
+
+impl Signature {
+    /// `picture` as a PNG file that says it was drawn as `request` asked.
+    ///
+    /// # Errors
+    /// A side or a text that no PNG can hold.
+    pub fn png(&self, picture: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
+        // What is recorded beside a picture changes nothing in it.
+        let (text, record) = (TextSource::Tab, false);
+        let plain = Generate { id: 0, image: None, mask_image: None, text, record, ..request.clone() };
+        let mut plain = serde_json::to_value(plain).expect("a request is plain data");
+        if let Value::Object(fields) = &mut plain {
+            fields.retain(|_, value| !value.is_null());
+        }
+        let json = json!({ "request": plain, "drawn": self }).to_string();
+        let software = format!("pixart-web {}", self.version);
+        let parameters = self.parameters(picture, request);
+        let texts = [
+            ("parameters", parameters.as_str()),
+            ("Software", &software),
+            ("Description", &request.prompt),
+            (SIGNATURE, &json),
+        ];
+        png(picture, &texts)
+    }
+
+    fn parameters(&self, Rgb8 { width, height, .. }: &Rgb8, request: &Generate) -> String {
+        let Generate { prompt, negative_prompt, seed, steps, guidance, style, strength, .. } = request;
+        let negative =
+            if negative_prompt.is_empty() { String::new() } else { format!("Negative prompt: {negative_prompt}\n") };
+        let Self { version, model, model_hash, scheduler, .. } = self;
+        let mut fields = vec![
+            ("Steps", steps.to_string()),
+            ("Sampler", scheduler.clone()),
+            ("CFG scale", guidance.to_string()),
+            ("Seed", seed.to_string()),
+            ("Size", format!("{width}x{height}")),
+        ];
+        fields.extend(model_hash.clone().map(|hash| ("Model hash", hash)));
+        fields.push(("Model", model.clone()));
+        fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
+        fields.extend(style.clone().map(|style| ("Style", style)));
+        fields.push(("Version", format!("pixart-web {version}")));
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        format!("{prompt}\n{negative}{}", fields.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_says_how_it_was_drawn_and_not_over_what() {
+        let signature = Signature {
+            version: "0.1.0".into(),
+            device: "cpu".into(),
+            model: "scenes".into(),
+            model_hash: Some("0123456789".into()),
+            precision: Precision::Q8,
+            scheduler: "euler".into(),
+        };
+        let picture = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };
+        let request = Generate {
+            id: 9,
+            negative_prompt: "blur".into(),
+            seed: 7,
+            scheduler: Some("euler:use_karras_sigmas=true".into()),
+            image: Some(vec![1]),
+            strength: Some(0.5),
+            text: TextSource::Companion { url: "http://a".into(), token: Some("secret".into()) },
+            ..Generate::of("ein Löwe, 日本")
+        };
+        let file = signature.png(&picture, &request).expect("encodes");
+        let reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().expect("decodes");
+        let texts = &reader.info().utf8_text;
+        let text =
+            |name: &str| texts.iter().find(|text| text.keyword == name).map(|text| text.get_text().expect("UTF-8"));
+        let parameters = "ein Löwe, 日本\nNegative prompt: blur\nSteps: 20, Sampler: euler, CFG scale: 4.5, Seed: 7, Size: 2x1, \
+                          Model hash: 0123456789, Model: scenes, Denoising strength: 0.5, Version: pixart-web 0.1.0";
+        assert_eq!(text("parameters").as_deref(), Some(parameters));
+        let json: Value = serde_json::from_str(&text(SIGNATURE).expect("it is there")).expect("JSON");
+        let again: Generate = serde_json::from_value(json["request"].clone()).expect("a request");
+        assert_eq!(again, Generate { id: 0, image: None, text: TextSource::Tab, ..request });
+        assert_eq!(serde_json::from_value::<Signature>(json["drawn"].clone()).expect("a signature"), signature);
+        assert!(!String::from_utf8_lossy(&file).contains("secret"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The npm package in other people's pages: bundled by Vite, and without any bundler; and what a visitor downloads.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { openBrowser, serveFolder } from './browser.mjs';
+
+const under = (path) => fileURLToPath(new URL(`../../web/${path}`, import.meta.url));
+const fromWeb = createRequire(under('package.json'));
+/** Bytes after gzip, of all that the page is but its module, and of that. */
+const PAGE_MAX = 100_000;
+const WASM_MAX = 6_200_000;
+
+/** The README's lines, in TypeScript, and what a page does about faults. */
+const CONSUMER = `
+import { createEngine, isFault, type Engine } from 'pixart-web';
+const seen: string[] = [];
+async function main(): Promise<unknown> {
+  const engine: Engine = await createEngine({ model: '/models/scenes/', device: 'wasm', onProgress: (event) => seen.push(event.kind) });
+  const request = { prompt: 'a red mushroom in a green field', seed: 7, steps: 3, width: 64, height: 64 };
+  const drawing = engine.generate(request);
+  const previews: (number | undefined)[] = [];
+  for await (const { preview } of drawing) previews.push(preview?.width);
+  const image = await drawing;
+  const refused = await engine.generate({ ...request, steps: 0 }).then(() => undefined, (thrown: unknown) => thrown);
+  const stop = new AbortController();
+  const long = engine.generate({ ...request, steps: 500 }, { signal: stop.signal });
+  for await (const { step } of long) if (step === 2) stop.abort();
+  const stopped = await long;
+  const again = await engine.generate(request);
+  engine.close();
+  const late = await engine.generate(request).then(() => undefined, (thrown: unknown) => thrown);
+  return {
+    native: engine.checkpoint.limits.native_size,
+    previews,
+    png: [...(image?.png ?? [])].slice(0, 4),
+    same: String(image?.png) === String(again?.png),
+    refused: isFault(refused) && refused.what,
+    stopped,
+    late: isFault(late) && late.code,
+    kinds: [...new Set(seen)],
+  };
+}
+Object.assign(globalThis, { result: main() });
+`;
+const PAGE = '<!doctype html><title>a page</title>';
+
+let folder;
+let server;
+let browser;
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'pixart-consumer-'));
+  const [packed] = JSON.parse(execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { cwd: under('package'), stdio: ['ignore', 'pipe', 'ignore'] }));
+  mkdirSync(join(folder, 'node_modules'));
+  execFileSync('tar', ['-xzf', join(folder, packed.filename), '-C', join(folder, 'node_modules')]);
+  execFileSync('mv', [join(folder, 'node_modules/package'), join(folder, 'node_modules/pixart-web')]);
+  writeFileSync(join(folder, 'main.ts'), CONSUMER);
+  writeFileSync(join(folder, 'index.html'), `${PAGE}<script type="module" src="./main.ts"></script>`);
+  symlinkSync(under('models'), join(folder, 'models'));
+  server = await serveFolder(folder);
+  browser = await openBrowser({ flags: [] });
+});
+after(async () => {
+  await browser.close();
+  await server.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** What the consumer at `path` made of the package. */
+async function result(path) {
+  const page = await browser.context.newPage();
+  await page.goto(new URL(path, server.url).href);
+  const made = await page.evaluate(() => globalThis.result);
+  await page.close();
+  return made;
+}
+
+function judge(made) {
+  assert.equal(made.native, 128);
+  assert.deepEqual(made.previews, [8, 8, 8], 'a preview for each step');
+  assert.deepEqual(made.png, [137, 80, 78, 71]);
+  assert.ok(made.same, 'the same request gives the same picture');
+  assert.equal(made.refused, 'steps is 0');
+  assert.equal(made.stopped, undefined);
+  assert.equal(made.late, 'internal');
+  for (const kind of ['adapter', 'loading', 'ready', 'planned', 'step', 'image', 'cancelled']) assert.ok(made.kinds.includes(kind), kind);
+}
+
+test('its_types_fit_the_lines_of_its_readme', () => {
+  const options = ['--strict', '--noEmit', '--target', 'es2023', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2023,dom'];
+  execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, join(folder, 'main.ts')], { stdio: 'inherit' });
+  const wrong = join(folder, 'wrong.ts');
+  writeFileSync(wrong, CONSUMER.replace('seed: 7', "seed: '7'"));
+  const refused = () => execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, wrong], { stdio: 'pipe' });
+  assert.throws(refused, ({ stdout }) => /wrong\.ts.*string.*number/s.test(String(stdout)));
+});
+
+test('vite_takes_its_worker_and_its_module_along', async () => {
+  const { build } = await import(pathToFileURL(fromWeb.resolve('vite')).href);
+  await build({ root: folder, configFile: false, logLevel: 'error', base: './', build: { target: 'es2023', outDir: 'dist', emptyOutDir: true, minify: false } });
+  assert.ok(readdirSync(join(folder, 'dist/assets')).some((file) => file.endsWith('.wasm')));
+  judge(await result('/dist/index.html'));
+});
+
+test('a_page_without_a_bundler_imports_it_as_it_is', async () => {
+  const plain = CONSUMER.replace('type Engine', '').replace(': Engine', '').replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
+  const map = '<script type="importmap">{"imports":{"pixart-web":"/node_modules/pixart-web/index.js"}}</script>';
+  writeFileSync(join(folder, 'plain.html'), `${PAGE}${map}<script type="module">${plain}</script>`);
+  judge(await result('/plain.html'));
+});
+
+test('the_page_is_small_and_its_module_has_not_grown', () => {
+  const dist = under('dist/');
+  const files = ['index.html', 'sw.js', 'manifest.webmanifest', 'icon.svg', ...readdirSync(join(dist, 'assets')).map((file) => `assets/${file}`)];
+  const bytes = (wanted) => files.filter(wanted).reduce((sum, file) => sum + gzipSync(readFileSync(join(dist, file))).length, 0);
+  const [page, wasm] = [bytes((file) => !file.endsWith('.wasm')), bytes((file) => file.endsWith('.wasm'))];
+  console.log(`# gzipped: page ${page} bytes, module ${wasm} bytes`);
+  assert.ok(page > 1_000 && page <= PAGE_MAX, `${page}`);
+  assert.ok(wasm > 1_000_000 && wasm <= WASM_MAX, `${wasm}`);
+});

@@ -1,0 +1,120 @@
+//! What a page survives: a GPU that is lost, a worker that falls over, memory that runs out. Pictures go on at the step they
+//! were in, and are the ones that nothing had happened to.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { draw, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+
+const PICTURE_MILLIS = 300_000;
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 6, width: 64, height: 64 };
+
+/** Runs before the worker's own code: keeps the devices that it opens, to be destroyed when a step is told. */
+const SABOTAGE = `
+  const lost = { step: Infinity, how: '' };
+  addEventListener('message', (event) => {
+    if (event.data.kind !== 'sabotage') return;
+    event.stopImmediatePropagation();
+    if (event.data.step === 0) device.destroy();
+    else Object.assign(lost, event.data);
+  });
+  const request = self.GPUAdapter?.prototype.requestDevice;
+  let device;
+  if (request) GPUAdapter.prototype.requestDevice = async function (...all) { return (device = await request.apply(this, all)); };
+  const post = self.postMessage;
+  self.postMessage = (event, ...rest) => {
+    post.call(self, event, ...rest);
+    if (event.kind !== 'step' || event.step !== lost.step) return;
+    lost.step = Infinity;
+    if (lost.how === 'destroy') device.destroy();
+    if (lost.how === 'crash') setTimeout(() => { throw new Error('the worker falls over'); });
+    const fault = { code: 'out_of_memory', what: 'the GPU is out of memory', remedy: 'none' };
+    if (lost.how === 'memory') post.call(self, { kind: 'fault', id: event.id, fault });
+  };
+`;
+
+let server;
+let browser;
+before(async () => {
+  server = await servePage();
+  browser = await openBrowser();
+});
+after(async () => {
+  await browser.close();
+  server.close();
+});
+
+/** A page whose worker can be sabotaged, at the step and in the way that \`window.sabotage\` says. */
+async function openPage(device) {
+  const page = await browser.context.newPage();
+  echoConsole(page);
+  await page.addInitScript(() => {
+    const Plain = globalThis.Worker;
+    globalThis.workers = [];
+    globalThis.Worker = class extends Plain {
+      constructor(...all) {
+        super(...all);
+        globalThis.workers.push(this);
+      }
+    };
+  });
+  await page.route('**/worker-*.js', async (route) => {
+    const reply = await route.fetch();
+    await route.fulfill({ response: reply, body: SABOTAGE + (await reply.text()) });
+  });
+  await page.goto(`${server.url}?device=${device}`);
+  await untilEngine(page, PICTURE_MILLIS);
+  await fillForm(page, SMALL);
+  return page;
+}
+
+const sabotage = (page, how, step) =>
+  page.evaluate(({ how, step }) => globalThis.workers.at(-1).postMessage({ kind: 'sabotage', how, step }), { how, step });
+
+for (const [device, ways] of [
+  ['webgpu', ['destroy', 'crash']],
+  ['wasm', ['crash']],
+]) {
+  describe(`a worker that fails, device=${device}`, () => {
+    let page;
+    let picture;
+    before(async () => {
+      page = await openPage(device);
+      picture = await draw(page, PICTURE_MILLIS);
+      assert.equal(picture.fault, undefined);
+    });
+    after(() => page.close());
+
+    for (const how of ways) {
+      const step = 1 + Math.floor(Math.random() * (SMALL.steps - 1));
+      test(`after_${how}_at_step_${step}_the_picture_is_the_undisturbed_one`, async () => {
+        const workers = await page.evaluate(() => globalThis.workers.length);
+        await sabotage(page, how, step);
+        const again = await draw(page, PICTURE_MILLIS);
+        assert.equal(again.fault, undefined);
+        assert.equal(await page.evaluate(() => globalThis.workers.length), workers + 1, 'a worker was started anew');
+        assert.match(await page.innerText('#note'), new RegExp(`goes on after step ${step}`));
+        assert.deepEqual(again.png, picture.png);
+      });
+    }
+
+    if (device === 'wasm') {
+      test('where_memory_runs_out_the_picture_is_gone_on_with_in_less_and_the_page_says_so', async () => {
+        await fillForm(page, { ...SMALL, width: 256, height: 256, steps: 2 });
+        const whole = await draw(page, PICTURE_MILLIS);
+        assert.match(await page.innerText('#adapter'), /decoded whole/);
+        await sabotage(page, 'memory', 1);
+        const again = await draw(page, PICTURE_MILLIS);
+        assert.equal(whole.fault ?? again.fault, undefined);
+        assert.match(await page.innerText('#note'), /out of memory.*opened again, with \d+ MiB.*after step 1/);
+        assert.match(await page.innerText('#adapter'), /decoded in tiles/);
+        const apart = largestDifference(await pixels(page, whole.png), await pixels(page, again.png));
+        assert.ok(apart > 0 && apart < 128, `tiles differ at their edges, by ${apart}`);
+      });
+      return;
+    }
+    test('a_device_that_is_lost_between_two_pictures_is_there_for_the_next', async () => {
+      await sabotage(page, 'destroy', 0);
+      await page.waitForFunction(() => document.getElementById('note').textContent.includes('opened again'));
+      assert.deepEqual((await draw(page, PICTURE_MILLIS)).png, picture.png);
+    });
+  });
+}

@@ -1,0 +1,311 @@
+//! What a person does with the page: watches a picture arise, leaves and comes back, finds what was drawn, uses keys alone or
+//! a phone. Writes screenshots of the main states to the folder that SHOTS names.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { after, before, test } from 'node:test';
+import { createRequire } from 'node:module';
+import { draw, echoConsole, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
+
+const PICTURE_MILLIS = 300_000;
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
+const AXE = createRequire(new URL('../../web/package.json', import.meta.url)).resolve('axe-core/axe.min.js');
+
+let server;
+let browser;
+before(async () => {
+  server = await servePage();
+  browser = await openBrowser();
+  if (process.env.SHOTS) await mkdir(process.env.SHOTS, { recursive: true });
+});
+after(async () => {
+  await browser.close();
+  server.close();
+});
+
+async function openPage(address = '?device=wasm') {
+  const page = await browser.context.newPage();
+  echoConsole(page);
+  await page.goto(`${server.url}${address}`);
+  await untilEngine(page, PICTURE_MILLIS);
+  return page;
+}
+
+const shot = (page, name) => process.env.SHOTS && page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage: true });
+const state = (page, field) => page.evaluate((field) => globalThis.pixart.state()[field], field);
+const untilStep = (page, step) =>
+  page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: PICTURE_MILLIS });
+
+test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, steps: 200 });
+  await page.click('#draw');
+  await untilStep(page, 3);
+  const seen = await page.evaluate(() => {
+    const canvas = document.getElementById('preview');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return { hidden: canvas.hidden, width: canvas.width, colours: new Set(data).size, phase: globalThis.pixart.state().phase };
+  });
+  assert.deepEqual({ ...seen, colours: 0 }, { hidden: false, width: 8, colours: 0, phase: 'drawing' });
+  assert.ok(seen.colours > 8, 'the preview is not flat');
+  assert.match(await page.innerText('#status'), /step \d+ of 200, \d+\.\d s left/);
+  await shot(page, 'drawing');
+  await page.click('#cancel');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
+  assert.ok(await page.isHidden('#preview'));
+  await page.close();
+});
+
+test('the_preview_comes_to_look_like_the_picture', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, width: 128, height: 128, steps: 10 });
+  await page.evaluate(() => {
+    const look = () => {
+      globalThis.seen = globalThis.pixart.state().progress?.preview ?? globalThis.seen;
+      requestAnimationFrame(look);
+    };
+    look();
+  });
+  await page.click('#draw');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  const apart = await page.evaluate(async () => {
+    const { width, height, rgb } = globalThis.seen;
+    const drawn = await createImageBitmap(new Blob([globalThis.pixart.state().image.png]), { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
+    const canvas = new OffscreenCanvas(width, height).getContext('2d');
+    canvas.drawImage(drawn, 0, 0);
+    const { data } = canvas.getImageData(0, 0, width, height);
+    return rgb.reduce((sum, byte, at) => sum + Math.abs(byte - data[Math.floor(at / 3) * 4 + (at % 3)]), 0) / rgb.length;
+  });
+  console.log(`# the last preview is ${apart.toFixed(1)} of 255 from the picture`);
+  assert.ok(apart < 25, `${apart}`);
+  await page.close();
+});
+
+test('a_page_that_is_loaded_again_goes_on_with_its_picture', async () => {
+  const page = await openPage();
+  const request = { ...SMALL, steps: 150 };
+  await fillForm(page, request);
+  const whole = await draw(page, PICTURE_MILLIS);
+  await page.click('#draw');
+  await untilStep(page, 80);
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
+  await page.waitForSelector('#left:not([hidden])');
+  const after = Number(/after step (\d+)/.exec(await page.innerText('#left-what'))[1]);
+  assert.ok(after > 0 && after < 150, `${after}`);
+  await shot(page, 'left');
+  await page.click('#go-on');
+  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+  const png = Buffer.from(await page.evaluate(() => [...globalThis.pixart.state().image.png]));
+  assert.deepEqual(png, whole.png);
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
+  assert.ok(await page.isHidden('#left'), 'nothing is left of what was finished');
+  await page.close();
+});
+
+test('a_picture_that_is_dropped_on_the_page_is_drawn_again_byte_for_byte', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, prompt: 'ein grüner Kaktus, 日本', negative_prompt: 'blur', seed: 11, guidance: 3 });
+  await page.selectOption('#scheduler', 'euler-a');
+  const first = await draw(page, PICTURE_MILLIS);
+  assert.equal(first.fault, undefined);
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
+  await drop(page, first.png);
+  await page.waitForFunction(() => document.getElementById('seed').value === '11');
+  assert.equal(await page.inputValue('#negative'), 'blur');
+  assert.deepEqual((await draw(page, PICTURE_MILLIS)).png, first.png);
+
+  await drop(page, readFileSync(new URL('../../docs/schedulers.png', import.meta.url)));
+  await page.waitForSelector('#fault:not([hidden])');
+  assert.equal(await page.innerText('#code'), 'bad_request');
+  await shot(page, 'fault');
+  await page.close();
+});
+
+test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
+  const page = await openPage();
+  for (const seed of [101, 102]) {
+    await fillForm(page, { ...SMALL, prompt: `a star for the gallery`, seed, steps: 2 });
+    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+  }
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
+  await page.click('#gallery > summary');
+  await page.fill('#filter', 'Star for');
+  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 2);
+  const cards = page.locator('#wall li');
+  for (const at of [0, 1]) await cards.nth(at).getByText('Compare').click();
+  assert.equal(await page.locator('#pair img').count(), 2);
+  await cards.nth(0).getByText('Favourite').click();
+  await page.check('#favourites');
+  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 1);
+  assert.match(await cards.nth(0).innerText(), /102/);
+  await shot(page, 'gallery');
+  await page.uncheck('#favourites');
+  const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  const bytes = readFileSync(await zip.path());
+  assert.equal(bytes.readUInt32LE(0), 0x04034b50, 'it is a zip file');
+  assert.equal(bytes.toString('latin1').match(/a-star-for-the-gallery-10\d-\d+\.png/g).length, 4, 'each name twice: file and list');
+  await cards.nth(1).getByText('Draw again').click();
+  await page.waitForFunction(() => document.getElementById('seed').value === '101');
+  await cards.nth(1).getByText('Delete').click();
+  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 1);
+  await page.close();
+});
+
+test('several_pictures_have_a_seed_each_and_cancel_stops_them_all', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, steps: 2 });
+  await page.fill('#count', '3');
+  await page.click('#draw');
+  await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await fillForm(page, { steps: 500 });
+  await page.click('#draw');
+  await untilStep(page, 1);
+  await page.click('#cancel');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(await state(page, 'phase'), 'ready', 'the pictures that waited are not drawn');
+  await page.close();
+});
+
+test('a_table_shows_pictures_over_two_fields', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, steps: 2 });
+  for (const [field, text] of [['#x-values', '1, 2, 3'], ['#y-values', '7,8']]) await page.fill(field, text);
+  await page.selectOption('#x-field', 'steps');
+  await page.selectOption('#y-field', 'seed');
+  await page.click('#draw');
+  await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: PICTURE_MILLIS });
+  assert.deepEqual(await page.locator('#grid th').allInnerTexts(), ['steps 1', 'steps 2', 'steps 3', 'seed 7', 'seed 8']);
+  const shown = await page.evaluate(() => Promise.all([...document.querySelectorAll('#grid img')].map(async ({ src }) => (await (await fetch(src)).arrayBuffer()).byteLength)));
+  assert.equal(new Set(shown).size, 6, 'six different pictures');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
+  await shot(page, 'table');
+  await page.fill('#x-values', '1, two');
+  await page.click('#draw');
+  assert.equal(await page.innerText('#what'), 'steps is "two" in the table');
+  await page.close();
+});
+
+test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_kept', async () => {
+  const page = await browser.context.newPage();
+  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  assert.ok(await page.isDisabled('#draw'));
+  await page.click('#kept > summary');
+  await page.fill('#address', 'models/nothing/');
+  await page.click('#open');
+  await page.waitForSelector('#fault:not([hidden])');
+  assert.equal(await page.innerText('#code'), 'network');
+  await page.fill('#address', 'models/scenes/');
+  await page.click('#open');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' }));
+  await page.waitForFunction(() => /\d+ MB more/.test(document.getElementById('space').textContent));
+  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  await page.click('#kept > summary');
+  await page.locator('#kept-list li', { hasText: 'models/scenes' }).getByText('Open').click();
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.close();
+});
+
+test('the_shape_buttons_give_sides_that_the_checkpoint_takes', async () => {
+  const page = await openPage();
+  const { size_min, size_max, size_multiple } = (await state(page, 'checkpoint')).limits;
+  const buttons = page.locator('#shapes button');
+  assert.equal(await buttons.count(), 7);
+  for (const button of await buttons.all()) {
+    await button.click();
+    assert.equal(await button.getAttribute('aria-pressed'), 'true');
+    for (const side of ['#width', '#height']) {
+      const pixels = Number(await page.inputValue(side));
+      assert.ok(pixels >= size_min && pixels <= size_max && pixels % size_multiple === 0, `${pixels}`);
+    }
+  }
+  await page.close();
+});
+
+test('keys_alone_draw_stop_and_save', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, steps: 300 });
+  await page.focus('#prompt');
+  await page.keyboard.press('Control+Enter');
+  await untilStep(page, 1);
+  await tabTo(page, 'cancel');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
+  await fillForm(page, { steps: 2 });
+  await page.focus('#prompt');
+  await page.keyboard.press('Control+Enter');
+  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+  await tabTo(page, 'download');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.keyboard.press('Enter')]);
+  assert.match(download.suggestedFilename(), /-7\.png$/);
+  await page.close();
+});
+
+test('the_page_speaks_two_languages_and_remembers_which', async () => {
+  const page = await openPage('?device=wasm&lang=de');
+  const spoken = () => page.evaluate(() => Object.fromEntries([...document.querySelectorAll('[data-word]')].map((at) => [at.dataset.word, at.textContent])));
+  const german = await spoken();
+  assert.equal(await page.getAttribute('html', 'lang'), 'de');
+  assert.equal(await page.innerText('#status'), 'Bereit');
+  await page.selectOption('#language', 'en');
+  const english = await spoken();
+  assert.equal(await page.innerText('#status'), 'Ready');
+  const written = await page.evaluate(async () => {
+    const source = new DOMParser().parseFromString(await (await fetch('./')).text(), 'text/html');
+    return Object.fromEntries([...source.querySelectorAll('[data-word]')].map((at) => [at.dataset.word, at.textContent]));
+  });
+  assert.deepEqual(english, written, 'the table says in English what index.html does');
+  const same = Object.keys(german).filter((name) => german[name] === english[name]);
+  assert.deepEqual(same, ['prompt', 'seed', 'guidance', 'scheduler', 'checkpoints'], 'words that both languages have');
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
+  assert.equal(await page.getAttribute('html', 'lang'), 'de', 'the address comes first');
+  await page.goto(`${server.url}?device=wasm`);
+  await untilEngine(page, PICTURE_MILLIS);
+  assert.equal(await page.getAttribute('html', 'lang'), 'en');
+  await page.close();
+});
+
+for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'light'], ['phone', { width: 360, height: 740 }, 'dark']]) {
+  test(`axe_finds_nothing_serious_and_nothing_overflows_on_a_${name}_page`, async () => {
+    const page = await openPage();
+    await page.setViewportSize(size);
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
+    await fillForm(page, SMALL);
+    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+    for (const fold of await page.locator('details').all()) await fold.evaluate((fold) => (fold.open = true));
+    await page.waitForSelector('#wall li');
+    await shot(page, name);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= size.width, `the page is ${wide} wide`);
+    await page.evaluate(readFileSync(AXE, 'utf8'));
+    const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+    const serious = violations.filter(({ impact }) => ['serious', 'critical'].includes(impact));
+    assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);
+    assert.ok(passes.length > 10, 'axe looked');
+    await page.close();
+  });
+}
+
+/** Drops a PNG file on the page. */
+async function drop(page, png) {
+  await page.evaluate((bytes) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
+    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }, [...png]);
+}
+
+/** Presses Tab until the element with this id has the focus. */
+async function tabTo(page, id) {
+  for (let presses = 0; presses < 80; presses += 1) {
+    if (await page.evaluate(() => document.activeElement?.id) === id) return;
+    await page.keyboard.press('Tab');
+  }
+  assert.fail(`Tab does not reach #${id}`);
+}

@@ -1,0 +1,114 @@
+//! The package `pixart-web`: an engine for other people's pages, in a worker of its own. Draws nothing on the page.
+import type { Picture } from './client';
+import { startEngine } from './engine';
+import { fault, faultOf } from './fault';
+import type { Checkpoint, ConvertTo, DeviceKind, Event, Fault, Image, Step, StoreKind, TextSource } from './protocol.gen';
+
+export type * from './protocol.gen';
+export { isFault } from './fault';
+
+/** A picture to draw: the prompt, and what is not to be as the checkpoint has it. */
+export type PictureRequest = Picture;
+
+export interface CreateEngineOptions {
+  /** A checkpoint's folder, or a packed one's: its address, which other origins must let this page read. */
+  model: string | URL;
+  /** The address of a `pixart serve` that reads the prompts; without one the tab loads the text encoder. */
+  companion?: string;
+  /** The processor where WebGPU is missing or played by software, unless one is named. */
+  device?: DeviceKind;
+  store?: StoreKind;
+  convert?: ConvertTo;
+  /** Hears everything that happens: loading with its rate, shaders, steps, notes. */
+  onProgress?: (event: Event) => void;
+  /** Ends the engine, at any time. */
+  signal?: AbortSignal;
+}
+
+export interface Engine {
+  /** What the checkpoint can draw, and is best asked for. */
+  readonly checkpoint: Checkpoint;
+  /** Draws a picture, after those that were asked for before. */
+  generate(request: PictureRequest, options?: { signal?: AbortSignal }): Drawing;
+  /** Frees the worker and its device. What waits is rejected. */
+  close(): void;
+}
+
+/** A picture on its way: iterated, its steps with a preview each; awaited, the picture, or `undefined` once it was stopped. */
+export interface Drawing extends AsyncIterable<Step>, PromiseLike<Image | undefined> {}
+
+/** Starts a worker, brings the checkpoint to its device, and resolves once pictures can be asked for. Rejects with a `Fault`. */
+export async function createEngine(options: CreateEngineOptions): Promise<Engine> {
+  const { companion, device = 'auto', store = 'auto', convert = 'auto', onProgress, signal } = options;
+  const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
+  const text: TextSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
+  const engine = startEngine({
+    device,
+    store,
+    opening: { checkpoint, convert, text: companion === undefined },
+    listen: (event) => onProgress?.(event),
+  });
+  const close = (): void => engine.close();
+  signal?.addEventListener('abort', close, { once: true });
+  if (signal?.aborted) close();
+  const stopped = new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(aborted()), { once: true }));
+  let opened: Checkpoint;
+  try {
+    if (signal?.aborted) throw aborted();
+    opened = await Promise.race([engine.ready, stopped]);
+  } catch (thrown) {
+    close();
+    throw faultOf(thrown);
+  }
+
+  return {
+    checkpoint: opened,
+    close,
+    generate(request, { signal: stop } = {}) {
+      const steps = new Steps();
+      const mine = engine.generate({ text, ...request }, { stop, stepped: (step) => steps.push(step) });
+      mine.then(
+        () => steps.end(undefined),
+        (thrown: unknown) => steps.end(faultOf(thrown)),
+      );
+      return { then: (...then) => mine.then(...then), [Symbol.asyncIterator]: () => steps.read() };
+    },
+  };
+}
+
+function aborted(): Fault {
+  return fault('internal', 'the engine was stopped by its signal', 'create another one');
+}
+
+/** Steps that have been made, for anyone who reads, from the first. */
+class Steps {
+  private readonly made: Step[] = [];
+  private ended: { fault: Fault | undefined } | undefined;
+  private wake: (() => void)[] = [];
+
+  push(step: Step): void {
+    this.made.push(step);
+    this.tell();
+  }
+
+  end(reason: Fault | undefined): void {
+    this.ended = { fault: reason };
+    this.tell();
+  }
+
+  async *read(): AsyncGenerator<Step, void> {
+    for (let at = 0; ; at += 1) {
+      while (this.made[at] === undefined && this.ended === undefined) await new Promise<void>((resolve) => this.wake.push(resolve));
+      const step = this.made[at];
+      if (step !== undefined) yield step;
+      else if (this.ended?.fault !== undefined) throw this.ended.fault;
+      else return;
+    }
+  }
+
+  private tell(): void {
+    const waiting = this.wake;
+    this.wake = [];
+    for (const wake of waiting) wake();
+  }
+}

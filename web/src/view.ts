@@ -1,0 +1,141 @@
+//! Shows the state: what the engine does, the picture as it arises, the picture. Asks for nothing.
+import { element } from './dom';
+import { pngFile, slug } from './picture';
+import type { Loading, Preview } from './protocol.gen';
+import type { State } from './state';
+import { word } from './words';
+
+const draw = element('draw', HTMLButtonElement);
+const cancel = element('cancel', HTMLButtonElement);
+const restart = element('restart', HTMLButtonElement);
+const device = element('device', HTMLSelectElement);
+const status = element('status', HTMLElement);
+const adapter = element('adapter', HTMLElement);
+const progress = element('progress', HTMLProgressElement);
+const alert = element('fault', HTMLElement);
+const kind = element('kind', HTMLElement);
+const what = element('what', HTMLElement);
+const remedy = element('remedy', HTMLElement);
+const code = element('code', HTMLElement);
+const figure = element('figure', HTMLElement);
+const preview = element('preview', HTMLCanvasElement);
+const picture = element('picture', HTMLImageElement);
+const caption = element('caption', HTMLElement);
+const download = element('download', HTMLAnchorElement);
+const recording = element('recording', HTMLAnchorElement);
+const note = element('note', HTMLElement);
+
+/** Shows `state` in place of `before`. */
+export function render(state: State, before: State, hasCheckpoint: boolean): void {
+  const { phase, fault: shown } = state;
+  if (state.image !== before.image) renderPicture(state);
+  if (state.progress?.preview !== before.progress?.preview) renderPreview(state.progress?.preview);
+  draw.disabled = phase !== 'ready';
+  cancel.hidden = phase !== 'drawing';
+  draw.hidden = phase === 'drawing';
+  status.textContent = statusText(state, hasCheckpoint);
+  adapter.textContent = adapterText(state);
+  adapter.classList.toggle('slow', state.adapter?.software === true);
+  renderProgress(state);
+  note.hidden = state.note === undefined;
+  note.textContent = state.note ?? '';
+  alert.hidden = shown === undefined;
+  kind.textContent = shown === undefined ? '' : word(`fault_${shown.code}`);
+  what.textContent = shown?.what ?? '';
+  remedy.textContent = shown?.remedy ?? '';
+  code.textContent = shown?.code ?? '';
+  restart.hidden = phase !== 'stopped' || shown?.code === 'no_webgpu';
+  device.disabled = phase === 'drawing';
+  figure.setAttribute('aria-busy', String(phase === 'drawing'));
+}
+
+function renderProgress({ loading, progress: at, phase }: State): void {
+  progress.hidden = phase !== 'opening' && phase !== 'drawing';
+  if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
+    progress.max = loading.total_bytes;
+    progress.value = loading.loaded_bytes;
+  } else if (at?.stage === 'denoise' && at.steps > 0) {
+    progress.max = at.steps;
+    progress.value = at.step;
+  } else {
+    progress.removeAttribute('value');
+  }
+}
+
+function statusText({ phase, loading, compiling, progress: at, image }: State, hasCheckpoint: boolean): string {
+  switch (phase) {
+    case 'opening':
+      if (!hasCheckpoint) return word('noCheckpoint');
+      if (loading?.loaded_bytes === loading?.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
+        return word('compiling', { at: compiling.compiled + 1, all: compiling.shaders });
+      return loading === undefined ? word('opening') : loadingText(loading);
+    case 'drawing': {
+      if (at === undefined) return loading === undefined ? word('starting') : loadingText(loading);
+      if (at.stage !== 'denoise' || at.steps === 0) return word(at.stage);
+      const left = at.step_millis === undefined ? '' : word('left', { seconds: seconds((at.steps - at.step) * at.step_millis) });
+      return word('step', { step: at.step, steps: at.steps }) + left;
+    }
+    case 'ready':
+      return image === undefined ? word('ready') : word('took', { seconds: seconds(image.millis.total) });
+    case 'stopped':
+      return word('stopped');
+    default: {
+      const missing: never = phase;
+      return missing;
+    }
+  }
+}
+
+/** How far a checkpoint is on its way, in words. */
+function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+  if (stage === 'wait') return word('wait');
+  const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
+  const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
+  const left = seconds_left === null || seconds_left < 1 ? '' : word('left', { seconds: Math.round(seconds_left) });
+  return `${word(stage)}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+}
+
+function adapterText({ adapter: shown, plan }: State): string {
+  if (shown === undefined) return '';
+  const { name, backend, software, why } = shown;
+  return `${name} (${backend})${software ? word('software') : ''}: ${why}${plan === undefined ? '' : ` · ${plan}`}`;
+}
+
+/** The picture so far, over the one before it. */
+function renderPreview(shown: Preview | undefined): void {
+  preview.hidden = shown === undefined;
+  if (shown === undefined) return;
+  figure.hidden = false;
+  const { width, height, rgb } = shown;
+  Object.assign(preview, { width, height });
+  const pixels = new ImageData(width, height);
+  for (let at = 0; at < width * height; at += 1) {
+    pixels.data.set(rgb.subarray(3 * at, 3 * at + 3), 4 * at);
+    pixels.data[4 * at + 3] = 255;
+  }
+  preview.getContext('2d')?.putImageData(pixels, 0, 0);
+}
+
+function renderPicture({ image, prompt: drawn }: State): void {
+  URL.revokeObjectURL(picture.src);
+  URL.revokeObjectURL(recording.href);
+  for (const part of [picture, caption, download]) part.hidden = image === undefined;
+  figure.hidden = image === undefined;
+  if (image === undefined) return;
+  const url = URL.createObjectURL(pngFile(image.png));
+  picture.src = url;
+  picture.alt = drawn;
+  picture.width = image.width;
+  picture.height = image.height;
+  caption.textContent = `${drawn} · seed ${image.seed} · ${image.steps} steps`;
+  download.href = url;
+  download.download = `${slug(drawn)}-${image.seed}.png`;
+  recording.hidden = image.recording === null;
+  if (image.recording !== null) recording.href = URL.createObjectURL(new Blob([new Uint8Array(image.recording)]));
+  recording.download = `${slug(drawn)}-${image.seed}.safetensors`;
+}
+
+function seconds(millis: number): string {
+  return (millis / 1e3).toFixed(1);
+}

@@ -1,0 +1,145 @@
+//! Every word that the page says, in English and in German. What the engine reports is English, behind a sentence of the table.
+import { element } from './dom';
+
+const LANGUAGES = ['en', 'de'] as const;
+type Language = (typeof LANGUAGES)[number];
+
+/** Each in the order of the languages; `{name}` stands for a value. Elements of index.html name theirs in `data-word`. */
+const WORDS = {
+  tagline: ["Draws a prompt in this tab, on this computer's GPU, or on its processor.", 'Zeichnet einen Prompt in diesem Tab, auf der GPU dieses Rechners oder auf seinem Prozessor.'],
+  prompt: ['Prompt', 'Prompt'],
+  negative: ['Negative prompt', 'Negativer Prompt'],
+  seed: ['Seed', 'Seed'],
+  count: ['Pictures', 'Bilder'],
+  steps: ['Steps', 'Schritte'],
+  guidance: ['Guidance', 'Guidance'],
+  scheduler: ['Scheduler', 'Scheduler'],
+  style: ['Style', 'Stil'],
+  width: ['Width', 'Breite'],
+  height: ['Height', 'Höhe'],
+  image: ['Picture', 'Bild'],
+  mask: ['Mask: white is drawn anew', 'Maske: Weißes wird neu gezeichnet'],
+  strength: ['Strength', 'Stärke'],
+  device: ['Computed by', 'Gerechnet von'],
+  address: ["Open a folder's address, or owner/name@revision of a model hub", 'Die Adresse eines Ordners öffnen, oder owner/name@revision eines Model-Hubs'],
+  open: ['Open', 'Öffnen'],
+  openKept: ['Open', 'Öffnen'],
+  space: ['{used} MB are kept here; the browser offers {left} MB more', '{used} MB liegen hier; der Browser bietet noch {left} MB'],
+  folder: ['Open a folder of this computer (or drop it on the page)', 'Einen Ordner dieses Rechners öffnen (oder auf die Seite ziehen)'],
+  filter: ['Pictures whose prompt has', 'Bilder, deren Prompt enthält'],
+  random: ['New seed each time', 'Jedes Mal ein neuer Seed'],
+  tab: ['this tab', 'diesem Tab'],
+  companion: ['a companion at', 'einem Companion bei'],
+  stored: ['nobody: it is in a file of embeddings', 'niemandem: er liegt als Datei von Embeddings vor'],
+  record: ['Keep the numbers of every step, to compare devices', 'Die Zahlen jedes Schritts behalten, um Geräte zu vergleichen'],
+  favourites: ['Favourites alone', 'Nur Favoriten'],
+  table: ['A table over one or two fields', 'Eine Tabelle über ein oder zwei Felder'],
+  across: ['Across', 'Waagrecht'],
+  down: ['Down', 'Senkrecht'],
+  noField: ['no field', 'kein Feld'],
+  values: ['Values, with commas', 'Werte, mit Kommas'],
+  draw: ['Draw', 'Zeichnen'],
+  cancel: ['Cancel', 'Abbrechen'],
+  settings: ['Settings', 'Einstellungen'],
+  checkpoints: ['Checkpoints', 'Checkpoints'],
+  gallery: ['Gallery', 'Galerie'],
+  over: ['Draw over a picture', 'Über ein Bild zeichnen'],
+  readBy: ['The prompt is read by', 'Der Prompt wird gelesen von'],
+  fastest: ['what is fastest here', 'dem, was hier am schnellsten ist'],
+  gpu: ['the GPU (WebGPU)', 'der GPU (WebGPU)'],
+  processor: ['the processor', 'dem Prozessor'],
+  own: ["the checkpoint's", 'der des Checkpoints'],
+  none: ['none', 'keiner'],
+  goOn: ['Go on', 'Weiter'],
+  letGo: ['Leave it', 'Lassen'],
+  restart: ['Start again', 'Neu starten'],
+  download: ['Download PNG', 'PNG herunterladen'],
+  recording: ['Download the recording', 'Aufzeichnung herunterladen'],
+  export: ['Save these as a zip file', 'Diese als Zip-Datei sichern'],
+  noCheckpoint: ['No checkpoint', 'Kein Checkpoint'],
+  opening: ['Opening the device', 'Das Gerät wird geöffnet'],
+  compiling: ['Compiling shader {at} of {all}', 'Shader {at} von {all} wird übersetzt'],
+  starting: ['Starting', 'Es geht los'],
+  text: ['Reading the prompt', 'Der Prompt wird gelesen'],
+  denoise: ['Drawing', 'Es wird gezeichnet'],
+  decode: ['Developing', 'Das Bild wird entwickelt'],
+  step: ['Drawing: step {step} of {steps}', 'Schritt {step} von {steps}'],
+  left: [', {seconds} s left', ', noch {seconds} s'],
+  ready: ['Ready', 'Bereit'],
+  took: ['Ready. The last picture took {seconds} s', 'Bereit. Das letzte Bild brauchte {seconds} s'],
+  stopped: ['Stopped', 'Angehalten'],
+  software: [': a software adapter, slow', ': ein Software-Adapter, langsam'],
+  wait: ['Another tab is fetching this checkpoint', 'Ein anderer Tab holt diesen Checkpoint'],
+  fetch: ['Loading', 'Wird geladen'],
+  convert: ['Converting', 'Wird umgewandelt'],
+  upload: ['Moving to the device', 'Kommt auf das Gerät'],
+  unfinished: ['“{prompt}” was left after step {step}.', '„{prompt}“ blieb nach Schritt {step} liegen.'],
+  again: ['Draw again', 'Neu zeichnen'],
+  favourite: ['Favourite', 'Favorit'],
+  compare: ['Compare', 'Vergleichen'],
+  remove: ['Delete', 'Löschen'],
+  verify: ['Verify', 'Prüfen'],
+  kept: ['{megabytes} MB in {store}', '{megabytes} MB in {store}'],
+  missing: [', {count} records missing: open it to fetch them again', ', {count} Teile fehlen: beim Öffnen werden sie neu geholt'],
+  counted: ['{shown} of {all}', '{shown} von {all}'],
+  fault_no_webgpu: ['This browser cannot use a GPU here.', 'Dieser Browser kann hier keine GPU benutzen.'],
+  fault_device_lost: ['The GPU was lost.', 'Die GPU ging verloren.'],
+  fault_out_of_memory: ['There is not enough memory for this.', 'Dafür reicht der Speicher nicht.'],
+  fault_gpu_validation: ['The GPU refused to compute this.', 'Die GPU weigerte sich, das zu rechnen.'],
+  fault_bad_request: ['This cannot be drawn as it was asked.', 'So, wie es verlangt wurde, lässt sich das nicht zeichnen.'],
+  fault_bad_weights: ['The checkpoint is damaged, or not what it should be.', 'Der Checkpoint ist beschädigt oder nicht, was er sein sollte.'],
+  fault_bad_config: ['The checkpoint is of a kind that is not known here.', 'Der Checkpoint ist von einer Art, die hier nicht bekannt ist.'],
+  fault_network: ['Something could not be fetched.', 'Etwas ließ sich nicht holen.'],
+  fault_storage: ['This browser could not keep something.', 'Dieser Browser konnte etwas nicht behalten.'],
+  fault_companion: ['The companion did not help.', 'Der Companion half nicht.'],
+  fault_busy: ['The companion has too much to do.', 'Der Companion hat zu viel zu tun.'],
+  fault_internal: ['Something went wrong in this program.', 'In diesem Programm ging etwas schief.'],
+} as const satisfies Record<string, readonly [string, string]>;
+
+export type Word = keyof typeof WORDS;
+
+const KEPT = 'language';
+const select = element('language', HTMLSelectElement);
+let language: Language = 'en';
+
+/** A word in the reader's language, with its values. */
+export function word(name: Word, values: Record<string, string | number> = {}): string {
+  const text: string = WORDS[name][LANGUAGES.indexOf(language)] ?? WORDS[name][0];
+  return text.replace(/\{(\w+)\}/g, (_, key: string) => String(values[key]));
+}
+
+/** Speaks the language that was chosen before, that `?lang=` names, or the browser's; `changed` is called at each other choice. */
+export function beginWords(asked: string | null, changed: () => void): void {
+  const wanted = [asked, remembered(), navigator.language.slice(0, 2)];
+  speak(wanted.map(known).find((found) => found !== undefined) ?? 'en');
+  select.addEventListener('change', () => {
+    speak(known(select.value) ?? 'en');
+    try {
+      localStorage.setItem(KEPT, language);
+    } catch {
+      // A window that keeps nothing speaks it until it is closed.
+    }
+    changed();
+  });
+}
+
+function speak(chosen: Language): void {
+  language = select.value = document.documentElement.lang = chosen;
+  for (const spoken of document.querySelectorAll<HTMLElement>('[data-word]')) {
+    const name = spoken.dataset.word ?? '';
+    if (!Object.hasOwn(WORDS, name)) throw new Error(`index.html says ${name}, which is no word`);
+    spoken.textContent = word(name as Word);
+  }
+}
+
+function known(name: string | null): Language | undefined {
+  return LANGUAGES.find((language) => language === name);
+}
+
+function remembered(): string | null {
+  try {
+    return localStorage.getItem(KEPT);
+  } catch {
+    return null;
+  }
+}
