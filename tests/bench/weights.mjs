@@ -59,7 +59,7 @@ async function loadPacked(store) {
     if (raw.bytes !== sum(shards)) throw new Error(`${raw.bytes} bytes are in the store`);
     const ratios = { of_raw: raw.millis / second.upload_ms, of_raw_and_write: (raw.millis + write_ms) / second.upload_ms };
     row('again', { store, ...second, requests: packed.log.length, raw_ms: Math.round(raw.millis), write_ms, ...ratios });
-    if (store === 'indexeddb' && !options['skip-step']) await step(page);
+    if (store === 'indexeddb' && !options['skip-step']) await step(page, first.estimate);
   } finally {
     await session.browser.close();
   }
@@ -107,7 +107,7 @@ function writeRaw(page) {
 }
 
 /** One denoising step of real size in the page, and natively with the same shards and the same numbers for embeddings. */
-async function step(page) {
+async function step(page, estimate) {
   const folder = mkdtempSync(join(tmpdir(), 'pixart-step-'));
   try {
     const shape = [1, TOKENS, CAPTION_CHANNELS];
@@ -138,6 +138,10 @@ async function step(page) {
       denoise_ms: Math.round(image.millis.denoise),
       decode_ms: Math.round(image.millis.decode),
     });
+    // What was told before anything was fetched: a guided picture, two captions a step.
+    const { steps, seconds } = estimate.drawing;
+    const measured = (2 * steps * image.millis.denoise + image.millis.decode) / 1e3;
+    row('estimate', { steps, seconds, measured_seconds: measured, of_measured: seconds / measured, fetch_bytes: estimate.fetch_bytes });
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -181,15 +185,21 @@ function peakOf(pid) {
 
 async function loaded(page, url) {
   await page.goto(url);
-  await page.waitForFunction(() => globalThis.pixart?.state().phase !== 'opening', undefined, { timeout: LOAD_MILLIS });
+  const settled = () => globalThis.pixart?.state().phase !== 'opening' || globalThis.pixart.state().asking !== undefined;
+  await page.waitForFunction(settled, undefined, { timeout: LOAD_MILLIS });
+  const estimate = await page.evaluate(() => globalThis.pixart.state().asking);
+  if (estimate) await page.click('#fetch');
+  await page.waitForFunction(() => globalThis.pixart.state().phase !== 'opening', undefined, { timeout: LOAD_MILLIS });
   const { fault, checkpoint, adapter } = await page.evaluate(() => globalThis.pixart.state());
   if (fault) throw new Error(fault.what);
   const { load_millis, upload_millis, heap_bytes } = checkpoint;
-  return { adapter: adapter.name, load_ms: Math.round(load_millis), upload_ms: Math.round(upload_millis), heap_mib: heap_bytes / MIB };
+  return { adapter: adapter.name, load_ms: Math.round(load_millis), upload_ms: Math.round(upload_millis), heap_mib: heap_bytes / MIB, estimate };
 }
 
 function address(hub, { store, convert = 'auto' }) {
-  const query = new URLSearchParams({ device: 'webgpu', companion: '', store, convert, checkpoint: hub.url });
+  // A folder is converted without a question: its tab is closed on the way.
+  const ask = convert === 'auto' ? '100' : 'Infinity';
+  const query = new URLSearchParams({ device: 'webgpu', companion: '', store, convert, ask, checkpoint: hub.url });
   return `${server.url}?${query}`;
 }
 

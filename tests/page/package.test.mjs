@@ -14,14 +14,18 @@ const under = (path) => fileURLToPath(new URL(`../../web/${path}`, import.meta.u
 const fromWeb = createRequire(under('package.json'));
 /** Bytes after gzip, of all that the page is but its module, and of that. */
 const PAGE_MAX = 100_000;
-const WASM_MAX = 6_200_000;
+const WASM_MAX = 4_000_000;
 
 /** The README's lines, in TypeScript, and what a page does about faults. */
 const CONSUMER = `
-import { createEngine, isFault, type Engine } from 'pixart-web';
+import { createEngine, isFault, type Engine, type Estimate } from 'pixart-web';
 const seen: string[] = [];
 async function main(): Promise<unknown> {
-  const engine: Engine = await createEngine({ model: '/models/scenes/', device: 'wasm', onProgress: (event) => seen.push(event.kind) });
+  const options = { model: '/models/scenes/', device: 'wasm' } as const;
+  const declined = await createEngine({ ...options, onEstimate: () => false }).then(() => undefined, (thrown: unknown) => thrown);
+  let told = '';
+  const onEstimate = ({ fetch_bytes, drawing }: Estimate) => (told = typeof drawing?.seconds + (fetch_bytes > 1e6)) !== '';
+  const engine: Engine = await createEngine({ ...options, onEstimate, onProgress: (event) => seen.push(event.kind) });
   const request = { prompt: 'a red mushroom in a green field', seed: 7, steps: 3, width: 64, height: 64 };
   const drawing = engine.generate(request);
   const previews: (number | undefined)[] = [];
@@ -41,6 +45,8 @@ async function main(): Promise<unknown> {
     png: [...(image?.png ?? [])].slice(0, 4),
     same: String(image?.png) === String(again?.png),
     refused: isFault(refused) && refused.what,
+    declined: isFault(declined) && declined.what.endsWith('was not to be fetched'),
+    told,
     stopped,
     late: isFault(late) && late.code,
     kinds: [...new Set(seen)],
@@ -86,6 +92,7 @@ function judge(made) {
   assert.deepEqual(made.png, [137, 80, 78, 71]);
   assert.ok(made.same, 'the same request gives the same picture');
   assert.equal(made.refused, 'steps is 0');
+  assert.deepEqual([made.declined, made.told], [true, 'numbertrue'], 'what is to be fetched is asked about');
   assert.equal(made.stopped, undefined);
   assert.equal(made.late, 'internal');
   for (const kind of ['adapter', 'loading', 'ready', 'planned', 'step', 'image', 'cancelled']) assert.ok(made.kinds.includes(kind), kind);
@@ -108,7 +115,7 @@ test('vite_takes_its_worker_and_its_module_along', async () => {
 });
 
 test('a_page_without_a_bundler_imports_it_as_it_is', async () => {
-  const plain = CONSUMER.replace('type Engine', '').replace(': Engine', '').replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
+  const plain = CONSUMER.replace('type Engine, type Estimate', '').replace(': Engine', '').replace(' as const', '').replace(': Estimate', '').replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
   const map = '<script type="importmap">{"imports":{"pixart-web":"/node_modules/pixart-web/index.js"}}</script>';
   writeFileSync(join(folder, 'plain.html'), `${PAGE}${map}<script type="module">${plain}</script>`);
   judge(await result('/plain.html'));

@@ -1,9 +1,9 @@
 //! A checkpoint on its way into the store: fetched shard by shard where it is packed, converted where it is a folder of
 //! safetensors. Resumes what was interrupted, fetches nothing twice, and lets one tab at a time do so.
 import { Engine } from '../pkg/pixart_browser.js';
-import { Conversion, keyOf, room, rowOf } from './convert';
+import { Conversion, held, keyOf, networksOf, room, rowOf } from './convert';
 import { fault } from './fault';
-import { ask, Changed, stream } from './http';
+import { ask, Changed, rateOf, stream } from './http';
 import { Meter } from './meter';
 import type { ConvertTo, Loading } from './protocol.gen';
 import { readAll } from './shelf';
@@ -15,6 +15,15 @@ export type Part = 'draw' | 'text' | 'encode';
 
 /** A part that is kept: the text of the manifest that lists it. */
 export type Kept = { text: string; manifest: Manifest };
+
+/** What of a checkpoint is still to be fetched, and what its networks are told by. */
+export interface Survey {
+  bytes: number;
+  configs: Map<string, Uint8Array>;
+  manifest: string | undefined;
+  /** A file of it, large enough to time the connection by. */
+  sample: { path: string; bytes: number } | undefined;
+}
 
 /** Hears of the configurations as soon as they are known, with the manifest where there is one. */
 export type Known = (configs: Map<string, Uint8Array>, manifest: string | undefined) => void;
@@ -47,18 +56,52 @@ export class Checkpoints {
       // Another tab may have brought it meanwhile.
       const brought = await this.kept(source, part);
       if (brought !== undefined) return this.tellKnown(brought, known);
+      const packed = await this.manifestOf(source);
+      if (packed === undefined) return this.conversion().run(source, part, known);
+      this.tellKnown(packed, known);
+      await this.fetch(source, packed.manifest, SECTIONS[part]);
       const row = await this.store.row(source.name);
-      const bytes = row?.manifest !== undefined && !row.converted ? new TextEncoder().encode(row.manifest) : await whole(source, MANIFEST);
-      if (bytes === undefined || !isJson(bytes)) return this.convert(source, part, known);
-      const text = new TextDecoder().decode(bytes);
-      Engine.check_manifest(text);
-      const manifest = JSON.parse(text) as Manifest;
-      this.tellKnown({ text, manifest }, known);
-      await this.fetch(source, manifest, SECTIONS[part]);
       const sections = [...new Set([...(row?.sections ?? []), ...SECTIONS[part]])];
-      await this.store.put({ ...rowOf(source.name, source.name), manifest: text, sections });
-      return { text, manifest };
+      await this.store.put({ ...rowOf(source.name, source.name), manifest: packed.text, sections });
+      return packed;
     });
+  }
+
+  /** What `provide` would have to fetch. Reads descriptions alone. */
+  async survey(source: Source, parts: readonly Part[]): Promise<Survey> {
+    const kept = await Promise.all(parts.map((part) => this.kept(source, part)));
+    const missing = parts.filter((_, at) => kept[at] === undefined);
+    const nothing: Survey = { bytes: 0, configs: new Map(), manifest: undefined, sample: undefined };
+    // What the reader chose is here, and is read and not fetched.
+    if (missing.length === 0 || source instanceof FilesSource) return nothing;
+    const packed = await this.manifestOf(source);
+    if (packed === undefined) {
+      const described = await Promise.all(missing.map((part) => this.conversion().describe(source, networksOf(part))));
+      const files = new Map(described.flatMap((part) => [...part.files]));
+      const sizes = [...files].filter((file): file is [string, number] => typeof file[1] === 'number');
+      const [path, bytes] = sizes.reduce((most, file) => (file[1] > most[1] ? file : most), ['', 0]);
+      const manifest = missing.includes('draw') ? undefined : kept.find((part) => part !== undefined)?.text;
+      return { bytes: described.reduce((all, { total }) => all + total, 0), configs: held(files), manifest, sample: { path, bytes } };
+    }
+    const shards = await this.store.missing(packed.manifest, missing.flatMap((part) => SECTIONS[part]));
+    const [first] = shards;
+    const sample = first && { path: first.file, bytes: first.bytes };
+    return { ...nothing, bytes: sum(shards), manifest: packed.text, sample };
+  }
+
+  /** Bytes per second of the connection to `source`, where something is fetched from it. */
+  async rate(source: Source, { sample }: Survey): Promise<number | undefined> {
+    return sample === undefined ? undefined : rateOf(source.name + sample.path, sample.bytes);
+  }
+
+  /** The source's manifest; `undefined` where it is a folder to be converted. */
+  private async manifestOf(source: Source): Promise<Kept | undefined> {
+    const row = await this.store.row(source.name);
+    const bytes = row?.manifest !== undefined && !row.converted ? new TextEncoder().encode(row.manifest) : await whole(source, MANIFEST);
+    if (bytes === undefined || !isJson(bytes)) return undefined;
+    const text = new TextDecoder().decode(bytes);
+    Engine.check_manifest(text);
+    return { text, manifest: JSON.parse(text) as Manifest };
   }
 
   /** The part, where all of it is kept. */
@@ -89,15 +132,14 @@ export class Checkpoints {
     return navigator.locks.request(lock, work);
   }
 
-  private convert(source: Source, part: Part, known: Known): Promise<Kept> {
-    return new Conversion(this.store, this.engine, this.precision, this.listen).run(source, part, known);
+  private conversion(): Conversion {
+    return new Conversion(this.store, this.engine, this.precision, this.listen);
   }
 
   /** Fetches the shards of some sections that are not here, a few at a time. */
   private async fetch(source: Source, manifest: Manifest, sections: readonly string[]): Promise<void> {
     const all = shardsOf(manifest, sections);
     const missing = await this.store.missing(manifest, sections);
-    const sum = (shards: Shard[]): number => shards.reduce((bytes, shard) => bytes + shard.bytes, 0);
     await room(this.store, sum(missing));
     const meter = new Meter('fetch', sum(all), this.listen);
     meter.add(missing[0]?.file ?? '', sum(all) - sum(missing));
@@ -192,6 +234,10 @@ export class Checkpoints {
     await stream(url, reply, bytes, take);
     return undefined;
   }
+}
+
+function sum(shards: readonly Shard[]): number {
+  return shards.reduce((bytes, shard) => bytes + shard.bytes, 0);
 }
 
 /** Whether a file looks like a manifest. A server may answer with a page where it has none. */

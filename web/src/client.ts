@@ -5,6 +5,7 @@ import type {
   Checkpoint,
   ConvertTo,
   DeviceKind,
+  Estimate,
   Event,
   Fault,
   Generate,
@@ -33,6 +34,8 @@ export interface Opening {
 }
 
 export interface Client {
+  /** What opening a checkpoint takes; measured where more than `least_bytes` are to be fetched. */
+  estimate(opening: Opening, least_bytes: number): Promise<Estimate>;
   open(opening: Opening): Promise<Checkpoint>;
   /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. `said` is of the steps that have been
       made before. */
@@ -44,7 +47,7 @@ export interface Client {
   close(): void;
 }
 
-type Answer = Extract<Event, { kind: 'ready' | 'image' | 'cancelled' | 'checked' | 'kept' }>;
+type Answer = Extract<Event, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'kept' }>;
 type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
 
 /**
@@ -69,6 +72,7 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
         return;
       case 'ready':
         return settle(OPEN, (waiter) => waiter.resolve(event));
+      case 'estimated':
       case 'image':
       case 'cancelled':
       case 'checked':
@@ -89,6 +93,9 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
     waiting.delete(id);
     if (waiter !== undefined) end(waiter);
   };
+  const choose = (checkpoint: string, files: Opening['files']): void => {
+    if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
+  };
   const ask = (id: number, request: Request): Promise<Answer> =>
     new Promise((resolve, reject) => {
       waiting.set(id, { resolve, reject });
@@ -100,8 +107,15 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
+    async estimate({ checkpoint, files, text, convert }, least_bytes) {
+      choose(checkpoint, files);
+      const id = ++asked;
+      const answer = await ask(id, { kind: 'estimate', id, checkpoint, device, text, store, convert, least_bytes });
+      if (answer.kind === 'estimated') return answer;
+      throw unexpected(answer);
+    },
     async open({ checkpoint, files, text, convert, memory_bytes = null }) {
-      if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
+      choose(checkpoint, files);
       const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store, convert, memory_bytes });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);

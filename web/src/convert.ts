@@ -33,11 +33,10 @@ export class Conversion {
 
   /** Brings a part into the store. Throws a fault; the shards that were made stay, and are not made again. */
   async run(source: Source, part: Part, known: Known): Promise<Kept> {
-    const networks = part === 'text' ? ['text_encoder'] : ['transformer', 'vae'];
+    const networks = networksOf(part);
     const key = keyOf(source, part);
     const { files, versions, total } = await this.describe(source, networks);
-    const configs = new Map([...files].filter((file): file is [string, Uint8Array] => file[1] instanceof Uint8Array));
-    known(configs, undefined);
+    known(held(files), undefined);
     const chosen = part === 'draw' && this.precision !== 'auto' ? this.precision : undefined;
     const precision = chosen ?? (this.engine.precision(networks[0] ?? '', files as Map<string, Uint8Array>) as string);
 
@@ -87,7 +86,7 @@ export class Conversion {
   }
 
   /** The files of some networks: small ones whole, large ones by their length. */
-  private async describe(source: Source, networks: string[]) {
+  async describe(source: Source, networks: string[]) {
     const files = new Map<string, Uint8Array | number>();
     const versions: Record<string, string> = {};
     let total = 0;
@@ -128,9 +127,25 @@ export class Conversion {
 
 /** Refuses before the first byte where the browser offers less than `bytes`. */
 export async function room(store: Store, bytes: number): Promise<void> {
-  if (store.kind === 'memory') return;
+  const left = await roomLeft(store);
+  if (left !== undefined && left < bytes) throw full(bytes, left);
+}
+
+/** Bytes that the browser offers beyond what is kept, where it tells. */
+export async function roomLeft(store: Store): Promise<number | undefined> {
+  if (store.kind === 'memory') return undefined;
   const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
-  if (quota !== undefined && quota - usage < bytes) throw full(bytes, quota - usage);
+  return quota === undefined ? undefined : quota - usage;
+}
+
+/** The networks of a folder that a part is converted from. */
+export function networksOf(part: Part): string[] {
+  return part === 'text' ? ['text_encoder'] : ['transformer', 'vae'];
+}
+
+/** Of described files, those that are here. */
+export function held(files: ReadonlyMap<string, Uint8Array | number>): Map<string, Uint8Array> {
+  return new Map([...files].filter((file): file is [string, Uint8Array] => file[1] instanceof Uint8Array));
 }
 
 /** The name of a part's row. A folder's text encoder is converted by itself. */

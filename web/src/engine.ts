@@ -3,13 +3,15 @@
 //! fault has ended something.
 import { connect, type Client, type Opening, type Picture } from './client';
 import { fault, faultOf, rebuilds } from './fault';
-import type { Checkpoint, DeviceKind, Event, Image, KeepTask, KeptCheckpoint, Step, StoreKind, TapRow } from './protocol.gen';
+import type { Checkpoint, DeviceKind, Estimate, Event, Image, KeepTask, KeptCheckpoint, Step, StoreKind, TapRow } from './protocol.gen';
 
 export interface EngineOptions {
   device: DeviceKind;
   store: StoreKind;
   /** `undefined` opens none: what needs none can be asked. */
   opening: Opening | undefined;
+  /** Asked once before more than `least_bytes` are fetched: whether to. Without it, whatever is missing is fetched. */
+  agree?: { least_bytes: number; ask: (estimate: Estimate) => Promise<boolean> } | undefined;
   /** Hears everything that happens, and nothing after `close`. */
   listen: (event: Event) => void;
 }
@@ -39,12 +41,12 @@ const TRIES = 3;
 const LESS_MEMORY = 0.7;
 
 /** Starts a worker, and opens its checkpoint. */
-export function startEngine({ device, store, opening, listen }: EngineOptions): Engine {
+export function startEngine({ device, store, opening, agree, listen }: EngineOptions): Engine {
   let memory_bytes = opening?.memory_bytes ?? null;
   let planned_bytes = 0;
   /** Hears of the steps of the picture at work; `undefined` between pictures. */
   let made: ((step: Step) => void) | undefined;
-  let opened = false;
+  let [agreed, opened] = [agree === undefined, false];
   let closed = false;
   let turn: Promise<unknown> = Promise.resolve();
 
@@ -65,6 +67,11 @@ export function startEngine({ device, store, opening, listen }: EngineOptions): 
   const begin = (): Client => connect(device, store, hear);
   const open = async (): Promise<Checkpoint> => {
     if (opening === undefined) return new Promise(() => 'never: there is no checkpoint to wait for');
+    if (agree !== undefined && !agreed) {
+      const estimate = await client.estimate(opening, agree.least_bytes);
+      agreed = estimate.drawing === null || (await agree.ask(estimate));
+      if (!agreed) throw fault('bad_request', `${opening.checkpoint} was not to be fetched`, 'open it again, or another one');
+    }
     return client.open({ ...opening, memory_bytes });
   };
   const rebuild = (): Promise<Checkpoint> => {

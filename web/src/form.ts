@@ -3,14 +3,16 @@
 import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
+import { paintedMask } from './mask';
 import { pngOf } from './picture';
-import type { Checkpoint, Generate, Limits } from './protocol.gen';
+import type { Checkpoint, Generate, Limits, Preset } from './protocol.gen';
 import { chosenText } from './text';
 
 const prompt = element('prompt', HTMLTextAreaElement);
 const negative = element('negative', HTMLInputElement);
 const seed = element('seed', HTMLInputElement);
 const random = element('random', HTMLInputElement);
+const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
 const guidance = element('guidance', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
@@ -36,8 +38,12 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [9, 16],
 ];
 
+/** Those that the checkpoint offers. */
+let presets: readonly Preset[] = [];
+preset.addEventListener('change', take);
+
 /** What the engine is to be asked for, without its files. Throws a fault. */
-export function asked(checkpoint: Checkpoint | undefined): Picture {
+export function asked(): Picture {
   if (random.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
   return {
     prompt: prompt.value,
@@ -45,7 +51,7 @@ export function asked(checkpoint: Checkpoint | undefined): Picture {
     seed: whole('seed', seed),
     steps: whole('steps', steps),
     guidance: guidance.valueAsNumber,
-    ...(checkpoint && { max_sequence_length: checkpoint.preset.max_sequence_length }),
+    ...distilled(),
     ...(scheduler.value && { scheduler: scheduler.value }),
     ...(style.value && { style: style.value }),
     width: whole('width', width),
@@ -61,13 +67,41 @@ export function pictures(): number {
 
 /** Who reads the prompt, and the picture to draw over, its mask and its strength, where they are chosen. */
 export async function files(): Promise<Partial<Picture>> {
-  const [text, picture, drawn] = await Promise.all([chosenText(), pngOf(overImage), pngOf(overMask)]);
+  const [text, picture, chosen, painted] = await Promise.all([chosenText(), pngOf(overImage), pngOf(overMask), paintedMask()]);
+  const drawn = chosen ?? painted;
   return {
     text,
     ...(picture && { image: picture }),
     ...(drawn && { mask_image: drawn }),
     ...(strength.value && { strength: strength.valueAsNumber }),
   };
+}
+
+/** What of a preset has no field of its own. */
+function distilled(): Partial<Picture> {
+  const chosen = presets.find(({ name }) => name === preset.value);
+  if (chosen === undefined) return {};
+  const { max_sequence_length, timesteps, pag_scale } = chosen;
+  return { max_sequence_length, ...(timesteps && { timesteps }), ...(pag_scale > 0 && { pag_scale }) };
+}
+
+/** Fills in what the chosen preset is best asked for. */
+function take(): void {
+  const chosen = presets.find(({ name }) => name === preset.value);
+  if (chosen === undefined) return;
+  steps.valueAsNumber = chosen.steps;
+  guidance.valueAsNumber = chosen.guidance;
+  choose(scheduler, chosen.scheduler ?? '');
+}
+
+/** The preset with what of a request has no field. */
+function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<Generate>): Preset | undefined {
+  return presets.find(
+    (known) =>
+      known.max_sequence_length === max_sequence_length &&
+      known.pag_scale === (pag_scale ?? 0) &&
+      String(known.timesteps ?? '') === String(timesteps ?? ''),
+  );
 }
 
 /** Fills in the request of a picture. */
@@ -78,6 +112,7 @@ export function fill(request: Partial<Generate>): void {
   put(prompt, request.prompt);
   put(negative, request.negative_prompt ?? '');
   put(seed, request.seed);
+  put(preset, presetOf(request)?.name);
   put(steps, request.steps);
   put(guidance, request.guidance);
   choose(scheduler, request.scheduler ?? '');
@@ -91,8 +126,10 @@ export function fill(request: Partial<Generate>): void {
 }
 
 /** Offers what the checkpoint can do, and takes what it is best asked for where nothing else was entered. */
-export function offer({ limits, preset, schedulers, styles }: Checkpoint): void {
-  for (const [field, best] of [[steps, preset.steps], [guidance, preset.guidance]] as const) {
+export function offer({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
+  presets = all;
+  preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
+  for (const [field, best] of [[steps, own.steps], [guidance, own.guidance]] as const) {
     if (field.value === field.defaultValue) field.valueAsNumber = best;
   }
   list(scheduler, schedulers);

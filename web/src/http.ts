@@ -10,6 +10,9 @@ const PAUSE_MAX_MILLIS = 8_000;
 const RETRY_AFTER_MAX_MILLIS = 60_000;
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
+/** For how long a connection's rate is measured. */
+const RATE_MILLIS = 1_000;
+
 /** The file on the server is another one than it was. */
 export class Changed extends Error {}
 
@@ -91,6 +94,24 @@ export async function stream(url: string, reply: Reply, end: number, take: (chun
       reply = again;
     }
   }
+}
+
+/** Bytes per second of `url`, of which at most `bytes` are fetched, and for a second at most; what arrives is dropped. */
+export async function rateOf(url: string, bytes: number): Promise<number | undefined> {
+  const began = performance.now();
+  const reply = await ask(url, 0, bytes);
+  const reader = reply?.response.body?.getReader();
+  let arrived = 0;
+  try {
+    for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
+      arrived += part.value.length;
+      if (arrived >= bytes || performance.now() - began > RATE_MILLIS) break;
+    }
+    await reader?.cancel();
+  } catch {
+    // What arrived before the connection broke tells enough.
+  }
+  return arrived === 0 ? undefined : arrived / ((performance.now() - began) / 1e3);
 }
 
 function describe(response: Response): Described {

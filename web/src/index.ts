@@ -2,7 +2,7 @@
 import type { Picture } from './client';
 import { startEngine } from './engine';
 import { fault, faultOf } from './fault';
-import type { Checkpoint, ConvertTo, DeviceKind, Event, Fault, Image, Step, StoreKind, TextSource } from './protocol.gen';
+import type { Checkpoint, ConvertTo, DeviceKind, Estimate, Event, Fault, Image, Step, StoreKind, TextSource } from './protocol.gen';
 
 export type * from './protocol.gen';
 export { isFault } from './fault';
@@ -19,6 +19,9 @@ export interface CreateEngineOptions {
   device?: DeviceKind;
   store?: StoreKind;
   convert?: ConvertTo;
+  /** Asked before anything is fetched, with what it takes and what a picture will cost here; false ends the engine. Measuring takes
+      about two seconds, and is done only for this. */
+  onEstimate?: (estimate: Estimate) => boolean | Promise<boolean>;
   /** Hears everything that happens: loading with its rate, shaders, steps, notes. */
   onProgress?: (event: Event) => void;
   /** Ends the engine, at any time. */
@@ -39,13 +42,14 @@ export interface Drawing extends AsyncIterable<Step>, PromiseLike<Image | undefi
 
 /** Starts a worker, brings the checkpoint to its device, and resolves once pictures can be asked for. Rejects with a `Fault`. */
 export async function createEngine(options: CreateEngineOptions): Promise<Engine> {
-  const { companion, device = 'auto', store = 'auto', convert = 'auto', onProgress, signal } = options;
+  const { companion, device = 'auto', store = 'auto', convert = 'auto', onEstimate, onProgress, signal } = options;
   const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
   const text: TextSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
   const engine = startEngine({
     device,
     store,
     opening: { checkpoint, convert, text: companion === undefined },
+    agree: onEstimate && { least_bytes: 0, ask: async (estimate) => onEstimate(estimate) },
     listen: (event) => onProgress?.(event),
   });
   const close = (): void => engine.close();

@@ -45,7 +45,8 @@ export function renderKept(
     const state = missing > 0 ? word('missing', { count: missing }) : '';
     row.append(`${checkpoint} · ${word('kept', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
     // What was chosen as a folder has to be chosen again: a page may not open it by itself.
-    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word('openKept'), () => open(checkpoint)));
+    // Opening fetches what is missing.
+    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word(missing > 0 ? 'repair' : 'openKept'), () => open(checkpoint)));
     row.append(button(word('verify'), () => ask({ kind: 'verify', checkpoint })));
     row.append(button(word('remove'), () => ask({ kind: 'delete', checkpoint })));
     return row;

@@ -54,8 +54,14 @@ const hub = query.get('hub') ?? HUB;
 let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/', hub) };
 /** `?convert=` chooses what a folder of safetensors is kept as: f32, f16, q8 or q4. */
 const convert = (query.get('convert') ?? 'auto') as ConvertTo;
+/** Before more than this is fetched the reader is asked; `?ask=` is another limit. */
+const ASK_MEGABYTES = 100;
+const least_bytes = Number(query.get('ask') ?? ASK_MEGABYTES) * 1e6;
 /** `?store=` chooses where checkpoints are kept. */
 const store = (query.get('store') ?? 'auto') as StoreKind;
+
+/** The last one that could be drawn with. */
+let before: Folder = { checkpoint: '' };
 
 let state: State = OPENING;
 let engine: Engine | undefined;
@@ -92,7 +98,7 @@ document.addEventListener('drop', (event) => {
   if (file?.type === 'image/png' && more === undefined) void file.arrayBuffer().then((bytes) => restore(new Uint8Array(bytes)));
   else droppedFolder(event.dataTransfer).then(openFolder);
 });
-keptFold.addEventListener('toggle', () => keptFold.open && keep({ kind: 'list' }).catch(() => 'shown'));
+keptFold.addEventListener('toggle', listKept);
 
 /** `?lang=` is the language of the page. */
 beginWords(query.get('lang'), () => show(state));
@@ -114,7 +120,7 @@ if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load
 /** Starts the engine, anew where there was one. */
 function start(): void {
   engine?.close();
-  show({ ...OPENING, image: state.image, prompt: state.prompt });
+  show({ ...OPENING, image: state.image, prompt: state.prompt, kept: state.kept });
   ready = opened();
   ready.catch(() => 'shown through its event');
 }
@@ -126,12 +132,28 @@ async function opened(): Promise<Checkpoint> {
     device: device.value as DeviceKind,
     store,
     opening: folder.checkpoint === '' ? undefined : { ...folder, convert, text: readsHere() },
+    agree: { least_bytes, ask: agreed },
     listen: (event) => show(next(state, event, performance.now())),
   });
   const checkpoint = await engine.ready;
+  before = folder;
   form.offer(checkpoint);
+  listKept();
   await offerLeft();
   return checkpoint;
+}
+
+/** Whether the reader, who sees what it takes, wants the checkpoint fetched. Without it the one before is opened. */
+function agreed(): Promise<boolean> {
+  return new Promise((resolve) => {
+    const answer = (yes: boolean): void => {
+      show({ ...state, asking: undefined });
+      resolve(yes);
+      if (!yes) openFolder(before);
+    };
+    element('fetch', HTMLButtonElement).onclick = () => answer(true);
+    element('not-now', HTMLButtonElement).onclick = () => answer(false);
+  });
 }
 
 /** Fills in the form with the request of a picture that was drawn here. */
@@ -170,6 +192,10 @@ function openFolder(chosen: Folder | undefined): void {
   if (chosen === undefined) return;
   folder = chosen;
   start();
+}
+
+function listKept(): void {
+  if (keptFold.open) keep({ kind: 'list' }).catch(() => 'shown');
 }
 
 async function keep(task: KeepTask): Promise<KeptCheckpoint[]> {
@@ -230,7 +256,7 @@ function running(): Engine {
 /** Asks for what the form holds: one picture, several with a seed each, or those of a table. */
 function submit(): void {
   try {
-    const [first, still, count, table] = [form.asked(state.checkpoint), form.files(), form.pictures(), cells()];
+    const [first, still, count, table] = [form.asked(), form.files(), form.pictures(), cells()];
     for (const cell of table ?? []) {
       const picture = { ...first, ...cell.changed };
       const put = (image: Image | undefined): void => image && fillCell(cell, image, picture.prompt);

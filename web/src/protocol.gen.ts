@@ -1,6 +1,6 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, memory_bytes: number | null, } | { "kind": "generate" } & Generate | { "kind": "resume", request: Generate, said: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
+export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, memory_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, least_bytes: number, } | { "kind": "generate" } & Generate | { "kind": "resume", request: Generate, said: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
@@ -146,7 +146,7 @@ embeds: Array<number>,
  */
 mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step" } & Step | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step" } & Step | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type Adapter = { 
 /**
@@ -200,11 +200,47 @@ missing: number,
  */
 saved_at: number, };
 
+export type Estimate = { id: number, 
+/**
+ * Bytes that are still to be fetched.
+ */
+fetch_bytes: number, 
+/**
+ * Bytes that the browser offers for what is kept; `null` where it does not tell.
+ */
+room_bytes: number | null, 
+/**
+ * Of the connection; `null` where it was not measured.
+ */
+bytes_per_second: number | null, 
+/**
+ * `null` where it was not measured.
+ */
+drawing: Cost | null, };
+
+export type Cost = { 
+/**
+ * Width and height in pixels.
+ */
+size: number, steps: number, 
+/**
+ * What the device has to hold at once, weights and all.
+ */
+memory_bytes: number, 
+/**
+ * By the time that the same kinds of operations took in about a second.
+ */
+seconds: number, };
+
 export type Checkpoint = { limits: Limits, 
 /**
  * What it is best asked for.
  */
 preset: Preset, 
+/**
+ * What it, and others of its kind, may be asked for.
+ */
+presets: Array<Preset>, 
 /**
  * The names that a request's `scheduler` may be.
  */

@@ -1,6 +1,6 @@
 //! Everything the page shows, as one value, and how each event changes it. Pure: no DOM, no clock, no worker.
 import { endsEngine } from './fault';
-import type { Adapter, Checkpoint, Event, Fault, Image, KeptCheckpoint, Loading, Preview, Stage, Step } from './protocol.gen';
+import type { Adapter, Checkpoint, Estimate, Event, Fault, Image, KeptCheckpoint, Loading, Preview, Stage, Step } from './protocol.gen';
 
 /** How far a picture is. */
 export interface Progress {
@@ -20,6 +20,8 @@ export interface State {
   checkpoint: Checkpoint | undefined;
   compiling: { compiled: number; shaders: number } | undefined;
   loading: Loading | undefined;
+  /** What the reader is asked about, before it is fetched. */
+  asking: Estimate | undefined;
   kept: KeptCheckpoint[];
   progress: Progress | undefined;
   /** How the picture being drawn, or the last one, is computed within the device's memory. */
@@ -41,6 +43,7 @@ export const OPENING: State = {
   checkpoint: undefined,
   compiling: undefined,
   loading: undefined,
+  asking: undefined,
   kept: [],
   progress: undefined,
   plan: undefined,
@@ -66,6 +69,8 @@ export function next(state: State, event: Event, now_millis: number): State {
       return { ...state, compiling: event };
     case 'loading':
       return { ...state, loading: event };
+    case 'estimated':
+      return { ...state, asking: event.drawing === null ? undefined : event };
     case 'kept':
       return { ...state, kept: event.checkpoints };
     case 'ready':
@@ -108,5 +113,5 @@ function stepped(progress: Progress | undefined, { step, steps, preview }: Step,
 /** The state after `fault`: usable again, unless there is no engine left to ask. */
 export function failed(state: State, fault: Fault): State {
   const stopped = state.phase === 'opening' || state.phase === 'stopped' || endsEngine(fault);
-  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, progress: undefined, fault };
+  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, asking: undefined, progress: undefined, fault };
 }

@@ -1,7 +1,7 @@
 //! Shows the state: what the engine does, the picture as it arises, the picture. Asks for nothing.
 import { element } from './dom';
 import { pngFile, slug } from './picture';
-import type { Loading, Preview } from './protocol.gen';
+import type { Adapter, Estimate, Loading, Preview } from './protocol.gen';
 import type { State } from './state';
 import { word } from './words';
 
@@ -24,6 +24,8 @@ const caption = element('caption', HTMLElement);
 const download = element('download', HTMLAnchorElement);
 const recording = element('recording', HTMLAnchorElement);
 const note = element('note', HTMLElement);
+const estimate = element('estimate', HTMLElement);
+const costs = element('costs', HTMLElement);
 
 /** Shows `state` in place of `before`. */
 export function render(state: State, before: State, hasCheckpoint: boolean): void {
@@ -34,6 +36,7 @@ export function render(state: State, before: State, hasCheckpoint: boolean): voi
   cancel.hidden = phase !== 'drawing';
   draw.hidden = phase === 'drawing';
   status.textContent = statusText(state, hasCheckpoint);
+  if (state.asking !== before.asking) renderEstimate(state.asking, state.adapter);
   adapter.textContent = adapterText(state);
   adapter.classList.toggle('slow', state.adapter?.software === true);
   renderProgress(state);
@@ -49,8 +52,26 @@ export function render(state: State, before: State, hasCheckpoint: boolean): voi
   figure.setAttribute('aria-busy', String(phase === 'drawing'));
 }
 
-function renderProgress({ loading, progress: at, phase }: State): void {
-  progress.hidden = phase !== 'opening' && phase !== 'drawing';
+/** What a checkpoint takes, for the reader to agree to. */
+function renderEstimate(asking: Estimate | undefined, adapter: Adapter | undefined): void {
+  estimate.hidden = asking === undefined;
+  if (asking === undefined || asking.drawing === null) return;
+  const { fetch_bytes, room_bytes, bytes_per_second, drawing } = asking;
+  const [size, room] = [megabytes(fetch_bytes), room_bytes === null ? '' : word('costRoom', { room: megabytes(room_bytes) })];
+  const rate = bytes_per_second === null ? '' : word('costRate', { time: duration(fetch_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
+  const { size: side, steps, memory_bytes, seconds } = drawing;
+  const lines = [
+    word('costFetch', { size }) + rate + room,
+    word('costMemory', { memory: megabytes(memory_bytes) }),
+    word('costPicture', { size: side, steps, time: duration(seconds) }),
+    ...(room_bytes !== null && room_bytes < fetch_bytes ? [word('costNoRoom')] : []),
+    ...(adapter?.software === true || adapter?.backend === 'wasm' ? [word('costSlow')] : []),
+  ];
+  costs.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
+}
+
+function renderProgress({ loading, progress: at, phase, asking }: State): void {
+  progress.hidden = asking !== undefined || (phase !== 'opening' && phase !== 'drawing');
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
@@ -62,9 +83,10 @@ function renderProgress({ loading, progress: at, phase }: State): void {
   }
 }
 
-function statusText({ phase, loading, compiling, progress: at, image }: State, hasCheckpoint: boolean): string {
+function statusText({ phase, loading, compiling, progress: at, image, asking }: State, hasCheckpoint: boolean): string {
   switch (phase) {
     case 'opening':
+      if (asking !== undefined) return word('asking');
       if (!hasCheckpoint) return word('noCheckpoint');
       if (loading?.loaded_bytes === loading?.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
         return word('compiling', { at: compiling.compiled + 1, all: compiling.shaders });
@@ -88,7 +110,6 @@ function statusText({ phase, loading, compiling, progress: at, image }: State, h
 
 /** How far a checkpoint is on its way, in words. */
 function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
-  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
   if (stage === 'wait') return word('wait');
   const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
   const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
@@ -134,6 +155,16 @@ function renderPicture({ image, prompt: drawn }: State): void {
   recording.hidden = image.recording === null;
   if (image.recording !== null) recording.href = URL.createObjectURL(new Blob([new Uint8Array(image.recording)]));
   recording.download = `${slug(drawn)}-${image.seed}.safetensors`;
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(bytes < 1e9 ? 1 : 0);
+}
+
+/** Seconds, minutes or hours, as exact as an estimate is. */
+function duration(seconds: number): string {
+  const [value, unit] = seconds < 90 ? [seconds, 's'] : seconds < 5400 ? [seconds / 60, 'min'] : [seconds / 3600, 'h'];
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${unit}`;
 }
 
 function seconds(millis: number): string {

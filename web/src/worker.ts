@@ -4,10 +4,11 @@
 import init, { Engine } from '../pkg/pixart_browser.js';
 import { Checkpoints, sourceOf, tensorBytes, type Kept, type Part } from './checkpoint';
 import { encode } from './companion';
+import { roomLeft } from './convert';
 import { fault, faultOf } from './fault';
 import { fetchGolden } from './golden';
 import { Meter } from './meter';
-import type { DeviceKind, Event, Fault, Generate, KeepTask, Loading, Request, StoreKind } from './protocol.gen';
+import type { Cost, DeviceKind, Event, Fault, Generate, KeepTask, Loading, Request, StoreKind } from './protocol.gen';
 import type { Source } from './source';
 import { Store, type Read } from './store';
 
@@ -58,6 +59,8 @@ function receive(request: Request): void {
   switch (request.kind) {
     case 'open':
       return enqueue(null, () => open(request));
+    case 'estimate':
+      return enqueue(request.id, () => estimate(request));
     case 'generate':
       return enqueue(request.id, (job) => generate(request, [], job));
     case 'resume':
@@ -93,6 +96,18 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
       if (id !== null) jobs.delete(id);
     }
   });
+}
+
+async function estimate({ id, checkpoint, device: kind, text, store: where, convert, least_bytes }: Extract<Request, { kind: 'estimate' }>): Promise<void> {
+  const [device, store] = await Promise.all([openDevice(kind), openStore(where)]);
+  const source = sourceOf(checkpoint, chosen.get(checkpoint));
+  const checkpoints = new Checkpoints(store, device, convert, tellLoading);
+  const survey = await checkpoints.survey(source, text ? ['draw', 'text'] : ['draw']);
+  const told = { kind: 'estimated', id, fetch_bytes: survey.bytes, room_bytes: (await roomLeft(store)) ?? null } as const;
+  if (survey.bytes <= least_bytes) return post({ ...told, bytes_per_second: null, drawing: null });
+  const bytes_per_second = (await checkpoints.rate(source, survey)) ?? null;
+  const drawing = (await device.estimate(survey.configs, survey.manifest, convert === 'auto' ? null : convert)) as Cost;
+  post({ ...told, bytes_per_second, drawing });
 }
 
 async function open({ checkpoint, device: kind, text, store: where, convert, memory_bytes }: Extract<Request, { kind: 'open' }>): Promise<void> {

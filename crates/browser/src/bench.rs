@@ -20,7 +20,7 @@ pub struct Bench {
 #[wasm_bindgen]
 impl Bench {
     /// Opens the device and puts workload `name` on it. `files` is a `Map` of path to `Uint8Array`; `family` is `gpu`,
-    /// `software` or `stock` for the GPU's, or `cpu` for the processor.
+    /// `software` or, in a module that has burn's own operations, `stock` for the GPU's, or `cpu` for the processor.
     ///
     /// # Errors
     /// A `Fault` that names the family, file or tensor.
@@ -51,11 +51,12 @@ fn family(name: &str) -> Result<(DeviceKind, Family), Fault> {
     match name {
         "gpu" => Ok((DeviceKind::Webgpu, Family::Gpu)),
         "software" => Ok((DeviceKind::Webgpu, Family::Software)),
-        "stock" => Ok((DeviceKind::Webgpu, Family::Stock)),
+        "stock" if cfg!(feature = "stock") => Ok((DeviceKind::Webgpu, Family::Stock)),
         "cpu" => Ok((DeviceKind::Wasm, Family::default())),
         _ => {
             let what = format!("there is no family {name}");
-            Err(Fault::new(FaultCode::BadRequest, what, "gpu, software, stock or cpu"))
+            let remedy = "gpu, software or cpu; stock where the module was built with that feature";
+            Err(Fault::new(FaultCode::BadRequest, what, remedy))
         }
     }
 }

@@ -11,6 +11,7 @@ mod border;
 mod device;
 mod drawing;
 mod engine;
+mod estimate;
 mod faults;
 mod weights;
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
 use pixart_model::{DeviceLimits, Encoding, Pipeline, Precision, form, precision_of, scheduler_names};
-use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, STYLES};
+use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, Sink};
 use pixart_weights::{Error, Folder, Manifest, Reader, Reading};
@@ -135,6 +135,7 @@ impl Engine {
         let checkpoint = Checkpoint {
             limits: pipeline.limits(),
             preset: pipeline.preset(),
+            presets: Preset::all().to_vec(),
             schedulers: scheduler_names().map(str::to_owned).collect(),
             styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
             bytes,

@@ -147,6 +147,22 @@ fn request(prompt: &str, steps: u32) -> JsValue {
     js_sys::JSON::parse(&json).expect("valid JSON")
 }
 
+/// A picture's work is more than addresses of 32 bits count.
+#[wasm_bindgen_test]
+fn the_work_of_a_picture_is_counted_in_64_bits() {
+    let mut folder = pixart_weights::Folder::default();
+    SCENES
+        .iter()
+        .filter(|(path, _)| path.ends_with(".json"))
+        .for_each(|(path, bytes)| folder.insert(*path, bytes.to_vec()));
+    let planner = pixart_model::Planner::read(&folder, pixart_model::DeviceLimits::NONE).expect("it has all keys");
+    let picture = pixart_model::Picture { pictures: 1, latent: [16, 16], guided: true };
+    let [none, one, many] = [0, 1, 1000].map(|steps| planner.work(picture, steps, 120).products);
+    assert_eq!(many - none, 1000 * (one - none));
+    // Two captions, four blocks of 14 matrices of 192 × 192, 64 tokens.
+    assert_eq!(one - none, 2 * 4 * 14 * 192 * 192 * 64);
+}
+
 #[wasm_bindgen_test]
 async fn a_prompt_becomes_a_png_on_the_gpu() {
     a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again("webgpu").await;

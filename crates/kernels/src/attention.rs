@@ -13,6 +13,7 @@ use burn::tensor::{DType, Tensor, activation::softmax};
 
 use crate::Family;
 use crate::cpu::{self, Slice};
+use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::wgsl::Shader;
 
@@ -22,7 +23,7 @@ const STAGED: Shader =
 const WIDE: Shader = Shader { name: "attention_wide", source: include_str!("../../../shaders/attention_wide.wgsl") };
 /// The widest heads of the shaders.
 const STAGED_CHANNELS: usize = 128;
-const WIDEST_CHANNELS: usize = 512;
+pub const WIDEST_CHANNELS: usize = 512;
 /// No score is less, so that the difference of two is finite. Torch adds f32::MIN to the scores of a row that is masked
 /// as a whole, which also leaves all of them equal.
 pub(crate) const LOWEST: f32 = -1e30;
@@ -64,7 +65,9 @@ pub fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'
         assert!(fits, "a bias {:?} for scores {:?}", bias.dims(), [b, options.heads, t, l]);
         assert_eq!(bias.dtype(), DType::F32, "the dtype of a bias");
     }
-    launch(q, k, v, options).or_else(|| on_cpu(q, k, v, options)).unwrap_or_else(|| portable(q, k, v, options))
+    launch(q, k, v, options)
+        .or_else(|| on_cpu(q, k, v, options))
+        .unwrap_or_else(|| stock(|| portable(q, k, v, options)))
 }
 
 fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Option<Tensor<3>> {

@@ -10,6 +10,7 @@ use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
+use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
 use crate::wgsl::Shader;
@@ -71,7 +72,7 @@ pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
     if let Some(residual) = &options.residual {
         assert_eq!(residual.dims(), [b, options.sampling.side(h), options.sampling.side(width), co], "residual");
     }
-    launch(&x, w, &options).or_else(|| on_cpu(&x, w, &options)).unwrap_or_else(|| portable(x, w, options))
+    launch(&x, w, &options).or_else(|| on_cpu(&x, w, &options)).unwrap_or_else(|| stock(|| portable(x, w, options)))
 }
 
 fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {

@@ -15,6 +15,16 @@ pub enum Family {
     Stock,
 }
 
+/// What burn's own operations make of it, where no kernel of ours does. A tab's module goes without them, unless it is built to
+/// be compared with them: they are a third of it, and every network of a checkpoint has kernels.
+pub(crate) fn stock<T>(compute: impl FnOnce() -> T) -> T {
+    if cfg!(any(not(target_family = "wasm"), feature = "stock")) {
+        compute()
+    } else {
+        panic!("no kernel computes this, and burn's own operations are not built into this module")
+    }
+}
+
 thread_local! {
     static FAMILY: Cell<Family> = const { Cell::new(Family::Gpu) };
 }

@@ -7,6 +7,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
+use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
 use crate::wgsl::Shader;
@@ -54,7 +55,7 @@ pub fn linear(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
         let plain = epilogue.bias.is_none() && epilogue.gate.is_none() && epilogue.residual.is_none();
         assert!(plain && n.is_multiple_of(8), "a gated map of {n} columns with an epilogue of its own");
     }
-    launch(&x, w, &epilogue).or_else(|| on_cpu(&x, w, &epilogue)).unwrap_or_else(|| portable(x, w, epilogue))
+    launch(&x, w, &epilogue).or_else(|| on_cpu(&x, w, &epilogue)).unwrap_or_else(|| stock(|| portable(x, w, epilogue)))
 }
 
 fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3>> {

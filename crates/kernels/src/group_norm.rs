@@ -11,6 +11,7 @@ use burn::tensor::{DType, Tensor, TensorData, activation::silu};
 
 use crate::Family;
 use crate::cpu::{self, Slice};
+use crate::family::stock;
 use crate::launch::{Launch, on_gpu, tensor};
 use crate::wgsl::Shader;
 
@@ -52,7 +53,7 @@ pub fn group_moments(x: &Tensor<4>, groups: usize) -> Tensor<4> {
     let [_, _, _, c] = x.dims();
     assert!(groups > 0 && c.is_multiple_of(groups), "{c} channels in {groups} groups");
     let moments = launch_moments(x, groups).or_else(|| moments_on_cpu(x, groups));
-    moments.unwrap_or_else(|| portable_moments(x.clone(), groups))
+    moments.unwrap_or_else(|| stock(|| portable_moments(x.clone(), groups)))
 }
 
 /// One row for all of `moments`' rows: `[B, 1, groups, 4]`.
@@ -79,7 +80,7 @@ pub fn group_norm_by(x: Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>)
     assert_eq!([weight.dims(), bias.dims()], [[c]; 2], "weight and bias");
     assert_eq!([pictures, sets, numbers], [b, groups, PARTIAL], "moments of {b} pictures");
     let y = launch(&x, moments, options).or_else(|| on_cpu(&x, moments, options));
-    y.unwrap_or_else(|| portable(x, moments, options))
+    y.unwrap_or_else(|| stock(|| portable(x, moments, options)))
 }
 
 /// How pixels are shared out.

@@ -1,5 +1,5 @@
 //! Fused operations: hand-written WGSL where the device speaks it, vector instructions where it is the processor (`cpu`),
-//! burn's own operations elsewhere (CUDA, SPIR-V).
+//! burn's own operations elsewhere (CUDA, SPIR-V; in a tab there is no elsewhere).
 //! One operation per file, each with its formula, its launch, its portable body and its tests. No model knowledge here.
 //!
 //! Contract: an operation gives the same numbers on every device within f32 rounding, and asserts its shapes.
@@ -23,7 +23,7 @@ pub mod testing;
 mod wgsl;
 
 pub use activation::Activation;
-pub use attention::{Attention, Heads, attention};
+pub use attention::{Attention, Heads, WIDEST_CHANNELS, attention};
 pub use conv::{Conv, Sampling, conv};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};

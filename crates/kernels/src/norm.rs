@@ -11,6 +11,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
+use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::wgsl::Shader;
 use crate::{Family, Row};
@@ -40,7 +41,9 @@ pub fn layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) ->
         assert!(std::ptr::eq(shift.table, scale.table), "shift and scale are rows of one table");
     }
     let norm = Norm::Layer(modulation);
-    launch(&x, norm, eps).or_else(|| on_cpu(&x, norm, eps)).unwrap_or_else(|| portable_layer_norm(x, modulation, eps))
+    launch(&x, norm, eps)
+        .or_else(|| on_cpu(&x, norm, eps))
+        .unwrap_or_else(|| stock(|| portable_layer_norm(x, modulation, eps)))
 }
 
 /// Root-mean-square norm.
@@ -52,7 +55,9 @@ pub fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
     let [_, _, c] = x.dims();
     assert_eq!(weight.dims(), [c], "weight");
     let norm = Norm::RootMeanSquare(weight);
-    launch(&x, norm, eps).or_else(|| on_cpu(&x, norm, eps)).unwrap_or_else(|| portable_rms_norm(x, weight, eps))
+    launch(&x, norm, eps)
+        .or_else(|| on_cpu(&x, norm, eps))
+        .unwrap_or_else(|| stock(|| portable_rms_norm(x, weight, eps)))
 }
 
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The configuration files of a diffusers folder, read key by key: a missing or unsupported value is refused by name.
 //! Unknown keys are ignored, as diffusers does.
 
+use pixart_kernels::WIDEST_CHANNELS;
 use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
@@ -45,6 +46,16 @@ impl Json {
         let value = self.need(key)?;
         let count = value.as_u64().filter(|count| *count > 0);
         count.map(|count| count as usize).ok_or_else(|| self.fault(key, format!("{value} is not a positive integer")))
+    }
+
+    /// A count of channels: kernels read them in fours.
+    pub(crate) fn channels(&self, key: &str) -> Result<usize, Error> {
+        let count = self.count(key)?;
+        if count.is_multiple_of(4) {
+            Ok(count)
+        } else {
+            Err(self.fault(key, format!("{count} is not a multiple of 4")))
+        }
     }
 
     pub(crate) fn counts(&self, key: &str) -> Result<Vec<usize>, Error> {
@@ -126,11 +137,11 @@ impl DitConfig {
         let sample_size = json.count("sample_size")?;
         Ok(Self {
             heads: json.count("num_attention_heads")?,
-            head_channels: json.count("attention_head_dim")?,
+            head_channels: json.channels("attention_head_dim")?,
             layers: json.count("num_layers")?,
             latent_channels: json.count("in_channels")?,
             out_channels: json.count("out_channels")?,
-            caption_channels: json.count("caption_channels")?,
+            caption_channels: json.channels("caption_channels")?,
             sample_size,
             interpolation_scale: json.number_or("interpolation_scale", (sample_size / 64).max(1) as f64)?,
             micro_conditions: json.flag_or("use_additional_conditions", sample_size == MICRO_CONDITION_SAMPLE_SIZE)?,
@@ -177,11 +188,11 @@ impl T5Config {
         json.only("feed_forward_proj", "gated-gelu")?;
         Ok(Self {
             vocabulary: json.count("vocab_size")?,
-            channels: json.count("d_model")?,
-            head_channels: json.count("d_kv")?,
+            channels: json.channels("d_model")?,
+            head_channels: json.channels("d_kv")?,
             heads: json.count("num_heads")?,
             layers: json.count("num_layers")?,
-            hidden_channels: json.count("d_ff")?,
+            hidden_channels: json.channels("d_ff")?,
             position_buckets: json.count("relative_attention_num_buckets")?,
             position_distance_max: json.number_or("relative_attention_max_distance", 128.0)? as usize,
             norm_eps: json.number_or("layer_norm_epsilon", 1e-6)?,
@@ -224,8 +235,10 @@ impl VaeConfig {
         json.only("use_quant_conv", true)?;
         json.only("use_post_quant_conv", true)?;
         let block_channels = json.counts("block_out_channels")?;
-        if block_channels.is_empty() {
-            return Err(json.fault("block_out_channels", "the list is empty"));
+        let widest = block_channels.iter().copied().max().unwrap_or_default();
+        if !(1..=WIDEST_CHANNELS).contains(&widest) || block_channels.iter().any(|width| !width.is_multiple_of(4)) {
+            let why = format!("{block_channels:?} are not multiples of 4 up to {WIDEST_CHANNELS}");
+            return Err(json.fault("block_out_channels", why));
         }
         Ok(Self {
             block_channels,

@@ -30,6 +30,7 @@ mod taps;
 #[cfg(test)]
 mod testing;
 mod tokenizer;
+mod trial;
 mod vae;
 mod warm_up;
 mod workload;
@@ -42,6 +43,7 @@ pub use form::form;
 pub use noise::randn;
 pub use pipeline::{
     Caption, Denoise, Glimpse, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
+    preset_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of};
@@ -51,6 +53,7 @@ pub use slices::Slices;
 pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};
+pub use trial::{Trial, Work};
 pub use vae::{Decoding, Encoding, Moments, Tiling, Vae};
 pub use warm_up::WarmUp;
 pub use workload::Workload;

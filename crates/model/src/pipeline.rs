@@ -18,7 +18,7 @@ mod start;
 mod tests;
 
 pub use denoise::{Denoise, Glimpse, Progress, Scales};
-pub use painter::Painter;
+pub use painter::{Painter, preset_of};
 pub use start::Start;
 
 /// Text embeddings `[B, L, C]` and mask `[B, L]` (1 keep, 0 padding).

@@ -15,6 +15,8 @@ pub enum Event {
     Loading(Loading),
     /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU.
     Compiling { compiled: u32, shaders: u32 },
+    /// What opening a checkpoint would take.
+    Estimated(Estimate),
     /// The checkpoint is on the device and pictures can be asked for.
     Ready(Checkpoint),
     /// How picture `id` is computed within the device's memory, in one line with the reasons.
@@ -51,12 +53,40 @@ pub struct Adapter {
     pub why: String,
 }
 
+/// What is known of a checkpoint before it is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Estimate {
+    pub id: u32,
+    /// Bytes that are still to be fetched.
+    pub fetch_bytes: f64,
+    /// Bytes that the browser offers for what is kept; `null` where it does not tell.
+    pub room_bytes: Option<f64>,
+    /// Of the connection; `null` where it was not measured.
+    pub bytes_per_second: Option<f64>,
+    /// `null` where it was not measured.
+    pub drawing: Option<Cost>,
+}
+
+/// What a picture of a checkpoint's own size costs on a device, its text left out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct Cost {
+    /// Width and height in pixels.
+    pub size: u32,
+    pub steps: u32,
+    /// What the device has to hold at once, weights and all.
+    pub memory_bytes: f64,
+    /// By the time that the same kinds of operations took in about a second.
+    pub seconds: f64,
+}
+
 /// The loaded checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Checkpoint {
     pub limits: Limits,
     /// What it is best asked for.
     pub preset: Preset,
+    /// What it, and others of its kind, may be asked for.
+    pub presets: Vec<Preset>,
     /// The names that a request's `scheduler` may be.
     pub schedulers: Vec<String>,
     /// The names that a request's `style` may be.

@@ -10,7 +10,9 @@ mod prompt;
 mod request;
 pub mod typescript;
 
-pub use event::{Adapter, Checkpoint, Event, Image, Memory, Preview, Stage, StageMillis, Step, TapRow, Verdict};
+pub use event::{
+    Adapter, Checkpoint, Cost, Estimate, Event, Image, Memory, Preview, Stage, StageMillis, Step, TapRow, Verdict,
+};
 pub use fault::{Fault, FaultCode};
 pub use keep::{ConvertTo, KeepTask, KeptCheckpoint, Loading, LoadingStage, StoreKind};
 pub use preset::Preset;

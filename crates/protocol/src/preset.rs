@@ -23,6 +23,12 @@ impl Preset {
     /// perturbed-attention guidance.
     pub const NAMES: [&str; 5] = ["alpha", "alpha-lcm", "alpha-dmd", "sigma", "sigma-pag"];
 
+    /// Those of all names.
+    #[must_use]
+    pub fn all() -> [Self; 5] {
+        Self::NAMES.map(|name| Self::named(name).expect("every name has a preset"))
+    }
+
     /// The preset of a name.
     ///
     /// # Errors
@@ -70,9 +76,7 @@ mod tests {
 
     #[test]
     fn every_name_has_a_preset_and_another_is_told_them() {
-        for name in Preset::NAMES {
-            assert_eq!(Preset::named(name).map(|preset| preset.name), Ok(name.into()));
-        }
+        assert_eq!(Preset::all().map(|preset| preset.name), Preset::NAMES);
         assert_eq!(Preset::named("alpha").expect("named").request("a"), Generate::of("a"));
         let fault = Preset::named("beta").expect_err("there is none");
         assert_eq!(fault.remedy, "choose one of alpha, alpha-lcm, alpha-dmd, sigma, sigma-pag");

@@ -43,6 +43,17 @@ pub enum Request {
         convert: ConvertTo,
         memory_bytes: Option<f64>,
     },
+    /// What opening a checkpoint would take: as for [`Request::Open`]. Where more than `least_bytes` are still to be fetched, the
+    /// connection and the device are timed for a second each.
+    Estimate {
+        id: u32,
+        checkpoint: String,
+        device: DeviceKind,
+        text: bool,
+        store: StoreKind,
+        convert: ConvertTo,
+        least_bytes: f64,
+    },
     /// Draw a picture.
     Generate(Box<Generate>),
     /// Draw the picture of `request` from where it was left: `said` is from [`crate::Step`], of every step that was made.

@@ -3,9 +3,9 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, ConvertTo, DeviceKind, EncodeReply, EncodeRequest, Event, Fault, FaultCode, Generate, Image,
-    KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, Memory, OutputType, Preset, Preview, Request, Stage,
-    StageMillis, Step, StoreKind, TapRow, TextSource, Verdict,
+    Adapter, Checkpoint, ConvertTo, Cost, DeviceKind, EncodeReply, EncodeRequest, Estimate, Event, Fault, FaultCode,
+    Generate, Image, KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, Memory, OutputType, Preset, Preview,
+    Request, Stage, StageMillis, Step, StoreKind, TapRow, TextSource, Verdict,
 };
 
 /// All message types as one TypeScript module.
@@ -30,6 +30,8 @@ pub fn render() -> String {
         Loading::decl(&config),
         LoadingStage::decl(&config),
         KeptCheckpoint::decl(&config),
+        Estimate::decl(&config),
+        Cost::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
         Step::decl(&config),

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{chrome, golden, page, place::Place, python, run};
+use crate::{chrome, golden, page, place::Place, python, run, wasm};
 
 mod companion;
 mod feel;
@@ -81,7 +81,7 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     let companion = golden::companion(place)?;
     let in_browser = !options.gpu && workloads.iter().any(|workload| !NATIVE.contains(workload));
     let chrome = if in_browser {
-        page::build(place)?;
+        page::build_for(place, wasm::For::Benchmarks)?;
         Some(chrome::browser()?)
     } else {
         None

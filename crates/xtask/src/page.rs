@@ -24,9 +24,14 @@ const READY: Duration = Duration::from_secs(30);
 
 /// Sets up what the page needs and builds it into `web/dist`, and the npm package into `web/package`.
 pub(crate) fn build(place: &Place) -> Result<()> {
+    build_for(place, wasm::For::Pages)
+}
+
+/// [`build`], with a module for `whom`.
+pub(crate) fn build_for(place: &Place, whom: wasm::For) -> Result<()> {
     packages(place)?;
     let toolchain = setup::wasm_toolchain(place)?;
-    wasm::build(place, &toolchain)?;
+    wasm::build(place, &toolchain, whom)?;
     run::say("building the page");
     let mut vite = place.command("node");
     vite.current_dir(place.web()).args([VITE, "build", "--logLevel", "warn"]).stdout(Stdio::from(io::stderr()));

@@ -9,12 +9,24 @@ use crate::{place::Place, run, setup::Toolchain, tools};
 
 const OPTIONS: [&str; 4] = ["--target", "web", "--remove-name-section", "--remove-producers-section"];
 
+/// What a module is built for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Pages.
+    Pages,
+    /// Benchmarks: burn's own operations are in it too.
+    Benchmarks,
+}
+
 /// Compiles the crate, and binds it anew if the compiled module changed.
-pub(crate) fn build(place: &Place, toolchain: &Toolchain) -> Result<()> {
+pub(crate) fn build(place: &Place, toolchain: &Toolchain, whom: For) -> Result<()> {
     let bindgen = tools::wasm_bindgen(place)?;
     run::say("building crates/browser for wasm32");
     let mut cargo = toolchain.cargo(place)?;
     cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown", "--package", "pixart-browser", "--lib"]);
+    if whom == For::Benchmarks {
+        cargo.args(["--features", "stock"]);
+    }
     run::run(&mut cargo, run::minutes(90))?;
 
     let module = place.wasm_target().join("wasm32-unknown-unknown/release/pixart_browser.wasm");

@@ -21,6 +21,10 @@ const LEAST_HELD: usize = 12;
 /// Scores that stay in the second cache.
 const SCORES: usize = 1 << 15;
 
+/// Below the largest score by more than this, a key's share is lost in the rounding of the others', and its products with values
+/// would be subnormal, which processors take a hundred times as long for: captions are padded with such keys.
+const FAINT: f32 = -60.0;
+
 /// Where q, k or v lies: columns `first..first + heads·D` of `[B, T, columns]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads<'a> {
@@ -171,7 +175,10 @@ impl Chunk<'_> {
         }
         scores.iter_mut().for_each(|score| *score = if *score < LOWEST { LOWEST } else { *score });
         let most = largest(scores);
-        scores.iter_mut().for_each(|score| *score = exp(*score - most));
+        scores.iter_mut().for_each(|score| {
+            let below = *score - most;
+            *score = if below < FAINT { 0.0 } else { exp(below) };
+        });
         sum(scores, |score| score)
     }
 }

@@ -53,7 +53,7 @@ impl Painter {
             vae: Decoding::load(folder, device).await?,
             planner,
             precision,
-            preset: preset(folder)?,
+            preset: preset_of(folder)?,
             origin: folder.manifest().map(|manifest| [manifest.source.clone(), manifest.hash()]),
             device: device.clone(),
         })
@@ -226,7 +226,10 @@ impl Painter {
 
 /// The preset of a checkpoint, by the pipeline and the scheduler that it names. That it was distilled to one step stands in
 /// no file.
-fn preset(folder: &Folder) -> Result<Preset, Error> {
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn preset_of(folder: &Folder) -> Result<Preset, Error> {
     let class = |file: &str| match folder.contains(file) {
         true => Ok::<_, Error>(Json::read(folder, file)?.text("_class_name")?.to_owned()),
         false => Ok(String::new()),

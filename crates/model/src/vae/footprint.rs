@@ -4,6 +4,7 @@
 use super::RGB;
 use super::layers::{FOUR, WINDOW};
 use super::strips::parts;
+use crate::Work;
 use crate::config::VaeConfig;
 
 /// Bytes of a number.
@@ -24,6 +25,7 @@ pub(crate) struct Footprint {
     pub(crate) weights: u64,
     /// Most bytes of tensors that live at once.
     pub(crate) live: u64,
+    pub(crate) work: Work,
 }
 
 impl Footprint {
@@ -60,6 +62,11 @@ pub(crate) fn decode(config: &VaeConfig, pictures: usize, [rows, columns]: [usiz
     }
     walk.over("conv_out", Step { inputs, outputs: RGB, norm: true, ..Step::default() });
     walk.cost
+}
+
+/// In 64 bits, also where addresses have 32.
+fn product(counts: [usize; 3]) -> u64 {
+    counts.map(|count| count as u64).iter().product()
 }
 
 /// One convolution of the whole picture and what goes with it.
@@ -111,6 +118,7 @@ impl Walk {
 
     fn map(&mut self, name: &str, rows: usize, [i, o]: [usize; 2], residual: bool) {
         let pixels = self.pictures * rows * self.columns;
+        self.cost.work.products += product([pixels, i, o]);
         self.launch(name.to_owned(), &[pixels * i, i * o, pixels * o, if residual { pixels * o } else { 0 }]);
     }
 
@@ -127,6 +135,7 @@ impl Walk {
         let name = "mid_block.attentions.0";
         self.moments(name, c);
         self.weights(4 * c * c);
+        self.cost.work.attention += product([2 * pixels, rows * self.columns, c]);
         self.launch(format!("{name}.norm"), &[pixels * c; 2]);
         self.map(&format!("{name}.own"), rows, [c, 3 * c], false);
         self.launch(format!("{name}.mix"), &[3 * pixels * c, 3 * pixels * c, 3 * pixels * c, pixels * c]);
@@ -146,8 +155,9 @@ impl Walk {
             self.moments(name, ci);
         }
         let weights = WINDOW * WINDOW * ci * co;
-        self.weights(weights + co + if shortcut { inputs * outputs } else { 0 });
         let height: usize = self.strips.iter().sum();
+        self.cost.work.convolutions += product([scale * scale * height * self.pictures, self.columns, weights]);
+        self.weights(weights + co + if shortcut { inputs * outputs } else { 0 });
         let row = self.pictures * self.columns;
         let widest = row * inputs.max(scale * scale * outputs);
         let parts: Vec<_> = parts(height, widest as u64 * NUMBER, self.limit_bytes).collect();

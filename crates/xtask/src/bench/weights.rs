@@ -19,6 +19,8 @@ const QUALITY: [(&str, f64, f64); 3] = [("f16", 45.0, 1.0), ("q8", 40.0, 1.0), (
 const HEAP_MIB_MAX: f64 = 96.0;
 /// Of the speed at which the same records are read and go no further.
 const OF_RAW_MIN: f64 = 0.8;
+/// What was foretold of a picture's time, over what it took.
+const ESTIMATE: [f64; 2] = [0.5, 2.0];
 /// Of one denoising step in the tab and natively.
 const STEP_DB_MIN: f64 = 40.0;
 
@@ -135,6 +137,10 @@ fn misses(row: &Value) -> Vec<String> {
             let is_near = row["psnr_db"].is_null() || number("psnr_db") >= STEP_DB_MIN;
             hold(is_near, "psnr_db is below 40");
         }
+        Some("estimate") => {
+            let [least, most] = ESTIMATE;
+            hold((least..=most).contains(&number("of_measured")), "the estimate is off by more than a factor of two");
+        }
         Some("convert") => {
             hold(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96");
             // What was converted before the tab was closed is not fetched again, but for the autoencoder's first shards.
@@ -163,6 +169,7 @@ mod tests {
             json!({ "what": "quality", "psnr_db": 50.0, "psnr_db_min": 40.0, "points_lost": 2.0, "points_max": 1.0 }),
             json!({ "what": "step", "same_size": true, "levels": 200, "psnr_db": 12.0 }),
             json!({ "what": "step", "same_size": false, "levels": 200, "psnr_db": 60.0 }),
+            json!({ "what": "estimate", "of_measured": 2.1 }),
             json!({ "what": "convert", "heap_mib": 90.0, "source_bytes": 100.0, "sent_bytes": 150.0 }),
             json!({ "what": "other" }),
         ] {

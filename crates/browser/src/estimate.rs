@@ -1,0 +1,80 @@
+//! What a checkpoint will take on this device, told before it is fetched.
+
+use js_sys::Map;
+use pixart_model::{Picture, Planner, Precision, Trial, preset_of};
+use pixart_protocol::{Cost, Fault};
+use pixart_weights::Folder;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::border::{now_millis, object, value};
+use crate::engine::Engine;
+use crate::faults::{self, AtWork};
+use crate::weights;
+
+/// A launch is made larger until it takes this long: three kinds of them are about a second.
+const TRIAL_MILLIS: f64 = 150.0;
+
+#[wasm_bindgen]
+impl Engine {
+    /// The `Cost` of a picture of a checkpoint whose `config.json`s are in `files`, or in the manifest of a packed one; `convert`
+    /// is the precision that a folder would be converted to, where one was chosen. Takes about a second.
+    ///
+    /// # Errors
+    /// A `Fault` that names the key, or that nothing fits.
+    pub async fn estimate(&self, files: Map, manifest: Option<String>, convert: JsValue) -> Result<JsValue, JsValue> {
+        let _at_work = AtWork::begin();
+        let cost = async {
+            let folder = match manifest {
+                Some(manifest) => weights::packed(&manifest, weights::Unread)?,
+                None => weights::held(&files),
+            };
+            self.cost(&folder, value(convert, "the precision")?).await
+        };
+        let cost = cost.await;
+        self.device.memory_cleanup();
+        faults::first().and(cost).map(|cost| object(&cost)).map_err(|fault| object(&fault))
+    }
+}
+
+impl Engine {
+    async fn cost(&self, folder: &Folder, chosen: Option<Precision>) -> Result<Cost, Fault> {
+        let planner = Planner::read(folder, self.limits)?;
+        let preset = preset_of(folder)?;
+        let guided = preset.clone().request("").is_guided();
+        let picture = Picture { pictures: 1, latent: [planner.dit.sample_size; 2], guided };
+        let precision = match chosen.filter(|_| folder.manifest().is_none()) {
+            Some(precision) => precision,
+            None => planner.precision()?,
+        };
+        let plan = planner.plan(picture, precision)?;
+        let work = planner.work(picture, preset.steps as usize, preset.max_sequence_length as usize);
+        let mut seconds = 0.0;
+        for trial in planner.trials(work, precision, &self.device) {
+            seconds += self.seconds(&trial).await?;
+        }
+        Ok(Cost {
+            size: (planner.dit.sample_size * planner.vae.factor()) as u32,
+            steps: preset.steps,
+            memory_bytes: plan.denoise_bytes.max(plan.decode_bytes) as f64,
+            seconds,
+        })
+    }
+
+    /// How long a picture's work of one kind takes.
+    async fn seconds(&self, trial: &Trial) -> Result<f64, Fault> {
+        // The first launch is compiled.
+        self.reach("a trial", trial.launch(1).0).await?;
+        let mut scale = 1;
+        loop {
+            let began = now_millis();
+            let (done, multiplications) = trial.launch(scale);
+            self.reach("a trial", done).await?;
+            let millis = now_millis() - began;
+            if millis >= TRIAL_MILLIS || scale == Trial::SCALE_MAX {
+                return Ok(millis / 1e3 * trial.multiplications as f64 / multiplications as f64);
+            }
+            scale *= 2;
+        }
+    }
+}
