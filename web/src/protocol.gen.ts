@@ -224,11 +224,11 @@ export type Cost = {
  */
 size: number, steps: number, 
 /**
- * What the device has to hold at once, weights and all.
+ * What has to be held at once, all weights included that are loaded with the checkpoint.
  */
 memory_bytes: number, 
 /**
- * By the time that the same kinds of operations took in about a second.
+ * By the time that the same kinds of operations took in about a second, without reading the prompt.
  */
 seconds: number, };
 

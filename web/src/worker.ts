@@ -106,7 +106,7 @@ async function estimate({ id, checkpoint, device: kind, text, store: where, conv
   const told = { kind: 'estimated', id, fetch_bytes: survey.bytes, room_bytes: (await roomLeft(store)) ?? null } as const;
   if (survey.bytes <= least_bytes) return post({ ...told, bytes_per_second: null, drawing: null });
   const bytes_per_second = (await checkpoints.rate(source, survey)) ?? null;
-  const drawing = (await device.estimate(survey.configs, survey.manifest, convert === 'auto' ? null : convert)) as Cost;
+  const drawing = (await device.estimate(survey.configs, survey.manifest, convert === 'auto' ? null : convert, text)) as Cost;
   post({ ...told, bytes_per_second, drawing });
 }
 

@@ -1,7 +1,7 @@
 //! What a checkpoint will take on this device, told before it is fetched.
 
 use js_sys::Map;
-use pixart_model::{Picture, Planner, Precision, Trial, preset_of};
+use pixart_model::{Picture, Planner, Precision, Trial, preset_of, text_bytes};
 use pixart_protocol::{Cost, Fault};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -18,18 +18,25 @@ const TRIAL_MILLIS: f64 = 150.0;
 #[wasm_bindgen]
 impl Engine {
     /// The `Cost` of a picture of a checkpoint whose `config.json`s are in `files`, or in the manifest of a packed one; `convert`
-    /// is the precision that a folder would be converted to, where one was chosen. Takes about a second.
+    /// is the precision that a folder would be converted to, where one was chosen; `text` whether the text encoder is loaded too.
+    /// Takes about a second.
     ///
     /// # Errors
     /// A `Fault` that names the key, or that nothing fits.
-    pub async fn estimate(&self, files: Map, manifest: Option<String>, convert: JsValue) -> Result<JsValue, JsValue> {
+    pub async fn estimate(
+        &self,
+        files: Map,
+        manifest: Option<String>,
+        convert: JsValue,
+        text: bool,
+    ) -> Result<JsValue, JsValue> {
         let _at_work = AtWork::begin();
         let cost = async {
             let folder = match manifest {
                 Some(manifest) => weights::packed(&manifest, weights::Unread)?,
                 None => weights::held(&files),
             };
-            self.cost(&folder, value(convert, "the precision")?).await
+            self.cost(&folder, value(convert, "the precision")?, text).await
         };
         let cost = cost.await;
         self.device.memory_cleanup();
@@ -38,7 +45,7 @@ impl Engine {
 }
 
 impl Engine {
-    async fn cost(&self, folder: &Folder, chosen: Option<Precision>) -> Result<Cost, Fault> {
+    async fn cost(&self, folder: &Folder, chosen: Option<Precision>, text: bool) -> Result<Cost, Fault> {
         let planner = Planner::read(folder, self.limits)?;
         let preset = preset_of(folder)?;
         let guided = preset.clone().request("").is_guided();
@@ -48,6 +55,7 @@ impl Engine {
             None => planner.precision()?,
         };
         let plan = planner.plan(picture, precision)?;
+        let text = if text { text_bytes(folder, self.limits)? } else { 0 };
         let work = planner.work(picture, preset.steps as usize, preset.max_sequence_length as usize);
         let mut seconds = 0.0;
         for trial in planner.trials(work, precision, &self.device) {
@@ -56,7 +64,7 @@ impl Engine {
         Ok(Cost {
             size: (planner.dit.sample_size * planner.vae.factor()) as u32,
             steps: preset.steps,
-            memory_bytes: plan.denoise_bytes.max(plan.decode_bytes) as f64,
+            memory_bytes: (plan.denoise_bytes.max(plan.decode_bytes) + text) as f64,
             seconds,
         })
     }

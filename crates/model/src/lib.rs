@@ -46,7 +46,7 @@ pub use pipeline::{
     preset_of,
 };
 pub use pixart_kernels::{Counts, Family, Precision, counted};
-pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of};
+pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
 pub use preview::Preview;
 pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
 pub use slices::Slices;

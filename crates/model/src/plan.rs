@@ -114,6 +114,8 @@ impl Plan {
     }
 }
 
+/// The folder of the text encoder, and its section.
+const TEXT: &str = "text_encoder";
 /// Bytes of a text encoder in f32 that a tab keeps in full.
 const TEXT_FULL_MAX: u64 = 256 << 20;
 
@@ -123,12 +125,28 @@ const TEXT_FULL_MAX: u64 = 256 << 20;
 /// # Errors
 /// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] where no precision fits.
 pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<Precision, Error> {
-    if dir != "text_encoder" {
+    if dir != TEXT {
         return Planner::read(folder, limits)?.precision().map_err(Error::Request);
     }
+    Ok(if text_numbers(folder)? * NUMBER > TEXT_FULL_MAX { Precision::Q8 } else { Precision::F32 })
+}
+
+/// Bytes of the text encoder of the checkpoint in `folder`, as it is packed or as a tab converts it.
+///
+/// # Errors
+/// A configuration that is missing or not supported.
+pub fn text_bytes(folder: &Folder, limits: DeviceLimits) -> Result<u64, Error> {
+    let packed = folder.manifest().and_then(|manifest| manifest.sections.iter().find(|one| one.name == TEXT));
+    if let Some(section) = packed {
+        return Ok(section.bytes());
+    }
+    let numbers = text_numbers(folder)?;
+    Ok(if precision_of(folder, TEXT, limits)? == Precision::Q8 { numbers } else { numbers * NUMBER })
+}
+
+fn text_numbers(folder: &Folder) -> Result<u64, Error> {
     let all = T5Config::read(folder)?.inventory();
-    let numbers: u64 = all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-    Ok(if numbers * NUMBER > TEXT_FULL_MAX { Precision::Q8 } else { Precision::F32 })
+    Ok(all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
 
 /// The sizes of one checkpoint's networks.

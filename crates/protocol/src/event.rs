@@ -67,15 +67,15 @@ pub struct Estimate {
     pub drawing: Option<Cost>,
 }
 
-/// What a picture of a checkpoint's own size costs on a device, its text left out.
+/// What a picture of a checkpoint's own size costs on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Cost {
     /// Width and height in pixels.
     pub size: u32,
     pub steps: u32,
-    /// What the device has to hold at once, weights and all.
+    /// What has to be held at once, all weights included that are loaded with the checkpoint.
     pub memory_bytes: f64,
-    /// By the time that the same kinds of operations took in about a second.
+    /// By the time that the same kinds of operations took in about a second, without reading the prompt.
     pub seconds: f64,
 }
 

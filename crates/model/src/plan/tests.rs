@@ -76,3 +76,21 @@ fn a_picture_that_fits_in_no_way_is_refused_with_what_it_needs() {
     assert_eq!(fault.code, FaultCode::OutOfMemory);
     assert!(fault.what.contains("a step needs") && fault.what.contains("128 MiB"), "{fault}");
 }
+
+/// T5-XXL's encoder has 4 762 310 656 numbers; a number of a small one is f32.
+#[test]
+fn a_text_encoder_is_counted_as_it_is_kept() {
+    let config = |channels: usize, layers: usize| {
+        let mut folder = Folder::default();
+        let config = format!(
+            r#"{{"feed_forward_proj": "gated-gelu", "vocab_size": 32128, "d_model": {channels}, "d_kv": 64, "d_ff": 10240,
+                "num_heads": 64, "num_layers": {layers}, "relative_attention_num_buckets": 32}}"#
+        );
+        folder.insert("text_encoder/config.json", config.into_bytes());
+        text_bytes(&folder, DeviceLimits::LEAST).expect("it has all keys")
+    };
+    assert_eq!(config(4096, 24), 4_762_310_656);
+    // Embeddings, four maps of the heads' 4096 columns and three of the hidden layer's, places, three norms.
+    let small = 32128 * 16 + 4 * 16 * 4096 + 3 * 16 * 10240 + 32 * 64 + 3 * 16;
+    assert_eq!(config(16, 1), 4 * small);
+}
