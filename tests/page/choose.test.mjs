@@ -145,6 +145,18 @@ describe('a page with a checkpoint', () => {
     assert.deepEqual(await pixels(page, await drawn(page)), await pixels(page, painted));
   });
 
+  test('a_recording_is_a_file_of_embeddings', async (context) => {
+    const page = await openPage(context);
+    await fillForm(page, { ...SMALL, record: true });
+    const first = await drawn(page);
+    const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
+    await page.uncheck('#record');
+    await page.check('#stored');
+    await page.setInputFiles('#embeds', { name: 'recording.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.from(recording) });
+    await fillForm(page, { prompt: 'words that nobody reads' });
+    assert.deepEqual(await pixels(page, await drawn(page)), await pixels(page, first));
+  });
+
   test('two_tabs_draw_at_once_and_share_a_gallery_but_not_what_they_are_at', async (context) => {
     const [one, two] = [await openPage(context), await openPage(context)];
     for (const [page, prompt] of [[one, 'a red circle'], [two, 'a blue square']]) await fillForm(page, { ...SMALL, prompt, steps: 30 });

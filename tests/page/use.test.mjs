@@ -248,17 +248,17 @@ test('keys_alone_draw_stop_and_save', async () => {
 
 test('the_page_speaks_two_languages_and_remembers_which', async () => {
   const page = await openPage('?device=wasm&lang=de');
-  const spoken = () => page.evaluate(() => Object.fromEntries([...document.querySelectorAll('[data-word]')].map((at) => [at.dataset.word, at.textContent])));
+  const words = `(root) => Object.fromEntries([...root.querySelectorAll('[data-word], [data-label], [data-hint]')].flatMap((at) =>
+    [[at.dataset.word, at.textContent], [at.dataset.label, at.ariaLabel], [at.dataset.hint, at.placeholder]].filter(([name]) => name)))`;
+  const spoken = () => page.evaluate(`(${words})(document)`);
   const german = await spoken();
   assert.equal(await page.getAttribute('html', 'lang'), 'de');
   assert.equal(await page.innerText('#status'), 'Bereit');
   await page.selectOption('#language', 'en');
   const english = await spoken();
   assert.equal(await page.innerText('#status'), 'Ready');
-  const written = await page.evaluate(async () => {
-    const source = new DOMParser().parseFromString(await (await fetch('./')).text(), 'text/html');
-    return Object.fromEntries([...source.querySelectorAll('[data-word]')].map((at) => [at.dataset.word, at.textContent]));
-  });
+  const written = await page.evaluate(`fetch('./').then((reply) => reply.text())
+    .then((text) => (${words})(new DOMParser().parseFromString(text, 'text/html')))`);
   assert.deepEqual(english, written, 'the table says in English what index.html does');
   const same = Object.keys(german).filter((name) => german[name] === english[name]);
   assert.deepEqual(same, ['prompt', 'seed', 'guidance', 'scheduler', 'checkpoints'], 'words that both languages have');

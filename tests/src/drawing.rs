@@ -26,7 +26,7 @@ fn request(guidance: f64) -> Generate {
     }
 }
 
-fn scenes() -> Folder {
+pub(crate) fn scenes() -> Folder {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
     checkpoint::read(&folder, &[]).expect("the embedded checkpoint")
 }

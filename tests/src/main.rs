@@ -10,3 +10,4 @@ mod gpu;
 mod layout;
 mod packaging;
 mod packed;
+mod refusals;

@@ -98,7 +98,11 @@ mask_image?: Uint8Array,
 /**
  * How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
  */
-strength?: number, text?: TextSource, 
+strength?: number, 
+/**
+ * A safetensors file with `latents` `[pictures, 4, H/8, W/8]`: normal noise to draw from, in place of the seed's.
+ */
+latents?: Uint8Array, text?: TextSource, 
 /**
  * Keep the latent after each step, to compare it with another device's.
  */

@@ -3,6 +3,7 @@ import { offered, type Offer } from './companion';
 import { element } from './dom';
 import { fault, faultOf } from './fault';
 import type { TextSource } from './protocol.gen';
+import { word } from './words';
 
 const tab = element('tab', HTMLInputElement);
 const companion = element('companion', HTMLInputElement);
@@ -50,13 +51,13 @@ async function look(): Promise<void> {
   const said = await offered(at, token.value, signal).then(
     (models) => {
       if (models.length === 0) setTimeout(() => signal.aborted || void look(), LOADING_MILLIS);
-      return `The companion at ${at} ${models.length === 0 ? 'is still loading' : `has ${models.map(words).join('; ')}`}`;
+      return models.length === 0 ? word('pairedLoading', { at }) : word('paired', { at, models: models.map(words).join('; ') });
     },
-    (thrown: unknown) => (companion.checked ? `${faultOf(thrown).what}: this tab reads prompts itself where it can` : ''),
+    (thrown: unknown) => (companion.checked ? word('unpaired', { what: faultOf(thrown).what }) : ''),
   );
   if (!signal.aborted) pairing.textContent = said;
 }
 
 function words({ id, device, draws }: Offer): string {
-  return `${id} on ${device}, which reads prompts${draws ? ' and draws' : ''}`;
+  return word(draws ? 'pairedDraws' : 'pairedReads', { id, device });
 }

@@ -149,7 +149,7 @@ function renderPicture({ image, prompt: drawn }: State): void {
   picture.alt = drawn;
   picture.width = image.width;
   picture.height = image.height;
-  caption.textContent = `${drawn} · seed ${image.seed} · ${image.steps} steps`;
+  caption.textContent = word('caption', { prompt: drawn, seed: image.seed, steps: image.steps });
   download.href = url;
   download.download = `${slug(drawn)}-${image.seed}.png`;
   recording.hidden = image.recording === null;

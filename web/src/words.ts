@@ -4,7 +4,8 @@ import { element } from './dom';
 const LANGUAGES = ['en', 'de'] as const;
 type Language = (typeof LANGUAGES)[number];
 
-/** Each in the order of the languages; `{name}` stands for a value. Elements of index.html name theirs in `data-word`. */
+/** Each in the order of the languages; `{name}` stands for a value. Elements of index.html name theirs in `data-word`, that of a
+    label in `data-label`, and of a placeholder in `data-hint`. */
 const WORDS = {
   tagline: ["Draws a prompt in this tab, on this computer's GPU, or on its processor.", 'Zeichnet einen Prompt in diesem Tab, auf der GPU dieses Rechners oder auf seinem Prozessor.'],
   prompt: ['Prompt', 'Prompt'],
@@ -89,6 +90,20 @@ const WORDS = {
   fetch: ['Loading', 'Wird geladen'],
   convert: ['Converting', 'Wird umgewandelt'],
   upload: ['Moving to the device', 'Kommt auf das Gerät'],
+  shapes: ['Width to height', 'Breite zu Höhe'],
+  companionAddress: ['Companion address', 'Adresse des Companions'],
+  companionToken: ['Companion token', 'Token des Companions'],
+  embeddings: ['File of embeddings', 'Datei von Embeddings'],
+  result: ['Result', 'Ergebnis'],
+  pair: ['Two pictures side by side', 'Zwei Bilder nebeneinander'],
+  hintNegative: ['what the picture should not show', 'was das Bild nicht zeigen soll'],
+  hintToken: ['token, where it asks for one', 'Token, wo er eines verlangt'],
+  caption: ['{prompt} · seed {seed} · {steps} steps', '{prompt} · Seed {seed} · {steps} Schritte'],
+  paired: ['The companion at {at} has {models}', 'Der Companion bei {at} hat {models}'],
+  pairedLoading: ['The companion at {at} is still loading', 'Der Companion bei {at} lädt noch'],
+  pairedReads: ['{id} on {device}, which reads prompts', '{id} auf {device}, der Prompts liest'],
+  pairedDraws: ['{id} on {device}, which reads prompts and draws', '{id} auf {device}, der Prompts liest und zeichnet'],
+  unpaired: ['{what}: this tab reads prompts itself where it can', '{what}: dieser Tab liest Prompts selbst, wo er kann'],
   unfinished: ['“{prompt}” was left after step {step}.', '„{prompt}“ blieb nach Schritt {step} liegen.'],
   again: ['Draw again', 'Neu zeichnen'],
   favourite: ['Favourite', 'Favorit'],
@@ -141,11 +156,18 @@ export function beginWords(asked: string | null, changed: () => void): void {
 
 function speak(chosen: Language): void {
   language = select.value = document.documentElement.lang = chosen;
-  for (const spoken of document.querySelectorAll<HTMLElement>('[data-word]')) {
-    const name = spoken.dataset.word ?? '';
-    if (!Object.hasOwn(WORDS, name)) throw new Error(`index.html says ${name}, which is no word`);
-    spoken.textContent = word(name as Word);
+  for (const spoken of document.querySelectorAll<HTMLElement>('[data-word], [data-label], [data-hint]')) {
+    const { word: text, label, hint } = spoken.dataset;
+    if (text !== undefined) spoken.textContent = named(text);
+    if (label !== undefined) spoken.setAttribute('aria-label', named(label));
+    if (hint !== undefined) spoken.setAttribute('placeholder', named(hint));
   }
+}
+
+/** The word that an element of index.html names. */
+function named(name: string): string {
+  if (!Object.hasOwn(WORDS, name)) throw new Error(`index.html says ${name}, which is no word`);
+  return word(name as Word);
 }
 
 function known(name: string | null): Language | undefined {

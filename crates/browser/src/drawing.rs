@@ -3,12 +3,11 @@
 use burn::tensor::{Tensor, TensorData};
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden};
+use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
 use pixart_protocol::{
     EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
     Step, TextSource,
 };
-use pixart_weights::{Folder, Tensors};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -39,7 +38,7 @@ impl Engine {
     async fn try_generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), Fault> {
         let request: Generate = value(request, "the request")?;
         let embeds = match &request.text {
-            TextSource::File { bytes } => Some(stored(bytes.clone())?),
+            TextSource::File { bytes } => Some(stored_embeds(bytes.clone())?),
             _ => value(embeds, "the text embeddings")?,
         };
         let said: Option<Vec<serde_bytes::ByteBuf>> = value(said, "the steps that were made")?;
@@ -88,7 +87,7 @@ impl Engine {
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
         let mut recording = match request.record {
-            true => Some(Recording::begin(request, &self.name, &caption.embeds).await?),
+            true => Some(Recording::begin(request, &self.name, &caption).await?),
             false => None,
         };
         let encoding = self.encoding.borrow().clone();
@@ -176,22 +175,4 @@ impl Engine {
         };
         Ok(Step { preview, said: said.iter().flat_map(|number| number.to_le_bytes()).collect(), ..step })
     }
-}
-
-/// Text embeddings of a file that `pixart encode` wrote.
-fn stored(bytes: Vec<u8>) -> Result<EncodeReply, Fault> {
-    const FILE: &str = "the file of embeddings";
-    let mut folder = Folder::default();
-    folder.insert(FILE, bytes);
-    let read = || -> Result<EncodeReply, Error> {
-        let tensors = Tensors::file(&folder, FILE)?;
-        let ((shape, embeds), (_, mask)) =
-            (tensors.any_f32("prompt_embeds")?, tensors.any_f32("prompt_attention_mask")?);
-        let shape = <[usize; 3]>::try_from(shape).unwrap_or_default().map(|side| side as u32);
-        Ok(EncodeReply { shape, embeds, mask })
-    };
-    read().map_err(|error| {
-        let remedy = "write it with `pixart encode`: the negative prompt, then the prompt";
-        Fault::new(FaultCode::BadRequest, error.to_string(), remedy)
-    })
 }

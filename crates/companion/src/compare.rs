@@ -183,6 +183,7 @@ mod tests {
             request: Generate::of("a star"),
             device: "cpu".to_owned(),
             embeds: (vec![1, 1, 2], vec![3.0, 4.0]),
+            mask: (vec![1, 1], vec![1.0]),
             latents: vec![(vec![1, 1, 1, 2], latent.to_vec())],
             picture: Rgb8 { width: 1, height: 1, bytes: pixels.to_vec() },
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use pixart_model::stored_embeds;
 use pixart_protocol::EncodeReply;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -47,37 +48,16 @@ pub fn one(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
     safetensors::serialize([(name, view)], None).expect("one named tensor can be laid out")
 }
 
-/// Reads what [`write()`] wrote, or any safetensors file with the same two f32 tensors. `path` is named in errors.
+/// Reads what [`write()`] wrote, or what [`stored_embeds`] can. `path` is named in errors.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
     let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };
-    let tensors = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
-    let tensor = |name: &str, rank: usize| {
-        let view = tensors.tensor(name).map_err(|error| bad(error.to_string()))?;
-        if view.dtype() != Dtype::F32 || view.shape().len() != rank {
-            let (dtype, shape) = (view.dtype(), view.shape());
-            return Err(bad(format!("`{name}` is {dtype:?} of shape {shape:?}, expected F32 of rank {rank}")));
-        }
-        let chunks = view.data().chunks_exact(size_of::<f32>());
-        let values: Vec<f32> =
-            chunks.map(|chunk| f32::from_le_bytes(chunk.try_into().expect("a chunk of four bytes"))).collect();
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(bad(format!("`{name}` holds {} at element {index}", values[index])));
-        }
-        Ok((view.shape().to_vec(), values))
-    };
-    let (shape, embeds) = tensor(EMBEDS, 3)?;
-    let (mask_shape, mask) = tensor(MASK, 2)?;
-    if mask_shape != shape[..2] || embeds.is_empty() {
-        return Err(bad(format!("`{EMBEDS}` has shape {shape:?} and `{MASK}` {mask_shape:?}")));
-    }
-    let shape = <[usize; 3]>::try_from(shape).expect("its rank was checked");
-    let shape = shape.map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
+    let embeds = stored_embeds(bytes.to_vec()).map_err(|error| bad(error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| bad(error.to_string()))?;
     let captions = match header.metadata().as_ref().and_then(|notes| notes.get(CAPTIONS)) {
         Some(json) => serde_json::from_str(json).map_err(|error| bad(format!("`{CAPTIONS}`: {error}")))?,
         None => Vec::new(),
     };
-    Ok(Stored { embeds: EncodeReply { shape, embeds, mask }, captions })
+    Ok(Stored { embeds, captions })
 }
 
 #[cfg(test)]

@@ -217,12 +217,12 @@ impl Generator {
             let mut off = Taps::off();
             let run = self.painter.run(request)?;
             let steps = run.left() as u32;
-            let start = self.painter.start(request, resolved, self.encoding.as_ref(), &mut noise)?;
+            let start = self.painter.start(request, resolved, self.encoding.as_ref(), index, &mut noise)?;
             let scales = self.painter.scales(request)?;
             let denoise = self.painter.denoise(start, noise, caption.clone(), scales, run);
             let mut denoise = denoise.planned(plan.guidance);
             let mut recording = match request.record {
-                true => Some(block_on(Recording::begin(request, &self.opened.name, &caption.embeds))?),
+                true => Some(block_on(Recording::begin(request, &self.opened.name, caption))?),
                 false => None,
             };
             let mut step = 0;

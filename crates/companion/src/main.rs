@@ -88,6 +88,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let mut request = args.request(generator.preset()).map_err(Error::from)?;
     request.image = args.image.as_deref().map(read).transpose()?;
     request.mask_image = args.mask_image.as_deref().map(read).transpose()?;
+    request.latents = args.latents.as_deref().map(read).transpose()?;
     if args.prompt.is_none() {
         request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
     }

@@ -68,7 +68,7 @@ fn picture(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
     let mask = [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat();
     let caption = Caption::from_values(randn(3, 2 * TOKENS * CHANNELS), mask, [2, TOKENS, CHANNELS], device)?;
     let mut noise = painter.noises(&request, &resolved).remove(0);
-    let start = painter.start(&request, &resolved, None, &mut noise)?;
+    let start = painter.start(&request, &resolved, None, 0, &mut noise)?;
     let denoise = painter.denoise(start, noise, caption, painter.scales(&request)?, painter.run(&request)?);
     let mut denoise = denoise.planned(plan.guidance);
     while denoise.step(&mut Taps::off()) {}

@@ -199,7 +199,7 @@ impl Pipeline {
             )));
         }
         let mut noise = self.painter.noises(request, resolved).swap_remove(0);
-        let start = self.painter.start(request, resolved, encoding, &mut noise)?;
+        let start = self.painter.start(request, resolved, encoding, 0, &mut noise)?;
         let (scales, run) = (self.painter.scales(request)?, self.painter.run(request)?);
         let denoise = self.painter.denoise(start, noise, caption, scales, run);
         Ok(denoise.planned(plan.guidance))

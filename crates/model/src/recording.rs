@@ -4,22 +4,24 @@
 //! | tensor | what |
 //! |---|---|
 //! | `prompt_embeds` | f32 `[B, L, C]`, the negative prompt first |
+//! | `prompt_attention_mask` | f32 `[B, L]` |
 //! | `latents.<n>` | f32 `[1, 4, H/8, W/8]` after step n, from 1 |
 //! | `picture` | u8 `[H, W, 3]` |
 //!
-//! The metadata has `request`, as JSON, and `device`.
+//! The metadata has `request`, as JSON, and `device`. So a recording is a file of embeddings, too.
 
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use pixart_protocol::{Fault, FaultCode, Generate, TextSource};
+use pixart_protocol::{Fault, FaultCode, Generate};
 use pixart_weights::{Dtype, Folder, Tensors, written};
 
-use crate::Error;
 use crate::golden::values_read;
 use crate::image::Rgb8;
+use crate::{Caption, Error};
 
 const EMBEDS: &str = "prompt_embeds";
+const MASK: &str = "prompt_attention_mask";
 const PICTURE: &str = "picture";
 const REQUEST: &str = "request";
 const DEVICE: &str = "device";
@@ -33,6 +35,7 @@ pub struct Recording {
     pub request: Generate,
     pub device: String,
     pub embeds: Numbers,
+    pub mask: Numbers,
     /// After each step.
     pub latents: Vec<Numbers>,
     pub picture: Rgb8,
@@ -43,14 +46,14 @@ impl Recording {
     ///
     /// # Errors
     /// A device that fails.
-    pub async fn begin(request: &Generate, device: &str, embeds: &Tensor<3>) -> Result<Self, Error> {
-        let (request, device) =
-            (Generate { image: None, mask_image: None, text: TextSource::Tab, ..request.clone() }, device.to_owned());
+    pub async fn begin(request: &Generate, device: &str, caption: &Caption) -> Result<Self, Error> {
+        let (request, device) = (request.without_files(), device.to_owned());
         let picture = Rgb8 { width: 0, height: 0, bytes: Vec::new() };
         Ok(Self {
             request,
             device,
-            embeds: read("the text embeddings", embeds.clone()).await?,
+            embeds: read("the text embeddings", caption.embeds.clone()).await?,
+            mask: read("the captions' mask", caption.mask.clone()).await?,
             latents: Vec::new(),
             picture,
         })
@@ -72,6 +75,7 @@ impl Recording {
         let Rgb8 { width, height, bytes: pixels } = &self.picture;
         let mut tensors = vec![
             (EMBEDS.to_owned(), Dtype::F32, self.embeds.0.clone(), bytes(&self.embeds.1)),
+            (MASK.to_owned(), Dtype::F32, self.mask.0.clone(), bytes(&self.mask.1)),
             (PICTURE.to_owned(), Dtype::U8, vec![*height, *width, 3], pixels.clone()),
         ];
         for (step, (shape, latent)) in (1..).zip(&self.latents) {
@@ -102,8 +106,8 @@ impl Recording {
         while tensors.contains(&format!("latents.{}", latents.len() + 1)) {
             latents.push(tensors.any_f32(&format!("latents.{}", latents.len() + 1))?);
         }
-        let (device, embeds) = (note(DEVICE)?.to_owned(), tensors.any_f32(EMBEDS)?);
-        Ok(Self { request, device, embeds, latents, picture: Rgb8 { width, height, bytes: pixels.to_vec() } })
+        let (device, embeds, mask) = (note(DEVICE)?.to_owned(), tensors.any_f32(EMBEDS)?, tensors.any_f32(MASK)?);
+        Ok(Self { request, device, embeds, mask, latents, picture: Rgb8 { width, height, bytes: pixels.to_vec() } })
     }
 }
 
@@ -121,11 +125,14 @@ mod tests {
             request: Generate { seed: 7, ..Generate::of("a star") },
             device: "cpu".to_owned(),
             embeds: (vec![1, 2, 3], vec![0.5, -1.0, 2.0, 3.0, 4.0, 5.0]),
+            mask: (vec![1, 2], vec![1.0, 0.0]),
             latents: vec![(vec![1, 1, 1, 2], vec![1.0, 2.0]), (vec![1, 1, 1, 2], vec![3.0, 4.0])],
             picture: Rgb8 { width: 2, height: 1, bytes: vec![1, 2, 3, 4, 5, 6] },
         };
         let bytes = recording.to_bytes();
         assert_eq!(Recording::read("r", bytes.clone()).expect("just written"), recording);
+        let read = crate::stored_embeds(bytes.clone()).expect("it is a file of embeddings");
+        assert_eq!((read.shape, read.embeds, read.mask), ([1, 2, 3], recording.embeds.1, recording.mask.1));
         for length in 0..bytes.len() {
             assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());
         }

@@ -179,6 +179,10 @@ pub struct Generate {
     #[serde(default)]
     #[ts(optional)]
     pub strength: Option<f64>,
+    /// A safetensors file with `latents` `[pictures, 4, H/8, W/8]`: normal noise to draw from, in place of the seed's.
+    #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "Uint8Array")]
+    pub latents: Option<Vec<u8>>,
     #[serde(default)]
     #[ts(optional, as = "Option<TextSource>")]
     pub text: TextSource,
@@ -238,9 +242,16 @@ impl Generate {
             image: None,
             mask_image: None,
             strength: None,
+            latents: None,
             text: TextSource::Tab,
             record: false,
         }
+    }
+
+    /// The request without the files that it brings along, and without who reads its text.
+    #[must_use]
+    pub fn without_files(&self) -> Self {
+        Self { image: None, mask_image: None, latents: None, text: TextSource::Tab, ..self.clone() }
     }
 }
 
@@ -273,7 +284,9 @@ pub enum TextSource {
         #[ts(optional)]
         token: Option<String>,
     },
-    /// A file that `pixart encode` wrote: the negative prompt's row, then the prompt's.
+    /// A safetensors file with diffusers' `prompt_embeds`, `prompt_attention_mask` and, where guidance is above 1,
+    /// `negative_prompt_embeds` and `negative_prompt_attention_mask`; or one that `pixart encode` wrote, with the negative
+    /// prompt's row before the prompt's. The prompt then only names the picture.
     File {
         #[serde(with = "serde_bytes")]
         #[ts(type = "Uint8Array")]

@@ -14,6 +14,7 @@ use crate::{chrome, golden, page, place::Place, python, run, wasm};
 
 mod companion;
 mod feel;
+mod pictures;
 mod table;
 mod weights;
 

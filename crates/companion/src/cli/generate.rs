@@ -98,6 +98,9 @@ pub(crate) struct GenerateArgs {
     /// How far --image is given up, from above 0 to 1, all of it [default: 0.8, and 1 with a mask].
     #[arg(long, requires = "image")]
     pub(crate) strength: Option<f64>,
+    /// A safetensors file with `latents` [pictures, 4, H/8, W/8], noise to draw from in place of the seed's.
+    #[arg(long, conflicts_with_all = ["image", "prompts"])]
+    pub(crate) latents: Option<PathBuf>,
     /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
     #[arg(long, value_enum, default_value = "png")]
     pub(crate) output_type: Output,

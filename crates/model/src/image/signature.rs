@@ -2,7 +2,7 @@
 //! AUTOMATIC1111's web UI, which other tools read, and as JSON, which loses nothing.
 
 use pixart_kernels::Precision;
-use pixart_protocol::{Generate, TextSource};
+use pixart_protocol::Generate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -34,8 +34,7 @@ impl Signature {
     /// A side or a text that no PNG can hold.
     pub fn png(&self, picture: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
         // What is recorded beside a picture changes nothing in it.
-        let (text, record) = (TextSource::Tab, false);
-        let plain = Generate { id: 0, image: None, mask_image: None, text, record, ..request.clone() };
+        let plain = Generate { id: 0, record: false, ..request.without_files() };
         let mut plain = serde_json::to_value(plain).expect("a request is plain data");
         if let Value::Object(fields) = &mut plain {
             fields.retain(|_, value| !value.is_null());
@@ -76,6 +75,8 @@ impl Signature {
 
 #[cfg(test)]
 mod tests {
+    use pixart_protocol::TextSource;
+
     use super::*;
 
     #[test]

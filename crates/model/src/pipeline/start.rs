@@ -3,6 +3,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Resolved};
+use pixart_weights::{Folder, Tensors};
 
 use super::Painter;
 use crate::image::{Size, from_png, mask, planes, resized};
@@ -63,17 +64,21 @@ impl Start {
 }
 
 impl Painter {
-    /// What a picture of `request` is drawn from: its image, which only `encoding` can read, or noise.
+    /// What picture `index` of `request` is drawn from: its image, which only `encoding` can read, its latents, or noise.
     ///
     /// # Errors
-    /// An image or a mask that is not a PNG, or an image without `encoding`.
+    /// An image or a mask that is not a PNG, an image without `encoding`, or latents of another shape.
     pub fn start(
         &self,
         request: &Generate,
         resolved: &Resolved,
         encoding: Option<&Encoding>,
+        index: usize,
         noise: &mut Noise,
     ) -> Result<Start, Error> {
+        if let Some(file) = &request.latents {
+            return Ok(Start::noise(self.latents(file.clone(), request, index, noise.shape())?));
+        }
         let Some(image) = &request.image else { return Ok(Start::noise(noise.draw())) };
         let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
         let Some(encoding) = encoding else {
@@ -103,5 +108,23 @@ impl Painter {
         let mask = mask.transpose()?;
         let from_noise = mask.is_some() && request.strength() == 1.0;
         Ok(Start { latent: clean, over: Some(Over { mask, from_noise }) })
+    }
+
+    /// Row `index` of the latents that a request brings, one of `shape` for each picture.
+    fn latents(&self, file: Vec<u8>, request: &Generate, index: usize, shape: [usize; 4]) -> Result<Tensor<4>, Error> {
+        const FILE: &str = "the file of latents";
+        let mut folder = Folder::default();
+        folder.insert(FILE, file);
+        let (got, values) = Tensors::file(&folder, FILE)?.any_f32("latents")?;
+        let [_, channels, rows, columns] = shape;
+        let expected = [request.num_images_per_prompt as usize, channels, rows, columns];
+        if got != expected || !values.iter().all(|value| value.is_finite()) {
+            let what = format!("`latents` is {got:?}, or not finite");
+            let remedy = format!("give finite numbers of {expected:?}, a row for each picture, for this size");
+            return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        }
+        let count = shape.iter().product::<usize>();
+        let own = values[index * count..(index + 1) * count].to_vec();
+        Ok(Tensor::from_data(TensorData::new(own, shape), &self.device))
     }
 }

@@ -97,7 +97,7 @@ fn check(device: &Device) {
         let tokens = request.max_sequence_length as usize;
         let caption = text.encode(&captions_of(&request, &resolved), tokens, &mut Taps::off()).expect("it is read");
         let mut noise = painter.noises(&request, &resolved).swap_remove(0);
-        let start = painter.start(&request, &resolved, Some(&encoding), &mut noise).expect("it is read");
+        let start = painter.start(&request, &resolved, Some(&encoding), 0, &mut noise).expect("it is read");
         let (scales, steps) = (painter.scales(&request).expect("good"), painter.run(&request).expect("good"));
         let mut denoise = painter.denoise(start, noise, caption, scales, steps);
         for (what, end) in [("first", false), ("last", true)] {

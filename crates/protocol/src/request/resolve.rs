@@ -112,6 +112,9 @@ impl Generate {
                 format!("give the image to draw over, or leave out {name}")
             })?;
         }
+        let both = self.latents.is_some() && self.image.is_some();
+        let what = || "both latents and an image to draw over are given".to_owned();
+        check(!both, what, || "leave out one of the two".into())?;
         let strength = self.strength();
         let remedy = || "choose a number above 0, up to 1".into();
         check(strength > 0.0 && strength <= 1.0, || format!("strength is {strength}"), remedy)

@@ -54,6 +54,10 @@ fn every_bad_field_is_named_with_its_value() {
         (Generate { timesteps: Some(vec![1000]), ..good() }, "timesteps is [1000]"),
         (Generate { sigmas: Some(vec![1.0, f64::NAN]), ..good() }, "sigmas is [1.0, NaN]"),
         (
+            Generate { latents: Some(vec![]), image: Some(vec![]), ..good() },
+            "both latents and an image to draw over are given",
+        ),
+        (
             Generate { sigmas: Some(vec![1.0]), timesteps: Some(vec![1]), ..good() },
             "both timesteps and sigmas are given",
         ),

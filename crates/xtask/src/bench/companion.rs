@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Bench;
+use super::{Bench, pictures};
 use crate::{golden, place::Place, python, run};
 
 const CAPTION: &str = "a red circle on a blue table beside a window";
@@ -37,6 +37,7 @@ const GROWTH_MAX: f64 = 1.05;
 pub(super) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     let mut rows = text(place, options.quick)?;
     rows.push(forward(place, options)?);
+    rows.extend(pictures::draw(place)?);
     rows.extend(server(place)?);
     super::judged(rows, misses, options.json.as_deref())
 }
@@ -209,6 +210,7 @@ fn misses(row: &Value) -> Vec<String> {
             hold(free || number("distance") <= number("distance_max"), "distance");
             hold(row.get("fault").is_none_or(Value::is_null), "numbers");
         }
+        "picture" => return pictures::misses(row),
         "memory" => hold(number("gib") <= number("gib_max"), "memory"),
         "server: load" => {
             let only = row["statuses"]

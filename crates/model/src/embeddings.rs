@@ -1,0 +1,61 @@
+//! Text embeddings in a safetensors file, under the names that diffusers' pipelines take them by. Source:
+//! `PixArtAlphaPipeline.check_inputs`.
+
+use pixart_protocol::{EncodeReply, Fault, FaultCode};
+use pixart_weights::{Folder, Tensors};
+
+use crate::Error;
+
+const FILE: &str = "the file of embeddings";
+const EMBEDS: &str = "prompt_embeds";
+const MASK: &str = "prompt_attention_mask";
+
+/// The rows of a file: `prompt_embeds [B, L, C]` with `prompt_attention_mask [B, L]`; where the file has
+/// `negative_prompt_embeds` and `negative_prompt_attention_mask`, of the same shapes, theirs come first.
+///
+/// # Errors
+/// A tensor that is missing, of another shape or not finite, by name.
+pub fn stored_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
+    let mut folder = Folder::default();
+    folder.insert(FILE, bytes);
+    let tensors = Tensors::file(&folder, FILE)?;
+    let prompt = rows(&tensors, "")?;
+    let negative = if tensors.names().any(|name| name.starts_with("negative_")) {
+        Some(rows(&tensors, "negative_")?)
+    } else {
+        None
+    };
+    let Some(negative) = negative else { return Ok(prompt) };
+    let [b, l, c] = prompt.shape;
+    if negative.shape != prompt.shape {
+        let what = format!("`{EMBEDS}` is {:?}, and `negative_{EMBEDS}` {:?}", prompt.shape, negative.shape);
+        return Err(refused(what));
+    }
+    Ok(EncodeReply {
+        shape: [2 * b, l, c],
+        embeds: [negative.embeds, prompt.embeds].concat(),
+        mask: [negative.mask, prompt.mask].concat(),
+    })
+}
+
+fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeReply, Error> {
+    let [embeds_name, mask_name] = [EMBEDS, MASK].map(|name| format!("{prefix}{name}"));
+    let ((shape, embeds), (mask_shape, mask)) = (tensors.any_f32(&embeds_name)?, tensors.any_f32(&mask_name)?);
+    let fits = <[usize; 3]>::try_from(&shape[..]).is_ok_and(|[b, l, _]| mask_shape == [b, l]) && !embeds.is_empty();
+    if !fits {
+        return Err(refused(format!("`{embeds_name}` is {shape:?}, and `{mask_name}` {mask_shape:?}")));
+    }
+    for (name, values) in [(embeds_name, &embeds), (mask_name, &mask)] {
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            return Err(refused(format!("`{name}` holds {} at element {index}", values[index])));
+        }
+    }
+    let shape = [shape[0], shape[1], shape[2]].map(|side| u32::try_from(side).expect("a side of a tensor in memory"));
+    Ok(EncodeReply { shape, embeds, mask })
+}
+
+fn refused(what: String) -> Error {
+    let remedy =
+        "write the file with `pixart encode`, or as diffusers' `encode_prompt` returns them: [B, L, C] and [B, L]";
+    Error::Request(Fault::new(FaultCode::BadRequest, what, remedy))
+}

@@ -1,0 +1,125 @@
+//! What diffusers' `PixArtAlphaPipeline` refuses, case by case, and what is said here: on every road by the same function. Where
+//! diffusers breaks off without a word for it, the picture is drawn. `callback_steps` has no counterpart: every step is told.
+
+use futures_lite::future::block_on;
+use pixart_companion::device::{self, Kind};
+use pixart_model::{Error, Pipeline, stored_embeds};
+use pixart_protocol::{Fault, FaultCode, Generate};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+
+use crate::drawing::scenes;
+
+fn good() -> Generate {
+    Generate { steps: 2, width: Some(64), height: Some(64), ..Generate::of("a red circle") }
+}
+
+#[test]
+fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
+    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
+    let resolved = |request: &Generate| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
+    for (diffusers, request, what) in [
+        ("`height` and `width` have to be divisible by 8", Generate { height: Some(63), ..good() }, "height is 63"),
+        ("The size of tensor a (9) must match", Generate { height: Some(72), ..good() }, "height is 72"),
+        (
+            "Provide either `prompt` or `prompt_embeds`",
+            Generate { prompt: String::new(), ..good() },
+            "the prompt is empty",
+        ),
+        (
+            "You have passed a list of generators of length 1",
+            Generate { seeds: Some(vec![1]), num_images_per_prompt: 2, ..good() },
+            "1 seeds are given for 2 pictures",
+        ),
+        (
+            "`set_timesteps` does not support custom sigma schedules",
+            Generate { sigmas: Some(vec![2.0, 1.0]), scheduler: Some("ddim".into()), ..good() },
+            "sigmas",
+        ),
+    ] {
+        let fault = resolved(&request).expect_err(diffusers);
+        assert_eq!(fault.code, FaultCode::BadRequest, "{diffusers}");
+        assert!(fault.what.contains(what) && !fault.remedy.is_empty(), "{diffusers}: {fault}");
+    }
+    // "tuple index out of range", "Invalid sample size", and a list of timesteps, which is taken there too.
+    for drawn in [
+        Generate { steps: 1, ..good() },
+        Generate { width: None, height: None, use_resolution_binning: true, ..good() },
+        Generate { timesteps: Some(vec![900, 400]), ..good() },
+    ] {
+        assert_eq!(resolved(&drawn), Ok(()), "{drawn:?}");
+    }
+    let prompt = r#"{"id": 0, "prompt": 1}"#;
+    let error = serde_json::from_str::<Generate>(prompt).expect_err("`prompt` has to be of type `str`");
+    assert!(error.to_string().contains("expected a string"), "{error}");
+}
+
+/// A file of these f32 tensors, of zeros.
+fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let zeros: Vec<Vec<u8>> = tensors.iter().map(|(_, shape)| vec![0; 4 * shape.iter().product::<usize>()]).collect();
+    let views = tensors.iter().zip(&zeros).map(|((name, shape), zeros)| {
+        (*name, TensorView::new(Dtype::F32, shape.to_vec(), zeros).expect("zeros that fill the shape"))
+    });
+    serialize(views, None).expect("named tensors can be laid out")
+}
+
+#[test]
+fn embeddings_are_refused_as_diffusers_does() {
+    const PROMPT: [(&str, &[usize]); 2] = [("prompt_embeds", &[1, 6, 32]), ("prompt_attention_mask", &[1, 6])];
+    let with = |more: &[(&str, &[usize])]| stored_embeds(file(&[&PROMPT[..], more].concat()));
+    let read = with(&[("negative_prompt_embeds", &[1, 6, 32]), ("negative_prompt_attention_mask", &[1, 6])]);
+    assert_eq!(read.expect("all four").shape, [2, 6, 32]);
+    for (diffusers, refused, what) in [
+        ("Must provide `prompt_attention_mask`", stored_embeds(file(&PROMPT[..1])), "prompt_attention_mask"),
+        (
+            "Must provide `negative_prompt_attention_mask`",
+            with(&[("negative_prompt_embeds", &[1, 6, 32])]),
+            "negative_prompt_attention_mask",
+        ),
+        ("Cannot forward `negative_prompt_embeds` alone", stored_embeds(file(&[])), "prompt_embeds"),
+        (
+            "`prompt_embeds` and `negative_prompt_embeds` must have the same shape",
+            with(&[("negative_prompt_embeds", &[1, 5, 32]), ("negative_prompt_attention_mask", &[1, 5])]),
+            "`negative_prompt_embeds` [1, 5, 32]",
+        ),
+        (
+            "`prompt_attention_mask` and `negative_prompt_attention_mask` must have the same shape",
+            with(&[("negative_prompt_embeds", &[1, 6, 32]), ("negative_prompt_attention_mask", &[1, 5])]),
+            "`negative_prompt_attention_mask` [1, 5]",
+        ),
+    ] {
+        let error = refused.expect_err(diffusers);
+        assert!(error.to_string().contains(what), "{diffusers}: {error}");
+    }
+}
+
+#[test]
+fn latents_take_the_place_of_the_seeds_noise() {
+    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
+    let latents = |seed: u64, shape: [usize; 4]| {
+        let values = pixart_model::randn(seed, shape.iter().product());
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("it fills the shape");
+        Some(serialize([("latents", view)], None).expect("one tensor can be laid out"))
+    };
+    let drawn = |request: &Generate| -> Result<Vec<f32>, Error> {
+        let resolved = pipeline.resolve(request)?;
+        let caption = pipeline.encode(request, &resolved)?;
+        let plan = pipeline.plan(request, &resolved)?;
+        let mut denoise = pipeline.denoise(request, &resolved, None, caption, &plan)?;
+        while denoise.step(&mut pixart_model::Taps::off()) {}
+        block_on(pixart_model::golden::values_read("the latent", denoise.into_latent().flatten(0, 3)))
+    };
+    // Euler's first latent is scaled, whatever it was drawn from.
+    for scheduler in ["dpm++2m", "euler"] {
+        let by_seed = Generate { seed: 7, scheduler: Some(scheduler.into()), ..good() };
+        let given = Generate { seed: 8, latents: latents(7, [1, 4, 8, 8]), ..by_seed.clone() };
+        assert!(drawn(&given).expect("drawn") == drawn(&by_seed).expect("drawn"), "{scheduler}");
+        let other = Generate { latents: latents(9, [1, 4, 8, 8]), ..given };
+        assert!(drawn(&other).expect("drawn") != drawn(&by_seed).expect("drawn"), "{scheduler}");
+    }
+    let error = drawn(&Generate { latents: latents(7, [2, 4, 8, 8]), ..good() }).expect_err("two rows, one picture");
+    assert!(error.to_string().contains("[2, 4, 8, 8]"), "{error}");
+}
