@@ -249,7 +249,7 @@ describe('a packed checkpoint', () => {
     await opened(page);
     const keep = (task) => page.evaluate((task) => globalThis.pixart.keep(task), task);
     const [kept] = await keep({ kind: 'list' });
-    assert.deepEqual({ ...kept, saved_at: 0 }, { checkpoint: road.hub.url, store: 'indexeddb', bytes: size(), missing: 0, saved_at: 0 });
+    assert.deepEqual({ ...kept, saved_at: 0 }, { checkpoint: road.hub.url, store: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 });
     await page.evaluate(async (name) => {
       const opening = indexedDB.open('pixart-web');
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
@@ -268,6 +268,13 @@ describe('a packed checkpoint', () => {
     await opened(page);
     assert.deepEqual(road.asked().map(({ path }) => path), [shards[4].file]);
     assert.equal((await keep({ kind: 'list' }))[0].missing, 0);
+    const changed = async () => (await keep({ kind: 'verify', checkpoint: road.hub.url }))[0].changed;
+    assert.equal(await changed(), false);
+    road.hub.rule = () => ({ etag: '"two"' });
+    assert.equal(await changed(), true);
+    road.hub.rule = () => ({ status: 404 });
+    assert.equal(await changed(), false, 'what is gone has not changed');
+    road.hub.reset();
     assert.deepEqual(await keep({ kind: 'delete', checkpoint: road.hub.url }), []);
     const left = await page.evaluate(async () => {
       const opening = indexedDB.open('pixart-web');

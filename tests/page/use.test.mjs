@@ -38,6 +38,10 @@ const untilStep = (page, step) =>
 
 test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () => {
   const page = await openPage();
+  const errors = [];
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  await page.reload();
+  await untilEngine(page, PICTURE_MILLIS);
   await fillForm(page, { ...SMALL, steps: 200 });
   await page.click('#draw');
   await untilStep(page, 3);
@@ -53,6 +57,7 @@ test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () =>
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   assert.ok(await page.isHidden('#preview'));
+  assert.deepEqual(errors, [], 'the console has nothing to complain about');
   await page.close();
 });
 

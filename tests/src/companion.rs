@@ -403,6 +403,7 @@ fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
     for (name, part) in [
         ("content-security-policy", "script-src 'self' 'wasm-unsafe-eval'"),
         ("x-content-type-options", "nosniff"),
+        ("x-pixart-companion", env!("CARGO_PKG_VERSION")),
         ("x-frame-options", "SAMEORIGIN"),
         ("referrer-policy", "no-referrer"),
     ] {

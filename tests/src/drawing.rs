@@ -9,6 +9,7 @@ use pixart_companion::device::{self, Kind, Opened};
 use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
 use pixart_model::{
     Denoise, DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, golden, image, scheduler_names,
+    text_bytes,
 };
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -47,6 +48,31 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
     }
     let picture = pipeline.decode(denoise.into_latent(), &plan);
     (block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes, slices)
+}
+
+#[test]
+fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
+    let (opened, folder, request) = (device::open(Kind::Cpu).expect("the processor is there"), scenes(), request(4.5));
+    let within = |memory_bytes: u64| {
+        let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::NONE };
+        block_on(Pipeline::load_within(&folder, &opened.device, limits)).expect("the embedded checkpoint loads")
+    };
+    let roomy = within(u64::MAX);
+    let resolved = roomy.resolve(&request).expect("the request is good");
+    let plan = roomy.plan(&request, &resolved).expect("it fits");
+    let together = plan.denoise_bytes.max(plan.decode_bytes)
+        + text_bytes(&folder, DeviceLimits::NONE).expect("its configuration is there");
+    for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
+        let pipeline = within(memory_bytes);
+        let first = pipeline.encode(&request, &resolved).expect("the prompt is read");
+        assert_eq!(pipeline.can_read(), stays, "{memory_bytes} bytes");
+        if !stays {
+            assert!(pipeline.encode(&request, &resolved).is_err(), "nobody is there to read");
+            block_on(pipeline.load_text(&folder)).expect("it is loaded again");
+        }
+        let again = pipeline.encode(&request, &resolved).expect("the prompt is read again");
+        assert_eq!(first.embeds.to_data(), again.embeds.to_data());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A checkpoint on its way into the store: fetched shard by shard where it is packed, converted where it is a folder of
 //! safetensors. Resumes what was interrupted, fetches nothing twice, and lets one tab at a time do so.
 import { Engine } from '../pkg/pixart_browser.js';
-import { Conversion, held, keyOf, networksOf, room, rowOf } from './convert';
+import { Conversion, held, keyOf, networksOf, room, rowOf, versionOf } from './convert';
 import { fault } from './fault';
 import { ask, Changed, rateOf, stream } from './http';
 import { Meter } from './meter';
@@ -62,7 +62,8 @@ export class Checkpoints {
       await this.fetch(source, packed.manifest, SECTIONS[part]);
       const row = await this.store.row(source.name);
       const sections = [...new Set([...(row?.sections ?? []), ...SECTIONS[part]])];
-      await this.store.put({ ...rowOf(source.name, source.name), manifest: packed.text, sections });
+      const version = row?.version ?? (await source.info(MANIFEST))?.version;
+      await this.store.put({ ...rowOf(source.name, source.name), version, manifest: packed.text, sections });
       return packed;
     });
   }
@@ -87,6 +88,18 @@ export class Checkpoints {
     const [first] = shards;
     const sample = first && { path: first.file, bytes: first.bytes };
     return { ...nothing, bytes: sum(shards), manifest: packed.text, sample };
+  }
+
+  /** Notes where another checkpoint is at its address than is kept; one that does not answer is taken for the same. */
+  async compare(source: Source): Promise<void> {
+    for (const part of ['draw', 'text'] as const) {
+      const row = await this.store.row(part === 'draw' ? source.name : keyOf(source, part));
+      if (row?.version === undefined || !navigator.onLine) continue;
+      const described = async () => versionOf((await this.conversion().describe(source, networksOf(part))).versions);
+      const now = row.converted ? described() : source.info(MANIFEST).then((info) => info?.version);
+      const version = await now.catch(() => undefined);
+      await this.store.put({ ...row, changed: version !== undefined && version !== row.version });
+    }
   }
 
   /** Bytes per second of the connection to `source`, where something is fetched from it. */

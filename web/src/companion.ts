@@ -20,6 +20,12 @@ export interface Offer {
   draws: boolean;
 }
 
+/** Whether this page is from a companion, which says so with every reply. */
+export async function servesPage(stop: AbortSignal): Promise<boolean> {
+  const reply = await fetch('./', { method: 'HEAD', signal: stop }).catch(() => undefined);
+  return reply?.headers.has('x-pixart-companion') ?? false;
+}
+
 /** The models of the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
 export async function offered(url: string, token: string, stop: AbortSignal): Promise<Offer[]> {
   const reply = await ask({ url, token }, '/v1/models', { signal: AbortSignal.any([stop, AbortSignal.timeout(LOOK_TIMEOUT_MILLIS)]) });

@@ -7,7 +7,7 @@ import { Changed } from './http';
 import { Meter } from './meter';
 import type { ConvertTo, Loading } from './protocol.gen';
 import { full, type Made, type Row } from './shelf';
-import { whole, type Source } from './source';
+import { HttpSource, whole, type Source } from './source';
 import { sha256Of, type Manifest, type Shard, type Store } from './store';
 
 const CONFIGS = ['transformer/config.json', 'vae/config.json', 'scheduler/scheduler_config.json'];
@@ -69,7 +69,9 @@ export class Conversion {
     };
     const text = await Engine.convert(conversion, files, read, begin, put);
     const manifest = JSON.parse(text) as Manifest;
-    await this.store.put({ ...row, manifest: text, made: undefined, sections: manifest.sections.map(({ name }) => name) });
+    // What the reader chose has no address to be compared with.
+    const version = source instanceof HttpSource ? versionOf(versions) : undefined;
+    await this.store.put({ ...row, version, manifest: text, made: undefined, sections: manifest.sections.map(({ name }) => name) });
     return { text, manifest };
   }
 
@@ -136,6 +138,11 @@ export async function roomLeft(store: Store): Promise<number | undefined> {
   if (store.kind === 'memory') return undefined;
   const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
   return quota === undefined ? undefined : quota - usage;
+}
+
+/** What a server said of a folder's files, as one text. */
+export function versionOf(versions: Record<string, string>): string {
+  return JSON.stringify(versions);
 }
 
 /** The networks of a folder that a part is converted from. */

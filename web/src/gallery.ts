@@ -25,7 +25,9 @@ export interface Unfinished {
 
 interface Schema extends DBSchema {
   drawn: { key: number; value: Drawn };
-  unfinished: { key: string; value: Unfinished };
+  unfinished: { key: string; value: Omit<Unfinished, 'said'> };
+  /** What each step of a tab's unfinished picture said, by tab and step. */
+  said: { key: [string, number]; value: Uint8Array };
 }
 
 const DATABASE = 'pixart-web gallery';
@@ -37,10 +39,13 @@ export class Gallery {
   private constructor(private readonly database: IDBPDatabase<Schema>) {}
 
   static async open(): Promise<Gallery> {
-    const database = await openDB<Schema>(DATABASE, 1, {
-      upgrade(database) {
-        database.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
+    const database = await openDB<Schema>(DATABASE, 2, {
+      upgrade(database, before) {
+        if (before === 0) database.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
+        // Before version 2 each had all its steps in it.
+        else database.deleteObjectStore('unfinished');
         database.createObjectStore('unfinished', { keyPath: 'tab' });
+        database.createObjectStore('said');
       },
     });
     return new Gallery(database);
@@ -69,26 +74,36 @@ export class Gallery {
     const left = await this.database.getAll('unfinished');
     const [old, fresh] = [left.filter(isOld), left.filter((one) => !isOld(one))];
     await Promise.all(old.map((one) => this.forget(one.tab)));
-    return fresh.find((one) => one.tab === tab);
+    const own = fresh.find((one) => one.tab === tab);
+    return own && { ...own, said: await this.database.getAll('said', steps(tab)) };
   }
 
   async forget(tab: string): Promise<void> {
-    await this.database.delete('unfinished', tab);
+    const transaction = this.database.transaction(['unfinished', 'said'], 'readwrite');
+    const [unfinished, said] = [transaction.objectStore('unfinished'), transaction.objectStore('said')];
+    await Promise.all([unfinished.delete(tab), said.delete(steps(tab)), transaction.done]);
   }
 
-  /** Writes down what a tab is at, now and then. */
-  diary(unfinished: Unfinished): { step(said: Uint8Array): void; end(): Promise<void> } {
-    let [written_millis, ended] = [-Infinity, false];
+  /** Writes down what a tab is at, now and then: each step once. */
+  diary({ said: before, ...unfinished }: Unfinished): { step(said: Uint8Array): void; end(): Promise<void> } {
+    const fresh = [...before];
+    let [written, written_millis, ended] = [0, -Infinity, false];
     let writing: Promise<unknown> = Promise.resolve();
-    const write = (): void => {
-      written_millis = performance.now();
-      // What cannot be written can only not be gone on with.
-      writing = writing.then(() => (ended ? undefined : this.database.put('unfinished', unfinished))).catch(() => undefined);
+    const put = async (): Promise<void> => {
+      const transaction = this.database.transaction(['unfinished', 'said'], 'readwrite');
+      const said = transaction.objectStore('said');
+      // Of a picture that this tab was at before.
+      if (written === 0) await said.delete(steps(unfinished.tab));
+      const puts = fresh.splice(0).map((step) => said.put(step, [unfinished.tab, written++]));
+      await Promise.all([transaction.objectStore('unfinished').put(unfinished), ...puts, transaction.done]);
     };
     return {
       step: (said) => {
-        unfinished.said.push(said);
-        if (performance.now() - written_millis > PAUSE_MILLIS) write();
+        fresh.push(said);
+        if (performance.now() - written_millis < PAUSE_MILLIS) return;
+        written_millis = performance.now();
+        // What cannot be written can only not be gone on with from there; what follows would leave a gap.
+        writing = writing.then(() => (ended ? undefined : put())).catch(() => (ended = true));
       },
       end: async () => {
         ended = true;
@@ -99,7 +114,12 @@ export class Gallery {
   }
 }
 
-function isOld({ begun_at }: Unfinished): boolean {
+/** The keys of what the steps of a tab's picture said, in their order. */
+function steps(tab: string): IDBKeyRange {
+  return IDBKeyRange.bound([tab, 0], [tab, Infinity]);
+}
+
+function isOld({ begun_at }: Pick<Unfinished, 'begun_at'>): boolean {
   return begun_at < Date.now() - DAY_MILLIS;
 }
 

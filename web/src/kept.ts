@@ -40,9 +40,9 @@ export function renderKept(
     made.addEventListener('click', act);
     return made;
   };
-  const rows = kept.map(({ checkpoint, store, bytes, missing }) => {
+  const rows = kept.map(({ checkpoint, store, bytes, missing, changed }) => {
     const row = document.createElement('li');
-    const state = missing > 0 ? word('missing', { count: missing }) : '';
+    const state = (missing > 0 ? word('missing', { count: missing }) : '') + (changed ? word('changed') : '');
     row.append(`${checkpoint} · ${word('kept', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
     // What was chosen as a folder has to be chosen again: a page may not open it by itself.
     // Opening fetches what is missing.

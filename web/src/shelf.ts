@@ -50,6 +50,9 @@ export interface Row {
   /** Whether it was converted here; its shards are nowhere else. */
   converted: boolean;
   saved_at: number;
+  /** What its address said of it when it was kept, and whether that was another thing at the last look. */
+  version?: string | undefined;
+  changed?: boolean | undefined;
   /** What a conversion has made so far, and from what. */
   made: Made | undefined;
 }

@@ -113,7 +113,8 @@ export class Store {
     const kept = new Map<string, KeptCheckpoint>();
     for (const row of await this.rows()) {
       const { checkpoint, saved_at } = row;
-      const before = kept.get(checkpoint) ?? { checkpoint, store: this.kind, bytes: 0, missing: 0, saved_at };
+      const before = kept.get(checkpoint) ?? { checkpoint, store: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
+      before.changed ||= row.changed ?? false;
       for (const { bytes, sha256 } of shardsOfRow(row)) {
         if (sizes.get(sha256) === bytes) before.bytes += bytes;
         else before.missing += 1;

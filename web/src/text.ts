@@ -1,5 +1,5 @@
 //! Who reads the prompt: the part of the form that chooses it, and what a companion at the chosen address offers.
-import { offered, type Offer } from './companion';
+import { offered, servesPage, type Offer } from './companion';
 import { element } from './dom';
 import { fault, faultOf } from './fault';
 import type { TextSource } from './protocol.gen';
@@ -48,6 +48,10 @@ async function look(): Promise<void> {
   asking = new AbortController();
   const { signal } = asking;
   const at = companion.checked ? url.value : location.origin;
+  if (!companion.checked && !(await servesPage(signal))) {
+    if (!signal.aborted) pairing.textContent = '';
+    return;
+  }
   const said = await offered(at, token.value, signal).then(
     (models) => {
       if (models.length === 0) setTimeout(() => signal.aborted || void look(), LOADING_MILLIS);

@@ -111,6 +111,7 @@ const WORDS = {
   remove: ['Delete', 'Löschen'],
   verify: ['Verify', 'Prüfen'],
   kept: ['{megabytes} MB in {store}', '{megabytes} MB in {store}'],
+  changed: [', another one is at its address now: delete it to fetch that', ', an seiner Adresse liegt jetzt ein anderer: lösche ihn, um den zu holen'],
   missing: [', {count} records missing', ', {count} Teile fehlen'],
   counted: ['{shown} of {all}', '{shown} von {all}'],
   fault_no_webgpu: ['This browser cannot use a GPU here.', 'Dieser Browser kann hier keine GPU benutzen.'],

@@ -172,7 +172,10 @@ function uploading(store: Store, kept: readonly (readonly [Part, Kept])[]): Read
 
 async function keep(id: number, task: KeepTask, where: StoreKind): Promise<void> {
   const store = await openStore(where);
-  if (task.kind === 'verify') await store.verify(task.checkpoint);
+  if (task.kind === 'verify') {
+    await store.verify(task.checkpoint);
+    if (engine !== undefined) await new Checkpoints(store, engine, 'auto', tellLoading).compare(sourceOf(task.checkpoint, chosen.get(task.checkpoint)));
+  }
   if (task.kind === 'delete') await store.delete(task.checkpoint);
   post({ kind: 'kept', id, checkpoints: await store.list() });
 }

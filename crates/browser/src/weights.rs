@@ -83,7 +83,7 @@ impl Engine {
 
     /// Whether the text encoder is on the device.
     pub fn can_read(&self) -> bool {
-        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.text.get().is_some())
+        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.can_read())
     }
 
     /// Puts the text encoder on the device; as [`Engine::load`], which comes first.

@@ -2,13 +2,14 @@
 //! decode. Between two calls nothing is pending on the host, so a caller can look for a cancellation or draw a
 //! progress bar. It never reads a tensor back; [`crate::image`] does.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::{Folder, Precision};
 
-use crate::plan::{DeviceLimits, Plan};
+use crate::plan::{DeviceLimits, Plan, text_bytes};
 use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
 
 mod denoise;
@@ -99,8 +100,8 @@ impl TextEncoder {
 
 /// All stages of one checkpoint.
 pub struct Pipeline {
-    /// Loaded when it is first needed, or never.
-    pub text: OnceCell<TextEncoder>,
+    /// Loaded when it is first needed, or never; with its bytes.
+    text: RefCell<Option<(Rc<TextEncoder>, u64)>>,
     pub painter: Painter,
 }
 
@@ -121,7 +122,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load_within`]'s.
     pub async fn without_text(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        Ok(Self { text: OnceCell::new(), painter: Painter::load_within(folder, device, limits).await? })
+        Ok(Self { text: RefCell::default(), painter: Painter::load_within(folder, device, limits).await? })
     }
 
     /// Reads the text encoder, unless it is there.
@@ -129,12 +130,18 @@ impl Pipeline {
     /// # Errors
     /// See [`TextEncoder::load`].
     pub async fn load_text(&self, folder: &Folder) -> Result<(), Error> {
-        if self.text.get().is_none() {
+        if !self.can_read() {
             let loaded = TextEncoder::load(folder, &self.painter.device).await?;
-            // Of two that were loaded at once either will do.
-            let _ = self.text.set(loaded);
+            let bytes = text_bytes(folder, self.painter.device_limits())?;
+            self.text.replace(Some((Rc::new(loaded), bytes)));
         }
         Ok(())
+    }
+
+    /// Whether the text encoder is there.
+    #[must_use]
+    pub fn can_read(&self) -> bool {
+        self.text.borrow().is_some()
     }
 
     #[must_use]
@@ -156,16 +163,26 @@ impl Pipeline {
         self.painter.resolve(request)
     }
 
-    /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`.
+    /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`. A text encoder that does not fit
+    /// beside the picture is let go, and has to be loaded again for the next one.
     ///
     /// # Errors
     /// A caption the tokenizer cannot read, or no text encoder.
     pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
-        let Some(text) = self.text.get() else {
+        let Some((text, bytes)) = self.text.borrow().clone() else {
             let remedy = "load it, or let a companion read the prompt";
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
         };
-        text.encode(&captions_of(request, resolved), request.max_sequence_length as usize, &mut Taps::off())
+        let captions = captions_of(request, resolved);
+        let caption = text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?;
+        let plan = self.plan(request, resolved)?;
+        let together = plan.denoise_bytes.max(plan.decode_bytes).saturating_add(bytes);
+        if together > self.painter.device_limits().memory() {
+            self.text.take();
+            drop(text);
+            self.painter.device.memory_cleanup();
+        }
+        Ok(caption)
     }
 
     /// See [`Painter::plan`].

@@ -46,7 +46,8 @@ impl DeviceLimits {
         Self { binding_bytes: bindings.min(buffers), memory_bytes: None, shader_f16: has_shader_f16 && !software }
     }
 
-    fn memory(self) -> u64 {
+    /// What is planned with.
+    pub(crate) fn memory(self) -> u64 {
         self.memory_bytes.unwrap_or(MEMORY_UNKNOWN)
     }
 }

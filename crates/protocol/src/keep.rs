@@ -36,7 +36,8 @@ pub enum StoreKind {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum KeepTask {
     List,
-    /// Hash every record of one, and forget those that are not what they should be: opening it fetches them again.
+    /// Hash every record of one, and forget those that are not what they should be: opening it fetches them again. Then ask its
+    /// address whether another one is there now.
     Verify {
         checkpoint: String,
     },
@@ -54,6 +55,8 @@ pub struct KeptCheckpoint {
     pub bytes: f64,
     /// Records that are missing, or were found damaged and removed.
     pub missing: u32,
+    /// Another checkpoint was at its address when it was last verified.
+    pub changed: bool,
     /// Milliseconds since 1970.
     pub saved_at: f64,
 }

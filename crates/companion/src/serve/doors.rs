@@ -26,6 +26,8 @@ use crate::Error;
 /// Bytes of a token, at least: 128 bits in hexadecimal.
 const TOKEN_MIN: usize = 32;
 
+/// Says that a companion answers, with its version.
+const COMPANION: HeaderName = HeaderName::from_static("x-pixart-companion");
 /// What the page may load and where it may ask: its own files, compiled wasm, companions and checkpoints anywhere.
 const POLICY: &str = include_str!("../../../../web/csp.txt").trim_ascii();
 
@@ -138,6 +140,8 @@ pub(super) fn secured(router: Router) -> Router {
         .layer(always(X_FRAME_OPTIONS, "SAMEORIGIN"))
         .layer(always(REFERRER_POLICY, "no-referrer"))
         .layer(always(CONTENT_SECURITY_POLICY, POLICY))
+        // The page it serves asks for it, and elsewhere asks nobody.
+        .layer(always(COMPANION, env!("CARGO_PKG_VERSION")))
         // A page that was built again has to be seen again.
         .layer(always(CACHE_CONTROL, "no-cache"))
 }

@@ -119,8 +119,8 @@ impl Painter {
         }
     }
 
-    pub(super) fn binding_bytes(&self) -> u64 {
-        self.planner.limits.binding_bytes
+    pub(super) fn device_limits(&self) -> DeviceLimits {
+        self.planner.limits
     }
 
     /// Height and width that `request` is drawn at: those of its bin, or its own.

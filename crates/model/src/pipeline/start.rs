@@ -95,7 +95,7 @@ impl Painter {
         };
         let picture = TensorData::new(planes(&read("image", image)?), [1, 3, height, width]);
         let picture = Tensor::from_data(picture, &self.device);
-        let moments = match encoding.tiling([height, width], self.binding_bytes()) {
+        let moments = match encoding.tiling([height, width], self.device_limits().binding_bytes) {
             None => encoding.encode(picture, &mut Taps::off()),
             Some(tiling) => encoding.encode_tiled(picture, tiling),
         };
