@@ -200,6 +200,10 @@ store: string, bytes: number,
  */
 missing: number, 
 /**
+ * Another checkpoint was at its address when it was last verified.
+ */
+changed: boolean, 
+/**
  * Milliseconds since 1970.
  */
 saved_at: number, };
