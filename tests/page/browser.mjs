@@ -130,6 +130,11 @@ export async function draw(page, timeout = 30_000) {
   return { png: Buffer.concat(chunks), file: download.suggestedFilename() };
 }
 
+/** A picture of the whole page, for a person to look at, in the folder that SHOTS names, where it names one. */
+export async function shot(page, name) {
+  if (process.env.SHOTS) await page.screenshot({ path: join(process.env.SHOTS, `${name}.png`), fullPage: true });
+}
+
 /** Waits until the checkpoint is on the device, or the engine has stopped. */
 export async function untilEngine(page, timeout = 30_000) {
   await page.waitForFunction(() => globalThis.pixart?.state().phase !== 'opening', undefined, { timeout });

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { draw, fillForm, largestDifference, openSettings, pixels, untilEngine } from './browser.mjs';
+import { draw, fillForm, largestDifference, openSettings, pixels, shot, untilEngine } from './browser.mjs';
 import { opened, SCENES, served } from './road.mjs';
 
 const MILLIS = 300_000;
@@ -46,6 +46,7 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
       assert.deepEqual({ size: drawing.size, steps: drawing.steps }, { size: 128, steps: 20 });
       assert.ok(drawing.memory_bytes > fetch_bytes, `${drawing.memory_bytes} bytes of memory`);
       const told = await page.innerText('#costs');
+      await shot(page, 'estimate');
       assert.match(told, new RegExp(`^${(fetch_bytes / 1e6).toFixed(1)} MB are to be fetched, about [\\d.]+ s at [\\d.]+ MB/s; the browser offers \\d+ MB`));
       assert.match(told, /128 px in 20 steps takes about [\d.]+ (s|min) here/);
       assert.match(told, /No GPU computes this/);
@@ -121,6 +122,7 @@ describe('a page with a checkpoint', () => {
     await fillForm(page, { prompt: 'a green square', seed: 9, steps: 6 });
     await page.fill('#strength', '1');
     const painted = await drawn(page);
+    await shot(page, 'mask');
     const before = await pixels(page, under);
     const apart = (after, side) => {
       const columns = (at) => (side === 'left' ? at % 64 < 24 : at % 64 >= 40);

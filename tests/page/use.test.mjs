@@ -1,11 +1,10 @@
 //! What a person does with the page: watches a picture arise, leaves and comes back, finds what was drawn, uses keys alone or
-//! a phone. Writes screenshots of the main states to the folder that SHOTS names.
+//! a phone.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
-import { draw, echoConsole, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
+import { draw, echoConsole, fillForm, openBrowser, servePage, shot, untilEngine } from './browser.mjs';
 
 const PICTURE_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
@@ -16,7 +15,6 @@ let browser;
 before(async () => {
   server = await servePage();
   browser = await openBrowser();
-  if (process.env.SHOTS) await mkdir(process.env.SHOTS, { recursive: true });
 });
 after(async () => {
   await browser.close();
@@ -31,7 +29,6 @@ async function openPage(address = '?device=wasm') {
   return page;
 }
 
-const shot = (page, name) => process.env.SHOTS && page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage: true });
 const state = (page, field) => page.evaluate((field) => globalThis.pixart.state()[field], field);
 const untilStep = (page, step) =>
   page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: PICTURE_MILLIS });

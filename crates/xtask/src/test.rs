@@ -114,8 +114,10 @@ fn page(place: &Place) -> Result<Vec<String>> {
     let companion = golden::companion(place)?;
     run::say("testing the page in a headless browser");
     let mut node = place.command("node");
+    let shots = place.cache.join("screenshots");
     node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
-    let adapters = watched(&mut node, run::minutes(30))?;
+    let adapters = watched(node.env("SHOTS", &shots), run::minutes(30))?;
+    run::say(&format!("the page's states, to be looked at: {}", shots.display()));
     run::say("talking to the companion with OpenAI's client");
     openai_client(place, &companion)?;
     run::say("comparing the tab with this computer, step by step");
