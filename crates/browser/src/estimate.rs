@@ -46,14 +46,12 @@ impl Engine {
 
 impl Engine {
     async fn cost(&self, folder: &Folder, chosen: Option<Precision>, text: bool) -> Result<Cost, Fault> {
-        let planner = Planner::read(folder, self.limits)?;
+        let chosen = chosen.filter(|_| folder.manifest().is_none());
+        let planner = Planner { chosen, ..Planner::read(folder, self.limits)? };
         let preset = preset_of(folder)?;
         let guided = preset.clone().request("").is_guided();
         let picture = Picture { pictures: 1, latent: [planner.dit.sample_size; 2], guided };
-        let precision = match chosen.filter(|_| folder.manifest().is_none()) {
-            Some(precision) => precision,
-            None => planner.precision()?,
-        };
+        let precision = planner.precision()?;
         let plan = planner.plan(picture, precision)?;
         let text = if text { text_bytes(folder, self.limits)? } else { 0 };
         let work = planner.work(picture, preset.steps as usize, preset.max_sequence_length as usize);

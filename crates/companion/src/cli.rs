@@ -182,6 +182,28 @@ impl From<Kept> for Precision {
     }
 }
 
+/// A precision of a transformer as a word of the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    Bf16,
+    F16,
+    Q8,
+    Q4,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+            Dtype::Q8 => Self::Q8,
+            Dtype::Q4 => Self::Q4,
+        }
+    }
+}
+
 /// A precision of a text encoder as a word of the command line. f16 is one only to be refused with the reason.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum TextDtype {

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::image::Signature;
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Encoding, Painter, Plan, Taps, TextEncoder, caption_rows, captions_of, image};
+use pixart_model::{Caption, Encoding, Painter, Plan, Precision, Taps, TextEncoder, caption_rows, captions_of, image};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -35,6 +35,8 @@ pub struct Opening {
     /// A diffusers folder.
     pub checkpoint: PathBuf,
     pub device: device::Kind,
+    /// Of the transformer's blocks; the best that fits the device where none is chosen.
+    pub precision: Option<Precision>,
     pub text: TextFrom,
     /// A `.pth` file whose transformer takes the place of the checkpoint's.
     pub transformer: Option<PathBuf>,
@@ -131,7 +133,7 @@ impl Generator {
         for (dir, scale) in &opening.adapters {
             folder.adapt("transformer", checkpoint::adapter(dir, *scale)?);
         }
-        let painter = block_on(Painter::load_within(&folder, &opened.device, opened.limits))?;
+        let painter = block_on(Painter::load_as(&folder, &opened.device, opened.limits, opening.precision))?;
         let text = match opening.text {
             TextFrom::Checkpoint => Text::Encoder(Box::new(block_on(TextEncoder::load(&folder, &opened.device))?)),
             TextFrom::Stored(embeds) => Text::Stored(embeds),

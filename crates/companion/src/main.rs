@@ -79,6 +79,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let generator = Generator::open(Opening {
         checkpoint: args.checkpoint.clone(),
         device: args.device,
+        precision: args.dtype.map(Into::into),
         text: stored.map_or(TextFrom::Checkpoint, |stored| TextFrom::Stored(stored.embeds)),
         transformer: args.transformer.clone(),
         adapters: args.adapters().map_err(Error::from)?,

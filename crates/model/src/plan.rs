@@ -157,6 +157,8 @@ pub struct Planner {
     pub vae: VaeConfig,
     /// What a packed checkpoint is in; weights are not kept in a better precision.
     pub stored: Precision,
+    /// What is to be kept, whatever fits.
+    pub chosen: Option<Precision>,
     pub limits: DeviceLimits,
 }
 
@@ -174,14 +176,17 @@ impl Planner {
     /// A configuration that is missing or not supported.
     pub fn read(folder: &Folder, limits: DeviceLimits) -> Result<Self, Error> {
         let stored = folder.manifest().map_or(Precision::F32, |manifest| manifest.precision);
-        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, limits })
+        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, chosen: None, limits })
     }
 
-    /// The best precision in which everything fits that a picture of the checkpoint's own size needs.
+    /// The chosen precision, or the best in which everything fits that a picture of the checkpoint's own size needs.
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where not even the smallest does.
     pub fn precision(&self) -> Result<Precision, Fault> {
+        if let Some(chosen) = self.chosen {
+            return Ok(chosen.max(self.stored));
+        }
         let side = self.dit.sample_size;
         let picture = Picture { pictures: 1, latent: [side, side], guided: true };
         // The smaller half of f16 is kept for devices that have not enough for it.
@@ -215,6 +220,8 @@ impl Planner {
         let mut why = Vec::new();
         if precision == self.stored && precision != Precision::F32 {
             why.push("as the checkpoint is packed".to_owned());
+        } else if self.chosen == Some(precision) {
+            why.push("as was asked for".to_owned());
         } else if precision != Precision::F32 {
             let [full, has] = [self.weights(Precision::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
             let told = if self.limits.memory_bytes.is_some() { "the device has" } else { "counted on" };

@@ -123,7 +123,7 @@ mod tests {
     use crate::plan::DeviceLimits;
 
     fn xl() -> Planner {
-        Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, limits: DeviceLimits::NONE }
+        Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, chosen: None, limits: DeviceLimits::NONE }
     }
 
     /// Every number of a block's matrices but the caption's meets every token once.

@@ -6,6 +6,8 @@ use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use pixart_companion::device::Kind;
 use pixart_protocol::{Fault, FaultCode, Generate, OutputType, Preset};
 
+use super::Dtype;
+
 #[derive(Args)]
 #[command(group = ArgGroup::new("text").required(true))]
 pub(crate) struct GenerateArgs {
@@ -83,6 +85,9 @@ pub(crate) struct GenerateArgs {
     /// A look: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
     #[arg(long)]
     pub(crate) style: Option<String>,
+    /// How the matrices of the transformer's blocks are kept [default: the best that fits the device].
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<Dtype>,
     /// A .pth file of PixArt's own, whose transformer takes the place of the checkpoint's.
     #[arg(long)]
     pub(crate) transformer: Option<PathBuf>,

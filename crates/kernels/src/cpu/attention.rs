@@ -17,7 +17,7 @@ use crate::attention::LOWEST;
 const QUERIES: usize = 256;
 /// Most queries whose scores are held at a time; it and the least are multiples of every tile's rows.
 const HELD: usize = 48;
-const LEAST_HELD: usize = 12;
+const LEAST_HELD: usize = 24;
 /// Scores that stay in the second cache.
 const SCORES: usize = 1 << 15;
 

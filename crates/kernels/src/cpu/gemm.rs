@@ -94,7 +94,7 @@ pub(super) fn product_of(x: &impl Rows, m: usize, w: Weights<'_>, [k, n]: [usize
     let across = n.div_ceil(COLUMNS);
     // Fewer rows to a block where there would be too few blocks for the cores, but enough to pay for the packing.
     let rows = m.div_ceil((BLOCKS * threads()).div_ceil(across)).clamp(HELD / 2, ROWS);
-    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(12);
+    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(24);
     parallel(0..across * m.div_ceil(rows), |scratch: &mut Scratch, task| {
         let (down, across) = (task / across * rows, task % across * COLUMNS);
         dispatch(Block {

@@ -26,9 +26,15 @@ pub(super) trait Work {
 /// Runs `work` with the best instructions of this machine.
 pub(super) fn dispatch(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the machine has both.
-        return unsafe { x86::run(work) };
+    {
+        if x86::has_avx512() {
+            // SAFETY: the machine has it.
+            return unsafe { x86::avx512(work) };
+        }
+        if x86::has_avx2() {
+            // SAFETY: the machine has it.
+            return unsafe { x86::avx2(work) };
+        }
     }
     #[cfg(target_arch = "wasm32")]
     return wasm::run(work);
@@ -71,18 +77,67 @@ impl Lanes for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
 
     use super::{Lanes, Work};
 
-    /// AVX2 with FMA. Made and used in [`run`] alone, whose caller has seen that the machine has both.
+    /// AVX2 with FMA. Made and used in [`avx2`] alone, whose caller has seen that the machine has both.
     #[derive(Clone, Copy)]
     struct Avx2(__m256);
 
+    /// AVX-512F. Made and used in [`avx512`] alone, as above.
+    #[derive(Clone, Copy)]
+    struct Avx512(__m512);
+
+    pub(in crate::cpu) fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+
+    pub(in crate::cpu) fn has_avx512() -> bool {
+        has_avx2() && is_x86_feature_detected!("avx512f")
+    }
+
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn run(work: impl Work) {
+    pub(in crate::cpu) fn avx2(work: impl Work) {
         work.run::<Avx2>();
+    }
+
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub(in crate::cpu) fn avx512(work: impl Work) {
+        work.run::<Avx512>();
+    }
+
+    impl Lanes for Avx512 {
+        const COUNT: usize = 16;
+        const ROWS: usize = 8;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see `Avx512`, here and below.
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32]) -> Self {
+            let values: &[f32; 16] = values.first_chunk().expect("sixteen values");
+            // SAFETY: sixteen values can be read.
+            Self(unsafe { _mm512_loadu_ps(values.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn store(self, values: &mut [f32]) {
+            let values: &mut [f32; 16] = values.first_chunk_mut().expect("room for sixteen");
+            // SAFETY: sixteen values can be written.
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), self.0) };
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: see `Avx512`.
+            Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, sum.0) })
+        }
     }
 
     impl Lanes for Avx2 {

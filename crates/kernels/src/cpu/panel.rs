@@ -148,6 +148,7 @@ pub(super) fn add_products<L: Lanes>(rows: &[&[f32]], panels: &[f32], sums: &mut
         while first < rows.len() {
             let (rows, sums) = (&rows[first..], &mut sums[first * stride + at * width::<L>()..]);
             first += match rows.len().min(L::ROWS) {
+                8.. => add_tile::<L, 8>(rows, panel, sums, stride),
                 6.. => add_tile::<L, 6>(rows, panel, sums, stride),
                 4.. => add_tile::<L, 4>(rows, panel, sums, stride),
                 2.. => add_tile::<L, 2>(rows, panel, sums, stride),

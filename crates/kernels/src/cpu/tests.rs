@@ -86,6 +86,13 @@ fn every_set_of_instructions_gives_the_same_product() {
     let (mut best, mut portable) = (Vec::new(), Vec::new());
     dispatch(Small { x: &x, w: &w, y: &mut best });
     Small { x: &x, w: &w, y: &mut portable }.run::<Portable>();
+    #[cfg(target_arch = "x86_64")]
+    if super::lanes::x86::has_avx2() {
+        let mut avx2 = Vec::new();
+        // SAFETY: the machine has it.
+        unsafe { super::lanes::x86::avx2(Small { x: &x, w: &w, y: &mut avx2 }) };
+        assert_close(&avx2, &want, TOLERANCE, "AVX2's");
+    }
     assert_close(&best, &want, TOLERANCE, "the machine's");
     assert_close(&portable, &want, TOLERANCE, "portable");
 }

@@ -44,7 +44,21 @@ impl Painter {
     /// # Errors
     /// As [`Painter::load`]'s, and [`FaultCode::OutOfMemory`] where no precision fits.
     pub async fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        let planner = Planner::read(folder, limits)?;
+        Self::load_as(folder, device, limits, None).await
+    }
+
+    /// [`Painter::load_within`], the transformer's blocks in `precision` where one is chosen, or in the smaller one they are
+    /// stored in.
+    ///
+    /// # Errors
+    /// As [`Painter::load_within`]'s.
+    pub async fn load_as(
+        folder: &Folder,
+        device: &Device,
+        limits: DeviceLimits,
+        chosen: Option<Precision>,
+    ) -> Result<Self, Error> {
+        let planner = Planner { chosen, ..Planner::read(folder, limits)? };
         let precision = planner.precision().map_err(Error::Request)?;
         let dit = Dit::load_as(folder, precision, device).await?;
         Ok(Self {

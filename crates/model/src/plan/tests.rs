@@ -7,7 +7,7 @@ fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
         memory_bytes: memory_mib.map(|mib| mib << 20),
         ..DeviceLimits::LEAST
     };
-    Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, limits }
+    Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, chosen: None, limits }
 }
 
 /// The same for the checkpoint of 1024 px.
@@ -50,6 +50,15 @@ fn larger_buffers_are_used_where_there_are_some() {
     assert_eq!(plan.expect_err("a step binds more").code, FaultCode::OutOfMemory);
     let free = Planner { limits: DeviceLimits::NONE, ..planner(1, None) };
     assert_eq!(free.plan(picture(2048), Precision::F32).expect("it fits").decode, Decode::Whole);
+}
+
+#[test]
+fn a_precision_that_was_asked_for_is_taken_as_far_as_what_is_stored_allows() {
+    let asked = Planner { chosen: Some(Precision::Bf16), ..planner(128, None) };
+    assert_eq!(asked.precision(), Ok(Precision::Bf16));
+    let plan = asked.plan(picture(256), Precision::Bf16).expect("it fits");
+    assert_eq!(plan.why, ["as was asked for"]);
+    assert_eq!(Planner { stored: Precision::Q8, ..asked }.precision(), Ok(Precision::Q8));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn draw(place: &Place) -> Result<Vec<Value>> {
             let checkpoint = checkpoint(place, &folder, arch, precision)?;
             let out = folder.join("picture.png");
             let mut pixart = golden::companion(place)?;
-            pixart.args(["generate", "--steps", "1", "--guidance", "1", "--seed", "1"]);
+            pixart.args(["generate", "--steps", "1", "--guidance", "1", "--seed", "1", "--dtype", precision]);
             pixart.args(["--max-sequence-length", &TOKENS.to_string()]).arg("--checkpoint").arg(&checkpoint);
             let report = super::printed(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
             let report = report.into_iter().next_back().context("it printed no row")?;
