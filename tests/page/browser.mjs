@@ -130,6 +130,15 @@ export async function draw(page, timeout = 30_000) {
   return { png: Buffer.concat(chunks), file: download.suggestedFilename() };
 }
 
+/** Drops a PNG file on the page. */
+export async function drop(page, png) {
+  await page.evaluate((bytes) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
+    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }, [...png]);
+}
+
 /** A picture of the whole page, for a person to look at, in the folder that SHOTS names, where it names one. */
 export async function shot(page, name) {
   if (process.env.SHOTS) await page.screenshot({ path: join(process.env.SHOTS, `${name}.png`), fullPage: true });

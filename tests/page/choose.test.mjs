@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { draw, fillForm, largestDifference, openSettings, pixels, shot, untilEngine } from './browser.mjs';
+import { draw, drop, fillForm, largestDifference, openSettings, pixels, shot, untilEngine } from './browser.mjs';
 import { opened, SCENES, served } from './road.mjs';
 
 const MILLIS = 300_000;
@@ -27,9 +27,9 @@ after(() => rmSync(scratch, { recursive: true }));
 for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SCENES]]) {
   describe(`a checkpoint of ${kind}`, () => {
     const road = served(folder);
-    const asks = async ({ browser }, query) => {
+    const asks = async ({ browser }) => {
       const page = await browser.context.newPage();
-      await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&ask=0${query}`);
+      await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&ask=0`);
       await page.locator('#kept').evaluate((fold) => (fold.open = true));
       await page.fill('#address', road.hub.url);
       await page.click('#open');
@@ -38,7 +38,7 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
     };
 
     test('tells_what_it_takes_before_it_is_fetched_and_is_fetched_once_that_is_agreed_to', async (context) => {
-      const page = await asks(context, '');
+      const page = await asks(context);
       const { fetch_bytes, bytes_per_second, drawing } = await page.evaluate(() => globalThis.pixart.state().asking);
       if (kind === 'packed') assert.equal(fetch_bytes, bytes);
       assert.ok(road.hub.log.reduce((sum, { sent }) => sum + sent, 0) < fetch_bytes, 'no more than a sample was fetched');
@@ -59,7 +59,7 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
     });
 
     test('is_not_fetched_where_that_is_not_agreed_to_and_the_one_before_is_open_again', async (context) => {
-      const page = await asks(context, '');
+      const page = await asks(context);
       await page.click('#not-now');
       await page.waitForFunction(() => document.getElementById('estimate').hidden);
       assert.deepEqual(await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' })), []);
@@ -95,11 +95,7 @@ describe('a page with a checkpoint', () => {
     await fillForm(page, { steps: 4 });
     const other = await drawn(page);
     assert.ok(largestDifference(await pixels(page, one), await pixels(page, other)) > 8, 'another preset is another picture');
-    await page.evaluate((png) => {
-      const transfer = new DataTransfer();
-      transfer.items.add(new File([new Uint8Array(png)], 'a.png', { type: 'image/png' }));
-      document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-    }, [...one]);
+    await drop(page, one);
     await page.waitForFunction(() => document.getElementById('preset').value === 'alpha-dmd');
     assert.deepEqual(await drawn(page), one);
   });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
-import { draw, echoConsole, fillForm, openBrowser, servePage, shot, untilEngine } from './browser.mjs';
+import { draw, drop, echoConsole, fillForm, openBrowser, servePage, shot, untilEngine } from './browser.mjs';
 
 const PICTURE_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
@@ -292,15 +292,6 @@ for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'ligh
     assert.ok(passes.length > 10, 'axe looked');
     await page.close();
   });
-}
-
-/** Drops a PNG file on the page. */
-async function drop(page, png) {
-  await page.evaluate((bytes) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
-    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-  }, [...png]);
 }
 
 /** Presses Tab until the element with this id has the focus. */

@@ -60,8 +60,7 @@ fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
     let roomy = within(u64::MAX);
     let resolved = roomy.resolve(&request).expect("the request is good");
     let plan = roomy.plan(&request, &resolved).expect("it fits");
-    let together = plan.denoise_bytes.max(plan.decode_bytes)
-        + text_bytes(&folder, DeviceLimits::NONE).expect("its configuration is there");
+    let together = plan.bytes() + text_bytes(&folder).expect("its configuration is there");
     for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
         let pipeline = within(memory_bytes);
         let first = pipeline.encode(&request, &resolved).expect("the prompt is read");

@@ -110,9 +110,10 @@ export class Checkpoints {
   /** The source's manifest; `undefined` where it is a folder to be converted. */
   private async manifestOf(source: Source): Promise<Kept | undefined> {
     const row = await this.store.row(source.name);
-    const bytes = row?.manifest !== undefined && !row.converted ? new TextEncoder().encode(row.manifest) : await whole(source, MANIFEST);
-    if (bytes === undefined || !isJson(bytes)) return undefined;
-    const text = new TextDecoder().decode(bytes);
+    const kept = row?.converted === false ? row.manifest : undefined;
+    const bytes = kept === undefined ? await whole(source, MANIFEST) : undefined;
+    const text = kept ?? (bytes && new TextDecoder().decode(bytes));
+    if (text === undefined || !isJson(text)) return undefined;
     Engine.check_manifest(text);
     return { text, manifest: JSON.parse(text) as Manifest };
   }
@@ -254,8 +255,8 @@ function sum(shards: readonly Shard[]): number {
 }
 
 /** Whether a file looks like a manifest. A server may answer with a page where it has none. */
-function isJson(bytes: Uint8Array): boolean {
-  return /^\s*\{/.test(new TextDecoder().decode(bytes.subarray(0, 64)));
+function isJson(text: string): boolean {
+  return /^\s*\{/.test(text);
 }
 
 /** Bytes of a part's tensors, which are all that is read of it. */

@@ -42,7 +42,7 @@ export class Conversion {
 
     const settings = `${precision} ${SHARD_BYTES} ${source.inFileOrder()}`;
     const before = await this.store.row(key);
-    const same = before?.made?.settings === settings && JSON.stringify(before.made.versions) === JSON.stringify(versions);
+    const same = before?.made?.settings === settings && versionOf(before.made.versions) === versionOf(versions);
     const made: Made = same ? (before.made as Made) : { versions, settings, shards: {} };
     const whole = await this.wholeShards(made);
     made.shards = whole;

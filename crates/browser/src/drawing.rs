@@ -71,8 +71,7 @@ impl Engine {
         }
         let id = request.id;
         let plan = pipeline.plan(request, &resolved)?;
-        let bytes = plan.denoise_bytes.max(plan.decode_bytes) as f64;
-        self.emitter.emit(&Event::Planned { id, plan: plan.line(), bytes });
+        self.emitter.emit(&Event::Planned { id, plan: plan.line(), bytes: plan.bytes() as f64 });
         let began = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Text });

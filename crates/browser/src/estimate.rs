@@ -53,7 +53,7 @@ impl Engine {
         let picture = Picture { pictures: 1, latent: [planner.dit.sample_size; 2], guided };
         let precision = planner.precision()?;
         let plan = planner.plan(picture, precision)?;
-        let text = if text { text_bytes(folder, self.limits)? } else { 0 };
+        let text = if text { text_bytes(folder)? } else { 0 };
         let work = planner.work(picture, preset.steps as usize, preset.max_sequence_length as usize);
         let mut seconds = 0.0;
         for trial in planner.trials(work, precision, &self.device) {
@@ -62,7 +62,7 @@ impl Engine {
         Ok(Cost {
             size: (planner.dit.sample_size * planner.vae.factor()) as u32,
             steps: preset.steps,
-            memory_bytes: (plan.denoise_bytes.max(plan.decode_bytes) + text) as f64,
+            memory_bytes: (plan.bytes() + text) as f64,
             seconds,
         })
     }

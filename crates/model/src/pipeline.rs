@@ -132,7 +132,7 @@ impl Pipeline {
     pub async fn load_text(&self, folder: &Folder) -> Result<(), Error> {
         if !self.can_read() {
             let loaded = TextEncoder::load(folder, &self.painter.device).await?;
-            let bytes = text_bytes(folder, self.painter.device_limits())?;
+            let bytes = text_bytes(folder)?;
             self.text.replace(Some((Rc::new(loaded), bytes)));
         }
         Ok(())
@@ -176,7 +176,7 @@ impl Pipeline {
         let captions = captions_of(request, resolved);
         let caption = text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?;
         let plan = self.plan(request, resolved)?;
-        let together = plan.denoise_bytes.max(plan.decode_bytes).saturating_add(bytes);
+        let together = plan.bytes().saturating_add(bytes);
         if together > self.painter.device_limits().memory() {
             self.text.take();
             drop(text);

@@ -97,6 +97,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What it needs at once, weights and all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.denoise_bytes.max(self.decode_bytes)
+    }
+
     /// What is done, in one line, with the reasons.
     #[must_use]
     pub fn line(&self) -> String {
@@ -129,25 +135,24 @@ pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<
     if dir != TEXT {
         return Planner::read(folder, limits)?.precision().map_err(Error::Request);
     }
-    Ok(if text_numbers(folder)? * NUMBER > TEXT_FULL_MAX { Precision::Q8 } else { Precision::F32 })
+    Ok(text_kept(folder)?.0)
 }
 
 /// Bytes of the text encoder of the checkpoint in `folder`, as it is packed or as a tab converts it.
 ///
 /// # Errors
 /// A configuration that is missing or not supported.
-pub fn text_bytes(folder: &Folder, limits: DeviceLimits) -> Result<u64, Error> {
+pub fn text_bytes(folder: &Folder) -> Result<u64, Error> {
     let packed = folder.manifest().and_then(|manifest| manifest.sections.iter().find(|one| one.name == TEXT));
-    if let Some(section) = packed {
-        return Ok(section.bytes());
-    }
-    let numbers = text_numbers(folder)?;
-    Ok(if precision_of(folder, TEXT, limits)? == Precision::Q8 { numbers } else { numbers * NUMBER })
+    packed.map_or_else(|| Ok(text_kept(folder)?.1), |section| Ok(section.bytes()))
 }
 
-fn text_numbers(folder: &Folder) -> Result<u64, Error> {
+/// The precision that a tab converts a text encoder to, and the bytes that it then has.
+fn text_kept(folder: &Folder) -> Result<(Precision, u64), Error> {
     let all = T5Config::read(folder)?.inventory();
-    Ok(all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+    let numbers: u64 = all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    let full = numbers * NUMBER;
+    Ok(if full > TEXT_FULL_MAX { (Precision::Q8, numbers) } else { (Precision::F32, full) })
 }
 
 /// The sizes of one checkpoint's networks.

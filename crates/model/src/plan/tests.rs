@@ -96,7 +96,7 @@ fn a_text_encoder_is_counted_as_it_is_kept() {
                 "num_heads": 64, "num_layers": {layers}, "relative_attention_num_buckets": 32}}"#
         );
         folder.insert("text_encoder/config.json", config.into_bytes());
-        text_bytes(&folder, DeviceLimits::LEAST).expect("it has all keys")
+        text_bytes(&folder).expect("it has all keys")
     };
     assert_eq!(config(4096, 24), 4_762_310_656);
     // Embeddings, four maps of the heads' 4096 columns and three of the hidden layer's, places, three norms.

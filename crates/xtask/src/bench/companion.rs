@@ -176,7 +176,8 @@ fn read_once(dir: &Path) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-fn last(command: &mut Command) -> Result<Value> {
+/// The last row that a program prints.
+pub(super) fn last(command: &mut Command) -> Result<Value> {
     let rows = super::printed(command)?;
     rows.into_iter().next_back().context("it printed no row")
 }

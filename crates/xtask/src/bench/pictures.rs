@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::companion;
 use crate::{golden, place::Place, run};
 
 /// Architectures of `pixart synth`, and the width of their pictures.
@@ -23,17 +24,19 @@ pub(super) fn draw(place: &Place) -> Result<Vec<Value>> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let embeds = folder.join("embeds.safetensors");
     fs::write(&embeds, embeddings()).with_context(|| format!("cannot write {}", embeds.display()))?;
+    // It is built once, and then called by its path.
+    let program = golden::companion(place)?;
+    let pixart = || place.command(program.get_program());
     let mut rows = Vec::new();
     for (arch, width) in SIZES {
         for precision in PRECISIONS {
             run::say(&format!("drawing one step of {arch} in {precision}"));
-            let checkpoint = checkpoint(place, &folder, arch, precision)?;
+            let checkpoint = checkpoint(pixart, &folder, arch, precision)?;
             let out = folder.join("picture.png");
-            let mut pixart = golden::companion(place)?;
+            let mut pixart = pixart();
             pixart.args(["generate", "--steps", "1", "--guidance", "1", "--seed", "1", "--dtype", precision]);
             pixart.args(["--max-sequence-length", &TOKENS.to_string()]).arg("--checkpoint").arg(&checkpoint);
-            let report = super::printed(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
-            let report = report.into_iter().next_back().context("it printed no row")?;
+            let report = companion::last(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
             let png = fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?;
             // Of noise: what is flat compresses to nothing.
             rows.push(json!({
@@ -65,10 +68,10 @@ pub(super) fn misses(row: &Value) -> Vec<String> {
     misses
 }
 
-fn checkpoint(place: &Place, folder: &Path, arch: &str, precision: &str) -> Result<PathBuf> {
+fn checkpoint(pixart: impl Fn() -> Command, folder: &Path, arch: &str, precision: &str) -> Result<PathBuf> {
     let to = folder.join(format!("{arch}-{precision}"));
     for (arch, dtype) in [(arch, precision), ("sd-vae", "f32")] {
-        let mut synth = golden::companion(place)?;
+        let mut synth = pixart();
         synth.args(["synth", "--arch", arch, "--dtype", dtype, "--to"]).arg(&to);
         run::run(synth.stdout(Stdio::null()), run::minutes(10))?;
     }
