@@ -9,6 +9,8 @@ alias Stored4 = vec4<f32>; // spec
 
 // Inputs that share a scale, in fours. Where there are scales, they divide CI.
 const BLOCK4: u32 = 8u;
+// Rows of y that an invocation computes.
+const ROWS: u32 = 8u;
 
 //#import window
 //#import weights
@@ -24,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Where y has fewer channels than a workgroup is wide, the workgroup takes more pixels.
     let wide = min((params.n4 + 1u) / 2u, 8u);
     let high = 64u / wide;
-    let row = (group.y * high + index / wide) * 8u;
+    let row = (group.y * high + index / wide) * ROWS;
     let column4 = (group.x * wide + index % wide) * 2u;
     if (index >= wide * high || row >= params.m || column4 >= params.n4) {
         return;
@@ -37,18 +39,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#import tile_sums
     for (var tap = 0u; tap < TAPS; tap++) {
         // In a loop, so that it is compiled once.
-        var places: array<u32, 8>;
-        for (var i = 0u; i < 8u; i++) {
+        var places: array<u32, ROWS>;
+        for (var i = 0u; i < ROWS; i++) {
             places[i] = tap_at(row + i, tap);
         }
-        let a0 = places[0];
-        let a1 = places[1];
-        let a2 = places[2];
-        let a3 = places[3];
-        let a4 = places[4];
-        let a5 = places[5];
-        let a6 = places[6];
-        let a7 = places[7];
+//#each i < ROWS
+        let a$i = places[$i];
+//#end
         // One loop: to go over the blocks in a loop of their own takes longer than to read scales again.
         for (var k = 0u; k < c4; k++) {
             let scales = scales_at((tap * c4 + k) / BLOCK4, column4, right);

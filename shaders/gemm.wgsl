@@ -8,6 +8,8 @@ alias Stored4 = vec4<f32>; // spec
 
 // Inputs that share a scale, in fours.
 const BLOCK4: u32 = 8u;
+// Rows of y that an invocation computes.
+const ROWS: u32 = 8u;
 
 //#import matrix
 //#import weights
@@ -20,7 +22,7 @@ fn load_a(at: u32) -> vec4<f32> {
 
 @compute @workgroup_size(8, 8, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.y * 8u;
+    let row = id.y * ROWS;
     let column4 = id.x * 2u;
     if (row >= params.m || column4 >= params.n4) {
         return;
@@ -30,14 +32,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let right = min(1u, params.n4 - 1u - column4);
     let k4 = params.k4;
     let n4 = params.n4;
-    let a0 = row * k4;
-    let a1 = min(row + 1u, last) * k4;
-    let a2 = min(row + 2u, last) * k4;
-    let a3 = min(row + 3u, last) * k4;
-    let a4 = min(row + 4u, last) * k4;
-    let a5 = min(row + 5u, last) * k4;
-    let a6 = min(row + 6u, last) * k4;
-    let a7 = min(row + 7u, last) * k4;
+//#each i < ROWS
+    let a$i = min(row + $iu, last) * k4;
+//#end
     var at = column4;
 //#import tile_sums
     for (var k = 0u; k < k4; k++) {

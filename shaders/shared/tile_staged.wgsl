@@ -1,35 +1,43 @@
-// Tiles in workgroup memory: 64 rows and 64 columns of 16 inputs, 8 KiB.
+// Tiles in workgroup memory: ROWS · DOWN rows and 64 columns of 4 · STAGE4 inputs.
+//
+// A slice of 8 · DOWN invocations has all sums of the tile, ROWS × 8 each; SLICES of them share the inputs of a stage and
+// add up their sums at the end. More slices occupy a GPU that the tiles alone would leave empty.
 
+// Rows of an invocation, and invocations along the rows.
+const ROWS: u32 = 8u; // spec
+const DOWN: u32 = 8u; // spec
+const SLICES: u32 = 1u; // spec
 // Inputs of one stage, in fours, and those that share a scale.
-const STAGE4: u32 = 4u;
+const STAGE4: u32 = 4u; // spec
 const BLOCK4: u32 = 8u;
-const TILE: u32 = 64u;
+// Columns of a tile, in fours and in pairs of fours, of which an invocation has one.
 const TILE4: u32 = 16u;
-const INVOCATIONS: u32 = 64u;
+const ACROSS: u32 = 8u;
+const LANES: u32 = ACROSS * DOWN;
+const INVOCATIONS: u32 = LANES * SLICES;
+const TILE_ROWS: u32 = ROWS * DOWN;
+// What an invocation copies for a stage: fours of rows, and pairs of fours of columns.
+const ROW_COPIES: u32 = 4u; // spec
+const PAIR_COPIES: u32 = 2u; // spec
 
-var<workgroup> rows: array<vec4<f32>, 256>; // [TILE, STAGE4]
-var<workgroup> columns: array<vec4<f32>, 256>; // [4·STAGE4, TILE4]
+var<workgroup> rows: array<vec4<f32>, TILE_ROWS * STAGE4>; // [TILE_ROWS, STAGE4]
+// The left fours of all pairs, then the right ones: neighbours read neighbours.
+var<workgroup> columns: array<vec4<f32>, 4u * STAGE4 * TILE4>; // [4·STAGE4, 2, ACROSS]
 
 fn load_a(at: u32) -> vec4<f32> {
     return rows[at];
 }
 
-fn load_w(k: u32, column4: u32) -> Pair {
-    let at = k * TILE4 + column4;
-    return Pair(columns[at], columns[at + 1u]);
+fn load_w(k: u32, lane: u32) -> Pair {
+    let at = k * TILE4 + lane;
+    return Pair(columns[at], columns[at + ACROSS]);
 }
 
-// Copies the weights of inputs 4·first4 on; from 4·end4 on, and beyond the last column, there are zeros, which add nothing.
-fn stage_columns(first4: u32, end4: u32, first_column4: u32, index: u32) {
-    for (var pair = index; pair < 2u * STAGE4 * TILE4; pair += INVOCATIONS) {
-        let k = 4u * first4 + pair / (TILE4 / 2u);
-        let column4 = first_column4 + 2u * (pair % (TILE4 / 2u));
-        var staged = Pair();
-        if (k < 4u * end4 && column4 < params.n4) {
-            let right = min(1u, params.n4 - 1u - column4);
-            staged = weights_at(k * params.n4 + column4, right, scales_at(first4 / BLOCK4, column4, right));
-        }
-        columns[2u * pair] = staged.left;
-        columns[2u * pair + 1u] = staged.right;
+// The weights of a pair of columns for input k; at `end` and beyond the last column there are zeros, which add nothing.
+fn pair_at(k: u32, end: u32, column4: u32) -> Pair {
+    if (k >= end || column4 >= params.n4) {
+        return Pair();
     }
+    let right = min(1u, params.n4 - 1u - column4);
+    return weights_at(k * params.n4 + column4, right, scales_at(k / (4u * BLOCK4), column4, right));
 }

@@ -1,25 +1,6 @@
-        // Four terms of all 64 sums: a0..a7 are where the rows begin, w0..w3 the weights of the four terms.
-        let v0 = load_a(a0 + k);
-        l0 += v0.x * w0.left + v0.y * w1.left + v0.z * w2.left + v0.w * w3.left;
-        r0 += v0.x * w0.right + v0.y * w1.right + v0.z * w2.right + v0.w * w3.right;
-        let v1 = load_a(a1 + k);
-        l1 += v1.x * w0.left + v1.y * w1.left + v1.z * w2.left + v1.w * w3.left;
-        r1 += v1.x * w0.right + v1.y * w1.right + v1.z * w2.right + v1.w * w3.right;
-        let v2 = load_a(a2 + k);
-        l2 += v2.x * w0.left + v2.y * w1.left + v2.z * w2.left + v2.w * w3.left;
-        r2 += v2.x * w0.right + v2.y * w1.right + v2.z * w2.right + v2.w * w3.right;
-        let v3 = load_a(a3 + k);
-        l3 += v3.x * w0.left + v3.y * w1.left + v3.z * w2.left + v3.w * w3.left;
-        r3 += v3.x * w0.right + v3.y * w1.right + v3.z * w2.right + v3.w * w3.right;
-        let v4 = load_a(a4 + k);
-        l4 += v4.x * w0.left + v4.y * w1.left + v4.z * w2.left + v4.w * w3.left;
-        r4 += v4.x * w0.right + v4.y * w1.right + v4.z * w2.right + v4.w * w3.right;
-        let v5 = load_a(a5 + k);
-        l5 += v5.x * w0.left + v5.y * w1.left + v5.z * w2.left + v5.w * w3.left;
-        r5 += v5.x * w0.right + v5.y * w1.right + v5.z * w2.right + v5.w * w3.right;
-        let v6 = load_a(a6 + k);
-        l6 += v6.x * w0.left + v6.y * w1.left + v6.z * w2.left + v6.w * w3.left;
-        r6 += v6.x * w0.right + v6.y * w1.right + v6.z * w2.right + v6.w * w3.right;
-        let v7 = load_a(a7 + k);
-        l7 += v7.x * w0.left + v7.y * w1.left + v7.z * w2.left + v7.w * w3.left;
-        r7 += v7.x * w0.right + v7.y * w1.right + v7.z * w2.right + v7.w * w3.right;
+        // Four terms of all sums: a0, a1, … are where the rows begin, w0..w3 the weights of the four terms.
+//#each i < ROWS
+        let v$i = load_a(a$i + k);
+        l$i += v$i.x * w0.left + v$i.y * w1.left + v$i.z * w2.left + v$i.w * w3.left;
+        r$i += v$i.x * w0.right + v$i.y * w1.right + v$i.z * w2.right + v$i.w * w3.right;
+//#end

@@ -1,6 +1,10 @@
     // In a loop, so that what follows a sum is compiled once.
-    var lefts = array<vec4<f32>, 8>(l0, l1, l2, l3, l4, l5, l6, l7);
-    var rights = array<vec4<f32>, 8>(r0, r1, r2, r3, r4, r5, r6, r7);
-    for (var i = 0u; i < 8u; i++) {
+    var lefts: array<vec4<f32>, ROWS>;
+    var rights: array<vec4<f32>, ROWS>;
+//#each i < ROWS
+    lefts[$i] = l$i;
+    rights[$i] = r$i;
+//#end
+    for (var i = 0u; i < ROWS; i++) {
         store(row + i, column4, lefts[i], rights[i]);
     }

@@ -22,7 +22,7 @@ const STAGED: Shader =
     Shader { name: "attention_staged", source: include_str!("../../../shaders/attention_staged.wgsl") };
 const WIDE: Shader = Shader { name: "attention_wide", source: include_str!("../../../shaders/attention_wide.wgsl") };
 /// The widest heads of the shaders.
-const STAGED_CHANNELS: usize = 128;
+const STAGED_CHANNELS: usize = 112;
 pub const WIDEST_CHANNELS: usize = 512;
 /// No score is less, so that the difference of two is finite. Torch adds f32::MIN to the scores of a row that is masked
 /// as a whole, which also leaves all of them equal.
@@ -85,12 +85,14 @@ fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> 
     let bias = bias.and_then(on_gpu).unwrap_or_else(|| nothing(&q));
     let (shader, invocations, queries) = match Family::chosen() {
         Family::Gpu if d > STAGED_CHANNELS => (WIDE, 128, 16),
-        Family::Gpu => (STAGED, 64, 64),
+        Family::Gpu => (STAGED, 128, 128),
         _ => (REGISTERS, 16, 16 * 8),
     };
+    let d4 = d as u32 / 4;
+    let halved = [("D4", d4), ("HALF4", d4.div_ceil(2))];
     let y = Launch {
         shader,
-        constants: &[("D4", d as u32 / 4)],
+        constants: if shader.name == STAGED.name { &halved } else { &halved[..1] },
         imports: &[],
         params: &[
             ("t", t as u32),

@@ -13,6 +13,7 @@ use crate::cpu::{self, Slice};
 use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
+use crate::tiles::Tiles;
 use crate::wgsl::Shader;
 use crate::{Activation, Family};
 
@@ -21,9 +22,9 @@ const STAGED: Shader = Shader { name: "conv_staged", source: include_str!("../..
 /// Rows and columns of the window, and its pixels.
 const WINDOW: usize = 3;
 const TAPS: usize = WINDOW * WINDOW;
-/// Pixels and channels of y that one invocation computes.
+/// Pixels and channels of y that one invocation computes, where sums are in registers alone.
 const OWN: usize = 8;
-/// Invocations of a workgroup, and how many of them lie side by side along the channels.
+/// Invocations of such a workgroup, and how many of them lie side by side along the channels.
 const WORKGROUP: usize = 64;
 const WIDE: usize = 8;
 
@@ -88,12 +89,13 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     let [oh, ow] = [h, width].map(|side| options.sampling.side(side));
     let pixels = b * oh * ow;
     let halved = options.sampling == Sampling::Halved;
-    let staged = Family::chosen() == Family::Gpu;
+    let tiles = (Family::chosen() == Family::Gpu).then(|| Tiles::of(pixels, co));
     // In registers, a workgroup takes more pixels where y has few channels.
-    let wide = if staged { WIDE } else { WIDE.min(co.div_ceil(OWN)) };
+    let wide = WIDE.min(co.div_ceil(OWN));
+    let registers = [co.div_ceil(wide * OWN), pixels.div_ceil(WORKGROUP / wide * OWN), 1];
     let y = Launch {
-        shader: if staged { STAGED } else { REGISTERS },
-        constants: &[],
+        shader: if tiles.is_some() { STAGED } else { REGISTERS },
+        constants: &tiles.map_or(vec![], |tiles| tiles.constants().to_vec()),
         imports: &[("weights", source)],
         params: &[
             ("m", pixels as u32),
@@ -115,8 +117,8 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
             ("padding", u32::from(!halved)),
             ("doubled", u32::from(options.sampling == Sampling::Doubled)),
         ],
-        workgroup: if staged { [WIDE as u32, (WORKGROUP / WIDE) as u32, 1] } else { [WORKGROUP as u32, 1, 1] },
-        count: [co.div_ceil(wide * OWN), pixels.div_ceil(WORKGROUP / wide * OWN), 1],
+        workgroup: tiles.map_or([WORKGROUP as u32, 1, 1], Tiles::workgroup),
+        count: tiles.map_or(registers, |tiles| tiles.count(pixels, co)),
     }
     .run(&[&x, &weights, &bias, &residual, &absent], [b, oh, ow, co], x.dtype);
     Some(tensor(y))

@@ -20,6 +20,7 @@ mod patch;
 mod reflection;
 #[cfg(any(test, feature = "checks"))]
 pub mod testing;
+mod tiles;
 mod wgsl;
 
 pub use activation::Activation;
@@ -34,3 +35,4 @@ pub use modulation::Row;
 pub use norm::{Modulation, layer_norm, rms_norm};
 pub use patch::{patchify, unpatchify};
 pub use pixart_weights::{BLOCK, Packed, Precision, pack, unpack};
+pub use tiles::rows_of_each_tiling;

@@ -4,7 +4,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
     Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_norm,
-    layer_norm, linear, patchify, unpatchify,
+    layer_norm, linear, patchify, rows_of_each_tiling, unpatchify,
 };
 use pixart_weights::Folder;
 
@@ -24,11 +24,13 @@ pub struct WarmUp {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
-    Product(Precision),
+    /// Of so many rows, which its tiles depend on.
+    Product(Precision, usize),
     /// Of heads of so many channels.
     Attention(usize),
     Norm,
-    Convolution,
+    /// Of a picture of so many pixels.
+    Convolution(usize),
     GroupNorm,
     Patches,
 }
@@ -44,24 +46,23 @@ impl WarmUp {
         let text = if has_text { Some(T5Config::read(folder)?) } else { None };
         let widest = vae.block_channels.iter().copied().max().unwrap_or_default();
         let stored_as = |stored: DType| move |operation| Self { operation, stored };
-        let shared = [Operation::Product(Precision::F32), Operation::Norm, Operation::Patches];
+        let tilings = rows_of_each_tiling().iter().copied();
+        let products = |precision| tilings.clone().map(move |rows| Operation::Product(precision, rows));
+        let shared = || products(Precision::F32).chain([Operation::Norm, Operation::Patches]);
         let planner = Planner::read(folder, limits)?;
         let precision = planner.precision().map_err(Error::Request)?;
         // Of a packed checkpoint the matrices outside of blocks are f16 too.
-        let packed = Operation::Product(if precision == Precision::F32 { Precision::F32 } else { Precision::F16 });
-        let others = [
-            packed,
-            Operation::Product(planner.stored),
-            Operation::Attention(widest),
-            Operation::Convolution,
-            Operation::GroupNorm,
-        ];
-        let blocks = [packed, Operation::Product(precision), Operation::Attention(dit.head_channels)];
+        let packed = if precision == Precision::F32 { Precision::F32 } else { Precision::F16 };
+        let others = products(packed)
+            .chain(products(planner.stored))
+            .chain(tilings.clone().map(Operation::Convolution))
+            .chain([Operation::Attention(widest), Operation::GroupNorm]);
+        let blocks = products(packed).chain(products(precision)).chain([Operation::Attention(dit.head_channels)]);
         let activations = if limits.shader_f16 { DType::F16 } else { DType::F32 };
         let text = text.map(|text| Operation::Attention(text.head_channels));
-        let both = shared.into_iter().chain(others).chain(text).map(stored_as(DType::F32));
+        let both = shared().chain(others).chain(text).map(stored_as(DType::F32));
         let mut all: Vec<Self> = Vec::new();
-        for one in both.chain(shared.into_iter().chain(blocks).map(stored_as(activations))) {
+        for one in both.chain(shared().chain(blocks).map(stored_as(activations))) {
             if !all.contains(&one) {
                 all.push(one);
             }
@@ -72,13 +73,14 @@ impl WarmUp {
     /// Launches it. What it returns can be read once the shader is compiled and has run.
     #[must_use]
     pub fn launch(self, device: &Device) -> Tensor<1> {
-        let tokens = |channels: usize| Tensor::<3>::zeros([1, 1, channels], (device, self.stored));
-        let picture = |channels: usize| Tensor::<4>::zeros([1, 2, 2, channels], (device, self.stored));
+        let rows = |rows: usize, channels: usize| Tensor::<3>::zeros([1, rows, channels], (device, self.stored));
+        let tokens = |channels: usize| rows(1, channels);
+        let picture = |pixels: usize| Tensor::<4>::zeros([1, pixels, 1, SMALL], (device, self.stored));
         let matrix = |rows: usize, precision| Matrix::new(vec![0.0; rows * SMALL], [rows, SMALL], precision, device);
         let channels = Tensor::<1>::zeros([SMALL], device);
         match self.operation {
-            Operation::Product(precision) => {
-                linear(tokens(SMALL), &matrix(SMALL, precision), Epilogue::default()).flatten(0, 2)
+            Operation::Product(precision, count) => {
+                linear(rows(count, SMALL), &matrix(SMALL, precision), Epilogue::default()).flatten(0, 2)
             }
             Operation::Attention(head_channels) => {
                 let x = tokens(head_channels);
@@ -87,13 +89,13 @@ impl WarmUp {
                 attention(heads, heads, heads, &options).flatten(0, 2)
             }
             Operation::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
-            Operation::Convolution => {
+            Operation::Convolution(pixels) => {
                 let options = Conv { bias: &channels, sampling: Sampling::Same, residual: None };
-                conv(picture(SMALL), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
+                conv(picture(pixels), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
             }
             Operation::GroupNorm => {
                 let (weight, bias) = (&channels, &channels);
-                group_norm(picture(SMALL), &GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true }).flatten(0, 3)
+                group_norm(picture(1), &GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true }).flatten(0, 3)
             }
             Operation::Patches => {
                 let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], (device, self.stored)), 1);

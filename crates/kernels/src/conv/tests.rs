@@ -109,15 +109,16 @@ impl Case {
     }
 }
 
-/// One pixel, primes, one past the tile of pixels, of channels and of a stage, a narrow y, more
-/// channels than are summed at once, and shapes that no shader takes.
-const SHAPES: [[usize; 5]; 8] = [
+/// One pixel, primes, one past the tile of pixels, of channels and of a stage, a narrow y, more channels than are summed at
+/// once, as many tiles as a GPU's larger ones are for, and shapes that no shader takes.
+const SHAPES: [[usize; 5]; 9] = [
     [1, 1, 1, 4, 4],
     [2, 5, 7, 12, 20],
     [1, 13, 5, 4, 68],
     [3, 8, 8, 20, 24],
     [1, 27, 31, 8, 4],
     [1, 3, 4, 300, 8],
+    [1, 1, 2, 4, 16388],
     [1, 3, 5, 3, 8],
     [2, 2, 3, 8, 3],
 ];

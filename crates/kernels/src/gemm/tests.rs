@@ -126,14 +126,16 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
 }
 
-/// B, T, K, N: ones, primes, one past the tile, many stages, and shapes that no shader takes.
-const SHAPES: [[usize; 4]; 8] = [
+/// B, T, K, N: ones, primes, one past the tile, many stages, as many tiles as a GPU's larger ones are for, and shapes that no
+/// shader takes.
+const SHAPES: [[usize; 4]; 9] = [
     [1, 1, 4, 4],
     [1, 7, 12, 20],
     [2, 64, 64, 64],
     [3, 65, 36, 68],
     [1, 13, 200, 12],
     [2, 40, 192, 192],
+    [1, 9, 36, 16388],
     [2, 13, 7, 11],
     [1, 1, 1, 1],
 ];

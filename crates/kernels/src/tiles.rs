@@ -1,0 +1,99 @@
+//! How a GPU's products of matrices are cut into tiles, and which cut a product gets: shaders/shared/tile_staged.wgsl.
+
+use crate::Family;
+
+/// The cut of a product's y into tiles, and of a tile into invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tiles {
+    /// Rows that an invocation computes, of 8 columns each.
+    rows: usize,
+    /// Invocations along the rows of a tile.
+    down: usize,
+    /// Groups of invocations that share the inputs of a stage.
+    slices: usize,
+    /// Inputs of a stage, in fours.
+    stage4: usize,
+}
+
+/// Columns of a tile, and invocations that share them.
+pub(crate) const COLUMNS: usize = 64;
+const ACROSS: usize = 8;
+
+/// For products of few tiles: more and smaller workgroups. Of fourteen cuts that were timed on an H100 (shaders/ROOFLINE.md) these
+/// two together are never more than a tenth behind the best of a product.
+pub(crate) const SMALL: Tiles = Tiles { rows: 8, down: 4, slices: 4, stage4: 8 };
+/// For products whose tiles occupy a GPU: fewer reads.
+pub(crate) const LARGE: Tiles = Tiles { rows: 4, down: 16, slices: 1, stage4: 4 };
+/// From so many large tiles on they are used.
+const MANY: usize = 256;
+const MANY_ROWS: usize = MANY * LARGE.height();
+
+/// Numbers of rows with which a product of any width launches, on this thread, every text that it may.
+#[must_use]
+pub fn rows_of_each_tiling() -> &'static [usize] {
+    match Family::chosen() {
+        Family::Gpu => &[1, MANY_ROWS],
+        Family::Software | Family::Stock => &[1],
+    }
+}
+
+impl Tiles {
+    /// Those for y `[m, n]`.
+    pub(crate) fn of(m: usize, n: usize) -> Self {
+        let large = m.div_ceil(LARGE.height()) * n.div_ceil(COLUMNS);
+        if large < MANY { SMALL } else { LARGE }
+    }
+
+    /// Rows of a tile.
+    const fn height(self) -> usize {
+        self.rows * self.down
+    }
+
+    fn invocations(self) -> usize {
+        ACROSS * self.down * self.slices
+    }
+
+    /// What the shader is given.
+    pub(crate) fn constants(self) -> [(&'static str, u32); 6] {
+        let copies = |fours: usize| {
+            assert!(fours.is_multiple_of(self.invocations()), "{fours} copies by {} invocations", self.invocations());
+            (fours / self.invocations()) as u32
+        };
+        [
+            ("ROWS", self.rows as u32),
+            ("DOWN", self.down as u32),
+            ("SLICES", self.slices as u32),
+            ("STAGE4", self.stage4 as u32),
+            ("ROW_COPIES", copies(self.height() * self.stage4)),
+            ("PAIR_COPIES", copies(4 * self.stage4 * ACROSS)),
+        ]
+    }
+
+    pub(crate) fn workgroup(self) -> [u32; 3] {
+        [self.invocations() as u32, 1, 1]
+    }
+
+    /// Workgroups for y `[m, n]`.
+    pub(crate) fn count(self, m: usize, n: usize) -> [usize; 3] {
+        [n.div_ceil(COLUMNS), m.div_ceil(self.height()), 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_of_many_tiles_has_large_ones_whatever_its_width() {
+        assert_eq!([Tiles::of(512, 1152), Tiles::of(MANY_ROWS - LARGE.height(), 4)], [SMALL; 2]);
+        assert_eq!([Tiles::of(512, 3456), Tiles::of(MANY_ROWS, 4)], [LARGE; 2]);
+        let rows = rows_of_each_tiling().iter().map(|rows| Tiles::of(*rows, 4));
+        assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE]);
+    }
+
+    #[test]
+    fn the_last_workgroups_reach_past_the_edge() {
+        assert_eq!(SMALL.count(33, 65), [2, 2, 1]);
+        assert_eq!(LARGE.count(64, 64), [1, 1, 1]);
+    }
+}
