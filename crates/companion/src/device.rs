@@ -87,11 +87,25 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
         }),
         #[cfg(feature = "cuda")]
         Kind::Cuda(index) => {
-            Ok(Opened { device: Device::cuda(index), name: kind.to_string(), limits: DeviceLimits::NONE })
+            let device = Device::cuda(index);
+            answers(&device)?;
+            Ok(Opened { device, name: kind.to_string(), limits: DeviceLimits::NONE })
         }
         #[cfg(not(all(feature = "vulkan", feature = "cuda")))]
         _ => Err(Error::NotInThisBuild { kind }),
     }
+}
+
+/// Has the device compile and run a sum: burn opens it no earlier, and panics where that fails.
+#[cfg(feature = "cuda")]
+fn answers(device: &Device) -> Result<(), Error> {
+    let sum = || (burn::tensor::Tensor::<1>::from_data([1.0_f32], device) + 1.0).into_data().try_into_vec::<f32>();
+    let failed = match crate::self_test::caught(|| Ok(sum())) {
+        Ok(Ok(sum)) if sum == [2.0] => return Ok(()),
+        Ok(other) => format!("1 + 1 gave {other:?}"),
+        Err(why) => why,
+    };
+    Err(Error::NoGpu { why: format!("a card, its driver or NVRTC of a CUDA toolkit is missing ({failed})") })
 }
 
 /// The name and interface of an adapter, in words.

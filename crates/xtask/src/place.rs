@@ -62,6 +62,10 @@ impl Place {
         self.cache.join("target")
     }
 
+    pub(crate) fn cuda_target(&self) -> PathBuf {
+        self.cache.join("target-cuda")
+    }
+
     pub(crate) fn wasm_target(&self) -> PathBuf {
         self.cache.join("target-wasm")
     }

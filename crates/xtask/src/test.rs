@@ -78,6 +78,11 @@ fn native(place: &Place) -> Result<Vec<String>> {
     if !without_gpu() {
         vulkan()?;
     }
+    run::say("type-checking the companion for CUDA, which nothing here can run");
+    let mut cuda = place.cargo();
+    cuda.args(["check", "--release", "--package", "pixart-companion", "--features", "cuda"]);
+    // Other features compile burn otherwise, and must not take the place of what the tests are built with.
+    run::run(cuda.env("CARGO_TARGET_DIR", place.cuda_target()), run::minutes(60))?;
     run::say("testing every crate natively");
     // This program was built in the repository's own target folder, and what it is made of lies there.
     let mut own = place.cargo();
