@@ -36,6 +36,7 @@ use cli::{
 static ALLOCATOR: allocator::LargePages = allocator::LargePages;
 
 fn main() -> ExitCode {
+    allocator::keep_freed();
     let command = Cli::parse().command;
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,pixart=info,tower_http=info"));
