@@ -1,9 +1,12 @@
 //! Draws one picture: its stages with their events, and the state it can be gone on with from after each step.
 
+use std::pin::Pin;
+
 use burn::tensor::{Tensor, TensorData};
+use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
+use pixart_model::{Caption, Denoise, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
 use pixart_protocol::{
     EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
     Step, TextSource,
@@ -11,7 +14,7 @@ use pixart_protocol::{
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{heap_bytes, now_millis, object, value};
+use crate::border::{heap_bytes, now_millis, object, turn, value};
 use crate::engine::Engine;
 use crate::faults::{self, AtWork};
 
@@ -96,23 +99,30 @@ impl Engine {
             self.repeat(&mut denoise, said)?;
             self.record(&mut recording, &denoise).await?;
         }
+        // A GPU makes one slice while it is told of the next; a processor has made a slice when it is asked for the next.
+        let mut ahead: Option<Asked<'_>> = None;
+        let mut settled = now_millis();
         loop {
             if self.cancelled.get() == Some(id) {
                 return Ok(Outcome::Cancelled);
             }
-            let began = now_millis();
-            let progress = denoise.advance(slices.blocks(), &mut Taps::off());
-            let (Progress::Within(blocks) | Progress::Step(blocks)) = progress else { break };
+            let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
+                Progress::Done => None,
+                Progress::Within(blocks) => Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await),
+                Progress::Step(blocks) => {
+                    self.record(&mut recording, &denoise).await?;
+                    let step = Step { id, step: steps - denoise.run().left() as u32, steps, ..Step::default() };
+                    let made = self.step(&pipeline.painter, denoise.glimpse(), step);
+                    Some(Asked::begin(blocks, made).await)
+                }
+            };
+            let due = if self.is_busy { next } else { std::mem::replace(&mut ahead, next) };
+            let Some(Asked { blocks, done }) = due else { if ahead.is_some() { continue } else { break } };
             // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
-            self.reach("the step", denoise.latest()).await?;
+            done.await?;
             faults::first()?;
-            slices.took(blocks, now_millis() - began);
-            if matches!(progress, Progress::Step(_)) {
-                self.record(&mut recording, &denoise).await?;
-                let step = steps - denoise.run().left() as u32;
-                let event = self.step(&pipeline.painter, &denoise, Step { id, step, steps, ..Step::default() }).await?;
-                self.emitter.emit(&Event::Step(event));
-            }
+            slices.took(blocks, now_millis() - settled);
+            settled = now_millis();
         }
         let denoise_done = now_millis();
 
@@ -159,19 +169,47 @@ impl Engine {
         Ok(())
     }
 
-    /// `step` with what the network said, and how the picture looks by that.
-    async fn step(&self, painter: &Painter, denoise: &Denoise<'_>, step: Step) -> Result<Step, Error> {
-        let Some(Glimpse { said, clean }) = denoise.glimpse() else { return Ok(step) };
+    /// Emits `step` with what the network said and how the picture looks by that, once the device has made it.
+    async fn step(&self, painter: &Painter, glimpse: Option<Glimpse>, step: Step) -> Result<(), Fault> {
+        let Some(Glimpse { said, clean }) = glimpse else {
+            self.emitter.emit(&Event::Step(step));
+            return Ok(());
+        };
         let [_, _, rows, columns] = clean.dims();
-        let said = golden::values_read("what the network said", said.flatten(0, 3)).await?;
-        let preview = match &painter.vae.config().preview {
+        let preview = &painter.vae.config().preview;
+        // Read at once: each reading waits for the device.
+        let read = if preview.is_some() { vec![said.clone(), clean] } else { vec![said.clone()] };
+        let numbers = golden::values_read("what the network said", Tensor::cat(read, 0).flatten(0, 3)).await?;
+        let (said, clean) = numbers.split_at(said.dims().iter().product());
+        let preview = match preview {
             Some(preview) => {
-                let clean = golden::values_read("the latent", clean.flatten(0, 3)).await?;
-                let Rgb8 { width, height, bytes } = preview.picture(&clean, [rows, columns])?;
+                let Rgb8 { width, height, bytes } = preview.picture(clean, [rows, columns])?;
                 Some(Preview { width: width as u32, height: height as u32, rgb: bytes })
             }
             None => None,
         };
-        Ok(Step { preview, said: said.iter().flat_map(|number| number.to_le_bytes()).collect(), ..step })
+        let said = said.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.emitter.emit(&Event::Step(Step { preview, said, ..step }));
+        if self.is_busy {
+            turn().await;
+        }
+        Ok(())
+    }
+}
+
+/// A slice that the device was asked for, of so many blocks.
+struct Asked<'engine> {
+    blocks: usize,
+    done: Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>>,
+}
+
+impl<'engine> Asked<'engine> {
+    /// Asks now, and leaves the waiting for later.
+    async fn begin(blocks: usize, done: impl Future<Output = Result<(), Fault>> + 'engine) -> Self {
+        let mut done: Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>> = Box::pin(done);
+        if let Some(result) = future::poll_once(&mut done).await {
+            done = Box::pin(std::future::ready(result));
+        }
+        Self { blocks, done }
     }
 }
