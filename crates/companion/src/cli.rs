@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pixart_companion::device::Kind;
@@ -104,8 +105,8 @@ pub(crate) struct EncodeArgs {
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
-    #[arg(long, value_enum)]
-    pub(crate) text_dtype: Option<TextDtype>,
+    #[arg(long, value_parser = precision(TEXT_DTYPES))]
+    pub(crate) text_dtype: Option<Precision>,
     /// Encode so many times; the JSON line has the seconds of each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
@@ -146,8 +147,8 @@ pub(crate) struct PackArgs {
     #[arg(long, conflicts_with = "check")]
     pub(crate) to: Option<PathBuf>,
     /// How the matrices of the networks' blocks are kept. The others are f16 then, vectors f32.
-    #[arg(long, value_enum, default_value = "f16", conflicts_with = "check")]
-    pub(crate) dtype: Kept,
+    #[arg(long, value_parser = precision(["f32", "f16", "q8", "q4"]), default_value = "f16", conflicts_with = "check")]
+    pub(crate) dtype: Precision,
     /// The size of a shard, of which a tab holds one at a time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) shard_mib: u64,
@@ -162,66 +163,24 @@ pub(crate) struct PackArgs {
     pub(crate) check: Option<PathBuf>,
 }
 
-/// A precision as a word of the command line.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Kept {
-    F32,
-    F16,
-    Q8,
-    Q4,
-}
+/// The words for precisions.
+const PRECISIONS: [(&str, Precision); 5] = [
+    ("f32", Precision::F32),
+    ("bf16", Precision::Bf16),
+    ("f16", Precision::F16),
+    ("q8", Precision::Q8),
+    ("q4", Precision::Q4),
+];
 
-impl From<Kept> for Precision {
-    fn from(kept: Kept) -> Self {
-        match kept {
-            Kept::F32 => Self::F32,
-            Kept::F16 => Self::F16,
-            Kept::Q8 => Self::Q8,
-            Kept::Q4 => Self::Q4,
-        }
-    }
-}
+/// Those of a text encoder. f16 is one only to be refused with the reason.
+const TEXT_DTYPES: [&str; 4] = ["f32", "bf16", "f16", "q8"];
 
-/// A precision of a transformer as a word of the command line.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Dtype {
-    F32,
-    Bf16,
-    F16,
-    Q8,
-    Q4,
-}
-
-impl From<Dtype> for Precision {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::Bf16 => Self::Bf16,
-            Dtype::F16 => Self::F16,
-            Dtype::Q8 => Self::Q8,
-            Dtype::Q4 => Self::Q4,
-        }
-    }
-}
-
-/// A precision of a text encoder as a word of the command line. f16 is one only to be refused with the reason.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum TextDtype {
-    F32,
-    Bf16,
-    F16,
-    Q8,
-}
-
-impl From<TextDtype> for Precision {
-    fn from(dtype: TextDtype) -> Self {
-        match dtype {
-            TextDtype::F32 => Self::F32,
-            TextDtype::Bf16 => Self::Bf16,
-            TextDtype::F16 => Self::F16,
-            TextDtype::Q8 => Self::Q8,
-        }
-    }
+/// A precision by one of these words.
+fn precision<const COUNT: usize>(words: [&'static str; COUNT]) -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(words).map(|word| {
+        let known = PRECISIONS.iter().find(|(name, _)| *name == word);
+        known.expect("all words are in the table").1
+    })
 }
 
 #[derive(Args)]

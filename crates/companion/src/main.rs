@@ -80,7 +80,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let generator = Generator::open(Opening {
         checkpoint: args.checkpoint.clone(),
         device: args.device,
-        precision: args.dtype.map(Into::into),
+        precision: args.dtype,
         text: stored.map_or(TextFrom::Checkpoint, |stored| TextFrom::Stored(stored.embeds)),
         transformer: args.transformer.clone(),
         adapters: args.adapters().map_err(Error::from)?,
@@ -174,7 +174,7 @@ fn encode(args: EncodeArgs) -> anyhow::Result<ExitCode> {
     let encoder = Encoder::open(&TextOpening {
         checkpoint: args.checkpoint,
         device: args.device,
-        precision: args.text_dtype.map(Into::into),
+        precision: args.text_dtype,
         layers: args.layers,
     })?;
     let load_s = began.elapsed().as_secs_f64();
@@ -212,7 +212,7 @@ fn pack_or_check(args: PackArgs) -> anyhow::Result<ExitCode> {
         from: args.from.context("clap asks for --from without --check")?,
         config: args.config,
         to: args.to.context("clap asks for --to beside --from")?,
-        precision: args.dtype.into(),
+        precision: args.dtype,
         shard_bytes: args.shard_mib << 20,
         license: args.license,
         source: args.source,

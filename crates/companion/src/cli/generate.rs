@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use pixart_companion::device::Kind;
+use pixart_model::Precision;
 use pixart_protocol::{Fault, FaultCode, Generate, OutputType, Preset};
 
-use super::Dtype;
+use super::precision;
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("text").required(true))]
@@ -86,8 +87,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) style: Option<String>,
     /// How the matrices of the transformer's blocks are kept [default: the best that fits the device].
-    #[arg(long, value_enum)]
-    pub(crate) dtype: Option<Dtype>,
+    #[arg(long, value_parser = precision(["f32", "bf16", "f16", "q8", "q4"]))]
+    pub(crate) dtype: Option<Precision>,
     /// A .pth file of PixArt's own, whose transformer takes the place of the checkpoint's.
     #[arg(long)]
     pub(crate) transformer: Option<PathBuf>,

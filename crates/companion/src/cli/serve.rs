@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use pixart_companion::serve::{Doors, Serving, Token};
 use pixart_companion::{Error, TextOpening};
+use pixart_model::Precision;
 
-use super::{Kind, TextDtype};
+use super::{Kind, TEXT_DTYPES, precision};
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -25,8 +26,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, conflicts_with = "page")]
     api_only: bool,
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
-    #[arg(long, value_enum)]
-    text_dtype: Option<TextDtype>,
+    #[arg(long, value_parser = precision(TEXT_DTYPES))]
+    text_dtype: Option<Precision>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     device: Kind,
@@ -62,7 +63,11 @@ impl ServeArgs {
     }
 
     pub(crate) fn opening(&self) -> TextOpening {
-        let precision = self.text_dtype.map(Into::into);
-        TextOpening { checkpoint: self.checkpoint.clone(), device: self.device, precision, layers: None }
+        TextOpening {
+            checkpoint: self.checkpoint.clone(),
+            device: self.device,
+            precision: self.text_dtype,
+            layers: None,
+        }
     }
 }
