@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the tables of shaders/ROOFLINE.md: what each launch computes and moves, and what that should take on four GPUs.
+"""Prints the tables of shaders/ROOFLINE.md: what each launch computes and moves, and what that should take on five GPUs.
 
 Needs nothing but Python. Shapes: M rows, K inputs, N outputs, B batch, T queries, L keys, D channels of a head.
 """
@@ -7,12 +7,15 @@ Needs nothing but Python. Shapes: M rows, K inputs, N outputs, B batch, T querie
 from dataclasses import dataclass
 
 FLOAT_BYTES = 4
-TILE = 64  # rows and columns of y that a workgroup of gemm_staged and conv_staged computes, and queries of attention_staged
+COLUMNS = 64  # of y that a workgroup of gemm_staged and conv_staged computes
+LARGE, SMALL = 64, 32  # its rows; the smaller tile where there are less than MANY of the larger
+MANY = 256
+QUERIES = 128  # of a workgroup of attention_staged
 WIDE_QUERIES = 16  # of attention_wide
 TAPS = 9
-EFFICIENCY = 0.5  # share of the peak that a product reaches where the GPU is full
+EFFICIENCY = 0.42  # share of the peak that a product reaches where the GPU is full, as measured on an H100
 BANDWIDTH = 0.75  # share of the peak that memory reaches
-WORKGROUPS_PER_CORE = 4  # of 64 invocations, to fill a core
+WORKGROUPS_PER_CORE = 2  # of 128 invocations, to fill a core
 LAUNCH_SECONDS = 5e-6
 
 CHANNELS, HEADS, HEAD_CHANNELS, CAPTION, LAYERS = 1152, 16, 72, 120, 28  # PixArt-XL/2
@@ -28,6 +31,7 @@ class Gpu:
 
 
 GPUS = [
+    Gpu("H100", 66.9e12, 3350e9, 132),
     Gpu("RTX 4090", 82.6e12, 1008e9, 128),
     Gpu("RTX 3060", 12.7e12, 360e9, 28),
     Gpu("M2, 10 cores", 3.6e12, 100e9, 10),
@@ -50,7 +54,8 @@ class Launch:
 
 
 def tiles(rows: int, columns: int) -> int:
-    return -(-rows // TILE) * -(-columns // TILE)
+    large, small = (-(-rows // tile) * -(-columns // COLUMNS) for tile in (LARGE, SMALL))
+    return large if large >= MANY else small
 
 
 def product(name: str, m: int, k: int, n: int, residual=False, outputs=None) -> Launch:
@@ -58,7 +63,7 @@ def product(name: str, m: int, k: int, n: int, residual=False, outputs=None) -> 
     return Launch(name, 2 * m * k * n, FLOAT_BYTES * moved, tiles(m, n))
 
 
-def attention(name: str, b: int, heads: int, t: int, keys: int, d: int, queries=TILE) -> Launch:
+def attention(name: str, b: int, heads: int, t: int, keys: int, d: int, queries=QUERIES) -> Launch:
     moved = 2 * b * heads * d * (t + keys)
     return Launch(name, 4 * b * heads * t * keys * d, FLOAT_BYTES * moved, b * heads * -(-t // queries))
 
