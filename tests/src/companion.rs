@@ -323,6 +323,28 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
 }
 
 #[test]
+fn a_picture_is_drawn_over_as_the_library_does() {
+    let request = json!({ "prompt": "a red circle", "size": "64x64", "seed": 7, "steps": 3 });
+    let first = decoded(&draw(request.clone()).1["data"][0]);
+    let mut over = request;
+    over["image"] = STANDARD.encode(&first).into();
+    over["strength"] = 0.7.into();
+    let (status, reply) = draw(over);
+    assert_eq!(status, 200, "{reply}");
+
+    let opening = Opening { checkpoint: checkpoint(), over_image: true, ..Opening::default() };
+    let generator = Generator::open(opening).expect("the embedded checkpoint loads");
+    let (width, height) = (Some(64), Some(64));
+    let plain = Generate { width, height, seed: 7, steps: 3, ..Generate::of("a red circle") };
+    let wanted = Generate { image: Some(first.clone()), strength: Some(0.7), ..plain };
+    let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
+    let got = pixels(&decoded(&reply["data"][0]));
+    assert_eq!(got, pixels(&drawn[0].file));
+    assert_ne!(got, pixels(&first));
+}
+
+#[test]
 fn pictures_that_cannot_be_drawn_are_refused_by_field() {
     for (body, status, what) in [
         (json!({ "prompt": "p", "size": "63x64" }), 400, "63"),

@@ -1,7 +1,7 @@
 //! A request → a PNG file and its report, on one device. A checkpoint is loaded once and draws any number of pictures.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -144,6 +144,18 @@ impl Generator {
         let generator = Self { painter, text, encoding, opened, model, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
+    }
+
+    /// Loads what reads pictures to draw over from the checkpoint in `dir`, unless it is there.
+    ///
+    /// # Errors
+    /// See [`Generator::open`]; a checkpoint without it.
+    pub fn read_pictures(&mut self, dir: &Path) -> Result<(), Error> {
+        if self.encoding.is_none() {
+            let folder = checkpoint::part(dir, &["text_encoder", "tokenizer", "transformer"])?;
+            self.encoding = Some(block_on(Encoding::load(&folder, &self.opened.device))?);
+        }
+        Ok(())
     }
 
     #[must_use]

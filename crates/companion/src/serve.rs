@@ -55,6 +55,8 @@ use refusal::Refusal;
 
 /// Room for the longest request that is accepted, with every character escaped as JSON does.
 const BODY_BYTES_MAX: usize = 512 * 1024;
+/// The same with a picture to draw over and its mask, of 2048 px in PNG and base64.
+const PICTURE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Connections at a time; the next ones wait in the system's own queue.
 const CONNECTIONS_MAX: usize = 2048;
 /// Time for the headers of a request, and between two pieces of its body.
@@ -108,7 +110,7 @@ impl Server {
         let doors = Arc::new(serving.doors.clone());
         let interface = Router::new()
             .route("/encode", post(text::encode))
-            .route("/images/generations", post(images::generate))
+            .route("/images/generations", post(images::generate).layer(DefaultBodyLimit::max(PICTURE_BYTES_MAX)))
             .route("/models", get(status::models))
             .route("/openapi.json", get(status::openapi))
             .method_not_allowed_fallback(async || Refusal::none(StatusCode::METHOD_NOT_ALLOWED))

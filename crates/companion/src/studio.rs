@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pixart_model::{captions_of, plain};
 use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode, Generate, Preset};
@@ -38,6 +38,7 @@ pub struct About {
 pub struct Studio {
     encoder: Encoder,
     generator: Option<Generator>,
+    checkpoint: PathBuf,
     cache: Cache,
     about: About,
 }
@@ -63,7 +64,7 @@ impl Studio {
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
             preset: generator.as_ref().map(Generator::preset),
         };
-        Ok(Self { encoder, generator, cache: Cache::default(), about })
+        Ok(Self { encoder, generator, checkpoint: checkpoint.clone(), cache: Cache::default(), about })
     }
 
     #[must_use]
@@ -117,12 +118,15 @@ impl Work for Studio {
         request: &Generate,
         stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
-        let Some(generator) = &self.generator else {
+        let Some(generator) = &mut self.generator else {
             let what = format!("`{}` reads prompts alone: it has no transformer or no autoencoder", self.about.id);
             let remedy = "serve a checkpoint that has both";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         };
         let captions = captions_of(request, &generator.validate(request)?);
+        if request.image.is_some() {
+            generator.read_pictures(&self.checkpoint)?;
+        }
         let embeds = Row::reply(&self.rows(&captions, request.max_sequence_length)?);
         let generator = self.generator.as_ref().expect("it was there above");
         generator.draw_from(request, &embeds, stepped)

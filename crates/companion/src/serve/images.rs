@@ -91,6 +91,7 @@ impl Asked {
             fields.insert("width".to_owned(), width.into());
             fields.insert("height".to_owned(), height.into());
         }
+        let [image, mask_image] = [picture(&mut fields, "image")?, picture(&mut fields, "mask_image")?];
         let ours = serde_json::to_value(Generate::of("")).expect("it is plain data");
         let known = ours.as_object().expect("a struct is an object");
         if let Some(field) = fields.keys().find(|field| !known.contains_key(*field)) {
@@ -98,12 +99,21 @@ impl Asked {
             return Err(Fault::new(FaultCode::BadRequest, format!("there is no field `{field}`"), remedy));
         }
         fields.insert("id".to_owned(), 0.into());
-        let request = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let request: Generate = serde_json::from_value(Value::Object(fields)).map_err(|error| {
             let remedy = "see /v1/openapi.json for what each field takes";
             Fault::new(FaultCode::BadRequest, format!("the request cannot be read: {error}"), remedy)
         })?;
-        Ok(Self { request, streamed, model })
+        Ok(Self { request: Generate { image, mask_image, ..request }, streamed, model })
     }
+}
+
+/// The bytes of a picture, sent in base64 as it is or in a data URL.
+fn picture(fields: &mut Map<String, Value>, field: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(value) = fields.remove(field).filter(|value| !value.is_null()) else { return Ok(None) };
+    let bytes = value.as_str().map(|text| text.split_once("base64,").map_or(text, |(_, base64)| base64));
+    bytes.and_then(|base64| STANDARD.decode(base64).ok()).map(Some).ok_or_else(|| {
+        Fault::new(FaultCode::BadRequest, format!("`{field}` is no base64"), "send the bytes of a PNG in base64")
+    })
 }
 
 fn datum(picture: &Picture) -> Value {
@@ -179,6 +189,9 @@ mod tests {
             ..Generate::of("a star")
         };
         assert_eq!(request, expected);
+        let over = read(json!({ "prompt": "p", "image": "AQI=", "mask_image": "data:image/png;base64,Aw==" }));
+        let over = over.unwrap_or_else(|fault| panic!("{fault}")).request;
+        assert_eq!((over.image, over.mask_image), (Some(vec![1, 2]), Some(vec![3])));
         let plain = read(json!({ "prompt": "p", "size": "auto", "n": null })).unwrap_or_else(|fault| panic!("{fault}"));
         assert_eq!(plain.request, Generate::of("p"));
     }
@@ -190,6 +203,8 @@ mod tests {
             (json!({ "prompt": "p", "response_format": "url" }), "`response_format`"),
             (json!({ "prompt": "p", "stream": 1 }), "`stream`"),
             (json!({ "prompt": "p", "colour": "red" }), "no field `colour`"),
+            (json!({ "prompt": "p", "image": "%" }), "`image` is no base64"),
+            (json!({ "prompt": "p", "image": "AAAA", "mask_image": 1 }), "`mask_image` is no base64"),
             (json!({ "prompt": 1 }), "the request cannot be read"),
             (json!({ "n": 1 }), "missing field `prompt`"),
         ] {
