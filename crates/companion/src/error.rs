@@ -72,9 +72,10 @@ impl From<Error> for Fault {
             Error::NoGpu { .. } => {
                 (FaultCode::NoWebgpu, "see `pixart doctor`; install a Vulkan driver, or use --device cpu")
             }
-            Error::NotInThisBuild { kind: Kind::Cuda(_) } => {
-                (FaultCode::BadRequest, "install it with `cargo install --path crates/companion --features cuda`")
-            }
+            Error::NotInThisBuild { kind: Kind::Cuda(_) } => (
+                FaultCode::BadRequest,
+                "install it with `cargo install --locked --path crates/companion --features cuda`",
+            ),
             Error::NotInThisBuild { .. } => {
                 (FaultCode::BadRequest, "install it with `cargo install --path crates/companion --features vulkan`")
             }
