@@ -91,19 +91,25 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     let mut rows = Vec::new();
     for workload in workloads {
         let timed = Timed { place, options, workload, models: &models };
+        // What fails is a row, and takes no other along.
+        let mut add = |name: &str, timed: Result<Vec<Value>>| {
+            let failed =
+                |error| vec![json!({ "workload": workload, "implementation": name, "fault": format!("{error:#}") })];
+            rows.extend(timed.unwrap_or_else(failed));
+        };
         if options.gpu {
-            rows.extend(timed.natively(&companion, "wgpu")?);
+            add("ours", timed.natively(&companion, "wgpu"));
             continue;
         }
         if let Some(chrome) = &chrome
             && !NATIVE.contains(&workload)
         {
-            rows.extend(timed.in_browser(chrome)?);
+            add("browser", timed.in_browser(chrome));
         }
-        rows.extend(timed.natively(&companion, "cpu")?);
-        rows.extend(timed.in_pytorch()?);
+        add("ours-cpu", timed.natively(&companion, "cpu"));
+        add("pytorch", timed.in_pytorch());
         if NATIVE.contains(&workload) {
-            rows.extend(timed.natively(&companion, "wgpu")?);
+            add("ours", timed.natively(&companion, "wgpu"));
         }
     }
     println!("{}", table::text(&rows));
@@ -192,7 +198,9 @@ fn models(place: &Place, workloads: &[&str]) -> Result<PathBuf> {
 
 fn is_exported(folder: &Path, name: &str) -> bool {
     let kinds = if NATIVE.contains(&name) { &["io.safetensors"][..] } else { &["onnx", "io.safetensors"] };
-    kinds.iter().all(|kind| folder.join(format!("{name}.{kind}")).is_file())
+    let weights = name.split_once('_').map_or(name, |(network, _)| network);
+    let mut files = kinds.iter().map(|kind| format!("{name}.{kind}")).chain([format!("{weights}.safetensors")]);
+    files.all(|file| folder.join(file).is_file())
 }
 
 /// The JSON lines a program prints. A program that failed must have told so in a row with a fault.

@@ -49,7 +49,7 @@ pub(super) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
 /// T5-XXL of random numbers as bf16, and packed as q8.
 fn text(place: &Place, quick: bool) -> Result<Vec<Value>> {
     let (whole, packed) = checkpoints(place)?;
-    let out = place.cache.join("bench/t5.safetensors");
+    let out = place.cache.join("bench/t5-embeds.safetensors");
     let encode = |checkpoint: &Path, more: &[&str]| -> Result<Value> {
         let mut pixart = golden::companion(place)?;
         pixart.args(["encode", "--prompt", CAPTION, "--checkpoint"]).arg(checkpoint).arg("--out").arg(&out).args(more);
