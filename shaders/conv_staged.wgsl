@@ -15,12 +15,8 @@ alias Stored4 = vec4<f32>; // spec
 //#import epilogue
 //#import tile_staged
 
-// Four channels of the pixel that begins at `start`; beyond the picture there are zeros, which add nothing.
-fn input_four(start: u32, c: u32, end: u32) -> vec4<f32> {
-    if (start == OUTSIDE || c >= end) {
-        return vec4<f32>();
-    }
-    return vec4<f32>(x[start + c]);
+fn input_at(at: u32) -> vec4<f32> {
+    return vec4<f32>(x[at]);
 }
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)

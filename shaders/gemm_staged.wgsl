@@ -21,12 +21,8 @@ fn row_at(row: u32) -> u32 {
     return select(row * params.k4, OUTSIDE, row >= params.m);
 }
 
-// Four inputs of the row that begins at `start`; beyond the matrix there are zeros, which add nothing.
-fn input_four(start: u32, k: u32, end: u32) -> vec4<f32> {
-    if (start == OUTSIDE || k >= end) {
-        return vec4<f32>();
-    }
-    return vec4<f32>(a[start + k]);
+fn input_at(at: u32) -> vec4<f32> {
+    return vec4<f32>(a[at]);
 }
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)

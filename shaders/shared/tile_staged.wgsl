@@ -33,6 +33,14 @@ fn load_w(k: u32, lane: u32) -> Pair {
     return Pair(columns[at], columns[at + ACROSS]);
 }
 
+// Four inputs of the row that begins at `start`; at `end` and where there is no row there are zeros, which add nothing.
+fn input_four(start: u32, k: u32, end: u32) -> vec4<f32> {
+    if (start == OUTSIDE || k >= end) {
+        return vec4<f32>();
+    }
+    return input_at(start + k);
+}
+
 // The weights of a pair of columns for input k; at `end` and beyond the last column there are zeros, which add nothing.
 fn pair_at(k: u32, end: u32, column4: u32) -> Pair {
     if (k >= end || column4 >= params.n4) {

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Denoise, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
+use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
 use pixart_protocol::{
     EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
     Step, TextSource,
@@ -14,7 +14,7 @@ use pixart_protocol::{
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{heap_bytes, now_millis, object, turn, value};
+use crate::border::{heap_bytes, now_millis, object, value};
 use crate::engine::Engine;
 use crate::faults::{self, AtWork};
 
@@ -112,7 +112,12 @@ impl Engine {
                 Progress::Step(blocks) => {
                     self.record(&mut recording, &denoise).await?;
                     let step = Step { id, step: steps - denoise.run().left() as u32, steps, ..Step::default() };
-                    let made = self.step(&pipeline.painter, denoise.glimpse(), step);
+                    let (painter, glimpse) = (&pipeline.painter, denoise.glimpse());
+                    let made = async move {
+                        self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
+                        self.listen().await;
+                        Ok(())
+                    };
                     Some(Asked::begin(blocks, made).await)
                 }
             };
@@ -169,12 +174,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Emits `step` with what the network said and how the picture looks by that, once the device has made it.
-    async fn step(&self, painter: &Painter, glimpse: Option<Glimpse>, step: Step) -> Result<(), Fault> {
-        let Some(Glimpse { said, clean }) = glimpse else {
-            self.emitter.emit(&Event::Step(step));
-            return Ok(());
-        };
+    /// `step` with what the network said, and how the picture looks by that.
+    async fn step(&self, painter: &Painter, glimpse: Option<Glimpse>, step: Step) -> Result<Step, Error> {
+        let Some(Glimpse { said, clean }) = glimpse else { return Ok(step) };
         let [_, _, rows, columns] = clean.dims();
         let preview = &painter.vae.config().preview;
         // Read at once: each reading waits for the device.
@@ -188,25 +190,22 @@ impl Engine {
             }
             None => None,
         };
-        let said = said.iter().flat_map(|number| number.to_le_bytes()).collect();
-        self.emitter.emit(&Event::Step(Step { preview, said, ..step }));
-        if self.is_busy {
-            turn().await;
-        }
-        Ok(())
+        Ok(Step { preview, said: said.iter().flat_map(|number| number.to_le_bytes()).collect(), ..step })
     }
 }
+
+type Done<'engine> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>>;
 
 /// A slice that the device was asked for, of so many blocks.
 struct Asked<'engine> {
     blocks: usize,
-    done: Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>>,
+    done: Done<'engine>,
 }
 
 impl<'engine> Asked<'engine> {
     /// Asks now, and leaves the waiting for later.
     async fn begin(blocks: usize, done: impl Future<Output = Result<(), Fault>> + 'engine) -> Self {
-        let mut done: Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>> = Box::pin(done);
+        let mut done: Done<'engine> = Box::pin(done);
         if let Some(result) = future::poll_once(&mut done).await {
             done = Box::pin(std::future::ready(result));
         }

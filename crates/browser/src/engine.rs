@@ -139,9 +139,14 @@ impl Engine {
         let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
         let read = first.into_data_async().await;
         read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;
+        self.listen().await;
+        Ok(())
+    }
+
+    /// Lets messages in where the worker itself computes; elsewhere they come while a GPU is waited for.
+    pub(crate) async fn listen(&self) {
         if self.is_busy {
             turn().await;
         }
-        Ok(())
     }
 }

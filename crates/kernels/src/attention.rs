@@ -83,16 +83,16 @@ fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> 
     let [bias_b, bias_n, bias_t, bias_l] = bias.map_or([0; 4], |bias| strides(bias.dims()));
     let biased = u32::from(bias.is_some());
     let bias = bias.and_then(on_gpu).unwrap_or_else(|| nothing(&q));
-    let (shader, invocations, queries) = match Family::chosen() {
-        Family::Gpu if d > STAGED_CHANNELS => (WIDE, 128, 16),
-        Family::Gpu => (STAGED, 128, 128),
-        _ => (REGISTERS, 16, 16 * 8),
-    };
     let d4 = d as u32 / 4;
-    let halved = [("D4", d4), ("HALF4", d4.div_ceil(2))];
+    let [whole, half] = [("D4", d4), ("HALF4", d4.div_ceil(2))];
+    let (shader, invocations, queries, constants): (_, _, _, &[_]) = match Family::chosen() {
+        Family::Gpu if d > STAGED_CHANNELS => (WIDE, 128, 16, &[whole]),
+        Family::Gpu => (STAGED, 128, 128, &[whole, half]),
+        _ => (REGISTERS, 16, 16 * 8, &[whole]),
+    };
     let y = Launch {
         shader,
-        constants: if shader.name == STAGED.name { &halved } else { &halved[..1] },
+        constants,
         imports: &[],
         params: &[
             ("t", t as u32),

@@ -9,13 +9,13 @@ use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
+use crate::Activation;
 use crate::cpu::{self, Slice};
 use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
 use crate::tiles::Tiles;
 use crate::wgsl::Shader;
-use crate::{Activation, Family};
 
 const REGISTERS: Shader = Shader { name: "conv", source: include_str!("../../../shaders/conv.wgsl") };
 const STAGED: Shader = Shader { name: "conv_staged", source: include_str!("../../../shaders/conv_staged.wgsl") };
@@ -89,13 +89,13 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     let [oh, ow] = [h, width].map(|side| options.sampling.side(side));
     let pixels = b * oh * ow;
     let halved = options.sampling == Sampling::Halved;
-    let tiles = (Family::chosen() == Family::Gpu).then(|| Tiles::of(pixels, co));
+    let tiles = Tiles::chosen(pixels, co);
     // In registers, a workgroup takes more pixels where y has few channels.
     let wide = WIDE.min(co.div_ceil(OWN));
     let registers = [co.div_ceil(wide * OWN), pixels.div_ceil(WORKGROUP / wide * OWN), 1];
     let y = Launch {
         shader: if tiles.is_some() { STAGED } else { REGISTERS },
-        constants: &tiles.map_or(vec![], |tiles| tiles.constants().to_vec()),
+        constants: &tiles.map_or(vec![], Tiles::constants),
         imports: &[("weights", source)],
         params: &[
             ("m", pixels as u32),

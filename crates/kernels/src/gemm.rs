@@ -12,7 +12,7 @@ use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
 use crate::tiles::Tiles;
 use crate::wgsl::Shader;
-use crate::{Activation, Family, Row};
+use crate::{Activation, Row};
 
 const REGISTERS: Shader = Shader { name: "gemm", source: include_str!("../../../shaders/gemm.wgsl") };
 const STAGED: Shader = Shader { name: "gemm_staged", source: include_str!("../../../shaders/gemm_staged.wgsl") };
@@ -74,10 +74,10 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     let [gate_start, gate_stride] = epilogue.gate.as_ref().map_or([0, 0], Row::place);
     let residual_rows = epilogue.residual.as_ref().map_or(0, |residual| residual.dims()[0] * t);
     let gated_gelu = epilogue.activation == Activation::GatedGelu;
-    let tiles = (Family::chosen() == Family::Gpu).then(|| Tiles::of(b * t, n));
+    let tiles = Tiles::chosen(b * t, n);
     let y = Launch {
         shader: if tiles.is_some() { STAGED } else { REGISTERS },
-        constants: &tiles.map_or(vec![], |tiles| tiles.constants().to_vec()),
+        constants: &tiles.map_or(vec![], Tiles::constants),
         imports: &[("weights", source)],
         params: &[
             ("m", (b * t) as u32),

@@ -16,14 +16,14 @@ pub(crate) struct Tiles {
 }
 
 /// Columns of a tile, and invocations that share them.
-pub(crate) const COLUMNS: usize = 64;
+const COLUMNS: usize = 64;
 const ACROSS: usize = 8;
 
 /// For products of few tiles: more and smaller workgroups. Of fourteen cuts that were timed on an H100 with fourteen products, the one
 /// of these two that a product gets is at most a tenth slower than its best, but for one product a fifth.
-pub(crate) const SMALL: Tiles = Tiles { rows: 8, down: 4, slices: 4, stage4: 8 };
+const SMALL: Tiles = Tiles { rows: 8, down: 4, slices: 4, stage4: 8 };
 /// For products whose tiles occupy a GPU: fewer reads.
-pub(crate) const LARGE: Tiles = Tiles { rows: 4, down: 16, slices: 1, stage4: 4 };
+const LARGE: Tiles = Tiles { rows: 4, down: 16, slices: 1, stage4: 4 };
 /// From so many large tiles on they are used.
 const MANY: usize = 256;
 const MANY_ROWS: usize = MANY * LARGE.height();
@@ -38,8 +38,12 @@ pub fn rows_of_each_tiling() -> &'static [usize] {
 }
 
 impl Tiles {
-    /// Those for y `[m, n]`.
-    pub(crate) fn of(m: usize, n: usize) -> Self {
+    /// Those for y `[m, n]` on this thread; None where sums are in registers alone.
+    pub(crate) fn chosen(m: usize, n: usize) -> Option<Self> {
+        (Family::chosen() == Family::Gpu).then(|| Self::of(m, n))
+    }
+
+    fn of(m: usize, n: usize) -> Self {
         let large = m.div_ceil(LARGE.height()) * n.div_ceil(COLUMNS);
         if large < MANY { SMALL } else { LARGE }
     }
@@ -54,12 +58,12 @@ impl Tiles {
     }
 
     /// What the shader is given.
-    pub(crate) fn constants(self) -> [(&'static str, u32); 6] {
+    pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
         let copies = |fours: usize| {
             assert!(fours.is_multiple_of(self.invocations()), "{fours} copies by {} invocations", self.invocations());
             (fours / self.invocations()) as u32
         };
-        [
+        vec![
             ("ROWS", self.rows as u32),
             ("DOWN", self.down as u32),
             ("SLICES", self.slices as u32),
