@@ -31,7 +31,7 @@ fn finished(row: u32, column4: u32, sum: vec4<f32>) -> vec4<f32> {
 }
 
 fn store(row: u32, column4: u32, left: vec4<f32>, right: vec4<f32>) {
-    if (row >= params.m) {
+    if (row >= params.m || column4 >= params.n4) {
         return;
     }
     if (params.activation == GATED_GELU) {

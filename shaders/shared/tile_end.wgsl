@@ -3,25 +3,25 @@
         workgroupBarrier();
         if (slice == other) {
 //#each i < ROWS
-            columns[$iu * LANES + lane] = l$i;
+            columns[$iu * LANES + lane] = l$i_0;
 //#end
         }
         workgroupBarrier();
         if (slice == 0u) {
 //#each i < ROWS
-            l$i += columns[$iu * LANES + lane];
+            l$i_0 += columns[$iu * LANES + lane];
 //#end
         }
         workgroupBarrier();
         if (slice == other) {
 //#each i < ROWS
-            columns[$iu * LANES + lane] = r$i;
+            columns[$iu * LANES + lane] = r$i_0;
 //#end
         }
         workgroupBarrier();
         if (slice == 0u) {
 //#each i < ROWS
-            r$i += columns[$iu * LANES + lane];
+            r$i_0 += columns[$iu * LANES + lane];
 //#end
         }
     }
@@ -30,4 +30,5 @@
     if (slice > 0u || column4 >= params.n4) {
         return;
     }
+    let stored = ROWS;
 //#import tile_store

@@ -21,9 +21,9 @@
 //#end
         workgroupBarrier();
         for (var k = slice * (STAGE4 / SLICES); k < (slice + 1u) * (STAGE4 / SLICES); k++) {
-            let w0 = load_w(4u * k, lane % ACROSS);
-            let w1 = load_w(4u * k + 1u, lane % ACROSS);
-            let w2 = load_w(4u * k + 2u, lane % ACROSS);
-            let w3 = load_w(4u * k + 3u, lane % ACROSS);
+            let w0_0 = load_w(4u * k, lane % ACROSS);
+            let w1_0 = load_w(4u * k + 1u, lane % ACROSS);
+            let w2_0 = load_w(4u * k + 2u, lane % ACROSS);
+            let w3_0 = load_w(4u * k + 3u, lane % ACROSS);
 //#import tile_step
         }

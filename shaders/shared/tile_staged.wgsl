@@ -7,10 +7,12 @@
 const ROWS: u32 = 8u; // spec
 const DOWN: u32 = 8u; // spec
 const SLICES: u32 = 1u; // spec
+// Columns of an invocation, in pairs of fours.
+const PAIRS: u32 = 1u;
 // Inputs of one stage, in fours, and those that share a scale.
 const STAGE4: u32 = 4u; // spec
 const BLOCK4: u32 = 8u;
-// Columns of a tile, in fours and in pairs of fours, of which an invocation has one.
+// Columns of a tile, in fours and in pairs of fours.
 const TILE4: u32 = 16u;
 const ACROSS: u32 = 8u;
 const LANES: u32 = ACROSS * DOWN;

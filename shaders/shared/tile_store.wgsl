@@ -1,10 +1,12 @@
     // In a loop, so that what follows a sum is compiled once.
-    var lefts: array<vec4<f32>, ROWS>;
-    var rights: array<vec4<f32>, ROWS>;
+    var lefts: array<vec4<f32>, ROWS * PAIRS>;
+    var rights: array<vec4<f32>, ROWS * PAIRS>;
 //#each i < ROWS
-    lefts[$i] = l$i;
-    rights[$i] = r$i;
+//#each j < PAIRS
+    lefts[$iu * PAIRS + $j] = l$i_$j;
+    rights[$iu * PAIRS + $j] = r$i_$j;
 //#end
-    for (var i = 0u; i < ROWS; i++) {
-        store(row + i, column4, lefts[i], rights[i]);
+//#end
+    for (var i = 0u; i < stored * PAIRS; i++) {
+        store(row + i / PAIRS, column4 + 2u * (i % PAIRS), lefts[i], rights[i]);
     }

@@ -1,5 +1,7 @@
-    // The sums of ROWS rows and 8 columns: l the left four columns, r the right four.
+    // The sums of ROWS rows and PAIRS · 8 columns: of each pair of fours l the left one, r the right one.
 //#each i < ROWS
-    var l$i = vec4<f32>();
-    var r$i = vec4<f32>();
+//#each j < PAIRS
+    var l$i_$j = vec4<f32>();
+    var r$i_$j = vec4<f32>();
+//#end
 //#end

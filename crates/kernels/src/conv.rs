@@ -14,19 +14,15 @@ use crate::cpu::{self, Slice};
 use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
-use crate::tiles::Tiles;
+use crate::tiles::{OwnRows, Tiles};
 use crate::wgsl::Shader;
 
 const REGISTERS: Shader = Shader { name: "conv", source: include_str!("../../../shaders/conv.wgsl") };
 const STAGED: Shader = Shader { name: "conv_staged", source: include_str!("../../../shaders/conv_staged.wgsl") };
+const OWN_ROWS: OwnRows = [16, 32];
 /// Rows and columns of the window, and its pixels.
 const WINDOW: usize = 3;
 const TAPS: usize = WINDOW * WINDOW;
-/// Pixels and channels of y that one invocation computes, where sums are in registers alone.
-const OWN: usize = 8;
-/// Invocations of such a workgroup, and how many of them lie side by side along the channels.
-const WORKGROUP: usize = 64;
-const WIDE: usize = 8;
 
 /// Which pixels the window is moved over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,13 +85,10 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     let [oh, ow] = [h, width].map(|side| options.sampling.side(side));
     let pixels = b * oh * ow;
     let halved = options.sampling == Sampling::Halved;
-    let tiles = Tiles::chosen(pixels, co);
-    // In registers, a workgroup takes more pixels where y has few channels.
-    let wide = WIDE.min(co.div_ceil(OWN));
-    let registers = [co.div_ceil(wide * OWN), pixels.div_ceil(WORKGROUP / wide * OWN), 1];
+    let tiles = Tiles::chosen(pixels, co, OWN_ROWS);
     let y = Launch {
-        shader: if tiles.is_some() { STAGED } else { REGISTERS },
-        constants: &tiles.map_or(vec![], Tiles::constants),
+        shader: tiles.shader(REGISTERS, STAGED),
+        constants: &tiles.constants(),
         imports: &[("weights", source)],
         params: &[
             ("m", pixels as u32),
@@ -117,8 +110,8 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
             ("padding", u32::from(!halved)),
             ("doubled", u32::from(options.sampling == Sampling::Doubled)),
         ],
-        workgroup: tiles.map_or([WORKGROUP as u32, 1, 1], Tiles::workgroup),
-        count: tiles.map_or(registers, |tiles| tiles.count(pixels, co)),
+        workgroup: tiles.workgroup(),
+        count: tiles.count(pixels, co),
     }
     .run(&[&x, &weights, &bias, &residual, &absent], [b, oh, ow, co], x.dtype);
     Some(tensor(y))

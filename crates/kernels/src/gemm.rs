@@ -10,16 +10,14 @@ use crate::cpu::{self, Slice};
 use crate::family::stock;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
-use crate::tiles::Tiles;
+use crate::tiles::{OwnRows, Tiles};
 use crate::wgsl::Shader;
 use crate::{Activation, Row};
 
 const REGISTERS: Shader = Shader { name: "gemm", source: include_str!("../../../shaders/gemm.wgsl") };
 const STAGED: Shader = Shader { name: "gemm_staged", source: include_str!("../../../shaders/gemm_staged.wgsl") };
-/// Invocations of a workgroup along each side, where sums are in registers alone.
-const WORKGROUP: u32 = 8;
-/// Rows and columns of y that such a workgroup computes: 8 of each per invocation.
-const TILE: usize = 64;
+/// More would be faster by a tenth, but there is a text for each precision, and each would take twice as long to compile.
+const OWN_ROWS: OwnRows = [8, 16];
 
 /// What is done to a sum before it is stored.
 #[derive(Clone, Default)]
@@ -74,10 +72,10 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     let [gate_start, gate_stride] = epilogue.gate.as_ref().map_or([0, 0], Row::place);
     let residual_rows = epilogue.residual.as_ref().map_or(0, |residual| residual.dims()[0] * t);
     let gated_gelu = epilogue.activation == Activation::GatedGelu;
-    let tiles = Tiles::chosen(b * t, n);
+    let tiles = Tiles::chosen(b * t, n, OWN_ROWS);
     let y = Launch {
-        shader: if tiles.is_some() { STAGED } else { REGISTERS },
-        constants: &tiles.map_or(vec![], Tiles::constants),
+        shader: tiles.shader(REGISTERS, STAGED),
+        constants: &tiles.constants(),
         imports: &[("weights", source)],
         params: &[
             ("m", (b * t) as u32),
@@ -91,8 +89,8 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
             ("gate_rows", t as u32),
             ("residual_rows", residual_rows as u32),
         ],
-        workgroup: tiles.map_or([WORKGROUP, WORKGROUP, 1], Tiles::workgroup),
-        count: tiles.map_or([n.div_ceil(TILE), (b * t).div_ceil(TILE), 1], |tiles| tiles.count(b * t, n)),
+        workgroup: tiles.workgroup(),
+        count: tiles.count(b * t, n),
     }
     .run(&[&x, &weights, &bias, &residual, &modulation], [b, t, if gated_gelu { n / 2 } else { n }], x.dtype);
     Some(tensor(y))

@@ -1,10 +1,20 @@
-//! How a GPU's products of matrices are cut into tiles, and which cut a product gets: shaders/shared/tile_staged.wgsl.
+//! How products of matrices are cut into tiles, and which cut a product gets: shaders/shared/tile_staged.wgsl,
+//! shaders/shared/tile_registers.wgsl.
 
 use crate::Family;
+use crate::wgsl::Shader;
 
 /// The cut of a product's y into tiles, and of a tile into invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tiles {
+pub(crate) enum Tiles {
+    /// Of 64 columns, through workgroup memory.
+    Staged(Staged),
+    /// Of so many rows and 16 columns, by one invocation.
+    Registers(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Staged {
     /// Rows that an invocation computes, of 8 columns each.
     rows: usize,
     /// Invocations along the rows of a tile.
@@ -15,34 +25,80 @@ pub(crate) struct Tiles {
     stage4: usize,
 }
 
-/// Columns of a tile, and invocations that share them.
+/// Columns of a staged tile, and invocations that share them.
 const COLUMNS: usize = 64;
 const ACROSS: usize = 8;
+/// Columns of a tile in registers, and tiles of a workgroup.
+const OWN_COLUMNS: usize = 16;
+const WORKGROUP: usize = 32;
 
 /// For products of few tiles: more and smaller workgroups. Of fourteen cuts that were timed on an H100 with fourteen products, the one
 /// of these two that a product gets is at most a tenth slower than its best, but for one product a fifth.
-const SMALL: Tiles = Tiles { rows: 8, down: 4, slices: 4, stage4: 8 };
+const SMALL: Staged = Staged { rows: 8, down: 4, slices: 4, stage4: 8 };
 /// For products whose tiles occupy a GPU: fewer reads.
-const LARGE: Tiles = Tiles { rows: 4, down: 16, slices: 1, stage4: 4 };
+const LARGE: Staged = Staged { rows: 4, down: 16, slices: 1, stage4: 4 };
 /// From so many large tiles on they are used.
 const MANY: usize = 256;
 const MANY_ROWS: usize = MANY * LARGE.height();
+/// Rows of a tile in registers, for products that have no more and for all others.
+pub(crate) type OwnRows = [usize; 2];
+/// Rows that are too many for the smaller of any two.
+const TOO_MANY: usize = 32;
 
 /// Numbers of rows with which a product of any width launches, on this thread, every text that it may.
 #[must_use]
 pub fn rows_of_each_tiling() -> &'static [usize] {
     match Family::chosen() {
         Family::Gpu => &[1, MANY_ROWS],
-        Family::Software | Family::Stock => &[1],
+        Family::Software => &[1, TOO_MANY],
+        Family::Stock => &[1],
     }
 }
 
 impl Tiles {
-    /// Those for y `[m, n]` on this thread; None where sums are in registers alone.
-    pub(crate) fn chosen(m: usize, n: usize) -> Option<Self> {
-        (Family::chosen() == Family::Gpu).then(|| Self::of(m, n))
+    /// Those for y `[m, n]` on this thread.
+    pub(crate) fn chosen(m: usize, n: usize, [few, many]: OwnRows) -> Self {
+        if Family::chosen() == Family::Gpu {
+            Self::Staged(Staged::of(m, n))
+        } else {
+            Self::Registers(if m <= few { few } else { many })
+        }
     }
 
+    /// The shader of the two that has such tiles.
+    pub(crate) fn shader(self, registers: Shader, staged: Shader) -> Shader {
+        match self {
+            Self::Staged(_) => staged,
+            Self::Registers(_) => registers,
+        }
+    }
+
+    /// What the shader is given.
+    pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
+        match self {
+            Self::Staged(staged) => staged.constants(),
+            Self::Registers(rows) => vec![("ROWS", rows as u32)],
+        }
+    }
+
+    pub(crate) fn workgroup(self) -> [u32; 3] {
+        let invocations = match self {
+            Self::Staged(staged) => staged.invocations(),
+            Self::Registers(_) => WORKGROUP,
+        };
+        [invocations as u32, 1, 1]
+    }
+
+    /// Workgroups for y `[m, n]`.
+    pub(crate) fn count(self, m: usize, n: usize) -> [usize; 3] {
+        match self {
+            Self::Staged(staged) => [n.div_ceil(COLUMNS), m.div_ceil(staged.height()), 1],
+            Self::Registers(rows) => [(m.div_ceil(rows) * n.div_ceil(OWN_COLUMNS)).div_ceil(WORKGROUP), 1, 1],
+        }
+    }
+}
+
+impl Staged {
     fn of(m: usize, n: usize) -> Self {
         let large = m.div_ceil(LARGE.height()) * n.div_ceil(COLUMNS);
         if large < MANY { SMALL } else { LARGE }
@@ -57,8 +113,7 @@ impl Tiles {
         ACROSS * self.down * self.slices
     }
 
-    /// What the shader is given.
-    pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
+    fn constants(self) -> Vec<(&'static str, u32)> {
         let copies = |fours: usize| {
             assert!(fours.is_multiple_of(self.invocations()), "{fours} copies by {} invocations", self.invocations());
             (fours / self.invocations()) as u32
@@ -72,15 +127,6 @@ impl Tiles {
             ("PAIR_COPIES", copies(4 * self.stage4 * ACROSS)),
         ]
     }
-
-    pub(crate) fn workgroup(self) -> [u32; 3] {
-        [self.invocations() as u32, 1, 1]
-    }
-
-    /// Workgroups for y `[m, n]`.
-    pub(crate) fn count(self, m: usize, n: usize) -> [usize; 3] {
-        [n.div_ceil(COLUMNS), m.div_ceil(self.height()), 1]
-    }
 }
 
 #[cfg(test)]
@@ -89,15 +135,17 @@ mod tests {
 
     #[test]
     fn a_product_of_many_tiles_has_large_ones_whatever_its_width() {
-        assert_eq!([Tiles::of(512, 1152), Tiles::of(MANY_ROWS - LARGE.height(), 4)], [SMALL; 2]);
-        assert_eq!([Tiles::of(512, 3456), Tiles::of(MANY_ROWS, 4)], [LARGE; 2]);
-        let rows = rows_of_each_tiling().iter().map(|rows| Tiles::of(*rows, 4));
-        assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE]);
+        assert_eq!([Staged::of(512, 1152), Staged::of(MANY_ROWS - LARGE.height(), 4)], [SMALL; 2]);
+        assert_eq!([Staged::of(512, 3456), Staged::of(MANY_ROWS, 4)], [LARGE; 2]);
+        let rows = rows_of_each_tiling().iter().map(|rows| Tiles::chosen(*rows, 4, [8, 16]));
+        assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE].map(Tiles::Staged));
     }
 
     #[test]
     fn the_last_workgroups_reach_past_the_edge() {
-        assert_eq!(SMALL.count(33, 65), [2, 2, 1]);
-        assert_eq!(LARGE.count(64, 64), [1, 1, 1]);
+        assert_eq!(Tiles::Staged(SMALL).count(33, 65), [2, 2, 1]);
+        assert_eq!(Tiles::Staged(LARGE).count(64, 64), [1, 1, 1]);
+        assert_eq!(Tiles::Registers(8).count(8 * WORKGROUP, 16), [1, 1, 1]);
+        assert_eq!(Tiles::Registers(8).count(8 * WORKGROUP + 1, 17), [3, 1, 1]);
     }
 }

@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 19] = [
+const SHARED: [(&str, &str); 22] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
@@ -22,11 +22,14 @@ const SHARED: [(&str, &str); 19] = [
     ("moments", include_str!("../../../shaders/shared/moments.wgsl")),
     ("tile_begin", include_str!("../../../shaders/shared/tile_begin.wgsl")),
     ("tile_end", include_str!("../../../shaders/shared/tile_end.wgsl")),
+    ("tile_place", include_str!("../../../shaders/shared/tile_place.wgsl")),
+    ("tile_registers", include_str!("../../../shaders/shared/tile_registers.wgsl")),
     ("tile_stage", include_str!("../../../shaders/shared/tile_stage.wgsl")),
     ("tile_sums", include_str!("../../../shaders/shared/tile_sums.wgsl")),
     ("tile_staged", include_str!("../../../shaders/shared/tile_staged.wgsl")),
     ("tile_step", include_str!("../../../shaders/shared/tile_step.wgsl")),
     ("tile_store", include_str!("../../../shaders/shared/tile_store.wgsl")),
+    ("tile_weights", include_str!("../../../shaders/shared/tile_weights.wgsl")),
     ("weights_f32", include_str!("../../../shaders/shared/weights_f32.wgsl")),
     ("weights_bf16", include_str!("../../../shaders/shared/weights_bf16.wgsl")),
     ("weights_f16", include_str!("../../../shaders/shared/weights_f16.wgsl")),
