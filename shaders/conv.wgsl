@@ -1,7 +1,7 @@
 // y[b, oh, ow, co] = epilogue(Σ x[b, ih, iw, ci] · w[(ky, kx, ci), co]), 3 × 3, for adapters that are software
 //
 // x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; sums
-// f32. CI and CO are multiples of 4. A matrix product whose rows are y's pixels, m of them: one invocation per 16 or 32 pixels
+// f32. moments [pixels / ROWS, CO / 4] f32, of each four of channels of so many pixels. CI and CO are multiples of 4. A matrix product whose rows are y's pixels, m of them: one invocation per 16 or 32 pixels
 // and 16 channels of y. The sums live in registers and nothing is shared, so there is no barrier.
 // Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
 
@@ -10,9 +10,8 @@ alias Stored4 = vec4<f32>; // spec
 // Scales, where there are some, divide CI.
 //#import window
 //#import weights
-//#import activation
-//#import epilogue
 //#import tile_registers
+//#import convolved
 
 fn load_a(at: u32) -> vec4<f32> {
     return select(vec4<f32>(x[at & ~OUTSIDE]), vec4<f32>(), at >= OUTSIDE);
@@ -37,4 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
 //#import tile_store
+    for (var four = 0u; four < min(2u * PAIRS, n4 - column4); four++) {
+        moments[row / ROWS * n4 + column4 + four] = packed(seen[four]);
+    }
 }

@@ -11,9 +11,8 @@ alias Stored4 = vec4<f32>; // spec
 // Scales, where there are some, divide CI.
 //#import window
 //#import weights
-//#import activation
-//#import epilogue
 //#import tile_staged
+//#import convolved
 
 fn input_at(at: u32) -> vec4<f32> {
     return vec4<f32>(x[at]);
@@ -33,4 +32,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 //#import tile_end
+    // The moments of a column's invocations, together.
+    workgroupBarrier();
+    if (slice == 0u) {
+        columns[lane] = packed(seen[0]);
+        columns[LANES + lane] = packed(seen[1]);
+    }
+    workgroupBarrier();
+    let four = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
+    if (index >= 2u * ACROSS || four >= params.n4) {
+        return;
+    }
+    var all = Moments();
+    for (var down = 0u; down < DOWN; down++) {
+        let stored = columns[index / ACROSS * LANES + down * ACROSS + index % ACROSS];
+        all = merged(all, unpacked_moments(stored));
+    }
+    moments[group.y * params.n4 + four] = packed(all);
 }

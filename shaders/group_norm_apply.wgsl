@@ -36,8 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = four / (params.c4 / params.groups);
     var seen = Moments();
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
-        let partial = partials[(id.y * params.chunks + chunk) * params.groups + group];
-        seen = merged(seen, Moments(partial.x, partial.y, partial.z));
+        seen = merged(seen, unpacked_moments(partials[(id.y * params.chunks + chunk) * params.groups + group]));
     }
     let scale = weight[four] * inverseSqrt(seen.squares / seen.count + params.eps);
     let shift = bias[four];

@@ -64,10 +64,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     for (; pixel < end; pixel++) {
         for (var four = 0u; four < fours; four++) {
-            let value = load(start + pixel * c4 + four);
-            let mean = dot(value, vec4<f32>(1.0)) / 4.0;
-            seen = merged(seen, Moments(4.0, mean, squares(value - mean)));
+            seen = merged(seen, of_four(load(start + pixel * c4 + four)));
         }
     }
-    partials[id.y * params.chunks * params.groups + id.x] = vec4<f32>(seen.count, seen.mean, seen.squares, 0.0);
+    partials[id.y * params.chunks * params.groups + id.x] = packed(seen);
 }

@@ -30,7 +30,9 @@ fn finished(row: u32, column4: u32, sum: vec4<f32>) -> vec4<f32> {
     return y;
 }
 
-fn store(row: u32, column4: u32, left: vec4<f32>, right: vec4<f32>) {
+// Of the tile that begins at `first_column4`, a pair of fours of one row.
+fn store(row: u32, first_column4: u32, pair: u32, left: vec4<f32>, right: vec4<f32>) {
+    let column4 = first_column4 + 2u * pair;
     if (row >= params.m || column4 >= params.n4) {
         return;
     }

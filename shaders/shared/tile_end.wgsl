@@ -27,8 +27,7 @@
     }
     let row = first_row + lane / ACROSS * ROWS;
     let column4 = first_column4 + 2u * (lane % ACROSS);
-    if (slice > 0u || column4 >= params.n4) {
-        return;
-    }
-    let stored = ROWS;
+    if (slice == 0u) {
+        let stored = ROWS;
 //#import tile_store
+    }

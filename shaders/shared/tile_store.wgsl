@@ -8,5 +8,5 @@
 //#end
 //#end
     for (var i = 0u; i < stored * PAIRS; i++) {
-        store(row + i / PAIRS, column4 + 2u * (i % PAIRS), lefts[i], rights[i]);
+        store(row + i / PAIRS, column4, i % PAIRS, lefts[i], rights[i]);
     }

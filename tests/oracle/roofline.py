@@ -108,7 +108,7 @@ def conv(name: str, pixels: int, inputs: int, outputs: int, times=1, doubled=Fal
 
 
 def group_norm(name: str, pixels: int, c: int, times: int) -> Launch:
-    return Launch(name, 12 * pixels * c, FLOAT_BYTES * 3 * pixels * c, pixels * c // 256, times)
+    return Launch(name, 5 * pixels * c, FLOAT_BYTES * 2 * pixels * c, pixels * c // 256, times)  # moments are the convolution's
 
 
 def vae(side: int) -> list[Launch]:

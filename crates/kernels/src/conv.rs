@@ -1,4 +1,4 @@
-//! The 3×3 convolution with what follows it: y = residual + Σ x · w + bias, the residual where asked for.
+//! The 3×3 convolution with what follows it: y = residual + Σ x · w + bias, the residual where asked for, and y's moments.
 //!
 //! x `[B, H, W, CI]`, w `[9·CI, CO]` in any [`Precision`](crate::Precision), row (3·ky + kx)·CI + ci; bias `[CO]`, residual
 //! and y `[B, OH, OW, CO]`. Beyond the picture there are zeros. Sums are f32. The shaders want CI and CO to be multiples of
@@ -9,9 +9,9 @@ use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
-use crate::Activation;
 use crate::cpu::{self, Slice};
 use crate::family::stock;
+use crate::group_norm::PARTIAL;
 use crate::launch::{Launch, nothing, on_gpu, tensor};
 use crate::matrix::Matrix;
 use crate::tiles::{OwnRows, Tiles};
@@ -63,16 +63,31 @@ pub struct Conv<'a> {
 /// Where the shapes do not fit.
 #[must_use]
 pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
+    conv_with_moments(x, w, options).0
+}
+
+/// The convolution of x with w, and, where its launch knows them, the moments of each four of its channels, in f32 before y is
+/// stored: `[B, CHUNKS, CO/4, 4]`, as [`group_moments`](crate::group_moments) gives them for groups of four. It does not know
+/// them where tiles of pixels reach from one picture into the next.
+///
+/// # Panics
+/// Where the shapes do not fit.
+#[must_use]
+pub fn conv_with_moments(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> (Tensor<4>, Option<Tensor<4>>) {
     let ([b, h, width, ci], [rows, co]) = (x.dims(), w.dims());
     assert_eq!(rows, TAPS * ci, "a window of {TAPS} pixels of {ci} channels");
     assert_eq!(options.bias.dims(), [co], "bias");
     if let Some(residual) = &options.residual {
         assert_eq!(residual.dims(), [b, options.sampling.side(h), options.sampling.side(width), co], "residual");
     }
-    launch(&x, w, &options).or_else(|| on_cpu(&x, w, &options)).unwrap_or_else(|| stock(|| portable(x, w, options)))
+    if let Some(both) = launch(&x, w, &options) {
+        return both;
+    }
+    let y = on_cpu(&x, w, &options).unwrap_or_else(|| stock(|| portable(x, w, options)));
+    (y, None)
 }
 
-fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
+fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<(Tensor<4>, Option<Tensor<4>>)> {
     let ([b, h, width, ci], [k, co]) = (x.dims(), w.dims());
     if !ci.is_multiple_of(4) || !co.is_multiple_of(4) {
         return None;
@@ -80,13 +95,13 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
     let x = on_gpu(x)?;
     let (weights, source) = w.bound()?;
     let bias = on_gpu(options.bias)?;
-    let absent = nothing(&x);
-    let residual = options.residual.as_ref().and_then(on_gpu).unwrap_or_else(|| absent.clone());
+    let residual = options.residual.as_ref().and_then(on_gpu).unwrap_or_else(|| nothing(&x));
     let [oh, ow] = [h, width].map(|side| options.sampling.side(side));
     let pixels = b * oh * ow;
     let halved = options.sampling == Sampling::Halved;
     let tiles = Tiles::chosen(pixels, co, OWN_ROWS);
-    let y = Launch {
+    let chunks = pixels.div_ceil(tiles.rows());
+    let [y, moments] = Launch {
         shader: tiles.shader(REGISTERS, STAGED),
         constants: &tiles.constants(),
         imports: &[("weights", source)],
@@ -94,13 +109,7 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
             ("m", pixels as u32),
             ("k4", k as u32 / 4),
             ("n4", co as u32 / 4),
-            ("biased", 1),
-            ("activation", Activation::None as u32),
-            ("gated", 0),
-            ("gate_start4", 0),
-            ("gate_stride4", 0),
-            ("gate_rows", 1),
-            ("residual_rows", if options.residual.is_some() { pixels as u32 } else { 0 }),
+            ("added", u32::from(options.residual.is_some())),
             ("c4", ci as u32 / 4),
             ("height", h as u32),
             ("width", width as u32),
@@ -113,8 +122,13 @@ fn launch(x: &Tensor<4>, w: &Matrix, options: &Conv<'_>) -> Option<Tensor<4>> {
         workgroup: tiles.workgroup(),
         count: tiles.count(pixels, co),
     }
-    .run(&[&x, &weights, &bias, &residual, &absent], [b, oh, ow, co], x.dtype);
-    Some(tensor(y))
+    .run_all(
+        &[&x, &weights, &bias, &residual],
+        [([b, oh, ow, co], x.dtype), ([1, chunks, co / 4, PARTIAL], DType::F32)],
+    );
+    let whole = b == 1 || (oh * ow).is_multiple_of(tiles.rows());
+    let moments = whole.then(|| tensor::<4>(moments).reshape([b, chunks / b, co / 4, PARTIAL]));
+    Some((tensor(y), moments))
 }
 
 /// The same where the device is the processor.

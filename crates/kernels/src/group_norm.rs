@@ -4,8 +4,8 @@
 //! x and y `[B, H, W, C]`, weight and bias `[C]`; a group is C/groups neighbouring channels. Two launches: moments of chunks
 //! of pixels, then the rest. Sums are f32, and no sum of squares is subtracted from another. The shaders want groups of a
 //! multiple of 4 channels. On the processor it is cpu/group_norm.rs; what neither takes is computed by burn. The two halves
-//! are also offered by themselves, for a picture that lies in several tensors. Shaders:
-//! shaders/group_norm_statistics.wgsl, shaders/group_norm_apply.wgsl.
+//! are also offered by themselves, for a picture that lies in several tensors and for one whose moments are known. Shaders:
+//! shaders/group_norm_statistics.wgsl, shaders/group_norm_merge.wgsl, shaders/group_norm_apply.wgsl.
 
 use burn::tensor::{DType, Tensor, TensorData, activation::silu};
 
@@ -19,6 +19,8 @@ const STATISTICS: Shader =
     Shader { name: "group_norm_statistics", source: include_str!("../../../shaders/group_norm_statistics.wgsl") };
 const APPLY: Shader =
     Shader { name: "group_norm_apply", source: include_str!("../../../shaders/group_norm_apply.wgsl") };
+const MERGE: Shader =
+    Shader { name: "group_norm_merge", source: include_str!("../../../shaders/group_norm_merge.wgsl") };
 const WORKGROUP: usize = 64;
 /// Numbers of a chunk's moments: count, mean, squared distances, nothing.
 pub(crate) const PARTIAL: usize = 4;
@@ -56,9 +58,39 @@ pub fn group_moments(x: &Tensor<4>, groups: usize) -> Tensor<4> {
     moments.unwrap_or_else(|| stock(|| portable_moments(x.clone(), groups)))
 }
 
-/// One row for all of `moments`' rows: `[B, 1, groups, 4]`.
+/// One row for all of `moments`' rows `[B, CHUNKS, SETS, 4]`, of groups that consist of as many neighbouring sets each:
+/// `[B, 1, groups, 4]`.
+///
+/// # Panics
+/// Where the sets are no multiple of the groups.
 #[must_use]
-pub fn merged_moments(moments: Tensor<4>) -> Tensor<4> {
+pub fn merged_moments(moments: &Tensor<4>, groups: usize) -> Tensor<4> {
+    let [_, _, sets, numbers] = moments.dims();
+    assert!(groups > 0 && sets.is_multiple_of(groups), "{sets} sets in {groups} groups");
+    assert_eq!(numbers, PARTIAL, "numbers of a set");
+    launch_merge(moments, groups).unwrap_or_else(|| portable_merge(moments, groups))
+}
+
+fn launch_merge(moments: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
+    let [b, chunks, sets, _] = moments.dims();
+    let merged = Launch {
+        shader: MERGE,
+        constants: &[],
+        imports: &[],
+        params: &[("chunks", chunks as u32), ("sets", sets as u32), ("groups", groups as u32)],
+        workgroup: [WORKGROUP as u32, 1, 1],
+        count: [groups, b, 1],
+    }
+    .run(&[&on_gpu(moments)?], [b, 1, groups, PARTIAL], DType::F32);
+    Some(tensor(merged))
+}
+
+/// The same in burn's operations.
+fn portable_merge(moments: &Tensor<4>, groups: usize) -> Tensor<4> {
+    let [b, chunks, sets, _] = moments.dims();
+    let own = sets / groups;
+    let moments = moments.clone().reshape([b, chunks, groups, own * PARTIAL]).swap_dims(1, 2);
+    let moments = moments.reshape([b, groups, chunks * own, PARTIAL]).swap_dims(1, 2); // [B, CHUNKS·OWN, groups, 4]
     let part = |at| moments.clone().narrow(3, at, 1); // [B, CHUNKS, groups, 1]
     let count = part(0).sum_dim(1);
     let share = part(0) / count.clone();
@@ -194,7 +226,7 @@ fn portable_moments(x: Tensor<4>, groups: usize) -> Tensor<4> {
 fn portable(x: Tensor<4>, moments: &Tensor<4>, options: &GroupNorm<'_>) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
     let GroupNorm { weight, bias, groups, eps, silu: activated } = *options;
-    let moments = merged_moments(moments.clone());
+    let moments = portable_merge(moments, groups);
     let part = |at| moments.clone().narrow(3, at, 1).reshape([b, 1, 1, groups, 1]);
     let variance = part(2) / part(0);
     let stored = x.dtype();

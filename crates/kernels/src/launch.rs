@@ -94,17 +94,28 @@ impl Launch<'_> {
         shape: [usize; RANK],
         dtype: DType,
     ) -> CubeTensor {
+        let [output] = self.run_all(inputs, [(shape, dtype)]);
+        output
+    }
+
+    /// The same with several outputs.
+    pub(crate) fn run_all<const RANK: usize, const OUTPUTS: usize>(
+        self,
+        inputs: &[&CubeTensor],
+        outputs: [([usize; RANK], DType); OUTPUTS],
+    ) -> [CubeTensor; OUTPUTS] {
         let first = inputs[0];
         let half = first.dtype == DType::F16;
         let spec = Spec { constants: self.constants.to_vec(), imports: self.imports.to_vec(), half };
-        let elements: usize = shape.iter().product();
-        let buffer = first.client.empty(elements * dtype.size());
-        let output =
-            CubeTensor::new_contiguous(first.client.clone(), first.device.clone(), Shape::from(shape), buffer, dtype);
+        let outputs = outputs.map(|(shape, dtype)| {
+            let (client, device) = (first.client.clone(), first.device.clone());
+            let buffer = client.empty(shape.iter().product::<usize>() * dtype.size());
+            CubeTensor::new_contiguous(client, device, Shape::from(shape), buffer, dtype)
+        });
         let params = params(first, self.params);
-        let bound: Vec<&CubeTensor> = inputs.iter().copied().chain([&output, &params]).collect();
+        let bound: Vec<&CubeTensor> = inputs.iter().copied().chain(&outputs).chain([&params]).collect();
         #[cfg(test)]
-        crate::reflection::check(&self, &spec, bound.len());
+        crate::reflection::check(&self, &spec, inputs.len(), OUTPUTS);
         note(self.shader, &spec, &bound);
 
         let [x, y, z] = self.workgroup;
@@ -116,7 +127,7 @@ impl Launch<'_> {
             KernelArguments::new()
                 .with_buffers(bound.into_iter().map(|tensor| tensor.handle.clone().binding()).collect()),
         );
-        output
+        outputs
     }
 }
 

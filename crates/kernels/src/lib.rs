@@ -25,7 +25,7 @@ mod wgsl;
 
 pub use activation::Activation;
 pub use attention::{Attention, Heads, WIDEST_CHANNELS, attention};
-pub use conv::{Conv, Sampling, conv};
+pub use conv::{Conv, Sampling, conv, conv_with_moments};
 pub use family::Family;
 pub use gemm::{Epilogue, linear};
 pub use group_norm::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};

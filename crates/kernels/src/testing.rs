@@ -6,6 +6,8 @@ use std::pin::Pin;
 
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::group_norm::PARTIAL;
+
 /// A test of an operation.
 pub struct Check {
     pub name: &'static str,
@@ -86,6 +88,14 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
+/// [`assert_close`] for counts, means and squared distances, each by itself since their sizes differ.
+pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+    for (at, number) in ["counts", "means", "squares"].into_iter().enumerate() {
+        let own = |all: &[f32]| all.iter().skip(at).step_by(PARTIAL).copied().collect::<Vec<_>>();
+        assert_close(&own(got), &own(want), tolerance, &format!("{what}: {number}"));
+    }
+}
+
 /// Runs `test` on the processor, by our operations and by burn's, and in both families of shaders on the GPU that wgpu
 /// finds, which may be a software one. `NO_GPU=1` leaves the GPU out, and says so.
 #[cfg(test)]
@@ -124,6 +134,12 @@ fn equal_numbers_are_close() {
 #[should_panic(expected = "element 1 is 2.1")]
 fn a_wrong_number_is_not_close() {
     assert_close(&[1.0, 2.1], &[1.0, 2.0], 1e-3, "wrong");
+}
+
+#[test]
+#[should_panic(expected = "means: element 0 is 0.2")]
+fn a_wrong_mean_beside_a_large_count_is_not_close() {
+    assert_moments_close(&[1000.0, 0.2, 1.0, 0.0], &[1000.0, 0.1, 1.0, 0.0], 1e-3, "wrong");
 }
 
 #[test]

@@ -73,6 +73,14 @@ impl Tiles {
         }
     }
 
+    /// Rows of a tile.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::Staged(staged) => staged.height(),
+            Self::Registers(rows) => rows,
+        }
+    }
+
     /// What the shader is given.
     pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
         match self {
@@ -91,9 +99,10 @@ impl Tiles {
 
     /// Workgroups for y `[m, n]`.
     pub(crate) fn count(self, m: usize, n: usize) -> [usize; 3] {
+        let down = m.div_ceil(self.rows());
         match self {
-            Self::Staged(staged) => [n.div_ceil(COLUMNS), m.div_ceil(staged.height()), 1],
-            Self::Registers(rows) => [(m.div_ceil(rows) * n.div_ceil(OWN_COLUMNS)).div_ceil(WORKGROUP), 1, 1],
+            Self::Staged(_) => [n.div_ceil(COLUMNS), down, 1],
+            Self::Registers(_) => [(down * n.div_ceil(OWN_COLUMNS)).div_ceil(WORKGROUP), 1, 1],
         }
     }
 }

@@ -13,9 +13,10 @@
 use std::borrow::Cow;
 
 /// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 22] = [
+const SHARED: [(&str, &str); 23] = [
     ("activation", include_str!("../../../shaders/shared/activation.wgsl")),
     ("attention", include_str!("../../../shaders/shared/attention.wgsl")),
+    ("convolved", include_str!("../../../shaders/shared/convolved.wgsl")),
     ("epilogue", include_str!("../../../shaders/shared/epilogue.wgsl")),
     ("matrix", include_str!("../../../shaders/shared/matrix.wgsl")),
     ("modulated", include_str!("../../../shaders/shared/modulated.wgsl")),

@@ -24,6 +24,7 @@ pub use encoding::Encoding;
 pub use tiling::Tiling;
 
 use layers::{Attention, Resnet};
+use strips::Strips;
 
 /// Channels of a picture.
 pub(crate) const RGB: usize = 3;
@@ -111,13 +112,13 @@ impl Mid {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, side: &str, taps: &mut Taps) -> Tensor<4> {
-        let x = self.first.forward(x);
-        taps.show(format_args!("{side}.mid_res0"), || channels_first(x.clone()));
-        let x = self.attention.forward(x);
-        taps.show(format_args!("{side}.mid_attn"), || channels_first(x.clone()));
-        let x = self.second.forward(x);
-        taps.show(format_args!("{side}.mid_block"), || channels_first(x.clone()));
+    fn over(&self, x: Strips, side: &str, taps: &mut Taps) -> Strips {
+        let x = self.first.over(x);
+        taps.show(format_args!("{side}.mid_res0"), || channels_first(x.clone().joined()));
+        let x = self.attention.over(x);
+        taps.show(format_args!("{side}.mid_attn"), || channels_first(x.clone().joined()));
+        let x = self.second.over(x);
+        taps.show(format_args!("{side}.mid_block"), || channels_first(x.clone().joined()));
         x
     }
 }

@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
-    Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_norm,
-    layer_norm, linear, patchify, rows_of_each_tiling, unpatchify,
+    Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_moments,
+    group_norm_by, layer_norm, linear, merged_moments, patchify, rows_of_each_tiling, unpatchify,
 };
 use pixart_weights::Folder;
 
@@ -95,7 +95,9 @@ impl WarmUp {
             }
             Operation::GroupNorm => {
                 let (weight, bias) = (&channels, &channels);
-                group_norm(picture(1), &GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true }).flatten(0, 3)
+                let moments = merged_moments(&group_moments(&picture(1), 1), 1);
+                let options = GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true };
+                group_norm_by(picture(1), &moments, &options).flatten(0, 3)
             }
             Operation::Patches => {
                 let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], (device, self.stored)), 1);

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{Conv, Sampling, conv};
-use crate::testing::{assert_close, checks, read, values};
-use crate::{Matrix, Precision, pack, unpack};
+use super::{Conv, Sampling, conv_with_moments};
+use crate::testing::{assert_close, assert_moments_close, checks, read, values};
+use crate::{Matrix, Precision, merged_moments, pack, unpack};
 
 /// What a launch is made of, as plain numbers.
 #[derive(Clone, Copy)]
@@ -81,7 +81,8 @@ impl Case {
         y
     }
 
-    async fn ours(&self, device: &Device) -> Vec<f32> {
+    /// y, and its moments where they are known.
+    fn launched(&self, device: &Device) -> (Tensor<4>, Option<Tensor<4>>) {
         let [b, h, w, ci, co] = self.shape;
         let ([oh, ow], [x, weights, bias, residual]) = (self.sides(), self.numbers());
         let stored = if self.half { DType::F16 } else { DType::F32 };
@@ -90,9 +91,10 @@ impl Case {
         let weights = Matrix::new(weights, [9 * ci, co], self.precision, device);
         let bias = Tensor::<1>::from_data(TensorData::new(bias, [co]), device);
         let residual = self.added.then(|| picture(residual, [b, oh, ow, co]));
-        let y = conv(picture(x, [b, h, w, ci]), &weights, Conv { bias: &bias, sampling: self.sampling, residual });
-        assert_eq!(y.dims(), [b, oh, ow, co]);
-        read(y).await
+        let options = Conv { bias: &bias, sampling: self.sampling, residual };
+        let both = conv_with_moments(picture(x, [b, h, w, ci]), &weights, options);
+        assert_eq!(both.0.dims(), [b, oh, ow, co]);
+        both
     }
 
     async fn check(&self, device: &Device) {
@@ -101,7 +103,7 @@ impl Case {
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
         let Self { shape, sampling, precision, half, .. } = self;
         assert_close(
-            &self.ours(device).await,
+            &read(self.launched(device).0).await,
             &want,
             tolerance,
             &format!("{shape:?} {sampling:?} {precision:?} half {half}"),
@@ -136,6 +138,37 @@ async fn every_shape_and_sampling_agrees_with_the_twin(device: &Device) {
     }
 }
 
+/// Count, mean and squared distances, and nothing, of each group of each picture of y `[B, PIXELS, C]`.
+fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
+    let (pixels, own) = (y.len() / b / c, c / groups);
+    let of = |set: usize| {
+        let first = set / groups * pixels * c + set % groups * own;
+        let group: Vec<f64> = (0..pixels * own).map(|at| f64::from(y[first + at / own * c + at % own])).collect();
+        let count = group.len() as f64;
+        let mean = group.iter().sum::<f64>() / count;
+        [count, mean, group.iter().map(|value| (value - mean).powi(2)).sum(), 0.0].map(|number| number as f32)
+    };
+    (0..b * groups).flat_map(of).collect()
+}
+
+async fn moments_are_those_of_what_is_stored(device: &Device) {
+    // One tile and many, of both sizes, that end at the edge and within; columns that no tile ends at; pictures that begin with
+    // a tile.
+    let shapes = [[1, 1, 1, 4, 8], [1, 13, 5, 4, 24], [1, 33, 9, 8, 72], [2, 8, 8, 12, 20], [1, 1, 2, 4, 16388]];
+    for (shape, groups) in shapes.into_iter().zip([2, 3, 6, 5, 17]) {
+        let case = Case { shape, added: true, ..PLAIN };
+        let [b, .., co] = shape;
+        let (_, known) = case.launched(device);
+        assert_eq!(known.is_none(), *device == Device::flex() || crate::Family::chosen() == crate::Family::Stock);
+        let Some(known) = known else { continue };
+        let got = read(merged_moments(&known, groups)).await;
+        let want = moments(&case.twin(), [b, co, groups]);
+        assert_moments_close(&got, &want, 1e-5, &format!("{shape:?} in {groups} groups"));
+    }
+    // Two pictures of 35 pixels: a tile would have pixels of both.
+    assert!(Case { shape: [2, 5, 7, 4, 8], ..PLAIN }.launched(device).1.is_none());
+}
+
 async fn each_precision_agrees_with_the_twin(device: &Device) {
     for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
         for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
@@ -153,6 +186,7 @@ async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: 
 checks! {
     [
         every_shape_and_sampling_agrees_with_the_twin,
+        moments_are_those_of_what_is_stored,
         each_precision_agrees_with_the_twin,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
 use crate::counted;
-use crate::testing::{assert_close, checks, read, values};
+use crate::testing::{assert_close, assert_moments_close, checks, read, values};
 
 const EPS: f64 = 1e-6;
 
@@ -101,6 +101,25 @@ async fn a_norm_is_two_launches(device: &Device) {
     assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
 }
 
+async fn sets_of_channels_are_merged_to_groups(device: &Device) {
+    // More chunks than a workgroup has invocations, and fewer than there are groups.
+    for (chunks, sets, groups) in [(131, 6, 3), (1, 8, 8), (2, 12, 2)] {
+        let case = Case { shape: [2, chunks, 1, 4 * sets], groups: sets, silu: false, half: false, far: 4.0 };
+        let [x, ..] = case.numbers();
+        let x = Tensor::<4>::from_data(TensorData::new(x, case.shape), device);
+        let rows = (0..chunks).map(|row| group_moments(&x.clone().narrow(1, row, 1), sets)).collect();
+        let merged = merged_moments(&Tensor::cat(rows, 1), groups);
+        assert_eq!(merged.dims(), [2, 1, groups, 4]);
+        let want = read(merged_moments(&group_moments(&x, groups), groups)).await;
+        assert_moments_close(
+            &read(merged).await,
+            &want,
+            2e-6,
+            &format!("{chunks} chunks, {sets} sets in {groups} groups"),
+        );
+    }
+}
+
 async fn parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture(device: &Device) {
     const ROWS: [usize; 3] = [9, 1, 23];
     for (c, groups) in [(24, 3), (6, 6)] {
@@ -110,7 +129,7 @@ async fn parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture(de
         let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
         let parts: Vec<Tensor<4>> = x.split_with_sizes(ROWS.to_vec(), 1);
         let moments = parts.iter().map(|part| group_moments(part, groups)).collect();
-        let moments = merged_moments(Tensor::cat(moments, 1));
+        let moments = merged_moments(&Tensor::cat(moments, 1), groups);
         assert_eq!(moments.dims(), [2, 1, groups, 4]);
         let options = GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu: true };
         let y = parts.into_iter().map(|part| group_norm_by(part, &moments, &options)).collect();
@@ -124,6 +143,7 @@ checks! {
         every_shape_agrees_with_the_twin,
         a_mean_far_from_zero_costs_only_the_rounding_of_the_input,
         a_norm_is_two_launches,
+        sets_of_channels_are_merged_to_groups,
         parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]

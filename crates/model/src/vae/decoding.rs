@@ -100,9 +100,9 @@ impl Decoder {
 
     /// `[B, H, W, Z]` → `[B, 3, 8·H, 8·W]`.
     fn forward(&self, x: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
-        let x = self.conv_in.forward(x);
-        taps.show(format_args!("dec.conv_in"), || channels_first(x.clone()));
-        let mut x = Strips::whole(self.mid.forward(x, "dec", taps), limit_bytes);
+        let x = self.conv_in.over(Strips::whole(x), None);
+        taps.show(format_args!("dec.conv_in"), || channels_first(x.clone().joined()));
+        let mut x = self.mid.over(x, "dec", taps).within(limit_bytes);
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.resnets.iter().fold(x, |x, resnet| resnet.over(x));
             if let Some(upsampler) = &block.upsampler {

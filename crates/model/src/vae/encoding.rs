@@ -5,6 +5,7 @@ use pixart_kernels::Sampling;
 use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
+use super::strips::Strips;
 use super::{Mid, Moments, RGB, Tiling, channels_first, channels_last, resnets};
 use crate::config::VaeConfig;
 use crate::params::Params;
@@ -123,18 +124,18 @@ impl Encoder {
 
     /// `[B, 3, H, W]` → `[B, H/8, W/8, 2·Z]`.
     fn forward(&self, picture: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        let mut x = self.conv_in.forward(channels_last(picture));
-        taps.show(format_args!("enc.conv_in"), || channels_first(x.clone()));
+        let mut x = self.conv_in.over(Strips::whole(channels_last(picture)), None);
+        taps.show(format_args!("enc.conv_in"), || channels_first(x.clone().joined()));
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.resnets.iter().fold(x, |x, resnet| resnet.forward(x));
+            x = block.resnets.iter().fold(x, |x, resnet| resnet.over(x));
             if let Some(downsampler) = &block.downsampler {
-                x = downsampler.forward(x);
+                x = Strips::whole(downsampler.forward(x.joined(), None));
             }
-            taps.show(format_args!("enc.block{index}"), || channels_first(x.clone()));
+            taps.show(format_args!("enc.block{index}"), || channels_first(x.clone().joined()));
         }
-        let x = self.mid.forward(x, "enc", taps);
-        taps.show(format_args!("enc.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone())));
-        let x = self.conv_out.forward(self.norm_out.activated(x));
+        let x = self.mid.over(x, "enc", taps);
+        taps.show(format_args!("enc.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone().joined())));
+        let x = self.conv_out.over(x, Some(&self.norm_out)).joined();
         taps.show(format_args!("enc.conv_out"), || channels_first(x.clone()));
         x
     }

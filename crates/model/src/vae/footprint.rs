@@ -41,7 +41,8 @@ pub(crate) fn decode(config: &VaeConfig, pictures: usize, [rows, columns]: [usiz
     let widest = widths.next().expect("a configuration has widths");
     let z = config.latent_channels;
     let all = u64::MAX;
-    let mut walk = Walk { pictures, columns, strips: vec![rows], limit_bytes: all, cost: Footprint::default() };
+    let strips = vec![rows];
+    let mut walk = Walk { pictures, columns, strips, known: false, limit_bytes: all, cost: Footprint::default() };
     walk.map("post_quant_conv", rows, [z, z], false);
     walk.over("conv_in", Step { inputs: z, outputs: widest, ..Step::default() });
     walk.resnet("mid_block.resnets.0", widest, widest);
@@ -95,6 +96,8 @@ struct Walk {
     columns: usize,
     /// Rows of each strip.
     strips: Vec<usize>,
+    /// Whether what computed the picture left its moments.
+    known: bool,
     limit_bytes: u64,
     cost: Footprint,
 }
@@ -111,8 +114,13 @@ impl Walk {
 
     fn moments(&mut self, name: &str, c: usize) {
         self.weights(2 * c);
-        for rows in self.strips.clone() {
-            self.launch(format!("{name}.moments"), &[self.pictures * rows * self.columns * c]);
+        if !self.known {
+            for rows in self.strips.clone() {
+                self.launch(format!("{name}.moments"), &[self.pictures * rows * self.columns * c]);
+            }
+        }
+        if self.known || self.strips.len() > 1 {
+            self.launch(format!("{name}.merged"), &[]);
         }
     }
 
@@ -141,6 +149,7 @@ impl Walk {
         self.launch(format!("{name}.mix"), &[3 * pixels * c, 3 * pixels * c, 3 * pixels * c, pixels * c]);
         self.map(&format!("{name}.out"), rows, [c, c], true);
         self.live(5 * pixels * c);
+        self.known = false;
     }
 
     fn live(&mut self, numbers: usize) {
@@ -180,6 +189,7 @@ impl Walk {
             let pictures = if kept { x + y } else { (x + beside).max(if shortcut { 2 * y } else { y }) };
             self.live(pictures + (self.limit_bytes / NUMBER) as usize);
         }
+        self.known = parts.len() == 1;
         self.strips = parts.iter().map(|part| scale * part.rows()).collect();
         self.columns *= scale;
     }

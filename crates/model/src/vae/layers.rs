@@ -4,10 +4,10 @@
 
 use burn::tensor::Tensor;
 use pixart_kernels::{
-    Heads, Matrix, Precision, Sampling, attention, conv, group_moments, group_norm_by, merged_moments,
+    Heads, Matrix, Precision, Sampling, attention, conv_with_moments, group_moments, group_norm_by, merged_moments,
 };
 
-use super::strips::Strips;
+use super::strips::{Strip, Strips};
 use crate::Error;
 use crate::linear::Linear;
 use crate::params::Params;
@@ -45,15 +45,6 @@ impl Conv {
         Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, sampling })
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.finish(x, None)
-    }
-
-    /// residual + the convolution of x.
-    fn added(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        self.finish(x, Some(residual))
-    }
-
     /// The convolution of a picture in strips, of silu(norm x) where there is a norm.
     pub(super) fn over(&self, x: Strips, norm: Option<&GroupNorm>) -> Strips {
         let moments = norm.map(|norm| (norm, norm.moments(&x)));
@@ -64,20 +55,21 @@ impl Conv {
                 Some((norm, moments)) => norm.by(x, moments, true),
                 None => x,
             };
-            y.push(part.cut(self.forward(x), scale));
+            y.push(part.cut(self.forward(x, None), scale));
         });
         y
     }
 
-    fn finish(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+    /// The convolution of x, and the residual where there is one.
+    pub(super) fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Strip {
         let options =
             pixart_kernels::Conv { bias: &self.bias, sampling: self.sampling, residual: residual.map(filled) };
-        let y = conv(filled(x), &self.weight, options);
-        let [b, h, w, columns] = y.dims();
+        let (rows, moments) = conv_with_moments(filled(x), &self.weight, options);
+        let [b, h, w, columns] = rows.dims();
         if columns == self.outputs {
-            return y;
+            return Strip { rows, moments };
         }
-        y.slice([0..b, 0..h, 0..w, 0..self.outputs])
+        rows.slice([0..b, 0..h, 0..w, 0..self.outputs]).into()
     }
 }
 
@@ -141,16 +133,14 @@ impl GroupNorm {
         self.by(x, &moments, false)
     }
 
-    /// silu(norm x).
-    pub(super) fn activated(&self, x: Tensor<4>) -> Tensor<4> {
-        let moments = group_moments(&x, self.groups);
-        self.by(x, &moments, true)
-    }
-
     /// The moments of a whole picture.
     fn moments(&self, x: &Strips) -> Tensor<4> {
-        let mut moments: Vec<Tensor<4>> = x.iter().map(|part| group_moments(part, self.groups)).collect();
-        if moments.len() == 1 { moments.remove(0) } else { merged_moments(Tensor::cat(moments, 1)) }
+        let of_strip = |Strip { rows, moments }: &Strip| match moments {
+            Some(fours) if fours.dims()[2].is_multiple_of(self.groups) => merged_moments(fours, self.groups),
+            _ => group_moments(rows, self.groups),
+        };
+        let mut moments: Vec<Tensor<4>> = x.iter().map(of_strip).collect();
+        if moments.len() == 1 { moments.remove(0) } else { merged_moments(&Tensor::cat(moments, 1), self.groups) }
     }
 
     /// norm x, with the moments of the picture that x is of.
@@ -181,10 +171,6 @@ impl Resnet {
         })
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.over(Strips::whole(x, u64::MAX)).joined()
-    }
-
     /// The block of a picture in strips. Of x and what takes its place only the larger is ever whole.
     pub(super) fn over(&self, x: Strips) -> Strips {
         let Self { norm1, conv1, norm2, conv2, shortcut } = self;
@@ -193,8 +179,8 @@ impl Resnet {
             Some(shortcut) => {
                 let moments = norm1.moments(&x);
                 x.walk(conv1.inputs.max(conv1.outputs), |x, part| {
-                    h.push(part.cut(conv1.forward(norm1.by(x.clone(), &moments, true)), 1));
-                    residual.push(shortcut.forward(part.cut(x, 1)));
+                    h.push(part.cut(conv1.forward(norm1.by(x.clone(), &moments, true), None), 1));
+                    residual.push(shortcut.forward(part.cut(x, 1).rows).into());
                 });
             }
             None => {
@@ -206,7 +192,7 @@ impl Resnet {
         let mut y = h.begun();
         h.walk(conv2.outputs, |h, part| {
             let residual = residual.take(part);
-            y.push(part.cut(conv2.added(norm2.by(h, &moments, true), residual), 1));
+            y.push(part.cut(conv2.forward(norm2.by(h, &moments, true), Some(residual)), 1));
         });
         y
     }
@@ -233,13 +219,15 @@ impl Attention {
         })
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub(super) fn over(&self, x: Strips) -> Strips {
+        let moments = self.norm.moments(&x);
+        let x = x.joined();
         let [b, h, w, c] = x.dims();
-        let own = self.own.forward(self.norm.forward(x.clone()).reshape([b, h * w, c])); // [B, H·W, 3·C]
+        let own = self.own.forward(self.norm.by(x.clone(), &moments, false).reshape([b, h * w, c])); // [B, H·W, 3·C]
         let columns = |at: usize| Heads { tensor: &own, first: at * c };
         let scale = (c as f64).sqrt().recip() as f32;
         let options = pixart_kernels::Attention { heads: 1, head_channels: c, scale, bias: None };
         let mixed = attention(columns(0), columns(1), columns(2), &options);
-        self.out.added(mixed, None, x.reshape([b, h * w, c])).reshape([b, h, w, c])
+        Strips::whole(self.out.added(mixed, None, x.reshape([b, h * w, c])).reshape([b, h, w, c]))
     }
 }

@@ -13,10 +13,23 @@ const SHARE: u64 = 4;
 /// Rows beside a strip that a 3×3 convolution reads.
 const HALO: usize = 1;
 
+/// Rows of a picture, and the moments of their fours of channels where what computed them left some.
+#[derive(Clone)]
+pub(super) struct Strip {
+    pub(super) rows: Tensor<4>,
+    pub(super) moments: Option<Tensor<4>>,
+}
+
+impl From<Tensor<4>> for Strip {
+    fn from(rows: Tensor<4>) -> Self {
+        Self { rows, moments: None }
+    }
+}
+
 /// Strips of one width; `limit_bytes` is the largest buffer.
 #[derive(Clone)]
 pub(super) struct Strips {
-    parts: VecDeque<Tensor<4>>,
+    parts: VecDeque<Strip>,
     /// Rows above the first part that have been dropped.
     dropped: usize,
     limit_bytes: u64,
@@ -44,10 +57,11 @@ impl Part {
         self.to - self.from
     }
 
-    /// y without the rows that were computed for those beside the part; y has `scale` rows for each of them.
-    pub(super) fn cut(self, y: Tensor<4>, scale: usize) -> Tensor<4> {
-        let (start, rows) = (scale * (self.from - self.top()), scale * self.rows());
-        if y.dims()[1] == rows { y } else { y.narrow(1, start, rows) }
+    /// y without the rows that were computed for those beside the part; y has `scale` rows for each of them. Moments are those
+    /// of all rows or of none.
+    pub(super) fn cut(self, y: impl Into<Strip>, scale: usize) -> Strip {
+        let (y, start, rows) = (y.into(), scale * (self.from - self.top()), scale * self.rows());
+        if y.rows.dims()[1] == rows { y } else { y.rows.narrow(1, start, rows).into() }
     }
 }
 
@@ -61,8 +75,13 @@ pub(super) fn parts(height: usize, row_bytes: u64, limit_bytes: u64) -> impl Ite
 
 impl Strips {
     /// x as one strip.
-    pub(super) fn whole(x: Tensor<4>, limit_bytes: u64) -> Self {
-        Self { parts: VecDeque::from([x]), dropped: 0, limit_bytes }
+    pub(super) fn whole(x: impl Into<Strip>) -> Self {
+        Self { parts: VecDeque::from([x.into()]), dropped: 0, limit_bytes: u64::MAX }
+    }
+
+    /// The same picture, what is computed from it being bounded so.
+    pub(super) fn within(self, limit_bytes: u64) -> Self {
+        Self { limit_bytes, ..self }
     }
 
     /// A picture that has no rows yet, bounded as this one.
@@ -70,25 +89,25 @@ impl Strips {
         Self { parts: VecDeque::new(), dropped: 0, limit_bytes: self.limit_bytes }
     }
 
-    pub(super) fn push(&mut self, part: Tensor<4>) {
+    pub(super) fn push(&mut self, part: Strip) {
         self.parts.push_back(part);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Tensor<4>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Strip> {
         self.parts.iter()
     }
 
     /// The undivided picture.
     pub(super) fn joined(self) -> Tensor<4> {
-        joined(self.parts.into())
+        joined(self.parts.into_iter().map(|part| part.rows).collect())
     }
 
     /// Gives `work` each part's rows with those beside them. The widest tensor of the work has `widest` numbers for each
     /// number of a row and channel 1.
     pub(super) fn walk(mut self, widest: usize, mut work: impl FnMut(Tensor<4>, Part)) {
-        let [b, _, w, _] = self.parts[0].dims();
+        let [b, _, w, _] = self.parts[0].rows.dims();
         let row_bytes = (b * w * widest) as u64 * NUMBER;
-        let height = self.parts.iter().map(|part| part.dims()[1]).sum();
+        let height = self.parts.iter().map(|part| part.rows.dims()[1]).sum();
         for part in parts(height, row_bytes, self.limit_bytes) {
             let rows = self.take(part);
             work(rows, part);
@@ -99,7 +118,7 @@ impl Strips {
     pub(super) fn take(&mut self, part: Part) -> Tensor<4> {
         let mut found = Vec::new();
         let mut first = self.dropped;
-        for tensor in &self.parts {
+        for Strip { rows: tensor, .. } in &self.parts {
             let rows = tensor.dims()[1];
             let (start, end) = (part.top().max(first), part.bottom().min(first + rows));
             if start < end {
@@ -110,8 +129,8 @@ impl Strips {
             first += rows;
         }
         let next = Part { from: part.to, to: part.height, ..part };
-        while self.parts.front().is_some_and(|front| self.dropped + front.dims()[1] <= next.top()) {
-            self.dropped += self.parts.pop_front().map_or(0, |front| front.dims()[1]);
+        while self.parts.front().is_some_and(|front| self.dropped + front.rows.dims()[1] <= next.top()) {
+            self.dropped += self.parts.pop_front().map_or(0, |front| front.rows.dims()[1]);
         }
         joined(found)
     }

@@ -26,8 +26,8 @@ const Z: usize = 4;
 
 /// For one picture.
 const DISPATCHES: u64 = 99;
-/// Convolution, affine map, attention, and the two halves of group norm.
-const PIPELINES: u64 = 5;
+/// Convolution, affine map, attention, moments, moments merged, and the rest of group norm.
+const PIPELINES: u64 = 6;
 
 /// Every tensor's shape of a checkpoint, by name.
 fn shapes((widths, _): (Widths, usize)) -> BTreeMap<String, Vec<usize>> {
@@ -133,9 +133,9 @@ fn decoding_costs_as_much_as_it_is_known_to() {
 }
 
 #[test]
-fn a_picture_of_256_binds_at_most_2_92_gb() {
+fn a_picture_of_256_binds_at_most_2_5_gb() {
     let bound = bytes(&known(FULL, 32, u64::MAX));
-    assert!(bound <= 2_920_000_000, "{bound}");
+    assert!(bound <= 2_500_000_000, "{bound}");
 }
 
 /// Decodes at once and within `limit_bytes`: both pictures, and what the second cost.

@@ -1,0 +1,41 @@
+// One row of moments for each picture, of all its chunks: those of the sets of channels that a group consists of
+//
+// partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each vec4<f32> as shared/moments.wgsl packs them; SETS is a multiple of
+// GROUPS. One workgroup per group of a picture, which merges in its memory what its invocations have merged. For every
+// adapter: it is little work. Rust: crates/kernels/src/group_norm.rs
+
+struct Params {
+    chunks: u32,
+    sets: u32,
+    groups: u32,
+}
+
+@group(0) @binding(0) var<storage, read> partials: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> moments: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> params: Params;
+
+//#import moments
+
+const INVOCATIONS: u32 = 64u;
+
+var<workgroup> parts: array<Moments, INVOCATIONS>;
+
+@compute @workgroup_size(INVOCATIONS, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let own = params.sets / params.groups;
+    var seen = Moments();
+    for (var i = index; i < params.chunks * own; i += INVOCATIONS) {
+        let chunk = group.y * params.chunks + i / own;
+        seen = merged(seen, unpacked_moments(partials[chunk * params.sets + group.x * own + i % own]));
+    }
+    parts[index] = seen;
+    for (var others = INVOCATIONS / 2u; others > 0u; others /= 2u) {
+        workgroupBarrier();
+        if (index < others) {
+            parts[index] = merged(parts[index], parts[index + others]);
+        }
+    }
+    if (index == 0u) {
+        moments[group.y * params.groups + group.x] = packed(parts[0]);
+    }
+}
