@@ -102,32 +102,52 @@ impl Engine {
         // A GPU makes one slice while it is told of the next; a processor has made a slice when it is asked for the next.
         let mut ahead: Option<Asked<'_>> = None;
         let mut settled = now_millis();
-        loop {
-            if self.cancelled.get() == Some(id) {
-                return Ok(Outcome::Cancelled);
-            }
-            let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
-                Progress::Done => None,
-                Progress::Within(blocks) => Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await),
-                Progress::Step(blocks) => {
-                    self.record(&mut recording, &denoise).await?;
-                    let step = Step { id, step: steps - denoise.run().left() as u32, steps, ..Step::default() };
-                    let (painter, glimpse) = (&pipeline.painter, denoise.glimpse());
-                    let made = async move {
-                        self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
-                        self.listen().await;
-                        Ok(())
-                    };
-                    Some(Asked::begin(blocks, made).await)
+        let made = async {
+            loop {
+                if self.cancelled.get() == Some(id) {
+                    return Ok(false);
                 }
-            };
-            let due = if self.is_busy { next } else { std::mem::replace(&mut ahead, next) };
-            let Some(Asked { blocks, done }) = due else { if ahead.is_some() { continue } else { break } };
-            // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
-            done.await?;
-            faults::first()?;
-            slices.took(blocks, now_millis() - settled);
-            settled = now_millis();
+                let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
+                    Progress::Done => None,
+                    Progress::Within(blocks) => {
+                        Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await)
+                    }
+                    Progress::Step(blocks) => {
+                        self.record(&mut recording, &denoise).await?;
+                        let step = Step { id, step: steps - denoise.run().left() as u32, steps, ..Step::default() };
+                        let (painter, glimpse) = (&pipeline.painter, denoise.glimpse());
+                        let made = async move {
+                            self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
+                            self.listen().await;
+                            Ok(())
+                        };
+                        Some(Asked::begin(blocks, made).await)
+                    }
+                };
+                let due = if self.is_busy { next } else { std::mem::replace(&mut ahead, next) };
+                let Some(Asked { blocks, done }) = due else {
+                    if ahead.is_some() {
+                        continue;
+                    }
+                    return Ok(true);
+                };
+                // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
+                done.await?;
+                faults::first()?;
+                slices.took(blocks, now_millis() - settled);
+                settled = now_millis();
+            }
+        };
+        let made: Result<bool, Fault> = made.await;
+        // A reading that is let go midway leaves a buffer mapped, and what uses that buffer next is refused.
+        let waited = match ahead {
+            Some(Asked { done, .. }) => done.await,
+            None => Ok(()),
+        };
+        let made = made?;
+        waited?;
+        if !made {
+            return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
 
