@@ -39,6 +39,7 @@ function drawsAndRefuses(device) {
     browser = await openBrowser();
     page = await openPage(browser, { device });
     await untilEngine(page, PICTURE_MILLIS);
+    await Promise.all(page.workers().map((worker) => worker.evaluate(countPipelines)));
     const { width, height } = await smallestSize(page);
     await fillForm(page, { ...SMALL, width, height });
     picture = await draw(page, PICTURE_MILLIS);
@@ -57,6 +58,21 @@ function drawsAndRefuses(device) {
     const { width, height } = await smallestSize(page);
     assert.equal(rgba.length, width * height * 4);
     assert.ok(new Set(rgba).size > 8, 'the picture is not flat');
+  });
+
+  test('a_first_picture_compiles_next_to_nothing', async () => {
+    const made = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.pipelines)));
+    const all = made.reduce((sum, count) => sum + count, 0);
+    // A copy of burn's has other texts for other sizes.
+    assert.ok(all <= 1, `${all} pipelines`);
+    const counted = await page.workers()[0].evaluate(async () => {
+      const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+      const module = device.createShaderModule({ code: '@compute @workgroup_size(1) fn main() {}' });
+      device.createComputePipeline({ layout: 'auto', compute: { module } });
+      device.destroy();
+      return globalThis.pipelines;
+    });
+    assert.equal(counted, made[0] + 1, 'they are counted');
   });
 
   test('the_adapter_is_named_and_a_software_one_called_slow', async () => {
@@ -191,16 +207,21 @@ function drawsAndRefuses(device) {
   });
 
   test('cancel_stops_a_picture_before_its_next_step', async () => {
-    await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
-    await page.click('#draw');
-    const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
-    await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: PICTURE_MILLIS });
-    const step = await at();
-    await page.click('#cancel');
-    await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
-    assert.ok(step < 1000);
-    assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the picture before it stays');
-    assert.deepEqual((await again()).png, picture.png);
+    // More than once: what a step leaves behind that is broken off shows in the next picture, and not always.
+    for (let time = 0; time < 5; time += 1) {
+      await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
+      await page.click('#draw');
+      const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
+      await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: PICTURE_MILLIS });
+      const step = await at();
+      await page.click('#cancel');
+      await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+      assert.ok(step < 1000);
+      assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the picture before it stays');
+      const after = await again();
+      assert.equal(after.fault, undefined);
+      assert.deepEqual(after.png, picture.png);
+    }
   });
 
   test('requests_made_at_once_are_drawn_one_after_the_other', async () => {
@@ -323,6 +344,16 @@ async function openPage({ context }, { device = 'auto', store = 'auto', prepare 
 async function smallestSize(page) {
   const side = await page.evaluate(() => globalThis.pixart.state().checkpoint.limits.size_min);
   return { width: side, height: side };
+}
+
+/** In a worker: counts the pipelines that are made from now on. */
+function countPipelines() {
+  const { createComputePipeline } = GPUDevice.prototype;
+  globalThis.pipelines = 0;
+  GPUDevice.prototype.createComputePipeline = function (descriptor) {
+    globalThis.pipelines += 1;
+    return createComputePipeline.call(this, descriptor);
+  };
 }
 
 function transpose(header) {

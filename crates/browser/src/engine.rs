@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
-use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, WarmUp, captions_of, golden};
+use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, WarmUp, captions_of, golden, rehearse};
 use pixart_protocol::{Event, Fault, FaultCode, Generate};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -125,12 +125,17 @@ impl Engine {
             return Ok(());
         }
         let all = WarmUp::all(configs, self.limits)?;
-        let shaders = all.len() as u32;
+        let shaders = all.len() as u32 + 1;
         for (compiled, one) in (1..).zip(all) {
             self.reach("a shader's first result", one.launch(&self.device)).await?;
             faults::first()?;
             self.emitter.emit(&Event::Compiling { compiled, shaders });
         }
+        let picture = rehearse(configs, &self.device, self.limits).await?;
+        let read = picture.into_data_async().await;
+        read.map_err(|error| Error::Read { what: "the rehearsal".into(), why: format!("{error:?}") })?;
+        faults::first()?;
+        self.emitter.emit(&Event::Compiling { compiled: shaders, shaders });
         Ok(())
     }
 

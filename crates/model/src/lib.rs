@@ -23,6 +23,7 @@ mod pipeline;
 mod plan;
 mod preview;
 pub mod recording;
+mod rehearsal;
 mod schedulers;
 pub mod self_test;
 mod slices;
@@ -50,6 +51,7 @@ pub use pipeline::{
 pub use pixart_kernels::{Counts, Family, Precision, counted};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
 pub use preview::Preview;
+pub use rehearsal::rehearse;
 pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
 pub use slices::Slices;
 pub use t5::T5;

@@ -25,15 +25,15 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     [&length, header.as_bytes(), &bytes].concat()
 }
 
-/// The networks of a recorded pipeline.
+/// The networks of a recorded pipeline, and its scheduler's settings.
 pub(crate) fn checkpoint(variant: &str) -> Folder {
     let (root, mut folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"), Folder::default());
-    for (dir, stem) in pixart_weights::packer::NETWORKS {
-        for file in ["config.json".to_owned(), format!("{stem}.safetensors")] {
-            let path = format!("{root}/{variant}/pipeline/{dir}/{file}");
-            let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-            folder.insert(format!("{dir}/{file}"), bytes);
-        }
+    let networks = pixart_weights::packer::NETWORKS.into_iter();
+    let files = networks.flat_map(|(dir, stem)| [format!("{dir}/config.json"), format!("{dir}/{stem}.safetensors")]);
+    for file in files.chain(["scheduler/scheduler_config.json".to_owned()]) {
+        let path = format!("{root}/{variant}/pipeline/{file}");
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        folder.insert(file, bytes);
     }
     folder
 }

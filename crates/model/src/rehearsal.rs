@@ -1,0 +1,93 @@
+//! A picture by the smallest networks of a checkpoint's kind, whose weights are zeros. Drawing it launches what a device does
+//! beside the networks: guidance, the scheduler's steps, the ends of the networks. Those are burn's own small operations, of
+//! which [`WarmUp`](crate::WarmUp) knows nothing, and which a device compiles in the first picture otherwise.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::BLOCK;
+use pixart_protocol::Generate;
+use pixart_weights::packer::NETWORKS;
+use pixart_weights::{Dtype, Folder, written};
+use serde_json::{Value, json};
+
+use crate::config::{DitConfig, Json, VaeConfig};
+use crate::noise::Noise;
+use crate::{Caption, DeviceLimits, Error, Painter, Start, Taps};
+
+/// Rows and columns of the latent. Some of burn's texts depend on how much there is of a tensor.
+const SIDE: usize = 16;
+/// A solver of the third order comes to all its formulas.
+const STEPS: u32 = 4;
+const TOKENS: usize = 8;
+/// Channels of the autoencoder.
+const WIDTH: usize = 4;
+/// Micro-conditions share the channels in three.
+const HEADS: usize = 3;
+
+/// Draws it, guided, with the checkpoint's own scheduler: `[1, 3, H, W]`. `configs` holds the `config.json`s.
+///
+/// # Errors
+/// A missing or unsupported key, by name.
+pub async fn rehearse(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
+    let painter = Painter::load_within(&smallest(configs)?, device, limits).await?;
+    let request = Generate { steps: STEPS, ..Generate::of("") };
+    let (run, scales) = (painter.run(&request)?, painter.scales(&request)?);
+    let config = painter.dit.config();
+    let mut noise = Noise::new(0, [0, 1], [1, config.latent_channels, SIDE, SIDE], device);
+    let rows = if scales.is_guided() { 2 } else { 1 };
+    let embeds = Tensor::zeros([rows, TOKENS, config.caption_channels], device);
+    let caption = Caption { embeds, mask: Tensor::ones([rows, TOKENS], device) };
+    let start = Start::noise(noise.draw_for_all());
+    let mut denoise = painter.denoise(start, noise, caption, scales, run);
+    while denoise.step(&mut Taps::off()) {}
+    Ok(painter.decode(denoise.into_latent()))
+}
+
+/// A checkpoint with the configurations of `configs`, but for their sizes.
+fn smallest(configs: &Folder) -> Result<Folder, Error> {
+    let mut folder = Folder::default();
+    let mut configure = |file: &str, sizes: Value| {
+        let mut values = Json::read(configs, file)?.object()?;
+        values.extend(sizes.as_object().cloned().unwrap_or_default());
+        folder.insert(file, Value::Object(values).to_string().into_bytes());
+        Ok::<_, Error>(())
+    };
+    let blocks = VaeConfig::read(configs)?.block_channels.len();
+    configure("scheduler/scheduler_config.json", json!({}))?;
+    let one = json!({ "num_attention_heads": HEADS, "num_layers": 1, "caption_channels": BLOCK });
+    configure("transformer/config.json", one)?;
+    let narrow = json!({ "block_out_channels": vec![WIDTH; blocks], "layers_per_block": 1, "norm_num_groups": 1 });
+    configure("vae/config.json", narrow)?;
+    let [dit, vae] = [DitConfig::read(&folder)?.inventory(), VaeConfig::read(&folder)?.inventory()];
+    for (network, tensors) in [("transformer", dit), ("vae", vae)] {
+        let zeros = tensors.into_iter().map(|(name, shape)| {
+            let bytes = vec![0; shape.iter().product::<usize>() * size_of::<f32>()];
+            (name, Dtype::F32, shape, bytes)
+        });
+        let (_, stem) = NETWORKS.iter().find(|(dir, _)| *dir == network).expect("a network of a checkpoint");
+        folder.insert(format!("{network}/{stem}.safetensors"), written(zeros.collect(), HashMap::new()));
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::testing::checkpoint;
+
+    #[test]
+    fn every_kind_of_checkpoint_has_smallest_networks_that_draw() {
+        for variant in ["alpha_plain", "alpha_ms1024", "alpha_lcm"] {
+            let (configs, device) = (checkpoint(variant), Device::flex());
+            let picture =
+                block_on(rehearse(&configs, &device, DeviceLimits::NONE)).expect("its configurations are read");
+            let factor = VaeConfig::read(&configs).expect("recorded").factor();
+            assert_eq!(picture.dims(), [1, 3, SIDE * factor, SIDE * factor]);
+            let pixels: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
+            assert!(pixels.iter().all(|pixel| pixel.is_finite()), "{variant}");
+        }
+    }
+}
