@@ -1,9 +1,9 @@
-// y[b, oh, ow, co] = epilogue(Σ x[b, ih, iw, ci] · w[(ky, kx, ci), co]), 3 × 3, for adapters that are software
+// y[b, oh, ow, co] = residual + Σ x[b, ih, iw, ci] · w[(ky, kx, ci), co] + bias, 3 × 3, for adapters that are software
 //
-// x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; sums
-// f32. moments [pixels / ROWS, CO / 4] f32, of each four of channels of so many pixels. CI and CO are multiples of 4. A matrix product whose rows are y's pixels, m of them: one invocation per 16 or 32 pixels
-// and 16 channels of y. The sums live in registers and nothing is shared, so there is no barrier.
-// Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
+// x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; moments
+// [⌈m / ROWS⌉, CO / 4] of vec4<f32>, of y's fours of channels; sums f32. CI and CO are multiples of 4. A matrix product whose
+// rows are y's pixels, m of them: one invocation per 16 or 32 pixels and 16 channels of y. The sums live in registers and
+// nothing is shared, so there is no barrier. Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
 
 alias Stored4 = vec4<f32>; // spec
 
@@ -22,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //#import tile_place
     for (var tap = 0u; tap < TAPS; tap++) {
         var places: array<u32, ROWS>;
-        for (var i = 0u; i < stored; i++) {
+        for (var i = 0u; i < own_rows; i++) {
             places[i] = tap_at(row + i, tap);
         }
 //#each i < ROWS
@@ -37,6 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 //#import tile_store
     for (var four = 0u; four < min(2u * PAIRS, n4 - column4); four++) {
-        moments[row / ROWS * n4 + column4 + four] = packed(seen[four]);
+        moments[row / ROWS * n4 + column4 + four] = as_stored(seen[four]);
     }
 }

@@ -1,10 +1,10 @@
-// y[b, oh, ow, co] = epilogue(Σ x[b, ih, iw, ci] · w[(ky, kx, ci), co]), 3 × 3, for GPUs
+// y[b, oh, ow, co] = residual + Σ x[b, ih, iw, ci] · w[(ky, kx, ci), co] + bias, 3 × 3, for GPUs
 //
-// x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; sums
-// f32. CI and CO are multiples of 4. A matrix product whose rows are y's pixels, m of them: one workgroup per tile of 32 or
-// 64 pixels and 64 channels of y. Some channels of one tap at a time, the pixels and the columns of w are unpacked once into
-// workgroup memory and read from there by all: shared/tile_staged.wgsl. Rust: crates/kernels/src/conv.rs,
-// crates/kernels/src/tiles.rs
+// x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; moments
+// [⌈m / TILE_ROWS⌉, CO / 4] of vec4<f32>, of y's fours of channels; sums f32. CI and CO are multiples of 4. A matrix product
+// whose rows are y's pixels, m of them: one workgroup per tile of 32 or 64 pixels and 64 channels of y. Some channels of one tap
+// at a time, the pixels and the columns of w are unpacked once into workgroup memory and read from there by all:
+// shared/tile_staged.wgsl. Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
 
 alias Stored4 = vec4<f32>; // spec
 
@@ -35,8 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // The moments of a column's invocations, together.
     workgroupBarrier();
     if (slice == 0u) {
-        columns[lane] = packed(seen[0]);
-        columns[LANES + lane] = packed(seen[1]);
+        columns[lane] = as_stored(seen[0]);
+        columns[LANES + lane] = as_stored(seen[1]);
     }
     workgroupBarrier();
     let four = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var all = Moments();
     for (var down = 0u; down < DOWN; down++) {
         let stored = columns[index / ACROSS * LANES + down * ACROSS + index % ACROSS];
-        all = merged(all, unpacked_moments(stored));
+        all = merged(all, from_stored(stored));
     }
-    moments[group.y * params.n4 + four] = packed(all);
+    moments[group.y * params.n4 + four] = as_stored(all);
 }

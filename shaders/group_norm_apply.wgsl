@@ -1,6 +1,6 @@
 // y = weight · (x - mean) / √(variance + ε) + bias, then x / (1 + e^-x) where asked for
 //
-// x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_statistics.wgsl leaves them, weight and
+// x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_statistics.wgsl and group_norm_merge.wgsl leave them, weight and
 // bias [C] f32. One invocation per 4 channels and a run of pixels; each first merges the chunks of its own group, which is
 // little beside the run. For every adapter: there is nothing to share. Rust: crates/kernels/src/group_norm.rs
 
@@ -36,7 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = four / (params.c4 / params.groups);
     var seen = Moments();
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
-        seen = merged(seen, unpacked_moments(partials[(id.y * params.chunks + chunk) * params.groups + group]));
+        seen = merged(seen, from_stored(partials[(id.y * params.chunks + chunk) * params.groups + group]));
     }
     let scale = weight[four] * inverseSqrt(seen.squares / seen.count + params.eps);
     let shift = bias[four];

@@ -1,6 +1,6 @@
 // One row of moments for each picture, of all its chunks: those of the sets of channels that a group consists of
 //
-// partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each vec4<f32> as shared/moments.wgsl packs them; SETS is a multiple of
+// partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each vec4<f32> as shared/moments.wgsl stores them; SETS is a multiple of
 // GROUPS. One workgroup per group of a picture, which merges in its memory what its invocations have merged. For every
 // adapter: it is little work. Rust: crates/kernels/src/group_norm.rs
 
@@ -16,7 +16,7 @@ struct Params {
 
 //#import moments
 
-const INVOCATIONS: u32 = 64u;
+const INVOCATIONS: u32 = 256u; // many: a picture of 1024 px has 16,384 chunks
 
 var<workgroup> parts: array<Moments, INVOCATIONS>;
 
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var seen = Moments();
     for (var i = index; i < params.chunks * own; i += INVOCATIONS) {
         let chunk = group.y * params.chunks + i / own;
-        seen = merged(seen, unpacked_moments(partials[chunk * params.sets + group.x * own + i % own]));
+        seen = merged(seen, from_stored(partials[chunk * params.sets + group.x * own + i % own]));
     }
     parts[index] = seen;
     for (var others = INVOCATIONS / 2u; others > 0u; others /= 2u) {
@@ -36,6 +36,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if (index == 0u) {
-        moments[group.y * params.groups + group.x] = packed(parts[0]);
+        moments[group.y * params.groups + group.x] = as_stored(parts[0]);
     }
 }

@@ -64,8 +64,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     for (; pixel < end; pixel++) {
         for (var four = 0u; four < fours; four++) {
-            seen = merged(seen, of_four(load(start + pixel * c4 + four)));
+            seen = merged(seen, moments_of_four(load(start + pixel * c4 + four)));
         }
     }
-    partials[id.y * params.chunks * params.groups + id.x] = packed(seen);
+    partials[id.y * params.chunks * params.groups + id.x] = as_stored(seen);
 }

@@ -1,5 +1,5 @@
-// What becomes of a convolution's sum before it is stored: bias, and the residual where there is one. And the moments of what
-// is stored, for each four of channels: a group norm that follows need not read it for them.
+// What becomes of a convolution's sum before it is rounded to what y is stored as: bias, and the residual where there is one. And
+// the moments of that, for each four of channels: a group norm that follows need not read y for them.
 
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> residual: array<Stored4>;
@@ -9,7 +9,7 @@
 
 //#import moments
 
-// Of what this invocation stores, for each four of its columns.
+// Of what this invocation computes, for each four of its columns.
 var<private> seen: array<Moments, 2u * PAIRS>;
 
 fn store_four(row: u32, first_column4: u32, four: u32, sum: vec4<f32>) {
@@ -23,7 +23,7 @@ fn store_four(row: u32, first_column4: u32, four: u32, sum: vec4<f32>) {
         value += vec4<f32>(residual[at]);
     }
     y[at] = Stored4(value);
-    seen[four] = merged(seen[four], of_four(value));
+    seen[four] = merged(seen[four], moments_of_four(value));
 }
 
 // Of the tile that begins at `first_column4`, a pair of fours of one row.

@@ -9,18 +9,18 @@ fn merged(a: Moments, b: Moments) -> Moments {
     return Moments(count, a.mean + share * distance, a.squares + b.squares + share * a.count * distance * distance);
 }
 
-// Those of four numbers.
-fn of_four(values: vec4<f32>) -> Moments {
+// Of four numbers.
+fn moments_of_four(values: vec4<f32>) -> Moments {
     let mean = dot(values, vec4<f32>(0.25));
     let distances = values - mean;
     return Moments(4.0, mean, dot(distances, distances));
 }
 
 // As they are stored, with a number that is not used, and back.
-fn packed(moments: Moments) -> vec4<f32> {
+fn as_stored(moments: Moments) -> vec4<f32> {
     return vec4<f32>(moments.count, moments.mean, moments.squares, 0.0);
 }
 
-fn unpacked_moments(stored: vec4<f32>) -> Moments {
+fn from_stored(stored: vec4<f32>) -> Moments {
     return Moments(stored.x, stored.y, stored.z);
 }

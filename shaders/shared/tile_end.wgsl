@@ -28,6 +28,6 @@
     let row = first_row + lane / ACROSS * ROWS;
     let column4 = first_column4 + 2u * (lane % ACROSS);
     if (slice == 0u) {
-        let stored = ROWS;
+        let own_rows = ROWS;
 //#import tile_store
     }

@@ -7,6 +7,6 @@
     rights[$iu * PAIRS + $j] = r$i_$j;
 //#end
 //#end
-    for (var i = 0u; i < stored * PAIRS; i++) {
+    for (var i = 0u; i < own_rows * PAIRS; i++) {
         store(row + i / PAIRS, column4, i % PAIRS, lefts[i], rights[i]);
     }

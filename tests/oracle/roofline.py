@@ -107,8 +107,9 @@ def conv(name: str, pixels: int, inputs: int, outputs: int, times=1, doubled=Fal
     return Launch(name, 2 * pixels * TAPS * inputs * outputs, FLOAT_BYTES * moved, tiles(pixels, outputs), times)
 
 
-def group_norm(name: str, pixels: int, c: int, times: int) -> Launch:
-    return Launch(name, 5 * pixels * c, FLOAT_BYTES * 2 * pixels * c, pixels * c // 256, times)  # moments are the convolution's
+def group_norm(name: str, pixels: int, c: int, times: int, passes=2) -> Launch:
+    """Moments are those that the convolution left, or take a pass of their own."""
+    return Launch(name, 5 * pixels * c, FLOAT_BYTES * passes * pixels * c, pixels * c // 256, times)
 
 
 def vae(side: int) -> list[Launch]:
@@ -124,7 +125,8 @@ def vae(side: int) -> list[Launch]:
         conv("3×3, 256 → 256, 4× doubled", 64 * p, 256, 256, doubled=True),
         conv("3×3, 256 → 128, 8×", 64 * p, 256, 128),
         conv("3×3, 128 → 128, 8×", 64 * p, 128, 128, times=5),
-        group_norm("group norm, 512, 1×", p, 512, 11),
+        group_norm("group norm, 512, 1×", p, 512, 10),
+        group_norm("group norm after attention", p, 512, 1, passes=3),
         group_norm("group norm, 512, 2×", 4 * p, 512, 6),
         group_norm("group norm, 512, 4×", 16 * p, 512, 1),
         group_norm("group norm, 256, 4×", 16 * p, 256, 5),

@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing, check};
 use pixart_companion::{Generator, Opening, checkpoint};
-use pixart_model::{Pipeline, Precision, Taps, WarmUp, counted, image};
+use pixart_model::{Pipeline, Precision, Taps, WarmUp, counted, image, rehearse};
 use pixart_protocol::Generate;
 
 use crate::gpu;
@@ -116,6 +116,12 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     });
     assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
     assert_eq!(both.pipelines, warm.pipelines);
+    let (_, rehearsed) = counted(|| {
+        warm_up();
+        block_on(rehearse(&folder, &opened.device, opened.limits)).expect("its configurations are read")
+    });
+    assert!(rehearsed.dispatches > warm.dispatches * 2, "nothing was rehearsed");
+    assert_eq!(rehearsed.pipelines, warm.pipelines + 1, "the attention of its autoencoder");
 }
 
 #[test]

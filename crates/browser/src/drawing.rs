@@ -94,59 +94,12 @@ impl Engine {
         };
         let encoding = self.encoding.borrow().clone();
         let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
-        let (mut slices, steps) = (Slices::default(), denoise.run().left() as u32);
+        let steps = denoise.run().left() as u32;
         for said in said {
             self.repeat(&mut denoise, said)?;
             self.record(&mut recording, &denoise).await?;
         }
-        // A GPU makes one slice while it is told of the next; a processor has made a slice when it is asked for the next.
-        let mut ahead: Option<Asked<'_>> = None;
-        let mut settled = now_millis();
-        let made = async {
-            loop {
-                if self.cancelled.get() == Some(id) {
-                    return Ok(false);
-                }
-                let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
-                    Progress::Done => None,
-                    Progress::Within(blocks) => {
-                        Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await)
-                    }
-                    Progress::Step(blocks) => {
-                        self.record(&mut recording, &denoise).await?;
-                        let step = Step { id, step: steps - denoise.run().left() as u32, steps, ..Step::default() };
-                        let (painter, glimpse) = (&pipeline.painter, denoise.glimpse());
-                        let made = async move {
-                            self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
-                            self.listen().await;
-                            Ok(())
-                        };
-                        Some(Asked::begin(blocks, made).await)
-                    }
-                };
-                let due = if self.is_busy { next } else { std::mem::replace(&mut ahead, next) };
-                let Some(Asked { blocks, done }) = due else {
-                    if ahead.is_some() {
-                        continue;
-                    }
-                    return Ok(true);
-                };
-                // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
-                done.await?;
-                faults::first()?;
-                slices.took(blocks, now_millis() - settled);
-                settled = now_millis();
-            }
-        };
-        let made: Result<bool, Fault> = made.await;
-        // A reading that is let go midway leaves a buffer mapped, and what uses that buffer next is refused.
-        let waited = match ahead {
-            Some(Asked { done, .. }) => done.await,
-            None => Ok(()),
-        };
-        let made = made?;
-        waited?;
-        if !made {
+        if !self.make(Step { id, steps, ..Step::default() }, &pipeline.painter, &mut denoise, &mut recording).await? {
             return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
@@ -169,6 +122,62 @@ impl Engine {
         let Resolved { width, height, .. } = resolved;
         let seed = request.seed_of(0);
         Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, recording, millis, memory }))
+    }
+
+    /// Makes the steps that are left, of which `each` tells. False where the picture was cancelled before the last.
+    async fn make<'a>(
+        &'a self,
+        each: Step,
+        painter: &'a Painter,
+        denoise: &mut Denoise<'_>,
+        recording: &mut Option<Recording>,
+    ) -> Result<bool, Fault> {
+        // A GPU makes one slice while it is told of the next; a processor has made a slice when it is asked for the next.
+        let mut ahead: Option<Asked<'a>> = None;
+        let (mut slices, mut settled) = (Slices::default(), now_millis());
+        let made = async {
+            loop {
+                if self.cancelled.get() == Some(each.id) {
+                    return Ok(false);
+                }
+                let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
+                    Progress::Done => None,
+                    Progress::Within(blocks) => {
+                        Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await)
+                    }
+                    Progress::Step(blocks) => {
+                        self.record(recording, denoise).await?;
+                        let step = Step { step: each.steps - denoise.run().left() as u32, ..each.clone() };
+                        let glimpse = denoise.glimpse();
+                        let told = async move {
+                            self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
+                            self.listen().await;
+                            Ok(())
+                        };
+                        Some(Asked::begin(blocks, told).await)
+                    }
+                };
+                let due = if self.is_busy { next } else { std::mem::replace(&mut ahead, next) };
+                let Some(Asked { blocks, done }) = due else {
+                    if ahead.is_some() {
+                        continue;
+                    }
+                    return Ok(true);
+                };
+                // Waiting for each slice keeps the queue short, so that progress is true and a cancellation is seen.
+                done.await?;
+                faults::first()?;
+                slices.took(blocks, now_millis() - settled);
+                settled = now_millis();
+            }
+        };
+        let made: Result<bool, Fault> = made.await;
+        let waited = match ahead {
+            Some(Asked { done, .. }) => done.await,
+            None => Ok(()),
+        };
+        let is_finished = made?;
+        waited.map(|()| is_finished)
     }
 
     /// Makes a step that was made before.
@@ -216,7 +225,8 @@ impl Engine {
 
 type Done<'engine> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>>;
 
-/// A slice that the device was asked for, of so many blocks.
+/// A slice that the device was asked for, of so many blocks. It has to be waited for: a reading that is let go midway leaves a
+/// buffer mapped, and what uses that buffer next is refused.
 struct Asked<'engine> {
     blocks: usize,
     done: Done<'engine>,

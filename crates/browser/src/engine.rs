@@ -61,8 +61,9 @@ impl Engine {
         self.encoding.borrow().is_some()
     }
 
-    /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, one after the other, while its weights are
-    /// fetched; `manifest` is that of a packed one. On the processor there is nothing to compile.
+    /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, the scheduler's among them, one after the other,
+    /// while its weights are fetched, and rehearses a picture; `manifest` is that of a packed one. On the processor there is
+    /// nothing to compile.
     ///
     /// # Errors
     /// A `Fault` that names the key, or that the GPU failed.
@@ -131,6 +132,7 @@ impl Engine {
             faults::first()?;
             self.emitter.emit(&Event::Compiling { compiled, shaders });
         }
+        // Read whole, as a picture is: there is a copy to be compiled for it.
         let picture = rehearse(configs, &self.device, self.limits).await?;
         let read = picture.into_data_async().await;
         read.map_err(|error| Error::Read { what: "the rehearsal".into(), why: format!("{error:?}") })?;

@@ -19,7 +19,8 @@ use crate::wgsl::Shader;
 
 const REGISTERS: Shader = Shader { name: "conv", source: include_str!("../../../shaders/conv.wgsl") };
 const STAGED: Shader = Shader { name: "conv_staged", source: include_str!("../../../shaders/conv_staged.wgsl") };
-const OWN_ROWS: OwnRows = [16, 32];
+/// A checkpoint's convolutions have one precision, so that the longer text is compiled once.
+pub(crate) const OWN_ROWS: OwnRows = [16, 32];
 /// Rows and columns of the window, and its pixels.
 const WINDOW: usize = 3;
 const TAPS: usize = WINDOW * WINDOW;
@@ -66,8 +67,8 @@ pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
     conv_with_moments(x, w, options).0
 }
 
-/// The convolution of x with w, and, where its launch knows them, the moments of each four of its channels, in f32 before y is
-/// stored: `[B, CHUNKS, CO/4, 4]`, as [`group_moments`](crate::group_moments) gives them for groups of four. It does not know
+/// The convolution of x with w, and, where its launch knows them, the moments of each four of its channels, before y is
+/// rounded to what it is stored as: `[B, CHUNKS, CO/4, 4]`, as [`group_moments`](crate::group_moments) gives them for groups of four. It does not know
 /// them where tiles of pixels reach from one picture into the next.
 ///
 /// # Panics

@@ -22,6 +22,7 @@ const APPLY: Shader =
 const MERGE: Shader =
     Shader { name: "group_norm_merge", source: include_str!("../../../shaders/group_norm_merge.wgsl") };
 const WORKGROUP: usize = 64;
+const MERGE_WORKGROUP: usize = 256;
 /// Numbers of a chunk's moments: count, mean, squared distances, nothing.
 pub(crate) const PARTIAL: usize = 4;
 
@@ -78,7 +79,7 @@ fn launch_merge(moments: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
         constants: &[],
         imports: &[],
         params: &[("chunks", chunks as u32), ("sets", sets as u32), ("groups", groups as u32)],
-        workgroup: [WORKGROUP as u32, 1, 1],
+        workgroup: [MERGE_WORKGROUP as u32, 1, 1],
         count: [groups, b, 1],
     }
     .run(&[&on_gpu(moments)?], [b, 1, groups, PARTIAL], DType::F32);
@@ -91,7 +92,7 @@ fn portable_merge(moments: &Tensor<4>, groups: usize) -> Tensor<4> {
     let own = sets / groups;
     let moments = moments.clone().reshape([b, chunks, groups, own * PARTIAL]).swap_dims(1, 2);
     let moments = moments.reshape([b, groups, chunks * own, PARTIAL]).swap_dims(1, 2); // [B, CHUNKS·OWN, groups, 4]
-    let part = |at| moments.clone().narrow(3, at, 1); // [B, CHUNKS, groups, 1]
+    let part = |at| moments.clone().narrow(3, at, 1); // [B, CHUNKS·OWN, groups, 1]
     let count = part(0).sum_dim(1);
     let share = part(0) / count.clone();
     let mean = (part(1) * share).sum_dim(1);

@@ -88,6 +88,19 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
+/// Count, mean and squared distances, and nothing, of each group of each picture of y `[B, PIXELS, C]`, in f64.
+pub(crate) fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
+    let (pixels, own) = (y.len() / b / c, c / groups);
+    let of = |set: usize| {
+        let first = set / groups * pixels * c + set % groups * own;
+        let group: Vec<f64> = (0..pixels * own).map(|at| f64::from(y[first + at / own * c + at % own])).collect();
+        let count = group.len() as f64;
+        let mean = group.iter().sum::<f64>() / count;
+        [count, mean, group.iter().map(|value| (value - mean).powi(2)).sum(), 0.0].map(|number| number as f32)
+    };
+    (0..b * groups).flat_map(of).collect()
+}
+
 /// [`assert_close`] for counts, means and squared distances, each by itself since their sizes differ.
 pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     for (at, number) in ["counts", "means", "squares"].into_iter().enumerate() {

@@ -13,6 +13,7 @@ pub(crate) enum Tiles {
     Registers(usize),
 }
 
+/// A tile in workgroup memory, and its invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Staged {
     /// Rows that an invocation computes, of 8 columns each.
@@ -42,7 +43,7 @@ const MANY: usize = 256;
 const MANY_ROWS: usize = MANY * LARGE.height();
 /// Rows of a tile in registers, for products that have no more and for all others.
 pub(crate) type OwnRows = [usize; 2];
-/// Rows that are too many for the smaller of any two.
+/// More rows than the smaller of any two has.
 const TOO_MANY: usize = 32;
 
 /// Numbers of rows with which a product of any width launches, on this thread, every text that it may.
@@ -85,7 +86,7 @@ impl Tiles {
     pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
         match self {
             Self::Staged(staged) => staged.constants(),
-            Self::Registers(rows) => vec![("ROWS", rows as u32)],
+            Self::Registers(rows) => vec![("ROWS", rows as u32), ("PAIRS", OWN_COLUMNS as u32 / 8)],
         }
     }
 
@@ -148,6 +149,15 @@ mod tests {
         assert_eq!([Staged::of(512, 3456), Staged::of(MANY_ROWS, 4)], [LARGE; 2]);
         let rows = rows_of_each_tiling().iter().map(|rows| Tiles::chosen(*rows, 4, [8, 16]));
         assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE].map(Tiles::Staged));
+    }
+
+    #[test]
+    fn in_registers_the_rows_of_each_tiling_get_one_each() {
+        Family::Software.choose();
+        for own in [crate::gemm::OWN_ROWS, crate::conv::OWN_ROWS] {
+            let tiles = rows_of_each_tiling().iter().map(|rows| Tiles::chosen(*rows, 4, own));
+            assert_eq!(tiles.collect::<Vec<_>>(), own.map(Tiles::Registers));
+        }
     }
 
     #[test]

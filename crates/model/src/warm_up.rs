@@ -15,7 +15,7 @@ use crate::plan::{DeviceLimits, Planner};
 /// Rows, inputs and outputs of the products, and channels of the norms.
 const SMALL: usize = BLOCK;
 
-/// One launch to be, with activations stored like this.
+/// An operation to be launched, with activations stored like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarmUp {
     operation: Operation,

@@ -13,7 +13,7 @@ pub enum Event {
     Adapter(Adapter),
     /// How far a checkpoint is on its way to the device.
     Loading(Loading),
-    /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU.
+    /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU; the last stands for all of burn's own.
     Compiling { compiled: u32, shaders: u32 },
     /// What opening a checkpoint would take.
     Estimated(Estimate),

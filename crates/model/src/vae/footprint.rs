@@ -9,6 +9,8 @@ use crate::config::VaeConfig;
 
 /// Bytes of a number.
 const NUMBER: u64 = 4;
+/// Numbers of y for each of its moments: those of four channels of 32 pixels are four. Tiles of more pixels leave fewer.
+const MOMENTS: usize = 32;
 
 /// One launch, and the bytes of each buffer that it binds but the few numbers beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(crate) fn decode(config: &VaeConfig, pictures: usize, [rows, columns]: [usiz
     let z = config.latent_channels;
     let all = u64::MAX;
     let strips = vec![rows];
-    let mut walk = Walk { pictures, columns, strips, known: false, limit_bytes: all, cost: Footprint::default() };
+    let mut walk = Walk { pictures, columns, strips, known: None, limit_bytes: all, cost: Footprint::default() };
     walk.map("post_quant_conv", rows, [z, z], false);
     walk.over("conv_in", Step { inputs: z, outputs: widest, ..Step::default() });
     walk.resnet("mid_block.resnets.0", widest, widest);
@@ -96,8 +98,8 @@ struct Walk {
     columns: usize,
     /// Rows of each strip.
     strips: Vec<usize>,
-    /// Whether what computed the picture left its moments.
-    known: bool,
+    /// Numbers of the moments that what computed the picture left. For several pictures, whose tiles may meet, as if it left none.
+    known: Option<usize>,
     limit_bytes: u64,
     cost: Footprint,
 }
@@ -114,13 +116,13 @@ impl Walk {
 
     fn moments(&mut self, name: &str, c: usize) {
         self.weights(2 * c);
-        if !self.known {
+        if self.known.is_none() {
             for rows in self.strips.clone() {
                 self.launch(format!("{name}.moments"), &[self.pictures * rows * self.columns * c]);
             }
         }
-        if self.known || self.strips.len() > 1 {
-            self.launch(format!("{name}.merged"), &[]);
+        if self.known.is_some() || self.strips.len() > 1 {
+            self.launch(format!("{name}.merged"), &[self.known.unwrap_or_default()]);
         }
     }
 
@@ -149,7 +151,7 @@ impl Walk {
         self.launch(format!("{name}.mix"), &[3 * pixels * c, 3 * pixels * c, 3 * pixels * c, pixels * c]);
         self.map(&format!("{name}.out"), rows, [c, c], true);
         self.live(5 * pixels * c);
-        self.known = false;
+        self.known = None;
     }
 
     fn live(&mut self, numbers: usize) {
@@ -176,7 +178,7 @@ impl Walk {
                 self.launch(format!("{name}.norm"), &[pixels * ci; 2]);
             }
             let y = scale * scale * pixels * co;
-            self.launch(name.to_owned(), &[pixels * ci, weights, y, if residual { y } else { 0 }]);
+            self.launch(name.to_owned(), &[pixels * ci, weights, y, if residual { y } else { 0 }, y / MOMENTS]);
             if shortcut {
                 self.map(&format!("{name}.shortcut"), part.rows(), [inputs, outputs], false);
             }
@@ -184,12 +186,12 @@ impl Walk {
         let (x, y) = (height * row * ci, height * row * scale * scale * co);
         let beside = if residual { y } else { 0 };
         if parts.len() == 1 {
-            self.live(x + if kept || shortcut { x } else { 0 } + y + beside);
+            self.live(x + if kept || shortcut { x } else { 0 } + y + y / MOMENTS + beside);
         } else {
             let pictures = if kept { x + y } else { (x + beside).max(if shortcut { 2 * y } else { y }) };
             self.live(pictures + (self.limit_bytes / NUMBER) as usize);
         }
-        self.known = parts.len() == 1;
+        self.known = (parts.len() == 1 && self.pictures == 1).then_some(y / MOMENTS);
         self.strips = parts.iter().map(|part| scale * part.rows()).collect();
         self.columns *= scale;
     }

@@ -79,7 +79,7 @@ impl Strips {
         Self { parts: VecDeque::from([x.into()]), dropped: 0, limit_bytes: u64::MAX }
     }
 
-    /// The same picture, what is computed from it being bounded so.
+    /// The same picture; what is computed from it has buffers of so many bytes at most.
     pub(super) fn within(self, limit_bytes: u64) -> Self {
         Self { limit_bytes, ..self }
     }
