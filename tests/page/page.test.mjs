@@ -2,6 +2,7 @@
 //! path of the `pixart` binary; fails without them.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -12,6 +13,8 @@ import { promisify } from 'node:util';
 import { draw, echoConsole, fillForm, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
 
 const SCENES = new URL('../../web/models/scenes/', import.meta.url);
+/** Sets `globalThis.counter`. */
+const COUNTER = readFileSync(new URL('../bench/counter.js', import.meta.url), 'utf8');
 /** A picture, and all that comes before the first, on a slow machine. */
 const PICTURE_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, guidance: 4.5, text: { kind: 'tab' } };
@@ -34,7 +37,7 @@ function drawsAndRefuses(device) {
     browser = await openBrowser();
     page = await openPage(browser, { device });
     await untilEngine(page, PICTURE_MILLIS);
-    await Promise.all(page.workers().map((worker) => worker.evaluate(countPipelines)));
+    await Promise.all(page.workers().map((worker) => worker.evaluate(COUNTER)));
     const { width, height } = await smallestSize(page);
     await fillForm(page, { ...SMALL, width, height });
     picture = await draw(page, PICTURE_MILLIS);
@@ -56,7 +59,7 @@ function drawsAndRefuses(device) {
   });
 
   test('a_first_picture_compiles_next_to_nothing', async () => {
-    const made = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.pipelines)));
+    const made = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.counter.read().pipelines)));
     const all = made.reduce((sum, count) => sum + count, 0);
     // A copy of burn's has other texts for other sizes.
     assert.ok(all <= 1, `${all} pipelines`);
@@ -65,7 +68,7 @@ function drawsAndRefuses(device) {
       const module = device.createShaderModule({ code: '@compute @workgroup_size(1) fn main() {}' });
       device.createComputePipeline({ layout: 'auto', compute: { module } });
       device.destroy();
-      return globalThis.pipelines;
+      return globalThis.counter.read().pipelines;
     });
     assert.equal(counted, made[0] + 1, 'they are counted');
   });
@@ -292,16 +295,6 @@ async function openPage({ context }, { device = 'auto' } = {}) {
 async function smallestSize(page) {
   const side = await page.evaluate(() => globalThis.pixart.state().checkpoint.limits.size_min);
   return { width: side, height: side };
-}
-
-/** In a worker: counts the pipelines that are made from now on. */
-function countPipelines() {
-  const { createComputePipeline } = GPUDevice.prototype;
-  globalThis.pipelines = 0;
-  GPUDevice.prototype.createComputePipeline = function (descriptor) {
-    globalThis.pipelines += 1;
-    return createComputePipeline.call(this, descriptor);
-  };
 }
 
 async function closedPort() {

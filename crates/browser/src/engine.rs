@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
+use pixart_model::image::{Size, rgb8_read};
 use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, WarmUp, captions_of, golden, rehearse};
 use pixart_protocol::{Event, Fault, FaultCode, Generate};
 use pixart_weights::Folder;
@@ -132,10 +133,9 @@ impl Engine {
             faults::first()?;
             self.emitter.emit(&Event::Compiling { compiled, shaders });
         }
-        // Read whole, as a picture is: there is a copy to be compiled for it.
         let picture = rehearse(configs, &self.device, self.limits).await?;
-        let read = picture.into_data_async().await;
-        read.map_err(|error| Error::Read { what: "the rehearsal".into(), why: format!("{error:?}") })?;
+        let [_, _, height, width] = picture.dims();
+        rgb8_read(picture, Size { height, width }).await?;
         faults::first()?;
         self.emitter.emit(&Event::Compiling { compiled: shaders, shaders });
         Ok(())

@@ -68,8 +68,8 @@ pub fn conv(x: Tensor<4>, w: &Matrix, options: Conv<'_>) -> Tensor<4> {
 }
 
 /// The convolution of x with w, and, where its launch knows them, the moments of each four of its channels, before y is
-/// rounded to what it is stored as: `[B, CHUNKS, CO/4, 4]`, as [`group_moments`](crate::group_moments) gives them for groups of four. It does not know
-/// them where tiles of pixels reach from one picture into the next.
+/// rounded to what it is stored as: `[B, CHUNKS, CO/4, 4]`, as [`group_moments`](crate::group_moments) gives them for groups
+/// of four. It does not know them where tiles of pixels reach from one picture into the next.
 ///
 /// # Panics
 /// Where the shapes do not fit.

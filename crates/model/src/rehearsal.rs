@@ -9,7 +9,7 @@ use pixart_kernels::BLOCK;
 use pixart_protocol::Generate;
 use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Dtype, Folder, written};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::{DitConfig, Json, VaeConfig};
 use crate::noise::Noise;
@@ -47,18 +47,19 @@ pub async fn rehearse(configs: &Folder, device: &Device, limits: DeviceLimits) -
 /// A checkpoint with the configurations of `configs`, but for their sizes.
 fn smallest(configs: &Folder) -> Result<Folder, Error> {
     let mut folder = Folder::default();
-    let mut configure = |file: &str, sizes: Value| {
+    let mut configure = |file: &str, sizes: &[(&str, Value)]| {
         let mut values = Json::read(configs, file)?.object()?;
-        values.extend(sizes.as_object().cloned().unwrap_or_default());
+        values.extend(sizes.iter().map(|(key, size)| ((*key).to_owned(), size.clone())));
         folder.insert(file, Value::Object(values).to_string().into_bytes());
         Ok::<_, Error>(())
     };
     let blocks = VaeConfig::read(configs)?.block_channels.len();
-    configure("scheduler/scheduler_config.json", json!({}))?;
-    let one = json!({ "num_attention_heads": HEADS, "num_layers": 1, "caption_channels": BLOCK });
-    configure("transformer/config.json", one)?;
-    let narrow = json!({ "block_out_channels": vec![WIDTH; blocks], "layers_per_block": 1, "norm_num_groups": 1 });
-    configure("vae/config.json", narrow)?;
+    configure("scheduler/scheduler_config.json", &[])?;
+    let one = [("num_attention_heads", HEADS.into()), ("num_layers", 1.into()), ("caption_channels", BLOCK.into())];
+    configure("transformer/config.json", &one)?;
+    let widths = vec![WIDTH; blocks].into();
+    let narrow = [("block_out_channels", widths), ("layers_per_block", 1.into()), ("norm_num_groups", 1.into())];
+    configure("vae/config.json", &narrow)?;
     let [dit, vae] = [DitConfig::read(&folder)?.inventory(), VaeConfig::read(&folder)?.inventory()];
     for (network, tensors) in [("transformer", dit), ("vae", vae)] {
         let zeros = tensors.into_iter().map(|(name, shape)| {

@@ -109,6 +109,17 @@ impl Case {
             &format!("{shape:?} {sampling:?} {precision:?} half {half}"),
         );
     }
+
+    /// Compares y's moments, where they are known, in groups.
+    async fn check_moments(&self, groups: usize, device: &Device) {
+        let (_, known) = self.launched(device);
+        assert_eq!(known.is_none(), *device == Device::flex() || crate::Family::chosen() == crate::Family::Stock);
+        let Some(known) = known else { return };
+        let [b, .., co] = self.shape;
+        let (got, want) = (read(merged_moments(&known, groups)).await, moments(&self.twin(), [b, co, groups]));
+        let tolerance = if self.half { 1e-3 } else { 1e-5 };
+        assert_moments_close(&got, &want, tolerance, &format!("{:?} in {groups} groups", self.shape));
+    }
 }
 
 /// One pixel, primes, one past the tile of pixels, of channels and of a stage, a narrow y, more channels than are summed at
@@ -135,19 +146,6 @@ async fn every_shape_and_sampling_agrees_with_the_twin(device: &Device) {
                 Case { shape, sampling, added, ..PLAIN }.check(device).await;
             }
         }
-    }
-}
-
-impl Case {
-    /// Compares y's moments, where they are known, in groups.
-    async fn check_moments(&self, groups: usize, device: &Device) {
-        let (_, known) = self.launched(device);
-        assert_eq!(known.is_none(), *device == Device::flex() || crate::Family::chosen() == crate::Family::Stock);
-        let Some(known) = known else { return };
-        let [b, .., co] = self.shape;
-        let (got, want) = (read(merged_moments(&known, groups)).await, moments(&self.twin(), [b, co, groups]));
-        let tolerance = if self.half { 1e-3 } else { 1e-5 };
-        assert_moments_close(&got, &want, tolerance, &format!("{:?} in {groups} groups", self.shape));
     }
 }
 
