@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_lite::future::block_on;
 use pixart_companion::device::Kind;
@@ -28,7 +29,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("pixart-{name}-{}", std::process::id()));
+        // Tests run side by side, some in the same precision.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("pixart-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         Self(dir)
     }
