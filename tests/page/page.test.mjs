@@ -78,7 +78,7 @@ function drawsAndRefuses(device) {
     const shown = await page.innerText('#adapter');
     console.log(`# adapter of the page tests: ${shown}`);
     assert.ok(name.length > 0 && shown.includes(name));
-    assert.equal(shown.includes('a software adapter, slow'), software);
+    assert.equal(shown.includes('fallback adapter, slow'), software);
   });
 
   test('the_same_request_gives_the_same_bytes_and_another_seed_does_not', async () => {
@@ -141,7 +141,7 @@ function drawsAndRefuses(device) {
     assert.ok(largestDifference(ours, await pixels(page, picture.png)) > 2);
 
     await page.setInputFiles('#image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
-    assert.equal((await again(changed)).fault?.what, 'a.txt is no picture that this browser reads');
+    assert.equal((await again(changed)).fault?.what, 'a.txt is not an image this browser can decode');
     await page.setInputFiles('#image', []);
     assert.equal((await again()).fault?.what, 'strength is given without an image');
     await page.fill('#strength', '');
@@ -156,7 +156,7 @@ function drawsAndRefuses(device) {
     const drawn = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
     assert.deepEqual(drawn.png, picture.png);
     assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
-    assert.match(await page.textContent('#pairing'), /did not answer.*this tab reads prompts itself/);
+    assert.match(await page.textContent('#pairing'), /did not answer.*This tab encodes the prompt instead/);
     assert.deepEqual((await again()).png, picture.png);
     assert.ok(await page.isHidden('#note'));
   });
@@ -192,7 +192,7 @@ function drawsAndRefuses(device) {
       const text = { kind: 'companion', url: companion.url };
       const theirs = await again({ text });
       assert.equal(theirs.fault, undefined);
-      const offer = 'scenes on cpu, which reads prompts and draws';
+      const offer = 'scenes on cpu (encodes prompts, generates images)';
       await page.waitForFunction((offer) => document.getElementById('pairing').textContent.includes(offer), offer);
       assert.ok(await page.isHidden('#note'));
       const ours = await pixels(page, picture.png);

@@ -150,7 +150,7 @@ test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
   const bytes = readFileSync(await zip.path());
   assert.equal(bytes.readUInt32LE(0), 0x04034b50, 'it is a zip file');
   assert.equal(bytes.toString('latin1').match(/a-star-for-the-gallery-10\d-\d+\.png/g).length, 4, 'each name twice: file and list');
-  await cards.nth(1).getByText('Draw again').click();
+  await cards.nth(1).getByText('Reuse settings').click();
   await page.waitForFunction(() => document.getElementById('seed').value === '101');
   await cards.nth(1).getByText('Delete').click();
   await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 1);
@@ -188,7 +188,7 @@ test('a_table_shows_pictures_over_two_fields', async () => {
   await shot(page, 'table');
   await page.fill('#x-values', '1, two');
   await page.click('#draw');
-  assert.equal(await page.innerText('#what'), 'steps is "two" in the table');
+  assert.equal(await page.innerText('#what'), 'steps is "two" in the X/Y grid');
   await page.close();
 });
 
@@ -205,7 +205,7 @@ test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_
   await page.click('#open');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
   await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' }));
-  await page.waitForFunction(() => /\d+ MB more/.test(document.getElementById('space').textContent));
+  await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('space').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   await page.click('#kept > summary');
   await page.locator('#kept-list li', { hasText: 'models/scenes' }).getByText('Open').click();
@@ -263,7 +263,7 @@ test('the_page_speaks_two_languages_and_remembers_which', async () => {
     .then((text) => (${words})(new DOMParser().parseFromString(text, 'text/html')))`);
   assert.deepEqual(english, written, 'the table says in English what index.html does');
   const same = Object.keys(german).filter((name) => german[name] === english[name]);
-  assert.deepEqual(same, ['prompt', 'seed', 'guidance', 'scheduler', 'checkpoints'], 'words that both languages have');
+  assert.deepEqual(same, ['prompt', 'seed', 'scheduler', 'gpu', 'processor'], 'words that both languages have');
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'de', 'the address comes first');

@@ -62,7 +62,7 @@ export function asked(): Picture {
 
 /** How many pictures are asked for, each with the seed after the one before. Throws a fault. */
 export function pictures(): number {
-  return whole('the number of pictures', count);
+  return whole('the number of images', count);
 }
 
 /** Who reads the prompt, and the picture to draw over, its mask and its strength, where they are chosen. */

@@ -40,7 +40,7 @@ export function cells(): Cell[] | undefined {
   const made = rows.values.flatMap((low, row) =>
     columns.values.map((high, column) => ({ row, column, changed: { ...changed(columns.field, high), ...changed(rows.field, low) } })),
   );
-  if (made.length > CELLS_MAX) throw fault('bad_request', `the table has ${made.length} pictures`, `ask for at most ${CELLS_MAX}`);
+  if (made.length > CELLS_MAX) throw fault('bad_request', `the X/Y grid has ${made.length} images`, `use at most ${CELLS_MAX}`);
   const head = document.createElement('tr');
   head.append(document.createElement('td'), ...columns.values.map((value) => heading(columns.field, value, 'col')));
   table.replaceChildren(head);
@@ -70,7 +70,7 @@ function changed(field: Field | undefined, value: string): Partial<Picture> {
   if (NAMES.has(field)) return { [field]: value };
   const number = Number(value);
   if (value !== '' && Number.isFinite(number)) return { [field]: number };
-  throw fault('bad_request', `${field} is ${JSON.stringify(value)} in the table`, 'write numbers with commas between them');
+  throw fault('bad_request', `${field} is ${JSON.stringify(value)} in the X/Y grid`, 'enter numbers separated by commas');
 }
 
 function heading(field: Field | undefined, value: string, scope: 'col' | 'row'): HTMLElement {

@@ -46,7 +46,7 @@ export function renderKept(
     row.append(`${checkpoint} · ${word('kept', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
     // What was chosen as a folder has to be chosen again: a page may not open it by itself.
     // Opening fetches what is missing.
-    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word(missing > 0 ? 'repair' : 'openKept'), () => open(checkpoint)));
+    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word(missing > 0 ? 'repair' : 'open'), () => open(checkpoint)));
     row.append(button(word('verify'), () => ask({ kind: 'verify', checkpoint })));
     row.append(button(word('remove'), () => ask({ kind: 'delete', checkpoint })));
     return row;

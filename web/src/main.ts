@@ -160,7 +160,7 @@ function agreed(): Promise<boolean> {
 function restore(png: Uint8Array): void {
   const request = requestOf(png);
   if (request !== undefined) return form.fill(request);
-  show(failed(state, fault('bad_request', 'the picture does not say how it was drawn', 'drop a PNG file that was drawn here')));
+  show(failed(state, fault('bad_request', 'the PNG file has no generation parameters', 'drop a PNG file that was generated here')));
 }
 
 /** Offers to go on with what this tab was at when it was left. */

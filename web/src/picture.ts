@@ -6,7 +6,7 @@ export async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | u
   const file = files?.[0];
   if (file === undefined) return undefined;
   const bitmap = await createImageBitmap(file).catch(() => {
-    throw fault('bad_request', `${file.name} is no picture that this browser reads`, 'choose a PNG, JPEG or WebP file');
+    throw fault('bad_request', `${file.name} is not an image this browser can decode`, 'choose a PNG, JPEG or WebP file');
   });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   canvas.getContext('2d')?.drawImage(bitmap, 0, 0);

@@ -36,7 +36,7 @@ export async function chosenText(): Promise<TextSource> {
   if (companion.checked) return { kind: 'companion', url: url.value, ...(token.value && { token: token.value }) };
   if (!stored.checked) return { kind: 'tab' };
   const chosen = file.files?.[0];
-  if (chosen === undefined) throw fault('bad_request', 'no file of embeddings is chosen', 'choose one that `pixart encode` wrote');
+  if (chosen === undefined) throw fault('bad_request', 'no embeddings file is selected', 'select a file written by `pixart encode`');
   return { kind: 'file', bytes: new Uint8Array(await chosen.arrayBuffer()) };
 }
 
