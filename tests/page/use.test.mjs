@@ -250,8 +250,8 @@ test('keys_alone_draw_stop_and_save', async () => {
 
 test('the_page_speaks_two_languages_and_remembers_which', async () => {
   const page = await openPage('?device=wasm&lang=de');
-  const words = `(root) => Object.fromEntries([...root.querySelectorAll('[data-word], [data-label], [data-hint]')].flatMap((at) =>
-    [[at.dataset.word, at.textContent], [at.dataset.label, at.ariaLabel], [at.dataset.hint, at.placeholder]].filter(([name]) => name)))`;
+  const words = `(root) => Object.fromEntries([...root.querySelectorAll('[data-i18n], [data-i18n-label], [data-i18n-placeholder]')].flatMap((at) =>
+    [[at.dataset.i18n, at.textContent], [at.dataset.i18nLabel, at.ariaLabel], [at.dataset.i18nPlaceholder, at.placeholder]].filter(([name]) => name)))`;
   const spoken = () => page.evaluate(`(${words})(document)`);
   const german = await spoken();
   assert.equal(await page.getAttribute('html', 'lang'), 'de');
@@ -263,7 +263,7 @@ test('the_page_speaks_two_languages_and_remembers_which', async () => {
     .then((text) => (${words})(new DOMParser().parseFromString(text, 'text/html')))`);
   assert.deepEqual(english, written, 'the table says in English what index.html does');
   const same = Object.keys(german).filter((name) => german[name] === english[name]);
-  assert.deepEqual(same, ['prompt', 'seed', 'scheduler', 'gpu', 'processor'], 'words that both languages have');
+  assert.deepEqual(same, ['prompt', 'seed', 'scheduler', 'deviceGpu', 'deviceCpu'], 'words that both languages have');
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'de', 'the address comes first');

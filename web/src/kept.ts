@@ -1,7 +1,7 @@
 //! Checkpoints that the reader has: those that this browser keeps, as a list with what can be done about them, and folders
 //! on this computer. Opens nothing.
 import type { KeepTask, KeptCheckpoint } from './protocol.gen';
-import { word } from './words';
+import { t } from './i18n';
 
 /** A checkpoint to open; with `files`, the reader's. */
 export interface Folder {
@@ -16,7 +16,7 @@ const CHOSEN = 'folder:';
 export async function renderSpace(into: HTMLElement): Promise<void> {
   const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
   const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
-  into.textContent = quota === undefined ? '' : word('space', { used: megabytes(usage), left: megabytes(quota - usage) });
+  into.textContent = quota === undefined ? '' : t('storageUsage', { used: megabytes(usage), left: megabytes(quota - usage) });
 }
 
 /** The folder's address: as it is written, or that of a repository `owner/name@revision` of the model hub at `hub`. */
@@ -42,13 +42,13 @@ export function renderKept(
   };
   const rows = kept.map(({ checkpoint, store, bytes, missing, changed }) => {
     const row = document.createElement('li');
-    const state = (missing > 0 ? word('missing', { count: missing }) : '') + (changed ? word('changed') : '');
-    row.append(`${checkpoint} · ${word('kept', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
+    const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
+    row.append(`${checkpoint} · ${t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
     // What was chosen as a folder has to be chosen again: a page may not open it by itself.
     // Opening fetches what is missing.
-    if (!checkpoint.startsWith(CHOSEN)) row.append(button(word(missing > 0 ? 'repair' : 'open'), () => open(checkpoint)));
-    row.append(button(word('verify'), () => ask({ kind: 'verify', checkpoint })));
-    row.append(button(word('remove'), () => ask({ kind: 'delete', checkpoint })));
+    if (!checkpoint.startsWith(CHOSEN)) row.append(button(t(missing > 0 ? 'repair' : 'open'), () => open(checkpoint)));
+    row.append(button(t('verify'), () => ask({ kind: 'verify', checkpoint })));
+    row.append(button(t('delete'), () => ask({ kind: 'delete', checkpoint })));
     return row;
   });
   list.replaceChildren(...rows);

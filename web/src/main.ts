@@ -15,7 +15,7 @@ import { drawing, failed, next, OPENING, type State } from './state';
 import { beginText, readsHere } from './text';
 import { render } from './view';
 import { beginWall } from './wall';
-import { beginWords, word } from './words';
+import { startI18n, t } from './i18n';
 
 /** `window.pixart`: the page without its form, for pages that frame it and for tests. Rejects with a `Fault`. */
 export interface Pixart {
@@ -101,7 +101,7 @@ document.addEventListener('drop', (event) => {
 keptFold.addEventListener('toggle', listKept);
 
 /** `?lang=` is the language of the page. */
-beginWords(query.get('lang'), () => show(state));
+startI18n(query.get('lang'), () => show(state));
 /** `?companion=` has a companion at that address read prompts. */
 beginText(query.get('companion'));
 /** `?device=` chooses what computes, as the form does. */
@@ -170,7 +170,7 @@ async function offerLeft(): Promise<void> {
   if (kept === undefined || unfinished === undefined || unfinished.checkpoint !== folder.checkpoint) return;
   const { picture, said } = unfinished;
   left.hidden = false;
-  element('left-what', HTMLElement).textContent = word('unfinished', { prompt: picture.prompt, step: said.length });
+  element('left-what', HTMLElement).textContent = t('unfinished', { prompt: picture.prompt, step: said.length });
   element('go-on', HTMLButtonElement).onclick = () => {
     left.hidden = true;
     form.fill(picture);

@@ -3,7 +3,7 @@ import { offered, servesPage, type Offer } from './companion';
 import { element } from './dom';
 import { fault, faultOf } from './fault';
 import type { TextSource } from './protocol.gen';
-import { word } from './words';
+import { t } from './i18n';
 
 const tab = element('tab', HTMLInputElement);
 const companion = element('companion', HTMLInputElement);
@@ -55,13 +55,13 @@ async function look(): Promise<void> {
   const said = await offered(at, token.value, signal).then(
     (models) => {
       if (models.length === 0) setTimeout(() => signal.aborted || void look(), LOADING_MILLIS);
-      return models.length === 0 ? word('pairedLoading', { at }) : word('paired', { at, models: models.map(words).join('; ') });
+      return models.length === 0 ? t('companionLoading', { at }) : t('companionModels', { at, models: models.map(words).join('; ') });
     },
-    (thrown: unknown) => (companion.checked ? word('unpaired', { what: faultOf(thrown).what }) : ''),
+    (thrown: unknown) => (companion.checked ? t('companionUnavailable', { what: faultOf(thrown).what }) : ''),
   );
   if (!signal.aborted) pairing.textContent = said;
 }
 
 function words({ id, device, draws }: Offer): string {
-  return word(draws ? 'pairedDraws' : 'pairedReads', { id, device });
+  return t(draws ? 'companionGenerates' : 'companionEncodes', { id, device });
 }

@@ -3,7 +3,7 @@ import { element } from './dom';
 import { pngFile, slug } from './picture';
 import type { Adapter, Estimate, Loading, Preview } from './protocol.gen';
 import type { State } from './state';
-import { word } from './words';
+import { t } from './i18n';
 
 const draw = element('draw', HTMLButtonElement);
 const cancel = element('cancel', HTMLButtonElement);
@@ -43,7 +43,7 @@ export function render(state: State, before: State, hasCheckpoint: boolean): voi
   note.hidden = state.note === undefined;
   note.textContent = state.note ?? '';
   alert.hidden = shown === undefined;
-  kind.textContent = shown === undefined ? '' : word(`fault_${shown.code}`);
+  kind.textContent = shown === undefined ? '' : t(`fault_${shown.code}`);
   what.textContent = shown?.what ?? '';
   remedy.textContent = shown?.remedy ?? '';
   code.textContent = shown?.code ?? '';
@@ -57,15 +57,15 @@ function renderEstimate(asking: Estimate | undefined, adapter: Adapter | undefin
   estimate.hidden = asking === undefined;
   if (asking === undefined || asking.drawing === null) return;
   const { fetch_bytes, room_bytes, bytes_per_second, drawing } = asking;
-  const [size, room] = [megabytes(fetch_bytes), room_bytes === null ? '' : word('costRoom', { room: megabytes(room_bytes) })];
-  const rate = bytes_per_second === null ? '' : word('costRate', { time: duration(fetch_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
+  const [size, room] = [megabytes(fetch_bytes), room_bytes === null ? '' : t('estimateStorage', { room: megabytes(room_bytes) })];
+  const rate = bytes_per_second === null ? '' : t('estimateTime', { time: duration(fetch_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
   const { size: side, steps, memory_bytes, seconds } = drawing;
   const lines = [
-    word('costFetch', { size }) + rate + room,
-    word('costMemory', { memory: megabytes(memory_bytes) }),
-    word('costPicture', { size: side, steps, time: duration(seconds) }),
-    ...(room_bytes !== null && room_bytes < fetch_bytes ? [word('costNoRoom')] : []),
-    ...(adapter?.software === true || adapter?.backend === 'wasm' ? [word('costSlow')] : []),
+    t('estimateDownload', { size }) + rate + room,
+    t('estimateMemory', { memory: megabytes(memory_bytes) }),
+    t('estimateImage', { size: side, steps, time: duration(seconds) }),
+    ...(room_bytes !== null && room_bytes < fetch_bytes ? [t('storageTooSmall')] : []),
+    ...(adapter?.software === true || adapter?.backend === 'wasm' ? [t('slowWithoutGpu')] : []),
   ];
   costs.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
@@ -86,21 +86,21 @@ function renderProgress({ loading, progress: at, phase, asking }: State): void {
 function statusText({ phase, loading, compiling, progress: at, image, asking }: State, hasCheckpoint: boolean): string {
   switch (phase) {
     case 'opening':
-      if (asking !== undefined) return word('asking');
-      if (!hasCheckpoint) return word('noCheckpoint');
+      if (asking !== undefined) return t('awaitingConfirmation');
+      if (!hasCheckpoint) return t('noModel');
       if (loading?.loaded_bytes === loading?.total_bytes && compiling !== undefined && compiling.compiled < compiling.shaders)
-        return word('compiling', { at: compiling.compiled + 1, all: compiling.shaders });
-      return loading === undefined ? word('opening') : loadingText(loading);
+        return t('compiling', { at: compiling.compiled + 1, all: compiling.shaders });
+      return loading === undefined ? t('initializing') : loadingText(loading);
     case 'drawing': {
-      if (at === undefined) return loading === undefined ? word('starting') : loadingText(loading);
-      if (at.stage !== 'denoise' || at.steps === 0) return word(at.stage);
-      const left = at.step_millis === undefined ? '' : word('left', { seconds: seconds((at.steps - at.step) * at.step_millis) });
-      return word('step', { step: at.step, steps: at.steps }) + left;
+      if (at === undefined) return loading === undefined ? t('starting') : loadingText(loading);
+      if (at.stage !== 'denoise' || at.steps === 0) return t(`stage_${at.stage}`);
+      const left = at.step_millis === undefined ? '' : t('timeLeft', { seconds: seconds((at.steps - at.step) * at.step_millis) });
+      return t('stepOf', { step: at.step, steps: at.steps }) + left;
     }
     case 'ready':
-      return image === undefined ? word('ready') : word('took', { seconds: seconds(image.millis.total) });
+      return image === undefined ? t('ready') : t('lastImage', { seconds: seconds(image.millis.total) });
     case 'stopped':
-      return word('stopped');
+      return t('stopped');
     default: {
       const missing: never = phase;
       return missing;
@@ -110,17 +110,17 @@ function statusText({ phase, loading, compiling, progress: at, image, asking }: 
 
 /** How far a checkpoint is on its way, in words. */
 function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
-  if (stage === 'wait') return word('wait');
+  if (stage === 'wait') return t('loading_wait');
   const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
   const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
-  const left = seconds_left === null || seconds_left < 1 ? '' : word('left', { seconds: Math.round(seconds_left) });
-  return `${word(stage)}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+  const left = seconds_left === null || seconds_left < 1 ? '' : t('timeLeft', { seconds: Math.round(seconds_left) });
+  return `${t(`loading_${stage}`)}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
 }
 
 function adapterText({ adapter: shown, plan }: State): string {
   if (shown === undefined) return '';
   const { name, backend, software, why } = shown;
-  return `${name} (${backend})${software ? word('software') : ''}: ${why}${plan === undefined ? '' : ` · ${plan}`}`;
+  return `${name} (${backend})${software ? t('fallbackAdapter') : ''}: ${why}${plan === undefined ? '' : ` · ${plan}`}`;
 }
 
 /** The picture so far, over the one before it. */
@@ -149,7 +149,7 @@ function renderPicture({ image, prompt: drawn }: State): void {
   picture.alt = drawn;
   picture.width = image.width;
   picture.height = image.height;
-  caption.textContent = word('caption', { prompt: drawn, seed: image.seed, steps: image.steps });
+  caption.textContent = t('caption', { prompt: drawn, seed: image.seed, steps: image.steps });
   download.href = url;
   download.download = `${slug(drawn)}-${image.seed}.png`;
   recording.hidden = image.recording === null;

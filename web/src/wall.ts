@@ -5,7 +5,7 @@ import { faultOf } from './fault';
 import { Gallery, type Drawn } from './gallery';
 import { slug } from './picture';
 import type { Fault } from './protocol.gen';
-import { word } from './words';
+import { t } from './i18n';
 
 const fold = element('gallery', HTMLDetailsElement);
 const wall = element('wall', HTMLElement);
@@ -66,17 +66,17 @@ export function beginWall(gallery: Gallery, again: (png: Uint8Array) => void, fa
     row.append(
       picture,
       name,
-      button(word('again'), prompt, undefined, async () => again(new Uint8Array(await png.arrayBuffer()))),
-      button(word('favourite'), prompt, favourite, () => void change(() => gallery.put({ ...drawn, favourite: !favourite }))),
-      button(word('compare'), prompt, compared.includes(id), () => compare(id)),
-      button(word('remove'), prompt, undefined, () => void remove(drawn)),
+      button(t('reuseSettings'), prompt, undefined, async () => again(new Uint8Array(await png.arrayBuffer()))),
+      button(t('favourite'), prompt, favourite, () => void change(() => gallery.put({ ...drawn, favourite: !favourite }))),
+      button(t('compare'), prompt, compared.includes(id), () => compare(id)),
+      button(t('delete'), prompt, undefined, () => void remove(drawn)),
     );
     return row;
   };
   const render = (): void => {
     const pictures = shown();
     wall.replaceChildren(...pictures.map(card));
-    counted.textContent = word('counted', { shown: pictures.length, all: all.length });
+    counted.textContent = t('shownOfAll', { shown: pictures.length, all: all.length });
     const two = all.filter(({ id }) => compared.includes(id));
     pair.hidden = two.length < 2;
     pair.replaceChildren(...two.map((drawn) => Object.assign(new Image(), { src: urlOf(drawn), alt: drawn.prompt })));

@@ -1,0 +1,184 @@
+//! The texts of the page, in English and German. Faults come from the engine in English; the page adds a translated title.
+import { element } from './dom';
+
+const LANGUAGES = ['en', 'de'] as const;
+type Language = (typeof LANGUAGES)[number];
+
+/** Translations in the order of `LANGUAGES`. `{name}` is a placeholder for a value. Elements of index.html name their text in
+    `data-i18n`, their accessible name in `data-i18n-label` and their placeholder text in `data-i18n-placeholder`. */
+const TEXTS = {
+  tagline: ["Generates images from a prompt in this browser tab, on this computer's GPU or CPU.", 'Erzeugt Bilder aus einem Prompt in diesem Browser-Tab, auf der GPU oder CPU dieses Rechners.'],
+  prompt: ['Prompt', 'Prompt'],
+  negativePrompt: ['Negative prompt', 'Negativer Prompt'],
+  seed: ['Seed', 'Seed'],
+  numImages: ['Number of images', 'Anzahl Bilder'],
+  steps: ['Steps', 'Schritte'],
+  guidanceScale: ['Guidance scale', 'Guidance-Skala'],
+  scheduler: ['Scheduler', 'Scheduler'],
+  style: ['Style', 'Stil'],
+  width: ['Width', 'Breite'],
+  height: ['Height', 'Höhe'],
+  initImage: ['Input image', 'Ausgangsbild'],
+  maskImage: ['Inpaint mask (white is regenerated)', 'Inpainting-Maske (Weiß wird neu generiert)'],
+  paintMask: ['Paint over the area to regenerate', 'Übermale den Bereich, der neu generiert wird'],
+  brushSize: ['Brush size', 'Pinselgröße'],
+  clearMask: ['Clear mask', 'Maske löschen'],
+  strength: ['Strength', 'Stärke'],
+  device: ['Device', 'Gerät'],
+  modelUrl: ['Model URL, or owner/name@revision on a model hub', 'URL des Modells oder owner/name@revision auf einem Model-Hub'],
+  open: ['Open', 'Öffnen'],
+  repair: ['Repair', 'Reparieren'],
+  storageUsage: ['{used} MB stored, {left} MB available', '{used} MB gespeichert, {left} MB verfügbar'],
+  modelFolder: ['Model folder on this computer (or drop it on the page)', 'Modellordner auf diesem Rechner (oder auf die Seite ziehen)'],
+  searchPrompts: ['Search prompts', 'Prompts durchsuchen'],
+  randomSeed: ['Random seed', 'Zufälliger Seed'],
+  textTab: ['This tab', 'Dieser Tab'],
+  textCompanion: ['Companion server', 'Companion-Server'],
+  textFile: ['Prompt embeddings from a file', 'Prompt-Embeddings aus einer Datei'],
+  record: ['Record every step, to compare devices', 'Jeden Schritt aufzeichnen, um Geräte zu vergleichen'],
+  favouritesOnly: ['Favourites only', 'Nur Favoriten'],
+  grid: ['X/Y grid over one or two settings', 'X/Y-Raster über eine oder zwei Einstellungen'],
+  xAxis: ['X axis', 'X-Achse'],
+  yAxis: ['Y axis', 'Y-Achse'],
+  noAxis: ['None', 'Keine'],
+  axisValues: ['Values, separated by commas', 'Werte, durch Kommas getrennt'],
+  generate: ['Generate', 'Generieren'],
+  cancel: ['Cancel', 'Abbrechen'],
+  settings: ['Settings', 'Einstellungen'],
+  models: ['Models', 'Modelle'],
+  gallery: ['Gallery', 'Galerie'],
+  imageToImage: ['Image-to-image and inpainting', 'Bild-zu-Bild und Inpainting'],
+  textEncoder: ['Text encoder', 'Text-Encoder'],
+  deviceAuto: ['Automatic (fastest)', 'Automatisch (am schnellsten)'],
+  deviceGpu: ['GPU (WebGPU)', 'GPU (WebGPU)'],
+  deviceCpu: ['CPU (WebAssembly)', 'CPU (WebAssembly)'],
+  modelDefault: ['Model default', 'Standard des Modells'],
+  noStyle: ['None', 'Keiner'],
+  resume: ['Resume', 'Fortsetzen'],
+  discard: ['Discard', 'Verwerfen'],
+  restart: ['Restart', 'Neu starten'],
+  downloadPng: ['Download PNG', 'PNG herunterladen'],
+  downloadRecording: ['Download recording', 'Aufzeichnung herunterladen'],
+  downloadZip: ['Download as ZIP', 'Als ZIP herunterladen'],
+  noModel: ['No model loaded', 'Kein Modell geladen'],
+  initializing: ['Initializing the device', 'Das Gerät wird initialisiert'],
+  compiling: ['Compiling shader {at} of {all}', 'Shader {at} von {all} wird kompiliert'],
+  starting: ['Starting', 'Startet'],
+  stage_text: ['Encoding the prompt', 'Der Prompt wird kodiert'],
+  stage_denoise: ['Generating', 'Das Bild wird generiert'],
+  stage_decode: ['Decoding the image', 'Das Bild wird dekodiert'],
+  stepOf: ['Generating: step {step} of {steps}', 'Generiert: Schritt {step} von {steps}'],
+  timeLeft: [', {seconds} s left', ', noch {seconds} s'],
+  ready: ['Ready', 'Bereit'],
+  lastImage: ['Ready. The last image took {seconds} s', 'Bereit. Das letzte Bild dauerte {seconds} s'],
+  stopped: ['Stopped', 'Gestoppt'],
+  fallbackAdapter: [': fallback adapter, slow', ': Fallback-Adapter, langsam'],
+  awaitingConfirmation: ['Waiting for your confirmation', 'Wartet auf deine Bestätigung'],
+  downloadQuestion: ['Download this model?', 'Dieses Modell herunterladen?'],
+  estimateDownload: ['Download: {size} MB', 'Download: {size} MB'],
+  estimateTime: [', about {time} at {rate} MB/s', ', etwa {time} bei {rate} MB/s'],
+  estimateStorage: ['; {room} MB of storage available', '; {room} MB Speicherplatz verfügbar'],
+  estimateMemory: ['Memory: about {memory} MB, including the weights', 'Arbeitsspeicher: etwa {memory} MB, einschließlich der Gewichte'],
+  estimateImage: ['Time per image: about {time} for {size} × {size} px in {steps} steps', 'Zeit pro Bild: etwa {time} für {size} × {size} px in {steps} Schritten'],
+  storageTooSmall: ['Not enough storage: delete stored models first', 'Nicht genug Speicherplatz: lösche zuerst gespeicherte Modelle'],
+  slowWithoutGpu: ['Runs without a GPU: slow', 'Läuft ohne GPU: langsam'],
+  download: ['Download', 'Herunterladen'],
+  notNow: ['Not now', 'Nicht jetzt'],
+  preset: ['Preset', 'Voreinstellung'],
+  loading_wait: ['Another tab is downloading this model', 'Ein anderer Tab lädt dieses Modell herunter'],
+  loading_fetch: ['Downloading', 'Wird heruntergeladen'],
+  loading_convert: ['Converting', 'Wird konvertiert'],
+  loading_upload: ['Loading onto the device', 'Wird auf das Gerät geladen'],
+  aspectRatio: ['Aspect ratio', 'Seitenverhältnis'],
+  companionUrl: ['Companion URL', 'URL des Companions'],
+  accessToken: ['Access token of the companion', 'Zugriffstoken des Companions'],
+  embeddingsFile: ['Embeddings file', 'Embeddings-Datei'],
+  result: ['Result', 'Ergebnis'],
+  comparison: ['Side-by-side comparison', 'Vergleich nebeneinander'],
+  negativePromptHint: ['what the image should not show', 'was das Bild nicht zeigen soll'],
+  accessTokenHint: ['access token, if required', 'Zugriffstoken, falls nötig'],
+  caption: ['{prompt} · seed {seed} · {steps} steps', '{prompt} · Seed {seed} · {steps} Schritte'],
+  companionModels: ['Companion at {at}: {models}', 'Companion bei {at}: {models}'],
+  companionLoading: ['The companion at {at} is still loading its model', 'Der Companion bei {at} lädt sein Modell noch'],
+  companionEncodes: ['{id} on {device} (encodes prompts)', '{id} auf {device} (kodiert Prompts)'],
+  companionGenerates: ['{id} on {device} (encodes prompts, generates images)', '{id} auf {device} (kodiert Prompts, generiert Bilder)'],
+  companionUnavailable: ['{what}. This tab encodes the prompt instead, if the model includes a text encoder', '{what}. Stattdessen kodiert dieser Tab den Prompt, falls das Modell einen Text-Encoder enthält'],
+  unfinished: ['“{prompt}” was interrupted after step {step}.', '„{prompt}“ wurde nach Schritt {step} unterbrochen.'],
+  reuseSettings: ['Reuse settings', 'Einstellungen übernehmen'],
+  favourite: ['Favourite', 'Favorit'],
+  compare: ['Compare', 'Vergleichen'],
+  delete: ['Delete', 'Löschen'],
+  verify: ['Verify', 'Überprüfen'],
+  storedSize: ['{megabytes} MB in {store}', '{megabytes} MB in {store}'],
+  modelChanged: [', the model at this URL has changed: delete this one to download the new one', ', das Modell unter dieser URL hat sich geändert: lösche dieses, um das neue herunterzuladen'],
+  shardsMissing: [', {count} shards missing', ', {count} Shards fehlen'],
+  shownOfAll: ['{shown} of {all}', '{shown} von {all}'],
+  fault_no_webgpu: ['WebGPU is not available in this browser.', 'WebGPU ist in diesem Browser nicht verfügbar.'],
+  fault_device_lost: ['The GPU device was lost.', 'Das GPU-Gerät ging verloren.'],
+  fault_out_of_memory: ['Not enough memory.', 'Nicht genug Arbeitsspeicher.'],
+  fault_gpu_validation: ['The GPU reported a validation error.', 'Die GPU meldete einen Validierungsfehler.'],
+  fault_bad_request: ['The request is not valid.', 'Die Anfrage ist ungültig.'],
+  fault_bad_weights: ["The model's weights are damaged, or do not match its configuration.", 'Die Gewichte des Modells sind beschädigt oder passen nicht zu seiner Konfiguration.'],
+  fault_bad_config: ["The model's configuration is not supported.", 'Die Konfiguration des Modells wird nicht unterstützt.'],
+  fault_network: ['A download failed.', 'Ein Download ist fehlgeschlagen.'],
+  fault_storage: ['This browser could not store data.', 'Dieser Browser konnte Daten nicht speichern.'],
+  fault_companion: ['The request to the companion failed.', 'Die Anfrage an den Companion ist fehlgeschlagen.'],
+  fault_busy: ['The companion is busy.', 'Der Companion ist ausgelastet.'],
+  fault_internal: ['Internal error.', 'Interner Fehler.'],
+} as const satisfies Record<string, readonly [string, string]>;
+
+export type TextKey = keyof typeof TEXTS;
+
+/** The localStorage key of the selected language. */
+const LANGUAGE_KEY = 'language';
+const select = element('language', HTMLSelectElement);
+let language: Language = 'en';
+
+/** Returns a text in the current language, with `values` in place of its placeholders. */
+export function t(key: TextKey, values: Record<string, string | number> = {}): string {
+  const text: string = TEXTS[key][LANGUAGES.indexOf(language)] ?? TEXTS[key][0];
+  return text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name]));
+}
+
+/** Selects the language: `requested` (from `?lang=`), else the one stored before, else the browser's. Calls `onChange` when the user selects another one. */
+export function startI18n(requested: string | null, onChange: () => void): void {
+  const candidates = [requested, storedLanguage(), navigator.language.slice(0, 2)];
+  setLanguage(candidates.map(supported).find((found) => found !== undefined) ?? 'en');
+  select.addEventListener('change', () => {
+    setLanguage(supported(select.value) ?? 'en');
+    try {
+      localStorage.setItem(LANGUAGE_KEY, language);
+    } catch {
+      // Without storage the language lasts until the window is closed.
+    }
+    onChange();
+  });
+}
+
+function setLanguage(selected: Language): void {
+  language = select.value = document.documentElement.lang = selected;
+  for (const translated of document.querySelectorAll<HTMLElement>('[data-i18n], [data-i18n-label], [data-i18n-placeholder]')) {
+    const { i18n: text, i18nLabel: label, i18nPlaceholder: placeholder } = translated.dataset;
+    if (text !== undefined) translated.textContent = t(checkedKey(text));
+    if (label !== undefined) translated.setAttribute('aria-label', t(checkedKey(label)));
+    if (placeholder !== undefined) translated.setAttribute('placeholder', t(checkedKey(placeholder)));
+  }
+}
+
+/** Checks a key that an element of index.html names. */
+function checkedKey(name: string): TextKey {
+  if (!Object.hasOwn(TEXTS, name)) throw new Error(`index.html names the text ${name}, which does not exist`);
+  return name as TextKey;
+}
+
+function supported(name: string | null): Language | undefined {
+  return LANGUAGES.find((language) => language === name);
+}
+
+function storedLanguage(): string | null {
+  try {
+    return localStorage.getItem(LANGUAGE_KEY);
+  } catch {
+    return null;
+  }
+}
