@@ -22,7 +22,7 @@ try {
       echoConsole(page);
       await page.goto(`${server.url}?device=${device}&companion=`);
       await untilEngine(page, MILLIS);
-      await page.evaluate(() => document.getElementById('tab').click());
+      await page.evaluate(() => document.getElementById('text-tab').click());
       await fillForm(page, SMALL);
       console.log(JSON.stringify({ what: 'latency', device, ...(await latency(page)) }));
       console.log(JSON.stringify({ what: 'endurance', device, ...(await endurance(page, Number(options.pictures))) }));
@@ -43,7 +43,7 @@ async function latency(page) {
     });
   });
   await fillForm(page, { steps: 1000 });
-  await page.click('#draw');
+  await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: MILLIS });
   await page.focus('#prompt');
   for (let key = 0; key < KEYS; key += 1) {

@@ -188,7 +188,7 @@ async function loaded(page, url) {
   const settled = () => globalThis.pixart?.state().phase !== 'opening' || globalThis.pixart.state().asking !== undefined;
   await page.waitForFunction(settled, undefined, { timeout: LOAD_MILLIS });
   const estimate = await page.evaluate(() => globalThis.pixart.state().asking);
-  if (estimate) await page.click('#fetch');
+  if (estimate) await page.click('#accept-download');
   await page.waitForFunction(() => globalThis.pixart.state().phase !== 'opening', undefined, { timeout: LOAD_MILLIS });
   const { fault, checkpoint, adapter } = await page.evaluate(() => globalThis.pixart.state());
   if (fault) throw new Error(fault.what);

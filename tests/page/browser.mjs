@@ -91,10 +91,10 @@ export function echoConsole(page) {
 export async function fillForm(page, request) {
   const fields = {
     '#prompt': request.prompt,
-    '#negative': request.negative_prompt,
+    '#negative-prompt': request.negative_prompt,
     '#seed': request.seed,
     '#steps': request.steps,
-    '#guidance': request.guidance,
+    '#guidance-scale': request.guidance,
     '#width': request.width,
     '#height': request.height,
   };
@@ -103,9 +103,9 @@ export async function fillForm(page, request) {
     if (value !== undefined) await page.fill(field, String(value));
   }
   if (request.record) await page.check('#record');
-  if (request.text?.kind === 'tab') await page.check('#tab');
+  if (request.text?.kind === 'tab') await page.check('#text-tab');
   if (request.text?.kind === 'companion') {
-    await page.check('#companion');
+    await page.check('#text-companion');
     await page.fill('#companion-url', request.text.url);
   }
 }
@@ -118,8 +118,8 @@ export async function openSettings(page) {
 /** Clicks Draw once it is enabled, and waits for how that ends: `{ fault }`, or `{ png, file }` as downloaded. */
 export async function draw(page, timeout = 30_000) {
   await untilEngine(page, timeout);
-  if (await page.isEnabled('#draw')) {
-    await page.click('#draw');
+  if (await page.isEnabled('#generate')) {
+    await page.click('#generate');
     await page.waitForFunction(() => globalThis.pixart.state().phase !== 'drawing', undefined, { timeout });
   }
   const fault = await page.evaluate(() => globalThis.pixart.state().fault);

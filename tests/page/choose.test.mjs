@@ -30,9 +30,9 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
     const asks = async ({ browser }) => {
       const page = await browser.context.newPage();
       await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&ask=0`);
-      await page.locator('#kept').evaluate((fold) => (fold.open = true));
-      await page.fill('#address', road.hub.url);
-      await page.click('#open');
+      await page.locator('#models').evaluate((fold) => (fold.open = true));
+      await page.fill('#model-url', road.hub.url);
+      await page.click('#open-model');
       await page.waitForSelector('#estimate:not([hidden])');
       return page;
     };
@@ -45,22 +45,22 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
       assert.ok(bytes_per_second > 0 && drawing.seconds > 0, JSON.stringify({ bytes_per_second, drawing }));
       assert.deepEqual({ size: drawing.size, steps: drawing.steps }, { size: 128, steps: 20 });
       assert.ok(drawing.memory_bytes > fetch_bytes, `${drawing.memory_bytes} bytes of memory`);
-      const told = await page.innerText('#costs');
+      const told = await page.innerText('#estimate-lines');
       await shot(page, 'estimate');
       assert.match(told, new RegExp(`^Download: ${(fetch_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ s at [\\d.]+ MB/s; \\d+ MB of storage available`));
       assert.match(told, /about [\d.]+ (s|min) for 128 × 128 px in 20 steps/);
       assert.match(told, /Runs without a GPU/);
-      await page.click('#fetch');
+      await page.click('#accept-download');
       await opened(page);
       assert.ok(await page.isHidden('#estimate'));
       // What is kept is not asked about.
-      await page.click('#open');
+      await page.click('#open-model');
       await opened(page);
     });
 
     test('is_not_fetched_where_that_is_not_agreed_to_and_the_one_before_is_open_again', async (context) => {
       const page = await asks(context);
-      await page.click('#not-now');
+      await page.click('#decline-download');
       await page.waitForFunction(() => document.getElementById('estimate').hidden);
       assert.deepEqual(await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' })), []);
       assert.equal(await page.innerText('#status'), 'No model loaded');
@@ -86,7 +86,7 @@ describe('a page with a checkpoint', () => {
     const page = await openPage(context);
     await fillForm(page, SMALL);
     await page.selectOption('#preset', 'alpha-dmd');
-    const held = () => page.evaluate(() => ['preset', 'steps', 'guidance', 'scheduler'].map((id) => document.getElementById(id).value));
+    const held = () => page.evaluate(() => ['preset', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
     assert.deepEqual(await held(), ['alpha-dmd', '1', '1', 'ddpm']);
     const one = await drawn(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 1);
@@ -105,12 +105,12 @@ describe('a page with a checkpoint', () => {
     await fillForm(page, SMALL);
     const under = await drawn(page);
     await openSettings(page);
-    await page.setInputFiles('#image', { name: 'under.png', mimeType: 'image/png', buffer: under });
-    await page.waitForSelector('#painting:not([hidden])');
-    await page.locator('#paint').scrollIntoViewIfNeeded();
-    const box = await page.locator('#paint').boundingBox();
+    await page.setInputFiles('#init-image', { name: 'under.png', mimeType: 'image/png', buffer: under });
+    await page.waitForSelector('#mask-editor:not([hidden])');
+    await page.locator('#mask-canvas').scrollIntoViewIfNeeded();
+    const box = await page.locator('#mask-canvas').boundingBox();
     // The left half, in one stroke as wide as it is.
-    await page.locator('#brush').evaluate((brush, width) => Object.assign(brush, { max: width, value: width }), Math.floor(box.width / 2));
+    await page.locator('#brush-size').evaluate((brush, width) => Object.assign(brush, { max: width, value: width }), Math.floor(box.width / 2));
     await page.mouse.move(box.x + box.width / 4, box.y + 1);
     await page.mouse.down();
     await page.mouse.move(box.x + box.width / 4, box.y + box.height - 1, { steps: 4 });
@@ -134,12 +134,12 @@ describe('a page with a checkpoint', () => {
       const canvas = new OffscreenCanvas(64, 64);
       const context = canvas.getContext('2d');
       context.fillRect(0, 0, 64, 64);
-      context.drawImage(document.getElementById('paint'), 0, 0);
+      context.drawImage(document.getElementById('mask-canvas'), 0, 0);
       return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
     });
-    await page.click('#unpaint');
+    await page.click('#clear-mask');
     assert.ok(largestDifference(await pixels(page, await drawn(page)), await pixels(page, painted)) > 8, 'nothing is painted any more');
-    await page.setInputFiles('#mask', { name: 'mask.png', mimeType: 'image/png', buffer: Buffer.from(mask) });
+    await page.setInputFiles('#mask-image', { name: 'mask.png', mimeType: 'image/png', buffer: Buffer.from(mask) });
     assert.deepEqual(await pixels(page, await drawn(page)), await pixels(page, painted));
   });
 
@@ -149,8 +149,8 @@ describe('a page with a checkpoint', () => {
     const first = await drawn(page);
     const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
     await page.uncheck('#record');
-    await page.check('#stored');
-    await page.setInputFiles('#embeds', { name: 'recording.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.from(recording) });
+    await page.check('#text-file');
+    await page.setInputFiles('#embeddings-file', { name: 'recording.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.from(recording) });
     await fillForm(page, { prompt: 'words that nobody reads' });
     assert.deepEqual(await pixels(page, await drawn(page)), await pixels(page, first));
   });
@@ -162,18 +162,18 @@ describe('a page with a checkpoint', () => {
     assert.ok(largestDifference(await pixels(one, pictures[0]), await pixels(one, pictures[1])) > 8, 'each draws its own');
     for (const page of [one, two]) {
       await page.locator('#gallery').evaluate((fold) => (fold.open = true));
-      await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 2);
+      await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
     }
     await fillForm(one, { steps: 400 });
-    await one.click('#draw');
+    await one.click('#generate');
     await one.waitForFunction(() => globalThis.pixart.state().progress?.step > 60, undefined, { timeout: MILLIS });
     await two.reload();
     await untilEngine(two, MILLIS);
-    assert.ok(await two.isHidden('#left'), 'what another tab is at is no concern of this one');
+    assert.ok(await two.isHidden('#unfinished'), 'what another tab is at is no concern of this one');
     await one.reload();
     await untilEngine(one, MILLIS);
-    await one.waitForSelector('#left:not([hidden])');
-    await one.click('#let-go');
+    await one.waitForSelector('#unfinished:not([hidden])');
+    await one.click('#discard');
   });
 
   test('a_damaged_checkpoint_is_found_and_repaired_from_the_list', async ({ browser }) => {
@@ -190,12 +190,12 @@ describe('a page with a checkpoint', () => {
       }
     });
     assert.ok(damaged, 'something is kept');
-    await page.locator('#kept').evaluate((fold) => (fold.open = true));
-    await page.click('#kept-list button:has-text("Verify")');
-    await page.waitForSelector('#kept-list button:has-text("Repair")');
-    await page.click('#kept-list button:has-text("Repair")');
+    await page.locator('#models').evaluate((fold) => (fold.open = true));
+    await page.click('#model-list button:has-text("Verify")');
+    await page.waitForSelector('#model-list button:has-text("Repair")');
+    await page.click('#model-list button:has-text("Repair")');
     await opened(page);
-    await page.waitForSelector('#kept-list button:has-text("Repair")', { state: 'detached' });
+    await page.waitForSelector('#model-list button:has-text("Repair")', { state: 'detached' });
     const [kept] = await page.evaluate((checkpoint) => globalThis.pixart.keep({ kind: 'verify', checkpoint }), road.hub.url);
     assert.deepEqual([kept.checkpoint, kept.missing], [road.hub.url, 0]);
   });

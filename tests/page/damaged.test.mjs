@@ -42,7 +42,7 @@ describe('a checkpoint that cannot be used', () => {
       const fault = await page.evaluate(() => globalThis.pixart.state().fault);
       assert.equal(fault?.code, code);
       assert.ok(fault.what.includes(named), `${fault.what} names ${named}`);
-      assert.equal(await page.innerText('#what'), fault.what);
+      assert.equal(await page.innerText('#fault-what'), fault.what);
       await page.unroute(`**/models/scenes/${path}`);
       await page.click('#restart');
       await untilEngine(page);

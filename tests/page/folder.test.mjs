@@ -115,8 +115,8 @@ describe('a folder of safetensors', () => {
   test('the_folder_is_chosen_on_this_computer', async (context) => {
     const page = await context.browser.context.newPage();
     await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&store=memory`);
-    await page.locator('#kept').evaluate((fold) => (fold.open = true));
-    await page.setInputFiles('#folder', SCENES);
+    await page.locator('#models').evaluate((fold) => (fold.open = true));
+    await page.setInputFiles('#model-folder', SCENES);
     await page.waitForFunction(() => ['ready', 'stopped'].includes(globalThis.pixart.state().phase));
     await opened(page);
     assert.deepEqual(road.hub.log, []);

@@ -101,9 +101,9 @@ function drawsAndRefuses(device) {
       const { fault } = await again(changed);
       assert.equal(fault?.code, 'bad_request');
       assert.equal(fault.what, what);
-      assert.equal(await page.innerText('#what'), what);
-      assert.equal(await page.innerText('#remedy'), fault.remedy);
-      assert.ok(await page.isEnabled('#draw'));
+      assert.equal(await page.innerText('#fault-what'), what);
+      assert.equal(await page.innerText('#fault-remedy'), fault.remedy);
+      assert.ok(await page.isEnabled('#generate'));
     });
   }
 
@@ -123,7 +123,7 @@ function drawsAndRefuses(device) {
 
   test('a_picture_is_drawn_over_as_the_companion_does', async () => {
     const side = (await smallestSize(page)).width;
-    await page.setInputFiles('#image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
+    await page.setInputFiles('#init-image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
     await page.fill('#strength', '0.5');
     const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
     const over = await again(changed);
@@ -140,9 +140,9 @@ function drawsAndRefuses(device) {
     assert.ok(largestDifference(ours, theirs) <= 2, `${largestDifference(ours, theirs)}`);
     assert.ok(largestDifference(ours, await pixels(page, picture.png)) > 2);
 
-    await page.setInputFiles('#image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
+    await page.setInputFiles('#init-image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
     assert.equal((await again(changed)).fault?.what, 'a.txt is not an image this browser can decode');
-    await page.setInputFiles('#image', []);
+    await page.setInputFiles('#init-image', []);
     assert.equal((await again()).fault?.what, 'strength is given without an image');
     await page.fill('#strength', '');
   });
@@ -156,18 +156,18 @@ function drawsAndRefuses(device) {
     const drawn = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
     assert.deepEqual(drawn.png, picture.png);
     assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
-    assert.match(await page.textContent('#pairing'), /did not answer.*This tab encodes the prompt instead/);
+    assert.match(await page.textContent('#companion-status'), /did not answer.*This tab encodes the prompt instead/);
     assert.deepEqual((await again()).png, picture.png);
     assert.ok(await page.isHidden('#note'));
   });
 
   test('the_numbers_of_every_step_can_be_kept', async () => {
-    assert.ok(await page.isHidden('#recording'));
+    assert.ok(await page.isHidden('#download-recording'));
     await page.check('#record');
     assert.deepEqual((await again()).png, picture.png);
     const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
     await page.uncheck('#record');
-    assert.ok(await page.isVisible('#recording'));
+    assert.ok(await page.isVisible('#download-recording'));
     const header = JSON.parse(Buffer.from(recording.slice(8, 8 + recording[0] + 256 * recording[1])).toString());
     assert.equal(Object.keys(header).filter((name) => name.startsWith('latents.')).length, SMALL.steps);
     assert.match(header.__metadata__.device, /^tab: /);
@@ -193,7 +193,7 @@ function drawsAndRefuses(device) {
       const theirs = await again({ text });
       assert.equal(theirs.fault, undefined);
       const offer = 'scenes on cpu (encodes prompts, generates images)';
-      await page.waitForFunction((offer) => document.getElementById('pairing').textContent.includes(offer), offer);
+      await page.waitForFunction((offer) => document.getElementById('companion-status').textContent.includes(offer), offer);
       assert.ok(await page.isHidden('#note'));
       const ours = await pixels(page, picture.png);
       assert.ok(largestDifference(await pixels(page, theirs.png), ours) <= 2);
@@ -208,7 +208,7 @@ function drawsAndRefuses(device) {
     // More than once: what a step leaves behind that is broken off shows in the next picture, and not always.
     for (let time = 0; time < 5; time += 1) {
       await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
-      await page.click('#draw');
+      await page.click('#generate');
       const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
       await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: PICTURE_MILLIS });
       const step = await at();
@@ -253,7 +253,7 @@ describe('a browser without an adapter', () => {
     await untilEngine(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
     assert.match(await page.innerText('#fault'), /WebGPU/);
-    assert.ok(await page.isDisabled('#draw'));
+    assert.ok(await page.isDisabled('#generate'));
     await openSettings(page);
     await page.selectOption('#device', 'wasm');
     await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');

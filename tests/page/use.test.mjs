@@ -40,7 +40,7 @@ test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () =>
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
   await fillForm(page, { ...SMALL, steps: 200 });
-  await page.click('#draw');
+  await page.click('#generate');
   await untilStep(page, 3);
   const seen = await page.evaluate(() => {
     const canvas = document.getElementById('preview');
@@ -68,7 +68,7 @@ test('the_preview_comes_to_look_like_the_picture', async () => {
     };
     look();
   });
-  await page.click('#draw');
+  await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
   const apart = await page.evaluate(async () => {
     const { width, height, rgb } = globalThis.seen;
@@ -88,21 +88,21 @@ test('a_page_that_is_loaded_again_goes_on_with_its_picture', async () => {
   const request = { ...SMALL, steps: 150 };
   await fillForm(page, request);
   const whole = await draw(page, PICTURE_MILLIS);
-  await page.click('#draw');
+  await page.click('#generate');
   await untilStep(page, 80);
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
-  await page.waitForSelector('#left:not([hidden])');
-  const after = Number(/after step (\d+)/.exec(await page.innerText('#left-what'))[1]);
+  await page.waitForSelector('#unfinished:not([hidden])');
+  const after = Number(/after step (\d+)/.exec(await page.innerText('#unfinished-text'))[1]);
   assert.ok(after > 0 && after < 150, `${after}`);
   await shot(page, 'left');
-  await page.click('#go-on');
+  await page.click('#resume');
   await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
   const png = Buffer.from(await page.evaluate(() => [...globalThis.pixart.state().image.png]));
   assert.deepEqual(png, whole.png);
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
-  assert.ok(await page.isHidden('#left'), 'nothing is left of what was finished');
+  assert.ok(await page.isHidden('#unfinished'), 'nothing is left of what was finished');
   await page.close();
 });
 
@@ -116,12 +116,12 @@ test('a_picture_that_is_dropped_on_the_page_is_drawn_again_byte_for_byte', async
   await untilEngine(page, PICTURE_MILLIS);
   await drop(page, first.png);
   await page.waitForFunction(() => document.getElementById('seed').value === '11');
-  assert.equal(await page.inputValue('#negative'), 'blur');
+  assert.equal(await page.inputValue('#negative-prompt'), 'blur');
   assert.deepEqual((await draw(page, PICTURE_MILLIS)).png, first.png);
 
   await drop(page, readFileSync(new URL('../../docs/schedulers.png', import.meta.url)));
   await page.waitForSelector('#fault:not([hidden])');
-  assert.equal(await page.innerText('#code'), 'bad_request');
+  assert.equal(await page.innerText('#fault-code'), 'bad_request');
   await shot(page, 'fault');
   await page.close();
 });
@@ -135,36 +135,36 @@ test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
   await page.reload();
   await untilEngine(page, PICTURE_MILLIS);
   await page.click('#gallery > summary');
-  await page.fill('#filter', 'Star for');
-  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 2);
-  const cards = page.locator('#wall li');
+  await page.fill('#gallery-search', 'Star for');
+  await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
+  const cards = page.locator('#gallery-list li');
   for (const at of [0, 1]) await cards.nth(at).getByText('Compare').click();
-  assert.equal(await page.locator('#pair img').count(), 2);
+  assert.equal(await page.locator('#comparison img').count(), 2);
   await cards.nth(0).getByText('Favourite').click();
-  await page.check('#favourites');
-  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 1);
+  await page.check('#favourites-only');
+  await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   assert.match(await cards.nth(0).innerText(), /102/);
   await shot(page, 'gallery');
-  await page.uncheck('#favourites');
-  const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  await page.uncheck('#favourites-only');
+  const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#gallery-export')]);
   const bytes = readFileSync(await zip.path());
   assert.equal(bytes.readUInt32LE(0), 0x04034b50, 'it is a zip file');
   assert.equal(bytes.toString('latin1').match(/a-star-for-the-gallery-10\d-\d+\.png/g).length, 4, 'each name twice: file and list');
   await cards.nth(1).getByText('Reuse settings').click();
   await page.waitForFunction(() => document.getElementById('seed').value === '101');
   await cards.nth(1).getByText('Delete').click();
-  await page.waitForFunction(() => document.querySelectorAll('#wall li').length === 1);
+  await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   await page.close();
 });
 
 test('several_pictures_have_a_seed_each_and_cancel_stops_them_all', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, steps: 2 });
-  await page.fill('#count', '3');
-  await page.click('#draw');
+  await page.fill('#num-images', '3');
+  await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
   await fillForm(page, { steps: 500 });
-  await page.click('#draw');
+  await page.click('#generate');
   await untilStep(page, 1);
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
@@ -176,39 +176,39 @@ test('several_pictures_have_a_seed_each_and_cancel_stops_them_all', async () => 
 test('a_table_shows_pictures_over_two_fields', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, steps: 2 });
-  for (const [field, text] of [['#x-values', '1, 2, 3'], ['#y-values', '7,8']]) await page.fill(field, text);
-  await page.selectOption('#x-field', 'steps');
-  await page.selectOption('#y-field', 'seed');
-  await page.click('#draw');
+  for (const [field, text] of [['#x-axis-values', '1, 2, 3'], ['#y-axis-values', '7,8']]) await page.fill(field, text);
+  await page.selectOption('#x-axis', 'steps');
+  await page.selectOption('#y-axis', 'seed');
+  await page.click('#generate');
   await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: PICTURE_MILLIS });
-  assert.deepEqual(await page.locator('#grid th').allInnerTexts(), ['steps 1', 'steps 2', 'steps 3', 'seed 7', 'seed 8']);
+  assert.deepEqual(await page.locator('#grid th').allInnerTexts(), ['Steps 1', 'Steps 2', 'Steps 3', 'Seed 7', 'Seed 8']);
   const shown = await page.evaluate(() => Promise.all([...document.querySelectorAll('#grid img')].map(async ({ src }) => (await (await fetch(src)).arrayBuffer()).byteLength)));
   assert.equal(new Set(shown).size, 6, 'six different pictures');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   await shot(page, 'table');
-  await page.fill('#x-values', '1, two');
-  await page.click('#draw');
-  assert.equal(await page.innerText('#what'), 'steps is "two" in the X/Y grid');
+  await page.fill('#x-axis-values', '1, two');
+  await page.click('#generate');
+  assert.equal(await page.innerText('#fault-what'), 'steps is "two" in the X/Y grid');
   await page.close();
 });
 
 test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_kept', async () => {
   const page = await browser.context.newPage();
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
-  assert.ok(await page.isDisabled('#draw'));
-  await page.click('#kept > summary');
-  await page.fill('#address', 'models/nothing/');
-  await page.click('#open');
+  assert.ok(await page.isDisabled('#generate'));
+  await page.click('#models > summary');
+  await page.fill('#model-url', 'models/nothing/');
+  await page.click('#open-model');
   await page.waitForSelector('#fault:not([hidden])');
-  assert.equal(await page.innerText('#code'), 'network');
-  await page.fill('#address', 'models/scenes/');
-  await page.click('#open');
+  assert.equal(await page.innerText('#fault-code'), 'network');
+  await page.fill('#model-url', 'models/scenes/');
+  await page.click('#open-model');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
   await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' }));
-  await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('space').textContent));
+  await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
-  await page.click('#kept > summary');
-  await page.locator('#kept-list li', { hasText: 'models/scenes' }).getByText('Open').click();
+  await page.click('#models > summary');
+  await page.locator('#model-list li', { hasText: 'models/scenes' }).getByText('Open').click();
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
   await page.close();
 });
@@ -216,7 +216,7 @@ test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_
 test('the_shape_buttons_give_sides_that_the_checkpoint_takes', async () => {
   const page = await openPage();
   const { size_min, size_max, size_multiple } = (await state(page, 'checkpoint')).limits;
-  const buttons = page.locator('#shapes button');
+  const buttons = page.locator('#aspect-ratios button');
   assert.equal(await buttons.count(), 7);
   for (const button of await buttons.all()) {
     await button.click();
@@ -281,7 +281,7 @@ for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'ligh
     await fillForm(page, SMALL);
     assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
     for (const fold of await page.locator('details').all()) await fold.evaluate((fold) => (fold.open = true));
-    await page.waitForSelector('#wall li');
+    await page.waitForSelector('#gallery-list li');
     await shot(page, name);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= size.width, `the page is ${wide} wide`);

@@ -9,21 +9,21 @@ import type { Checkpoint, Generate, Limits, Preset } from './protocol.gen';
 import { chosenText } from './text';
 
 const prompt = element('prompt', HTMLTextAreaElement);
-const negative = element('negative', HTMLInputElement);
+const negative = element('negative-prompt', HTMLInputElement);
 const seed = element('seed', HTMLInputElement);
-const random = element('random', HTMLInputElement);
+const random = element('random-seed', HTMLInputElement);
 const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
-const guidance = element('guidance', HTMLInputElement);
+const guidance = element('guidance-scale', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
 const style = element('style', HTMLSelectElement);
-const count = element('count', HTMLInputElement);
-const overImage = element('image', HTMLInputElement);
-const overMask = element('mask', HTMLInputElement);
+const count = element('num-images', HTMLInputElement);
+const overImage = element('init-image', HTMLInputElement);
+const overMask = element('mask-image', HTMLInputElement);
 const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
-const shapes = element('shapes', HTMLElement);
+const shapes = element('aspect-ratios', HTMLElement);
 const record = element('record', HTMLInputElement);
 
 const U32_MAX = 2 ** 32 - 1;

@@ -2,11 +2,23 @@
 import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
+import { t, type TextKey } from './i18n';
 import { pngFile } from './picture';
 import type { Image as Drawn } from './protocol.gen';
 
-const FIELDS = ['steps', 'guidance', 'seed', 'strength', 'scheduler', 'style', 'prompt', 'negative_prompt'] as const;
-type Field = (typeof FIELDS)[number];
+/** The fields that an axis can vary, with their labels. */
+const LABELS = {
+  steps: 'steps',
+  guidance: 'guidanceScale',
+  seed: 'seed',
+  strength: 'strength',
+  scheduler: 'scheduler',
+  style: 'style',
+  prompt: 'prompt',
+  negative_prompt: 'negativePrompt',
+} as const satisfies Partial<Record<keyof Picture, TextKey>>;
+type Field = keyof typeof LABELS;
+const FIELDS = Object.keys(LABELS) as Field[];
 const NAMES: ReadonlySet<Field> = new Set<Field>(['scheduler', 'style', 'prompt', 'negative_prompt']);
 /** The most pictures of one table. */
 const CELLS_MAX = 64;
@@ -25,9 +37,9 @@ export interface Cell {
 
 const table = element('grid', HTMLTableElement);
 const [across, down] = (['x', 'y'] as const).map((axis) => {
-  const field = element(`${axis}-field`, HTMLSelectElement);
-  field.append(...FIELDS.map((name) => new Option(name, name)));
-  return { field, values: element(`${axis}-values`, HTMLInputElement) };
+  const field = element(`${axis}-axis`, HTMLSelectElement);
+  field.append(...FIELDS.map(axisOption));
+  return { field, values: element(`${axis}-axis-values`, HTMLInputElement) };
 });
 
 /** The pictures that the form asks for, row by row, in a table that waits for them; `undefined` where it asks for none. Throws
@@ -59,6 +71,13 @@ export function fillCell({ row, column }: Cell, { png, width, height }: Drawn, p
   table.rows[row + 1]?.cells[column + 1]?.replaceChildren(picture);
 }
 
+/** Returns an entry of an axis, translated together with the elements of index.html. */
+function axisOption(field: Field): HTMLOptionElement {
+  const option = new Option(t(LABELS[field]), field);
+  option.dataset.i18n = LABELS[field];
+  return option;
+}
+
 function axisOf(axis: { field: HTMLSelectElement; values: HTMLInputElement } | undefined): Axis {
   const field = FIELDS.find((name) => name === axis?.field.value);
   const values = (axis?.values.value ?? '').split(',').map((value) => value.trim());
@@ -74,5 +93,5 @@ function changed(field: Field | undefined, value: string): Partial<Picture> {
 }
 
 function heading(field: Field | undefined, value: string, scope: 'col' | 'row'): HTMLElement {
-  return Object.assign(document.createElement('th'), { scope, textContent: field === undefined ? '' : `${field} ${value}` });
+  return Object.assign(document.createElement('th'), { scope, textContent: field === undefined ? '' : `${t(LABELS[field])} ${value}` });
 }

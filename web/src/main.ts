@@ -39,12 +39,12 @@ declare global {
 
 const request = element('request', HTMLFormElement);
 const device = element('device', HTMLSelectElement);
-const choose = element('folder', HTMLInputElement);
-const keptFold = element('kept', HTMLDetailsElement);
-const keptList = element('kept-list', HTMLElement);
-const left = element('left', HTMLElement);
-const address = element('address', HTMLInputElement);
-const space = element('space', HTMLElement);
+const choose = element('model-folder', HTMLInputElement);
+const keptFold = element('models', HTMLDetailsElement);
+const keptList = element('model-list', HTMLElement);
+const left = element('unfinished', HTMLElement);
+const address = element('model-url', HTMLInputElement);
+const space = element('storage-usage', HTMLElement);
 
 const query = new URLSearchParams(location.search);
 /** Where `owner/name` is looked for. */
@@ -88,7 +88,7 @@ element('cancel', HTMLButtonElement).addEventListener('click', cancel);
 element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
 choose.addEventListener('change', () => openFolder(chosenFolder(choose.files)));
-element('open', HTMLButtonElement).addEventListener('click', () => {
+element('open-model', HTMLButtonElement).addEventListener('click', () => {
   if (address.value !== '') openFolder({ checkpoint: addressOf(address.value, hub) });
 });
 document.addEventListener('dragover', (event) => event.preventDefault());
@@ -151,8 +151,8 @@ function agreed(): Promise<boolean> {
       resolve(yes);
       if (!yes) openFolder(before);
     };
-    element('fetch', HTMLButtonElement).onclick = () => answer(true);
-    element('not-now', HTMLButtonElement).onclick = () => answer(false);
+    element('accept-download', HTMLButtonElement).onclick = () => answer(true);
+    element('decline-download', HTMLButtonElement).onclick = () => answer(false);
   });
 }
 
@@ -170,13 +170,13 @@ async function offerLeft(): Promise<void> {
   if (kept === undefined || unfinished === undefined || unfinished.checkpoint !== folder.checkpoint) return;
   const { picture, said } = unfinished;
   left.hidden = false;
-  element('left-what', HTMLElement).textContent = t('unfinished', { prompt: picture.prompt, step: said.length });
-  element('go-on', HTMLButtonElement).onclick = () => {
+  element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: picture.prompt, step: said.length });
+  element('resume', HTMLButtonElement).onclick = () => {
     left.hidden = true;
     form.fill(picture);
     generate(picture, Promise.resolve({}), said).catch(() => 'shown');
   };
-  element('let-go', HTMLButtonElement).onclick = () => {
+  element('discard', HTMLButtonElement).onclick = () => {
     left.hidden = true;
     void kept.gallery.forget(tab);
   };

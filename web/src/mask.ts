@@ -1,17 +1,17 @@
 //! A mask painted over the picture to draw over: what is covered is drawn anew.
 import { element } from './dom';
 
-const image = element('image', HTMLInputElement);
-const painting = element('painting', HTMLElement);
-const under = element('under', HTMLImageElement);
-const canvas = element('paint', HTMLCanvasElement);
-const brush = element('brush', HTMLInputElement);
+const image = element('init-image', HTMLInputElement);
+const painting = element('mask-editor', HTMLElement);
+const under = element('mask-background', HTMLImageElement);
+const canvas = element('mask-canvas', HTMLCanvasElement);
+const brush = element('brush-size', HTMLInputElement);
 let painted = false;
 /** Where the pointer was, in the picture's pixels. */
 let last: { x: number; y: number } | undefined;
 
 image.addEventListener('change', begin);
-element('unpaint', HTMLButtonElement).addEventListener('click', clear);
+element('clear-mask', HTMLButtonElement).addEventListener('click', clear);
 canvas.addEventListener('pointerdown', (event) => {
   canvas.setPointerCapture(event.pointerId);
   last = undefined;

@@ -5,13 +5,13 @@ import { fault, faultOf } from './fault';
 import type { TextSource } from './protocol.gen';
 import { t } from './i18n';
 
-const tab = element('tab', HTMLInputElement);
-const companion = element('companion', HTMLInputElement);
+const tab = element('text-tab', HTMLInputElement);
+const companion = element('text-companion', HTMLInputElement);
 const url = element('companion-url', HTMLInputElement);
 const token = element('companion-token', HTMLInputElement);
-const stored = element('stored', HTMLInputElement);
-const file = element('embeds', HTMLInputElement);
-const pairing = element('pairing', HTMLElement);
+const stored = element('text-file', HTMLInputElement);
+const file = element('embeddings-file', HTMLInputElement);
+const pairing = element('companion-status', HTMLElement);
 
 /** After so long a companion that was loading is asked again. */
 const LOADING_MILLIS = 1_000;

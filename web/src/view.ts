@@ -5,7 +5,7 @@ import type { Adapter, Estimate, Loading, Preview } from './protocol.gen';
 import type { State } from './state';
 import { t } from './i18n';
 
-const draw = element('draw', HTMLButtonElement);
+const draw = element('generate', HTMLButtonElement);
 const cancel = element('cancel', HTMLButtonElement);
 const restart = element('restart', HTMLButtonElement);
 const device = element('device', HTMLSelectElement);
@@ -13,19 +13,19 @@ const status = element('status', HTMLElement);
 const adapter = element('adapter', HTMLElement);
 const progress = element('progress', HTMLProgressElement);
 const alert = element('fault', HTMLElement);
-const kind = element('kind', HTMLElement);
-const what = element('what', HTMLElement);
-const remedy = element('remedy', HTMLElement);
-const code = element('code', HTMLElement);
+const kind = element('fault-title', HTMLElement);
+const what = element('fault-what', HTMLElement);
+const remedy = element('fault-remedy', HTMLElement);
+const code = element('fault-code', HTMLElement);
 const figure = element('figure', HTMLElement);
 const preview = element('preview', HTMLCanvasElement);
-const picture = element('picture', HTMLImageElement);
+const picture = element('image', HTMLImageElement);
 const caption = element('caption', HTMLElement);
 const download = element('download', HTMLAnchorElement);
-const recording = element('recording', HTMLAnchorElement);
+const recording = element('download-recording', HTMLAnchorElement);
 const note = element('note', HTMLElement);
 const estimate = element('estimate', HTMLElement);
-const costs = element('costs', HTMLElement);
+const costs = element('estimate-lines', HTMLElement);
 
 /** Shows `state` in place of `before`. */
 export function render(state: State, before: State, hasCheckpoint: boolean): void {

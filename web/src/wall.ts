@@ -8,12 +8,12 @@ import type { Fault } from './protocol.gen';
 import { t } from './i18n';
 
 const fold = element('gallery', HTMLDetailsElement);
-const wall = element('wall', HTMLElement);
-const filter = element('filter', HTMLInputElement);
-const favourites = element('favourites', HTMLInputElement);
-const exported = element('export', HTMLButtonElement);
-const counted = element('counted', HTMLElement);
-const pair = element('pair', HTMLElement);
+const wall = element('gallery-list', HTMLElement);
+const filter = element('gallery-search', HTMLInputElement);
+const favourites = element('favourites-only', HTMLInputElement);
+const exported = element('gallery-export', HTMLButtonElement);
+const counted = element('gallery-count', HTMLElement);
+const pair = element('comparison', HTMLElement);
 
 interface Wall {
   /** Keeps a picture that was drawn. */
