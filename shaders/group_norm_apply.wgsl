@@ -29,23 +29,23 @@ struct Params {
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let four = id.x % params.c4;
+    let channel4 = id.x % params.c4;
     let begin = id.x / params.c4 * params.run_pixels;
     if (begin >= params.pixels) {
         return;
     }
-    let group = four / (params.c4 / params.groups);
-    var seen = Moments();
+    let group = channel4 / (params.c4 / params.groups);
+    var total = Moments();
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
-        seen = merged(seen, from_stored(partials[(id.y * params.chunks + chunk) * params.groups + group]));
+        total = combine_moments(total, unpack_moments(partials[(id.y * params.chunks + chunk) * params.groups + group]));
     }
-    let scale = weight[four] * inverseSqrt(seen.squares / seen.count + params.eps);
-    let shift = bias[four];
+    let scale = weight[channel4] * inverseSqrt(total.squares / total.count + params.eps);
+    let shift = bias[channel4];
 
     let end = min(begin + params.run_pixels, params.pixels);
     for (var pixel = begin; pixel < end; pixel++) {
-        let at = (id.y * params.pixels + pixel) * params.c4 + four;
-        let value = (vec4<f32>(x[at]) - seen.mean) * scale + shift;
+        let at = (id.y * params.pixels + pixel) * params.c4 + channel4;
+        let value = (vec4<f32>(x[at]) - total.mean) * scale + shift;
         if (params.silu == 1u) {
             y[at] = Stored4(silu(value));
         } else {

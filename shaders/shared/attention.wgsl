@@ -11,7 +11,7 @@ struct Params {
     v_stride4: u32,
     y_stride4: u32,
     scale: f32,
-    biased: u32,
+    has_bias: u32,
     bias_b: u32,
     bias_n: u32,
     bias_t: u32,
@@ -26,59 +26,59 @@ struct Params {
 @group(0) @binding(5) var<storage, read> params: Params;
 
 // No score is less: the difference of two scores stays finite, whatever is added to mask a key.
-const LOWEST: f32 = -1e30;
+const MIN_SCORE: f32 = -1e30;
 // Less than all scores, so that what stands past the last key weighs nothing, also where every key is masked.
-const PAST: f32 = -2e30;
-const STEPS: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
+const PADDING_SCORE: f32 = -2e30;
+const IOTA: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
 // Where head n of query t of picture b begins, and where its biases do.
-fn query_at(b: u32, n: u32, t: u32) -> u32 {
+fn query_offset(b: u32, n: u32, t: u32) -> u32 {
     return (b * params.t + t) * params.q_stride4 + params.q_first4 + n * D4;
 }
 
-fn output_at(b: u32, n: u32, t: u32) -> u32 {
+fn output_offset(b: u32, n: u32, t: u32) -> u32 {
     return (b * params.t + t) * params.y_stride4 + n * D4;
 }
 
-fn bias_at(b: u32, n: u32, t: u32) -> u32 {
+fn bias_offset(b: u32, n: u32, t: u32) -> u32 {
     return b * params.bias_b + n * params.bias_n + t * params.bias_t;
 }
 
 // Where head n of four keys and of their values begins. Past the last key that one is meant again.
-fn keys_at(b: u32, n: u32, key: u32) -> vec4<u32> {
-    let keys = b * params.l + min(key + STEPS, vec4<u32>(params.l - 1u));
-    return keys * params.k_stride4 + params.k_first4 + n * D4;
+fn key_offsets(b: u32, n: u32, key: u32) -> vec4<u32> {
+    let rows = b * params.l + min(key + IOTA, vec4<u32>(params.l - 1u));
+    return rows * params.k_stride4 + params.k_first4 + n * D4;
 }
 
-fn values_at(b: u32, n: u32, key: u32) -> vec4<u32> {
-    let keys = b * params.l + min(key + STEPS, vec4<u32>(params.l - 1u));
-    return keys * params.v_stride4 + params.v_first4 + n * D4;
+fn value_offsets(b: u32, n: u32, key: u32) -> vec4<u32> {
+    let rows = b * params.l + min(key + IOTA, vec4<u32>(params.l - 1u));
+    return rows * params.v_stride4 + params.v_first4 + n * D4;
 }
 
 // Four channels of four keys, a key in each column.
-fn keys(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+fn load_keys(at: vec4<u32>, d: u32) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(k[at.x + d]), vec4<f32>(k[at.y + d]), vec4<f32>(k[at.z + d]), vec4<f32>(k[at.w + d]));
 }
 
-fn values(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+fn load_values(at: vec4<u32>, d: u32) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(v[at.x + d]), vec4<f32>(v[at.y + d]), vec4<f32>(v[at.z + d]), vec4<f32>(v[at.w + d]));
 }
 
 // The scores of four keys from their products with a query, whose biases begin at `first_bias`.
-fn finished(products: vec4<f32>, first_bias: u32, key: u32) -> vec4<f32> {
-    let at = key + STEPS;
+fn scaled_scores(products: vec4<f32>, first_bias: u32, key: u32) -> vec4<f32> {
+    let at = key + IOTA;
     var scores = params.scale * products;
-    if (params.biased == 1u) {
+    if (params.has_bias == 1u) {
         let place = first_bias + min(at, vec4<u32>(params.l - 1u)) * params.bias_l;
         scores += vec4<f32>(bias[place.x], bias[place.y], bias[place.z], bias[place.w]);
     }
-    return select(vec4<f32>(PAST), max(scores, vec4<f32>(LOWEST)), at < vec4<u32>(params.l));
+    return select(vec4<f32>(PADDING_SCORE), max(scores, vec4<f32>(MIN_SCORE)), at < vec4<u32>(params.l));
 }
 
-fn largest(x: vec4<f32>) -> f32 {
+fn max_component(x: vec4<f32>) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
 }
 
-fn total(x: vec4<f32>) -> f32 {
+fn sum_components(x: vec4<f32>) -> f32 {
     return x.x + x.y + x.z + x.w;
 }

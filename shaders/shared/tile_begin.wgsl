@@ -6,4 +6,4 @@
 //#each i < ROWS
     let a$i = (lane / ACROSS * ROWS + $iu) * STAGE4;
 //#end
-//#import tile_sums
+//#import tile_accumulators

@@ -28,6 +28,6 @@
     let row = first_row + lane / ACROSS * ROWS;
     let column4 = first_column4 + 2u * (lane % ACROSS);
     if (slice == 0u) {
-        let own_rows = ROWS;
+        let row_count = ROWS;
 //#import tile_store
     }

@@ -7,9 +7,9 @@
         return;
     }
     // Loops to a number that is not known are not unrolled, and what is in them is compiled once.
-    let own_rows = min(ROWS, params.m - row);
+    let row_count = min(ROWS, params.m - row);
 //#each j < PAIRS
     let left$j = min(column4 + 2u * $ju, n4 - 1u);
     let right$j = min(1u, n4 - 1u - left$j);
 //#end
-//#import tile_sums
+//#import tile_accumulators

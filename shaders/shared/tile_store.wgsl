@@ -7,6 +7,6 @@
     rights[$iu * PAIRS + $j] = r$i_$j;
 //#end
 //#end
-    for (var i = 0u; i < own_rows * PAIRS; i++) {
+    for (var i = 0u; i < row_count * PAIRS; i++) {
         store(row + i / PAIRS, column4, i % PAIRS, lefts[i], rights[i]);
     }

@@ -4,17 +4,17 @@ struct Pair { left: vec4<f32>, right: vec4<f32> }
 @group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
 
 // What the 32 weights of a column share: nothing here.
-fn scales_at(block: u32, column4: u32, right: u32) -> Pair {
+fn load_scales(block: u32, column4: u32, right: u32) -> Pair {
     return Pair();
 }
 
-fn unpacked(words: vec2<u32>) -> vec4<f32> {
+fn unpack(words: vec2<u32>) -> vec4<f32> {
     let low = words << vec2<u32>(16u);
     let high = words & vec2<u32>(0xffff0000u);
     return bitcast<vec4<f32>>(vec4<u32>(low.x, high.x, low.y, high.y));
 }
 
 // Eight weights of one input: the fours at `at` = k·N/4 + column/4 and, `right` further, beside it.
-fn weights_at(at: u32, right: u32, scales: Pair) -> Pair {
-    return Pair(unpacked(weights[at]), unpacked(weights[at + right]));
+fn load_weights(at: u32, right: u32, scales: Pair) -> Pair {
+    return Pair(unpack(weights[at]), unpack(weights[at + right]));
 }

@@ -19,10 +19,10 @@ import { serve } from './serve.mjs';
 
 /** A page, and the type of the process that computes for it. */
 const IMPLEMENTATIONS = {
-  ours: { page: 'ours.html?family=software', process: 'gpu-process' },
-  'ours-staged': { page: 'ours.html?family=gpu', process: 'gpu-process' },
-  'ours-cpu': { page: 'ours.html?family=cpu', process: 'renderer' },
-  'burn-stock': { page: 'ours.html?family=stock', process: 'gpu-process' },
+  ours: { page: 'ours.html?variant=registers', process: 'gpu-process' },
+  'ours-workgroup': { page: 'ours.html?variant=workgroup', process: 'gpu-process' },
+  'ours-cpu': { page: 'ours.html?variant=cpu', process: 'renderer' },
+  'burn-reference': { page: 'ours.html?variant=burn-reference', process: 'gpu-process' },
   'onnxruntime-web': { page: 'ort.html?provider=webgpu', process: 'gpu-process' },
   'onnxruntime-web-wasm': { page: 'ort.html?provider=wasm', process: 'renderer' },
 };

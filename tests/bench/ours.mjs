@@ -1,10 +1,10 @@
-//! Runs one workload in this project's module: `ours.html?family=gpu|software|stock|cpu&workload=NAME`, with the same `bench`
+//! Runs one workload in this project's module: `ours.html?variant=workgroup|registers|burn-reference|cpu&workload=NAME`, with the same `bench`
 //! as ort.mjs. A fault is a plain object and becomes an error here.
 import init, { Bench } from '/pkg/pixart_browser.js';
 import { distance, fetchTensors } from './tensors.mjs';
 
 const query = new URLSearchParams(location.search);
-const family = query.get('family');
+const variant = query.get('variant');
 const workload = query.get('workload');
 
 let bench;
@@ -23,7 +23,7 @@ globalThis.bench = {
       if (!response.ok) throw new Error(`${file}: status ${response.status}`);
       files.set(file, new Uint8Array(await response.arrayBuffer()));
     }
-    bench = await Bench.open(workload, family, files).catch(raise);
+    bench = await Bench.open(workload, variant, files).catch(raise);
   },
 
   /** From the inputs on the device to the output in the page's memory, in milliseconds. */

@@ -8,8 +8,8 @@ use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
 use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
 use pixart_model::{
-    Denoise, DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, counted, golden, image, scheduler_names,
-    text_bytes,
+    Denoise, DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, count_launches, golden, image,
+    scheduler_names, text_bytes,
 };
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -211,10 +211,10 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
         let opened = Opened { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
         let all = WarmUp::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
         let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
-        let ((), warm) = counted(warm_up);
+        let ((), warm) = count_launches(warm_up);
         assert!(warm.pipelines > 0, "nothing was launched");
         let pipeline = pipeline(&opened);
-        let ((), both) = counted(|| {
+        let ((), both) = count_launches(|| {
             warm_up();
             drawn(&pipeline, &request(4.5), Guidance::Together, usize::MAX);
         });

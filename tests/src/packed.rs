@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing, check};
 use pixart_companion::{Generator, Opening, checkpoint};
-use pixart_model::{Pipeline, Precision, Taps, WarmUp, counted, image, rehearse};
+use pixart_model::{Pipeline, Precision, Taps, WarmUp, count_launches, image, rehearse};
 use pixart_protocol::Generate;
 
 use crate::gpu;
@@ -104,10 +104,10 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     let folder = checkpoint::read(&scratch.0, &[]).expect("it was written");
     let all = WarmUp::all(&folder, opened.limits).expect("its configurations are packed with it");
     let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
-    let ((), warm) = counted(warm_up);
+    let ((), warm) = count_launches(warm_up);
     let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
     let request = Generate { steps: 2, ..Generate::of("a red circle") };
-    let ((), both) = counted(|| {
+    let ((), both) = count_launches(|| {
         warm_up();
         let resolved = pipeline.resolve(&request).expect("the request is good");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
@@ -120,7 +120,7 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     });
     assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
     assert_eq!(both.pipelines, warm.pipelines);
-    let (_, rehearsed) = counted(|| {
+    let (_, rehearsed) = count_launches(|| {
         warm_up();
         block_on(rehearse(&folder, &opened.device, opened.limits)).expect("its configurations are read")
     });

@@ -2,7 +2,7 @@
 //! the browser's processes spend, which nobody here can see.
 
 use pixart_model::golden::values_read;
-use pixart_model::{Family, Workload};
+use pixart_model::{KernelVariant, Workload};
 use pixart_protocol::{DeviceKind, Fault, FaultCode};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -19,17 +19,17 @@ pub struct Bench {
 
 #[wasm_bindgen]
 impl Bench {
-    /// Opens the device and puts workload `name` on it. `files` is a `Map` of path to `Uint8Array`; `family` is `gpu`,
-    /// `software` or, in a module that has burn's own operations, `stock` for the GPU's, or `cpu` for the processor.
+    /// Opens the device and uploads workload `name`. `files` is a `Map` of path to `Uint8Array`. `variant` is `workgroup`,
+    /// `registers` or, in a module with the feature `burn-reference`, `burn-reference` for WebGPU, or `cpu` for the CPU.
     ///
     /// # Errors
-    /// A `Fault` that names the family, file or tensor.
-    pub async fn open(name: String, family: String, files: js_sys::Map) -> Result<Bench, JsValue> {
+    /// A `Fault` that names the variant, file or tensor.
+    pub async fn open(name: String, variant: String, files: js_sys::Map) -> Result<Bench, JsValue> {
         let _at_work = AtWork::begin();
         let opened = async {
-            let (kind, family) = self::family(&family)?;
+            let (kind, variant) = kernel_variant(&variant)?;
             let (device, ..) = device::open(kind).await?;
-            family.choose();
+            variant.make_current();
             Ok(Self { workload: Workload::load(&name, &weights::held(&files), &device).await? })
         };
         opened.await.map_err(|fault: Fault| object(&fault))
@@ -47,15 +47,15 @@ impl Bench {
     }
 }
 
-fn family(name: &str) -> Result<(DeviceKind, Family), Fault> {
+fn kernel_variant(name: &str) -> Result<(DeviceKind, KernelVariant), Fault> {
     match name {
-        "gpu" => Ok((DeviceKind::Webgpu, Family::Gpu)),
-        "software" => Ok((DeviceKind::Webgpu, Family::Software)),
-        "stock" if cfg!(feature = "stock") => Ok((DeviceKind::Webgpu, Family::Stock)),
-        "cpu" => Ok((DeviceKind::Wasm, Family::default())),
+        "workgroup" => Ok((DeviceKind::Webgpu, KernelVariant::WorkgroupTiled)),
+        "registers" => Ok((DeviceKind::Webgpu, KernelVariant::RegisterTiled)),
+        "burn-reference" if cfg!(feature = "burn-reference") => Ok((DeviceKind::Webgpu, KernelVariant::BurnReference)),
+        "cpu" => Ok((DeviceKind::Wasm, KernelVariant::default())),
         _ => {
-            let what = format!("there is no family {name}");
-            let remedy = "gpu, software or cpu; stock where the module was built with that feature";
+            let what = format!("there is no kernel variant {name}");
+            let remedy = "use workgroup, registers or cpu, or burn-reference in a module built with that feature";
             Err(Fault::new(FaultCode::BadRequest, what, remedy))
         }
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use pixart_model::{DeviceLimits, Family};
+use pixart_model::{DeviceLimits, KernelVariant};
 use pixart_protocol::{Adapter, DeviceKind, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -66,7 +66,7 @@ async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault>
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
     listen(&setup.device);
-    Family::of(adapter.software).choose();
+    KernelVariant::for_adapter(adapter.software).make_current();
     let (has, features) = (setup.device.limits(), setup.device.features());
     let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
     let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use pixart_model::{Counts, Family, Workload, counted};
+use pixart_model::{KernelVariant, LaunchCounts, Workload, count_launches};
 use pixart_weights::Folder;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ const TOGETHER: u32 = 20;
 struct Run {
     wall: f64,
     cpu: f64,
-    counts: Counts,
+    counts: LaunchCounts,
     output: Vec<f32>,
 }
 
@@ -52,10 +52,10 @@ struct Run {
 ///
 /// # Errors
 /// No device, or a file or tensor that is missing or of another shape, by name.
-pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs: usize) -> Result<Row, Error> {
+pub fn bench(models: &Path, name: &str, kind: Kind, variant: Option<KernelVariant>, runs: usize) -> Result<Row, Error> {
     let opened = device::open(kind)?;
-    if let Some(family) = family {
-        family.choose();
+    if let Some(variant) = variant {
+        variant.make_current();
     }
     let workload = {
         let mut folder = Folder::default();
@@ -67,15 +67,16 @@ pub fn bench(models: &Path, name: &str, kind: Kind, family: Option<Family>, runs
         block_on(Workload::load(name, &folder, &opened.device))?
     };
     let first = once(&workload, 1)?;
-    let together = if kind == Kind::Wgpu && Family::chosen() == Family::Gpu { TOGETHER } else { 1 };
+    let together =
+        if kind == Kind::Wgpu && KernelVariant::current() == KernelVariant::WorkgroupTiled { TOGETHER } else { 1 };
     let mut timed = (0..runs.max(1)).map(|_| once(&workload, together)).collect::<Result<Vec<_>, _>>()?;
     let (max_abs, rel_l2) = distance(&timed[timed.len() - 1].output, workload.want());
     let middle = timed.len() / 2;
     timed.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
     let cpu_ms = timed[middle].cpu;
     timed.sort_by(|a, b| a.wall.total_cmp(&b.wall));
-    let implementation = match (kind, Family::chosen()) {
-        (_, Family::Stock) => "burn-stock",
+    let implementation = match (kind, KernelVariant::current()) {
+        (_, KernelVariant::BurnReference) => "burn-reference",
         (Kind::Cpu, _) => "ours-cpu",
         (Kind::Wgpu, _) => "ours",
         (Kind::Vulkan | Kind::Cuda(_), _) => "burn",
@@ -109,7 +110,7 @@ unsafe extern "C" {
 fn once(workload: &Workload, together: u32) -> Result<Run, Error> {
     let (wall, cpu) = (Instant::now(), clock());
     (1..together).for_each(|_| drop(workload.run()));
-    let (output, counts) = counted(|| workload.run().into_data());
+    let (output, counts) = count_launches(|| workload.run().into_data());
     let failed = |error| Error::Device { doing: "running a workload", why: format!("{error:?}") };
     // A device is waited for when its numbers are looked at, not before.
     let output = output.try_into_vec().map_err(failed)?;

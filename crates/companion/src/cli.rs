@@ -266,9 +266,9 @@ pub(crate) struct BenchArgs {
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Kind,
-    /// Compute with burn's own operations instead of ours.
-    #[arg(long)]
-    pub(crate) stock: bool,
+    /// Compute with burn's built-in operations instead of the project's kernels.
+    #[arg(long, alias = "stock")]
+    pub(crate) burn_reference: bool,
     /// Runs after the first.
     #[arg(long, default_value_t = 5)]
     pub(crate) runs: usize,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
-use pixart_model::{DeviceLimits, Family};
+use pixart_model::{DeviceLimits, KernelVariant};
 
 use crate::Error;
 
@@ -72,7 +72,7 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
             let info = setup.adapter.get_info();
             let software = info.device_type == wgpu::DeviceType::Cpu;
-            Family::of(software).choose();
+            KernelVariant::for_adapter(software).make_current();
             let (has, features) = (setup.device.limits(), setup.device.features());
             let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
             let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);

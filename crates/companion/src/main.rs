@@ -23,7 +23,7 @@ use pixart_companion::{
     golden, prompts, self_test, synth,
 };
 use pixart_model::recording::Recording;
-use pixart_model::{Family, image};
+use pixart_model::{KernelVariant, image};
 use pixart_protocol::{EncodeRequest, Fault, Generate};
 use tracing_subscriber::EnvFilter;
 
@@ -363,8 +363,8 @@ fn check_goldens(args: &GoldenArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn time(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    let family = args.stock.then_some(Family::Stock);
-    let row = bench::bench(&args.models, &args.workload, args.device, family, args.runs)?;
+    let variant = args.burn_reference.then_some(KernelVariant::BurnReference);
+    let row = bench::bench(&args.models, &args.workload, args.device, variant, args.runs)?;
     print_line(&serde_json::to_string(&row)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -3,30 +3,32 @@
 //! 2018; Dao et al. 2022).
 //!
 //! q `[B, T, ·]`, k and v `[B, L, ·]`, of which the heads are columns, bias f32 → y `[B, T, N·D]`, stored as q is. Sums
-//! are f32. A score is never less than [`LOWEST`]: a bias may be as low as f32 goes, and a query of which every key is
+//! are f32. A score is never less than [`MIN_SCORE`]: a bias may be as low as f32 goes, and a query of which every key is
 //! masked takes the mean of the values. The shaders want D, the columns of the tensors and the first ones to be multiples
 //! of 4, and D to be 512 at most. On the processor it is cpu/attention.rs; what neither takes is computed by burn, and
-//! the scores are kept. Shaders: shaders/attention.wgsl for software adapters; for GPUs shaders/attention_staged.wgsl, and
-//! shaders/attention_wide.wgsl where a query's channels would not stay in registers.
+//! the scores are kept. Shaders: shaders/attention.wgsl for software adapters; for GPUs shaders/attention_workgroup.wgsl, and
+//! shaders/attention_workgroup_wide.wgsl where a query's channels would not stay in registers.
 
 use burn::tensor::{DType, Tensor, activation::softmax};
 
-use crate::Family;
+use crate::KernelVariant;
 use crate::cpu::{self, Slice};
-use crate::family::stock;
-use crate::launch::{Launch, nothing, on_gpu, tensor};
+use crate::launch::{Launch, gpu_input, tensor, unused_binding};
+use crate::variant::burn_reference;
 use crate::wgsl::Shader;
 
-const REGISTERS: Shader = Shader { name: "attention", source: include_str!("../../../shaders/attention.wgsl") };
-const STAGED: Shader =
-    Shader { name: "attention_staged", source: include_str!("../../../shaders/attention_staged.wgsl") };
-const WIDE: Shader = Shader { name: "attention_wide", source: include_str!("../../../shaders/attention_wide.wgsl") };
+const REGISTER_TILED: Shader =
+    Shader { name: "attention_registers", source: include_str!("../../../shaders/attention_registers.wgsl") };
+const WORKGROUP_TILED: Shader =
+    Shader { name: "attention_workgroup", source: include_str!("../../../shaders/attention_workgroup.wgsl") };
+const WORKGROUP_TILED_WIDE: Shader =
+    Shader { name: "attention_workgroup_wide", source: include_str!("../../../shaders/attention_workgroup_wide.wgsl") };
 /// The widest heads of the shaders.
-const STAGED_CHANNELS: usize = 112;
+const MAX_WORKGROUP_CHANNELS: usize = 112;
 pub const WIDEST_CHANNELS: usize = 512;
 /// No score is less, so that the difference of two is finite. Torch adds f32::MIN to the scores of a row that is masked
 /// as a whole, which also leaves all of them equal.
-pub(crate) const LOWEST: f32 = -1e30;
+pub(crate) const MIN_SCORE: f32 = -1e30;
 
 /// Where the heads of q, k or v lie: columns `first..first + N·D` of `[B, T, COLUMNS]`.
 #[derive(Clone, Copy)]
@@ -37,7 +39,7 @@ pub struct Heads<'a> {
 
 /// How to attend.
 #[derive(Clone, Copy)]
-pub struct Attention<'a> {
+pub struct AttentionOptions<'a> {
     pub heads: usize,
     pub head_channels: usize,
     pub scale: f32,
@@ -50,7 +52,7 @@ pub struct Attention<'a> {
 /// # Panics
 /// Where the shapes do not fit.
 #[must_use]
-pub fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Tensor<3> {
+pub fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Tensor<3> {
     let ([b, t, _], [key_b, l, _], [value_b, value_l, _]) = (q.tensor.dims(), k.tensor.dims(), v.tensor.dims());
     assert_eq!([key_b, value_b], [b, b], "batches of keys and values");
     assert_eq!(l, value_l, "keys and values");
@@ -67,28 +69,28 @@ pub fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'
     }
     launch(q, k, v, options)
         .or_else(|| on_cpu(q, k, v, options))
-        .unwrap_or_else(|| stock(|| portable(q, k, v, options)))
+        .unwrap_or_else(|| burn_reference(|| reference(q, k, v, options)))
 }
 
-fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Option<Tensor<3>> {
-    let Attention { heads, head_channels: d, scale, bias } = *options;
+fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Option<Tensor<3>> {
+    let AttentionOptions { heads, head_channels: d, scale, bias } = *options;
     let ([b, t, _], [_, l, _]) = (q.tensor.dims(), k.tensor.dims());
     let fours = [q, k, v].iter().all(|x| x.tensor.dims()[2].is_multiple_of(4) && x.first.is_multiple_of(4));
     if !fours || !d.is_multiple_of(4) || d > WIDEST_CHANNELS {
         return None;
     }
     let [q_place, k_place, v_place] = [q, k, v].map(|x| [x.first as u32 / 4, x.tensor.dims()[2] as u32 / 4]);
-    let [q, k, v] = [on_gpu(q.tensor)?, on_gpu(k.tensor)?, on_gpu(v.tensor)?];
+    let [q, k, v] = [gpu_input(q.tensor)?, gpu_input(k.tensor)?, gpu_input(v.tensor)?];
     assert_eq!([k.dtype, v.dtype], [q.dtype; 2], "dtypes of keys and values");
     let [bias_b, bias_n, bias_t, bias_l] = bias.map_or([0; 4], |bias| strides(bias.dims()));
     let biased = u32::from(bias.is_some());
-    let bias = bias.and_then(on_gpu).unwrap_or_else(|| nothing(&q));
+    let bias = bias.and_then(gpu_input).unwrap_or_else(|| unused_binding(&q));
     let d4 = d as u32 / 4;
     let [whole, half] = [("D4", d4), ("HALF4", d4.div_ceil(2))];
-    let (shader, invocations, queries, constants): (_, _, _, &[_]) = match Family::chosen() {
-        Family::Gpu if d > STAGED_CHANNELS => (WIDE, 128, 16, &[whole]),
-        Family::Gpu => (STAGED, 128, 128, &[whole, half]),
-        _ => (REGISTERS, 16, 16 * 8, &[whole]),
+    let (shader, invocations, queries, constants): (_, _, _, &[_]) = match KernelVariant::current() {
+        KernelVariant::WorkgroupTiled if d > MAX_WORKGROUP_CHANNELS => (WORKGROUP_TILED_WIDE, 128, 16, &[whole]),
+        KernelVariant::WorkgroupTiled => (WORKGROUP_TILED, 128, 128, &[whole, half]),
+        _ => (REGISTER_TILED, 16, 16 * 8, &[whole]),
     };
     let y = Launch {
         shader,
@@ -105,7 +107,7 @@ fn launch(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> 
             ("v_stride4", v_place[1]),
             ("y_stride4", (heads * d) as u32 / 4),
             ("scale", scale.to_bits()),
-            ("biased", biased),
+            ("has_bias", biased),
             ("bias_b", bias_b),
             ("bias_n", bias_n),
             ("bias_t", bias_t),
@@ -130,8 +132,8 @@ fn strides(dims: [usize; 4]) -> [u32; 4] {
 }
 
 /// The same where the device is the processor.
-fn on_cpu(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Option<Tensor<3>> {
-    let Attention { heads, head_channels, scale, bias } = *options;
+fn on_cpu(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Option<Tensor<3>> {
+    let AttentionOptions { heads, head_channels, scale, bias } = *options;
     let [batch, t, _] = q.tensor.dims();
     let slices = [Slice::of(q.tensor)?, Slice::of(k.tensor)?, Slice::of(v.tensor)?];
     let place = |heads: Heads<'_>, slice| cpu::Heads::new(slice, heads.tensor.dims(), heads.first);
@@ -146,8 +148,8 @@ fn on_cpu(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> 
 }
 
 /// The same in burn's operations.
-fn portable(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -> Tensor<3> {
-    let Attention { heads, head_channels: d, scale, bias } = *options;
+fn reference(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Tensor<3> {
+    let AttentionOptions { heads, head_channels: d, scale, bias } = *options;
     let split = |x: Heads<'_>| {
         let [b, t, _] = x.tensor.dims();
         let own = x.tensor.clone().slice([0..b, 0..t, x.first..x.first + heads * d]).cast(DType::F32);
@@ -158,7 +160,7 @@ fn portable(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Attention<'_>) -
     if let Some(bias) = bias {
         scores = scores + bias.clone();
     }
-    let mixed = softmax(scores.clamp_min(LOWEST), 3).matmul(split(v)); // [B, N, T, D]
+    let mixed = softmax(scores.clamp_min(MIN_SCORE), 3).matmul(split(v)); // [B, N, T, D]
     mixed.swap_dims(1, 2).reshape([b, t, heads * d]).cast(q.tensor.dtype())
 }
 

@@ -19,10 +19,10 @@ mod tests;
 pub(crate) use attention::{Attention, Bias, Heads, attention};
 pub(crate) use conv::{Conv, conv3x3};
 pub(crate) use flex::{Slice, tensor};
-pub(crate) use gemm::{Finish, Gate, product};
+pub(crate) use gemm::{BroadcastRow, MatmulEpilogue, matmul};
 pub(crate) use group_norm::{GroupNorm, group_moments, group_norm};
 pub(crate) use norm::{Modulation, layer_norm, rms_norm};
-pub(crate) use panel::Weights;
+pub(crate) use panel::WeightSlice;
 
 /// Products that are summed in a register before they join the sum in memory: the rounding of long sums stays small,
 /// and a panel of weights stays in the nearest cache.

@@ -2,29 +2,31 @@
 //!
 //! x `[B, T, K]`, w `[K, N]` in any [`Precision`](crate::Precision), bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
 //! `[1, T, N]` → y `[B, T, N]`. Sums are f32. The shaders want K and N to be multiples of 4. On the processor it is
-//! cpu/gemm.rs; what neither takes is computed by burn. Shaders: shaders/gemm.wgsl, shaders/gemm_staged.wgsl.
+//! cpu/gemm.rs; what neither takes is computed by burn. Shaders: shaders/gemm.wgsl, shaders/gemm_workgroup.wgsl.
 
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
-use crate::family::stock;
-use crate::launch::{Launch, nothing, on_gpu, tensor};
+use crate::launch::{Launch, gpu_input, tensor, unused_binding};
 use crate::matrix::Matrix;
-use crate::tiles::{OwnRows, Tiles};
+use crate::tiles::{RegisterRows, Tiling};
+use crate::variant::burn_reference;
 use crate::wgsl::Shader;
-use crate::{Activation, Row};
+use crate::{Activation, AdaLnChunk};
 
-const REGISTERS: Shader = Shader { name: "gemm", source: include_str!("../../../shaders/gemm.wgsl") };
-const STAGED: Shader = Shader { name: "gemm_staged", source: include_str!("../../../shaders/gemm_staged.wgsl") };
+const REGISTER_TILED: Shader =
+    Shader { name: "gemm_registers", source: include_str!("../../../shaders/gemm_registers.wgsl") };
+const WORKGROUP_TILED: Shader =
+    Shader { name: "gemm_workgroup", source: include_str!("../../../shaders/gemm_workgroup.wgsl") };
 /// Tiles of 32 rows would be a tenth faster, but there is a text for each precision, and each would compile twice as long.
-pub(crate) const OWN_ROWS: OwnRows = [8, 16];
+pub(crate) const REGISTER_ROWS: RegisterRows = [8, 16];
 
 /// What is done to a sum before it is stored.
 #[derive(Clone, Default)]
 pub struct Epilogue<'a> {
     pub bias: Option<&'a Tensor<1>>,
     pub activation: Activation,
-    pub gate: Option<Row<'a>>,
+    pub gate: Option<AdaLnChunk<'a>>,
     pub residual: Option<Tensor<3>>,
 }
 
@@ -54,7 +56,9 @@ pub fn linear(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
         let plain = epilogue.bias.is_none() && epilogue.gate.is_none() && epilogue.residual.is_none();
         assert!(plain && n.is_multiple_of(8), "a gated map of {n} columns with an epilogue of its own");
     }
-    launch(&x, w, &epilogue).or_else(|| on_cpu(&x, w, &epilogue)).unwrap_or_else(|| stock(|| portable(x, w, epilogue)))
+    launch(&x, w, &epilogue)
+        .or_else(|| on_cpu(&x, w, &epilogue))
+        .unwrap_or_else(|| burn_reference(|| reference(x, w, epilogue)))
 }
 
 fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3>> {
@@ -62,28 +66,28 @@ fn launch(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     if !k.is_multiple_of(4) || !n.is_multiple_of(4) {
         return None;
     }
-    let x = on_gpu(x)?;
+    let x = gpu_input(x)?;
     let (weights, source) = w.bound()?;
-    let absent = nothing(&x);
+    let absent = unused_binding(&x);
     let given = |tensor: Option<_>| tensor.unwrap_or_else(|| absent.clone());
-    let bias = given(epilogue.bias.and_then(on_gpu));
-    let residual = given(epilogue.residual.as_ref().and_then(on_gpu));
-    let modulation = given(epilogue.gate.as_ref().and_then(|gate| on_gpu(gate.table)));
-    let [gate_start, gate_stride] = epilogue.gate.as_ref().map_or([0, 0], Row::place);
+    let bias = given(epilogue.bias.and_then(gpu_input));
+    let residual = given(epilogue.residual.as_ref().and_then(gpu_input));
+    let modulation = given(epilogue.gate.as_ref().and_then(|gate| gpu_input(gate.table)));
+    let [gate_start, gate_stride] = epilogue.gate.as_ref().map_or([0, 0], AdaLnChunk::place);
     let residual_rows = epilogue.residual.as_ref().map_or(0, |residual| residual.dims()[0] * t);
     let gated_gelu = epilogue.activation == Activation::GatedGelu;
-    let tiles = Tiles::chosen(b * t, n, OWN_ROWS);
+    let tiles = Tiling::select(b * t, n, REGISTER_ROWS);
     let y = Launch {
-        shader: tiles.shader(REGISTERS, STAGED),
+        shader: tiles.shader(REGISTER_TILED, WORKGROUP_TILED),
         constants: &tiles.constants(),
         imports: &[("weights", source)],
         params: &[
             ("m", (b * t) as u32),
             ("k4", k as u32 / 4),
             ("n4", n as u32 / 4),
-            ("biased", u32::from(epilogue.bias.is_some())),
+            ("has_bias", u32::from(epilogue.bias.is_some())),
             ("activation", epilogue.activation as u32),
-            ("gated", u32::from(epilogue.gate.is_some())),
+            ("has_gate", u32::from(epilogue.gate.is_some())),
             ("gate_start4", gate_start as u32 / 4),
             ("gate_stride4", gate_stride as u32 / 4),
             ("gate_rows", t as u32),
@@ -103,19 +107,19 @@ fn on_cpu(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Option<Tensor<3
     let bias = epilogue.bias.and_then(Slice::of);
     let table = epilogue.gate.as_ref().and_then(|gate| Slice::of(gate.table));
     let residual = epilogue.residual.as_ref().and_then(Slice::of);
-    let finish = cpu::Finish {
+    let finish = cpu::MatmulEpilogue {
         bias: bias.as_ref().map(Slice::values),
         activation: epilogue.activation,
-        gate: epilogue.gate.zip(table.as_ref()).map(|(gate, table)| cpu::Gate::new(table.values(), gate, t)),
+        gate: epilogue.gate.zip(table.as_ref()).map(|(gate, table)| cpu::BroadcastRow::new(table.values(), gate, t)),
         residual: residual.as_ref().map(Slice::values),
     };
     let columns = if epilogue.activation == Activation::GatedGelu { n / 2 } else { n };
-    let y = cpu::product(values.values(), w.weights(&words)?, [k, n], finish);
+    let y = cpu::matmul(values.values(), w.weights(&words)?, [k, n], finish);
     Some(cpu::tensor(y, [b, t, columns], x))
 }
 
 /// The same in burn's operations. Packed weights are unpacked for the call.
-fn portable(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
+fn reference(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
     let ([b, t, k], [_, n]) = (x.dims(), w.dims());
     let stored = x.dtype();
     let mut y = x.cast(DType::F32).reshape([1, b * t, k]).matmul(w.values().unsqueeze()).reshape([b, t, n]);

@@ -8,17 +8,17 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
 use cubecl::{CubeCount, CubeDim, prelude::KernelId, server::KernelArguments};
 
-use crate::Family;
+use crate::KernelVariant;
 use crate::wgsl::{Shader, Spec};
 
 /// The name cubecl gives a device whose shaders are compiled from WGSL.
 const WGSL_RUNTIME: &str = "wgpu<wgsl>";
 /// Parameter buffers kept before they are dropped all at once: a picture of one size needs a few dozen.
-const PARAMS_KEPT: usize = 512;
+const MAX_CACHED_PARAMS: usize = 512;
 
 /// What a thread has launched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct LaunchCounts {
     pub dispatches: u64,
     /// Different texts among them.
     pub pipelines: u64,
@@ -30,36 +30,36 @@ pub struct Counts {
 }
 
 #[derive(Default)]
-struct Ledger {
-    counts: Counts,
+struct LaunchLog {
+    counts: LaunchCounts,
     pipelines: HashSet<(&'static str, Spec)>,
 }
 
 thread_local! {
-    static LEDGER: RefCell<Ledger> = RefCell::default();
+    static LAUNCH_LOG: RefCell<LaunchLog> = RefCell::default();
     static PARAMS: RefCell<HashMap<(String, Vec<u32>), CubeTensor>> = RefCell::default();
 }
 
 /// Runs `work` and counts what it launches on this thread. Operations of burn's own are not seen here.
-pub fn counted<T>(work: impl FnOnce() -> T) -> (T, Counts) {
-    let before = LEDGER.take();
+pub fn count_launches<T>(work: impl FnOnce() -> T) -> (T, LaunchCounts) {
+    let before = LAUNCH_LOG.take();
     let result = work();
-    let ledger = LEDGER.replace(before);
-    (result, Counts { pipelines: ledger.pipelines.len() as u64, ..ledger.counts })
+    let log = LAUNCH_LOG.replace(before);
+    (result, LaunchCounts { pipelines: log.pipelines.len() as u64, ..log.counts })
 }
 
 /// The tensor as a shader reads it: contiguous, on a device that speaks WGSL. None elsewhere.
-pub(crate) fn on_gpu<const RANK: usize, K>(tensor: &Tensor<RANK, K>) -> Option<CubeTensor>
+pub(crate) fn gpu_input<const RANK: usize, K>(tensor: &Tensor<RANK, K>) -> Option<CubeTensor>
 where
     K: burn::tensor::BackendPrimitive<CubeBackend, Primitive = CubeTensor> + burn::tensor::kind::Basic,
 {
-    if Family::chosen() == Family::Stock {
+    if KernelVariant::current() == KernelVariant::BurnReference {
         return None;
     }
     let tensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
     (tensor.client.name() == WGSL_RUNTIME).then(|| {
         if !tensor.is_contiguous() {
-            LEDGER.with_borrow_mut(|ledger| ledger.counts.copies += 1);
+            LAUNCH_LOG.with_borrow_mut(|log| log.counts.copies += 1);
         }
         into_contiguous(tensor)
     })
@@ -116,7 +116,7 @@ impl Launch<'_> {
         let bound: Vec<&CubeTensor> = inputs.iter().copied().chain(&outputs).chain([&params]).collect();
         #[cfg(test)]
         crate::reflection::check(&self, &spec, inputs.len(), OUTPUTS);
-        note(self.shader, &spec, &bound);
+        record_launch(self.shader, &spec, &bound);
 
         let [x, y, z] = self.workgroup;
         let count = self.count.map(|count| u32::try_from(count).expect("a count of workgroups fits u32"));
@@ -131,16 +131,16 @@ impl Launch<'_> {
     }
 }
 
-fn note(shader: Shader, spec: &Spec, bound: &[&CubeTensor]) {
-    LEDGER.with_borrow_mut(|ledger| {
-        ledger.counts.dispatches += 1;
-        ledger.counts.bytes += bound.iter().map(|tensor| tensor.handle.size_in_used()).sum::<u64>();
-        ledger.pipelines.insert((shader.name, spec.clone()));
+fn record_launch(shader: Shader, spec: &Spec, bound: &[&CubeTensor]) {
+    LAUNCH_LOG.with_borrow_mut(|log| {
+        log.counts.dispatches += 1;
+        log.counts.bytes += bound.iter().map(|tensor| tensor.handle.size_in_used()).sum::<u64>();
+        log.pipelines.insert((shader.name, spec.clone()));
     });
 }
 
 /// What is bound where a shader's input is not used.
-pub(crate) fn nothing(near: &CubeTensor) -> CubeTensor {
+pub(crate) fn unused_binding(near: &CubeTensor) -> CubeTensor {
     params(near, &[("nothing", 0); 4])
 }
 
@@ -156,7 +156,7 @@ fn params(near: &CubeTensor, fields: &[(&'static str, u32)]) -> CubeTensor {
     let (client, device) = (near.client.clone(), near.device.clone());
     let buffer = CubeTensor::new_contiguous(client, device, Shape::from([key.1.len()]), handle, DType::U32);
     PARAMS.with_borrow_mut(|kept| {
-        if kept.len() >= PARAMS_KEPT {
+        if kept.len() >= MAX_CACHED_PARAMS {
             kept.clear();
         }
         kept.insert(key, buffer.clone());

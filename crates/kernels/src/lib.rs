@@ -1,6 +1,6 @@
 //! Fused operations: hand-written WGSL where the device speaks it, vector instructions where it is the processor (`cpu`),
 //! burn's own operations elsewhere (CUDA, SPIR-V; in a tab there is no elsewhere).
-//! One operation per file, each with its formula, its launch, its portable body and its tests. No model knowledge here.
+//! One operation per file, each with its formula, its launch, its reference body and its tests. No model knowledge here.
 //!
 //! Contract: an operation gives the same numbers on every device within f32 rounding, and asserts its shapes.
 
@@ -8,7 +8,6 @@ mod activation;
 mod attention;
 mod conv;
 mod cpu;
-mod family;
 mod gemm;
 mod group_norm;
 mod launch;
@@ -21,18 +20,19 @@ mod reflection;
 #[cfg(any(test, feature = "checks"))]
 pub mod testing;
 mod tiles;
+mod variant;
 mod wgsl;
 
 pub use activation::Activation;
-pub use attention::{Attention, Heads, WIDEST_CHANNELS, attention};
-pub use conv::{Conv, Sampling, conv, conv_with_moments};
-pub use family::Family;
+pub use attention::{AttentionOptions, Heads, WIDEST_CHANNELS, attention};
+pub use conv::{ConvOptions, Resampling, conv, conv_with_moments};
 pub use gemm::{Epilogue, linear};
-pub use group_norm::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
-pub use launch::{Counts, counted};
+pub use group_norm::{GroupNormOptions, combine_moments, group_moments, group_norm, group_norm_with_moments};
+pub use launch::{LaunchCounts, count_launches};
 pub use matrix::Matrix;
-pub use modulation::Row;
+pub use modulation::AdaLnChunk;
 pub use norm::{Modulation, layer_norm, rms_norm};
 pub use patch::{patchify, unpatchify};
 pub use pixart_weights::{BLOCK, Packed, Precision, pack, unpack};
 pub use tiles::rows_of_each_tiling;
+pub use variant::KernelVariant;

@@ -4,20 +4,20 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_wgpu::CubeTensor;
 use pixart_weights::{Packed, Precision, Rows, unpack};
 
-use crate::cpu::{Slice, Weights};
-use crate::launch::on_gpu;
+use crate::cpu::{Slice, WeightSlice};
+use crate::launch::gpu_input;
 
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    words: Words,
+    storage: Storage,
     shape: [usize; 2],
 }
 
 #[derive(Clone, Debug)]
-enum Words {
-    Full(Tensor<2>),
-    Packed(Tensor<1, Int>, Precision),
+enum Storage {
+    Dense(Tensor<2>),
+    Quantized(Tensor<1, Int>, Precision),
     /// In a file that is in the memory of the processor, which computes.
     Mapped(Rows, Device),
 }
@@ -31,7 +31,7 @@ impl Matrix {
     pub fn new(values: Vec<f32>, shape: [usize; 2], precision: Precision, device: &Device) -> Self {
         match precision {
             Precision::F32 => {
-                Self { words: Words::Full(Tensor::from_data(TensorData::new(values, shape), device)), shape }
+                Self { storage: Storage::Dense(Tensor::from_data(TensorData::new(values, shape), device)), shape }
             }
             _ => Self::of(Packed::new(&values, shape, precision), device),
         }
@@ -42,24 +42,24 @@ impl Matrix {
     pub fn of(packed: Packed, device: &Device) -> Self {
         let Packed { words, shape, precision } = packed;
         let count = words.len();
-        let words = match precision {
+        let storage = match precision {
             Precision::F32 => {
                 let values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
-                Words::Full(Tensor::from_data(TensorData::new(values, shape), device))
+                Storage::Dense(Tensor::from_data(TensorData::new(values, shape), device))
             }
             _ => {
                 let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-                Words::Packed(Tensor::from_data(TensorData::new(words, [count]), device), precision)
+                Storage::Quantized(Tensor::from_data(TensorData::new(words, [count]), device), precision)
             }
         };
-        Self { words, shape }
+        Self { storage, shape }
     }
 
     /// Leaves the matrix in the file it is in; None where the device is not the processor.
     #[must_use]
     pub fn mapped(rows: Rows, device: &Device) -> Option<Self> {
         let shape = rows.shape();
-        (*device == Device::flex()).then(|| Self { words: Words::Mapped(rows, device.clone()), shape })
+        (*device == Device::flex()).then(|| Self { storage: Storage::Mapped(rows, device.clone()), shape })
     }
 
     /// Inputs and outputs.
@@ -70,10 +70,10 @@ impl Matrix {
 
     #[must_use]
     pub fn precision(&self) -> Precision {
-        match &self.words {
-            Words::Full(_) => Precision::F32,
-            Words::Packed(_, precision) => *precision,
-            Words::Mapped(rows, _) => rows.precision(),
+        match &self.storage {
+            Storage::Dense(_) => Precision::F32,
+            Storage::Quantized(_, precision) => *precision,
+            Storage::Mapped(rows, _) => rows.precision(),
         }
     }
 }
@@ -81,37 +81,37 @@ impl Matrix {
 impl Matrix {
     /// The words as a shader reads them, and the shared file that unpacks them; None where the device speaks no WGSL.
     pub(crate) fn bound(&self) -> Option<(CubeTensor, &'static str)> {
-        Some(match &self.words {
-            Words::Full(values) => (on_gpu(values)?, shader(Precision::F32)),
-            Words::Packed(words, precision) => (on_gpu(words)?, shader(*precision)),
-            Words::Mapped(..) => return None,
+        Some(match &self.storage {
+            Storage::Dense(values) => (gpu_input(values)?, shader(Precision::F32)),
+            Storage::Quantized(words, precision) => (gpu_input(words)?, shader(*precision)),
+            Storage::Mapped(..) => return None,
         })
     }
 
     /// The words where the device is the processor and they are in a tensor, for [`Self::weights`].
     pub(crate) fn slice(&self) -> Option<Slice> {
-        match &self.words {
-            Words::Full(values) => Slice::of(values),
-            Words::Packed(words, _) => Slice::of_words(words),
-            Words::Mapped(..) => None,
+        match &self.storage {
+            Storage::Dense(values) => Slice::of(values),
+            Storage::Quantized(words, _) => Slice::of_words(words),
+            Storage::Mapped(..) => None,
         }
     }
 
     /// The weights where the device is the processor.
-    pub(crate) fn weights<'a>(&'a self, words: &'a Option<Slice>) -> Option<Weights<'a>> {
-        Some(match &self.words {
-            Words::Full(_) => Weights::Full(words.as_ref()?.values()),
-            Words::Packed(_, precision) => Weights::Packed(words.as_ref()?.words(), *precision),
-            Words::Mapped(rows, _) => Weights::Rows(rows),
+    pub(crate) fn weights<'a>(&'a self, words: &'a Option<Slice>) -> Option<WeightSlice<'a>> {
+        Some(match &self.storage {
+            Storage::Dense(_) => WeightSlice::Dense(words.as_ref()?.values()),
+            Storage::Quantized(_, precision) => WeightSlice::Quantized(words.as_ref()?.words(), *precision),
+            Storage::Mapped(rows, _) => WeightSlice::Mapped(rows),
         })
     }
 
     /// The weights as numbers. Packed ones are unpacked for the call.
     pub(crate) fn values(&self) -> Tensor<2> {
-        match &self.words {
-            Words::Full(values) => values.clone(),
-            Words::Mapped(rows, device) => Tensor::from_data(TensorData::new(rows.values(), self.shape), device),
-            Words::Packed(words, precision) => {
+        match &self.storage {
+            Storage::Dense(values) => values.clone(),
+            Storage::Mapped(rows, device) => Tensor::from_data(TensorData::new(rows.values(), self.shape), device),
+            Storage::Quantized(words, precision) => {
                 let device = words.device();
                 let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
                 let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();

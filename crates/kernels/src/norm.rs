@@ -6,18 +6,20 @@
 //!
 //! x `[B, T, C]` → `[B, T, C]`; scale and shift are rows of a modulation table, weight `[C]`. Sums are f32. The shaders
 //! want C to be a multiple of 4. On the processor it is cpu/norm.rs; what neither takes is computed by burn. Shaders:
-//! shaders/norm.wgsl, shaders/norm_staged.wgsl.
+//! shaders/norm.wgsl, shaders/norm_workgroup.wgsl.
 
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::{self, Slice};
-use crate::family::stock;
-use crate::launch::{Launch, nothing, on_gpu, tensor};
+use crate::launch::{Launch, gpu_input, tensor, unused_binding};
+use crate::variant::burn_reference;
 use crate::wgsl::Shader;
-use crate::{Family, Row};
+use crate::{AdaLnChunk, KernelVariant};
 
-const ROWS: Shader = Shader { name: "norm", source: include_str!("../../../shaders/norm.wgsl") };
-const STAGED: Shader = Shader { name: "norm_staged", source: include_str!("../../../shaders/norm_staged.wgsl") };
+const REGISTER_TILED: Shader =
+    Shader { name: "norm_registers", source: include_str!("../../../shaders/norm_registers.wgsl") };
+const WORKGROUP_TILED: Shader =
+    Shader { name: "norm_workgroup", source: include_str!("../../../shaders/norm_workgroup.wgsl") };
 const WORKGROUP: u32 = 64;
 /// Workgroups along one axis that every WebGPU device allows.
 const COUNT_MAX: usize = 65_535;
@@ -25,8 +27,8 @@ const COUNT_MAX: usize = 65_535;
 /// What becomes of a normalised number.
 #[derive(Clone, Copy)]
 pub struct Modulation<'a> {
-    pub shift: Row<'a>,
-    pub scale: Row<'a>,
+    pub shift: AdaLnChunk<'a>,
+    pub scale: AdaLnChunk<'a>,
 }
 
 /// Layer norm, modulated where `modulation` is given.
@@ -43,7 +45,7 @@ pub fn layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) ->
     let norm = Norm::Layer(modulation);
     launch(&x, norm, eps)
         .or_else(|| on_cpu(&x, norm, eps))
-        .unwrap_or_else(|| stock(|| portable_layer_norm(x, modulation, eps)))
+        .unwrap_or_else(|| burn_reference(|| reference_layer_norm(x, modulation, eps)))
 }
 
 /// Root-mean-square norm.
@@ -57,7 +59,7 @@ pub fn rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
     let norm = Norm::RootMeanSquare(weight);
     launch(&x, norm, eps)
         .or_else(|| on_cpu(&x, norm, eps))
-        .unwrap_or_else(|| stock(|| portable_rms_norm(x, weight, eps)))
+        .unwrap_or_else(|| burn_reference(|| reference_rms_norm(x, weight, eps)))
 }
 
 #[derive(Clone, Copy)]
@@ -71,31 +73,31 @@ fn launch(x: &Tensor<3>, norm: Norm<'_>, eps: f64) -> Option<Tensor<3>> {
     if !c.is_multiple_of(4) {
         return None;
     }
-    let x = on_gpu(x)?;
+    let x = gpu_input(x)?;
     // A plain norm reads no table; a root-mean-square one reads its weights as the only row of one.
     let (table, [shift_start, stride], [scale_start, _]) = match norm {
         Norm::Layer(None) => (None, [0; 2], [0; 2]),
-        Norm::Layer(Some(Modulation { shift, scale })) => (on_gpu(shift.table), shift.place(), scale.place()),
-        Norm::RootMeanSquare(weight) => (on_gpu(weight), [0; 2], [0; 2]),
+        Norm::Layer(Some(Modulation { shift, scale })) => (gpu_input(shift.table), shift.place(), scale.place()),
+        Norm::RootMeanSquare(weight) => (gpu_input(weight), [0; 2], [0; 2]),
     };
     let modulated = table.is_some();
-    let table = table.unwrap_or_else(|| nothing(&x));
-    let staged = Family::chosen() == Family::Gpu;
+    let table = table.unwrap_or_else(|| unused_binding(&x));
+    let workgroup_tiled = KernelVariant::current() == KernelVariant::WorkgroupTiled;
     let rows = b * t;
-    let count = match staged {
+    let count = match workgroup_tiled {
         true => [rows.min(COUNT_MAX), rows.div_ceil(COUNT_MAX), 1],
         false => [rows.div_ceil(WORKGROUP as usize), 1, 1],
     };
     let y = Launch {
-        shader: if staged { STAGED } else { ROWS },
+        shader: if workgroup_tiled { WORKGROUP_TILED } else { REGISTER_TILED },
         constants: &[],
         imports: &[],
         params: &[
             ("m", rows as u32),
             ("c4", c as u32 / 4),
-            ("centred", u32::from(matches!(norm, Norm::Layer(_)))),
+            ("subtract_mean", u32::from(matches!(norm, Norm::Layer(_)))),
             ("eps", (eps as f32).to_bits()),
-            ("modulated", u32::from(modulated)),
+            ("has_modulation", u32::from(modulated)),
             ("shift_start4", shift_start as u32 / 4),
             ("scale_start4", scale_start as u32 / 4),
             ("stride4", stride as u32 / 4),
@@ -116,7 +118,7 @@ fn on_cpu(x: &Tensor<3>, norm: Norm<'_>, eps: f64) -> Option<Tensor<3>> {
         Norm::Layer(None) => cpu::layer_norm(values.values(), c, eps, None),
         Norm::Layer(Some(Modulation { shift, scale })) => {
             let table = Slice::of(shift.table)?;
-            let [scale, shift] = [scale, shift].map(|row| cpu::Gate::new(table.values(), row, t));
+            let [scale, shift] = [scale, shift].map(|row| cpu::BroadcastRow::new(table.values(), row, t));
             cpu::layer_norm(values.values(), c, eps, Some(cpu::Modulation { scale, shift }))
         }
         Norm::RootMeanSquare(weight) => cpu::rms_norm(values.values(), Slice::of(weight)?.values(), eps),
@@ -124,7 +126,7 @@ fn on_cpu(x: &Tensor<3>, norm: Norm<'_>, eps: f64) -> Option<Tensor<3>> {
     Some(cpu::tensor(y, x.dims(), x))
 }
 
-fn portable_layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) -> Tensor<3> {
+fn reference_layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f64) -> Tensor<3> {
     let stored = x.dtype();
     let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(2);
@@ -137,7 +139,7 @@ fn portable_layer_norm(x: Tensor<3>, modulation: Option<Modulation<'_>>, eps: f6
     .cast(stored)
 }
 
-fn portable_rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
+fn reference_rms_norm(x: Tensor<3>, weight: &Tensor<1>, eps: f64) -> Tensor<3> {
     let stored = x.dtype();
     let x = x.cast(DType::F32);
     let mean_square = (x.clone() * x.clone()).mean_dim(2); // [B, T, 1]

@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::launch::{Launch, on_gpu, tensor};
+use crate::launch::{Launch, gpu_input, tensor};
 use crate::wgsl::Shader;
 
 const PATCHIFY: Shader = Shader { name: "patchify", source: include_str!("../../../shaders/patchify.wgsl") };
@@ -55,7 +55,7 @@ fn launch<const FROM: usize, const TO: usize>(
     params: &[(&'static str, usize)],
     numbers: usize,
 ) -> Option<Tensor<TO>> {
-    let input = on_gpu(input)?;
+    let input = gpu_input(input)?;
     let invocations = shape.iter().product::<usize>() / numbers;
     let params = params.iter().copied().chain([("invocations", invocations)]);
     let params: Vec<(&'static str, u32)> = params.map(|(name, value)| (name, value as u32)).collect();

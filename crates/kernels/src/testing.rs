@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::group_norm::PARTIAL;
+use crate::group_norm::MOMENT_VALUES;
 
 /// A test of an operation.
 pub struct Check {
@@ -88,7 +88,7 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
-/// Count, mean and squared distances, and nothing, of each group of each picture of y `[B, PIXELS, C]`, in f64.
+/// Count, mean and squared distances, and a zero, of each group of each picture of y `[B, PIXELS, C]`, in f64.
 pub(crate) fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
     let (pixels, own) = (y.len() / b / c, c / groups);
     let of = |set: usize| {
@@ -104,7 +104,7 @@ pub(crate) fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
 /// [`assert_close`] for counts, means and squared distances, each by itself since their sizes differ.
 pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     for (at, number) in ["counts", "means", "squares"].into_iter().enumerate() {
-        let own = |all: &[f32]| all.iter().skip(at).step_by(PARTIAL).copied().collect::<Vec<_>>();
+        let own = |all: &[f32]| all.iter().skip(at).step_by(MOMENT_VALUES).copied().collect::<Vec<_>>();
         assert_close(&own(got), &own(want), tolerance, &format!("{what}: {number}"));
     }
 }
@@ -113,11 +113,11 @@ pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, wh
 /// finds, which may be a software one. `NO_GPU=1` leaves the GPU out, and says so.
 #[cfg(test)]
 pub(crate) fn on_every_device(test: impl AsyncFn(&Device)) {
-    use crate::{Family, counted};
+    use crate::{KernelVariant, count_launches};
 
     let test = |device: &Device| futures_lite::future::block_on(test(device));
-    for family in [Family::default(), Family::Stock] {
-        family.choose();
+    for family in [KernelVariant::default(), KernelVariant::BurnReference] {
+        family.make_current();
         test(&Device::flex());
     }
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
@@ -125,9 +125,9 @@ pub(crate) fn on_every_device(test: impl AsyncFn(&Device)) {
         return;
     }
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-    for family in [Family::Gpu, Family::Software] {
-        family.choose();
-        let ((), counts) = counted(|| test(&device));
+    for family in [KernelVariant::WorkgroupTiled, KernelVariant::RegisterTiled] {
+        family.make_current();
+        let ((), counts) = count_launches(|| test(&device));
         assert!(counts.dispatches > 0, "the {family:?} family launched nothing");
     }
 }

@@ -5,7 +5,7 @@
 //! `ada_norm_single`.
 
 use burn::tensor::{DType, Device, Tensor, activation::silu};
-use pixart_kernels::{Activation, Modulation, Precision, Row, layer_norm, patchify, unpatchify};
+use pixart_kernels::{Activation, AdaLnChunk, Modulation, Precision, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Weights};
 
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
@@ -266,7 +266,7 @@ impl Dit {
         assert_eq!(layer, self.blocks.len(), "a pass is finished after the last block");
         let ([_, b, c], [h, w]) = (embedded.dims(), conditions.grid);
         let table = self.final_table.clone() + embedded.reshape([1, b, 1, c]); // [1, B, 2, C]
-        let row = |row| Row { table: &table, layer: 0, row };
+        let row = |chunk| AdaLnChunk { table: &table, layer: 0, chunk };
         let eps = self.config.norm_eps;
         taps.show(format_args!("norm_out"), || layer_norm(x.clone(), None, eps));
         let x = self.out.forward(layer_norm(x, Some(Modulation { shift: row(0), scale: row(1) }), eps));

@@ -48,7 +48,7 @@ pub use pipeline::{
     Caption, Denoise, Glimpse, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
     preset_of,
 };
-pub use pixart_kernels::{Counts, Family, Precision, counted};
+pub use pixart_kernels::{KernelVariant, LaunchCounts, Precision, count_launches};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
 pub use preview::Preview;
 pub use rehearsal::rehearse;

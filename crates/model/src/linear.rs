@@ -1,7 +1,7 @@
 //! The affine map of every network here. Precision belongs to this type and to no other.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Activation, Epilogue, Matrix, Packed, Precision, Row, linear};
+use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, Packed, Precision, linear};
 use pixart_weights::{Order, transposed};
 
 use crate::Error;
@@ -59,7 +59,7 @@ impl Linear {
     }
 
     /// residual + x · W + b, with the sum scaled by `gate` where there is one.
-    pub(crate) fn added(&self, x: Tensor<3>, gate: Option<Row<'_>>, residual: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn added(&self, x: Tensor<3>, gate: Option<AdaLnChunk<'_>>, residual: Tensor<3>) -> Tensor<3> {
         self.finish(x, Epilogue { gate, residual: Some(residual), ..Epilogue::default() })
     }
 

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{
-    Activation, Attention, Conv, Epilogue, GroupNorm, Heads, Matrix, Modulation, Precision, Row, Sampling, attention,
-    conv, group_norm, layer_norm, linear, patchify, rms_norm, unpatchify,
+    Activation, AdaLnChunk, AttentionOptions, ConvOptions, Epilogue, GroupNormOptions, Heads, Matrix, Modulation,
+    Precision, Resampling, attention, conv, group_norm, layer_norm, linear, patchify, rms_norm, unpatchify,
 };
 
 use crate::golden::{Comparison, compare, values_read};
@@ -43,13 +43,13 @@ pub const OPERATIONS: [Operation; 16] = [
         name: "RMS norm",
         run: |device| rms_norm(tensor(1, [2, 5, 40], device), &tensor(2, [40], device), 1e-6).flatten(0, 2),
     },
-    Operation { name: "convolution", run: |device| convolved(device, Sampling::Same) },
-    Operation { name: "convolution, doubled", run: |device| convolved(device, Sampling::Doubled) },
+    Operation { name: "convolution", run: |device| convolved(device, Resampling::None) },
+    Operation { name: "convolution, doubled", run: |device| convolved(device, Resampling::Upsample2x) },
     Operation {
         name: "group norm, SiLU",
         run: |device| {
             let (weight, bias) = (&tensor(2, [16], device), &tensor(3, [16], device));
-            let options = GroupNorm { weight, bias, groups: 4, eps: 1e-6, silu: true };
+            let options = GroupNormOptions { weight, bias, groups: 4, eps: 1e-6, silu: true };
             group_norm(tensor(1, [2, 5, 7, 16], device), &options).flatten(0, 3)
         },
     },
@@ -86,7 +86,7 @@ fn activated(device: &Device, activation: Activation) -> Tensor<1> {
 
 fn gated(device: &Device) -> Tensor<1> {
     let table = tensor(5, [1, 2, 3, N], device);
-    let gate = Some(Row { table: &table, layer: 0, row: 1 });
+    let gate = Some(AdaLnChunk { table: &table, layer: 0, chunk: 1 });
     let epilogue = Epilogue { gate, residual: Some(tensor(4, [2, 13, N], device)), ..Epilogue::default() };
     linear(tensor(1, [2, 13, K], device), &matrix(device, Precision::F32), epilogue).flatten(0, 2)
 }
@@ -94,22 +94,23 @@ fn gated(device: &Device) -> Tensor<1> {
 fn attended(device: &Device, biased: bool) -> Tensor<1> {
     let (q, kv) = (tensor(1, [2, 11, 48], device), tensor(2, [2, 7, 96], device));
     let bias = tensor(3, [2, 1, 1, 7], device);
-    let options = Attention { heads: 2, head_channels: 24, scale: 0.2, bias: biased.then_some(&bias) };
+    let options = AttentionOptions { heads: 2, head_channels: 24, scale: 0.2, bias: biased.then_some(&bias) };
     let at = |first| Heads { tensor: &kv, first };
     attention(Heads { tensor: &q, first: 0 }, at(0), at(48), &options).flatten(0, 2)
 }
 
 fn normed(device: &Device) -> Tensor<1> {
     let table = tensor(2, [1, 2, 6, 40], device);
-    let row = |row| Row { table: &table, layer: 0, row };
+    let row = |chunk| AdaLnChunk { table: &table, layer: 0, chunk };
     let modulation = Modulation { shift: row(0), scale: row(1) };
     layer_norm(tensor(1, [2, 5, 40], device), Some(modulation), 1e-6).flatten(0, 2)
 }
 
-fn convolved(device: &Device, sampling: Sampling) -> Tensor<1> {
+fn convolved(device: &Device, resampling: Resampling) -> Tensor<1> {
     let bias = tensor(3, [12], device);
     let weight = Matrix::new(randn(2, 9 * 8 * 12), [9 * 8, 12], Precision::F32, device);
-    conv(tensor(1, [1, 5, 6, 8], device), &weight, Conv { bias: &bias, sampling, residual: None }).flatten(0, 3)
+    conv(tensor(1, [1, 5, 6, 8], device), &weight, ConvOptions { bias: &bias, resampling, residual: None })
+        .flatten(0, 3)
 }
 
 #[cfg(test)]

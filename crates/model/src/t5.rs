@@ -3,7 +3,7 @@
 //! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::{Activation, Attention, Heads, attention, rms_norm};
+use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
 use pixart_weights::{Folder, Precision, Weights};
 
 use crate::config::T5Config;
@@ -133,8 +133,8 @@ impl T5 {
 
 impl T5Config {
     /// T5 does not divide by √D: its initialisation does (Raffel et al. 2020, section 2.1).
-    pub(crate) fn attention<'a>(&self, bias: &'a Tensor<4>) -> Attention<'a> {
-        Attention { heads: self.heads, head_channels: self.head_channels, scale: 1.0, bias: Some(bias) }
+    pub(crate) fn attention<'a>(&self, bias: &'a Tensor<4>) -> AttentionOptions<'a> {
+        AttentionOptions { heads: self.heads, head_channels: self.head_channels, scale: 1.0, bias: Some(bias) }
     }
 }
 
@@ -155,7 +155,13 @@ impl Block {
         })
     }
 
-    pub(crate) fn forward(&self, x: Tensor<3>, options: &Attention<'_>, layer: usize, taps: &mut Taps) -> Tensor<3> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        options: &AttentionOptions<'_>,
+        layer: usize,
+        taps: &mut Taps,
+    ) -> Tensor<3> {
         let n = self.attention_norm.forward(x.clone());
         taps.see(format_args!("t5.block.{layer}.ln0"), &n);
         let own = self.own.forward(n); // [B, L, 3·N·D]

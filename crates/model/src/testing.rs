@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Device, DeviceKind};
-use pixart_kernels::Family;
+use pixart_kernels::KernelVariant;
 use pixart_weights::{Dtype, Folder, written};
 
 use crate::randn;
@@ -33,13 +33,13 @@ pub(crate) fn checkpoint(variant: &str) -> Folder {
     folder
 }
 
-/// The device of WGSL, with shaders of `family`, unless it is left out.
-pub(crate) fn gpu(family: Family) -> Option<Device> {
+/// The device of WGSL, with shaders of `variant`, unless it is left out.
+pub(crate) fn gpu(variant: KernelVariant) -> Option<Device> {
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
         println!("NOT RUN in WGSL, because NO_GPU=1");
         return None;
     }
-    family.choose();
+    variant.make_current();
     Some(Device::wgpu(DeviceKind::DefaultDevice))
 }
 

@@ -2,7 +2,9 @@
 //! sizes alone, and launches of each kind to be timed. Norms, patches and the text encoder are left out; they take little.
 
 use burn::tensor::{DType, Device, Tensor};
-use pixart_kernels::{Attention, Conv, Epilogue, Heads, Matrix, Precision, Sampling, attention, conv, linear};
+use pixart_kernels::{
+    AttentionOptions, ConvOptions, Epilogue, Heads, Matrix, Precision, Resampling, attention, conv, linear,
+};
 
 use crate::config::PATCH;
 use crate::plan::{Picture, Planner};
@@ -101,14 +103,14 @@ impl Trial {
                 let c = heads * head_channels;
                 let x = zeros([scale, SEEN, c]);
                 let all = Heads { tensor: &x, first: 0 };
-                let options = Attention { heads: *heads, head_channels: *head_channels, scale: 1.0, bias: None };
+                let options = AttentionOptions { heads: *heads, head_channels: *head_channels, scale: 1.0, bias: None };
                 (attention(all, all, all, &options).flatten(0, 2), [2 * scale * SEEN, SEEN, c])
             }
             Kind::Convolution(matrix) => {
                 let [k, n] = matrix.dims();
                 let x = Tensor::<4>::zeros([1, scale * SIDE, SIDE, n], &self.device);
                 let bias = Tensor::<1>::zeros([n], &self.device);
-                let options = Conv { bias: &bias, sampling: Sampling::Same, residual: None };
+                let options = ConvOptions { bias: &bias, resampling: Resampling::None, residual: None };
                 (conv(x, matrix, options).flatten(0, 3), [scale * SIDE * SIDE, k, n])
             }
         };

@@ -3,8 +3,9 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
-    Attention, BLOCK, Conv, Epilogue, GroupNorm, Heads, Matrix, Precision, Sampling, attention, conv, group_moments,
-    group_norm_by, layer_norm, linear, merged_moments, patchify, rows_of_each_tiling, unpatchify,
+    AttentionOptions, BLOCK, ConvOptions, Epilogue, GroupNormOptions, Heads, Matrix, Precision, Resampling, attention,
+    combine_moments, conv, group_moments, group_norm_with_moments, layer_norm, linear, patchify, rows_of_each_tiling,
+    unpatchify,
 };
 use pixart_weights::Folder;
 
@@ -85,19 +86,19 @@ impl WarmUp {
             Operation::Attention(head_channels) => {
                 let x = tokens(head_channels);
                 let heads = Heads { tensor: &x, first: 0 };
-                let options = Attention { heads: 1, head_channels, scale: 1.0, bias: None };
+                let options = AttentionOptions { heads: 1, head_channels, scale: 1.0, bias: None };
                 attention(heads, heads, heads, &options).flatten(0, 2)
             }
             Operation::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
             Operation::Convolution(pixels) => {
-                let options = Conv { bias: &channels, sampling: Sampling::Same, residual: None };
+                let options = ConvOptions { bias: &channels, resampling: Resampling::None, residual: None };
                 conv(picture(pixels), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
             }
             Operation::GroupNorm => {
                 let (weight, bias) = (&channels, &channels);
-                let moments = merged_moments(&group_moments(&picture(1), 1), 1);
-                let options = GroupNorm { weight, bias, groups: 1, eps: 1.0, silu: true };
-                group_norm_by(picture(1), &moments, &options).flatten(0, 3)
+                let moments = combine_moments(&group_moments(&picture(1), 1), 1);
+                let options = GroupNormOptions { weight, bias, groups: 1, eps: 1.0, silu: true };
+                group_norm_with_moments(picture(1), &moments, &options).flatten(0, 3)
             }
             Operation::Patches => {
                 let tokens = patchify(Tensor::<4>::zeros([1, 4, 2, 2], (device, self.stored)), 1);

@@ -25,7 +25,7 @@ const COUNTED: [&str; 2] = ["vae_16", "vae_32"];
 const NATIVE: [&str; 1] = ["xl_forward_256"];
 /// What takes seconds, not minutes, in every implementation.
 const QUICK: [&str; 1] = ["block_b1n64"];
-const IMPLEMENTATIONS: [&str; 5] = ["ours", "burn-stock", "onnxruntime-web", "ours-cpu", "onnxruntime-web-wasm"];
+const IMPLEMENTATIONS: [&str; 5] = ["ours", "burn-reference", "onnxruntime-web", "ours-cpu", "onnxruntime-web-wasm"];
 /// Runs after the first. The slow peers take minutes for each.
 const RUNS: u32 = 3;
 

@@ -25,7 +25,7 @@ pub(crate) fn build(place: &Place, toolchain: &Toolchain, whom: For) -> Result<(
     let mut cargo = toolchain.cargo(place)?;
     cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown", "--package", "pixart-browser", "--lib"]);
     if whom == For::Benchmarks {
-        cargo.args(["--features", "stock"]);
+        cargo.args(["--features", "burn-reference"]);
     }
     run::run(&mut cargo, run::minutes(90))?;
 

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{Attention, Heads, LOWEST, attention, strides};
+use super::{AttentionOptions, Heads, MIN_SCORE, attention, strides};
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Counts, Family, counted};
+use crate::{KernelVariant, LaunchCounts, count_launches};
 
 /// What a launch is made of, as plain numbers. q is a tensor of its own, k and v lie in one, between other columns.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Case {
     }
 
     /// The formula in f64, with all scores of a query at once.
-    fn twin(&self) -> Vec<f32> {
+    fn reference(&self) -> Vec<f32> {
         let Self { b, n, t, l, d, gap, .. } = *self;
         let [queries, keys, bias] = self.numbers();
         let strides = self.bias_dims().map(strides).map(|strides| strides.map(|stride| stride as usize));
@@ -84,7 +84,7 @@ impl Case {
                         let at = [picture, head, query, key].into_iter().zip(strides).map(|(at, stride)| at * stride);
                         bias[at.sum::<usize>()]
                     });
-                    (f64::from(self.scale()) * products.sum::<f64>() + f64::from(added)).max(f64::from(LOWEST))
+                    (f64::from(self.scale()) * products.sum::<f64>() + f64::from(added)).max(f64::from(MIN_SCORE))
                 })
                 .collect();
             let peak = scores.iter().copied().fold(f64::MIN, f64::max);
@@ -98,14 +98,14 @@ impl Case {
         y
     }
 
-    async fn ours(&self, device: &Device) -> Vec<f32> {
+    async fn launched(&self, device: &Device) -> Vec<f32> {
         let Self { b, n, t, l, d, gap, .. } = *self;
         let [queries, keys, bias] = self.numbers();
         let stored = if self.half { DType::F16 } else { DType::F32 };
         let q = Tensor::<3>::from_data(TensorData::new(queries, [b, t, self.query_columns()]), (device, stored));
         let kv = Tensor::<3>::from_data(TensorData::new(keys, [b, l, self.key_columns()]), (device, stored));
         let bias = self.bias_dims().map(|dims| Tensor::<4>::from_data(TensorData::new(bias, dims), device));
-        let options = Attention { heads: n, head_channels: d, scale: self.scale(), bias: bias.as_ref() };
+        let options = AttentionOptions { heads: n, head_channels: d, scale: self.scale(), bias: bias.as_ref() };
         let [k, v] = [gap, self.value_first()].map(|first| Heads { tensor: &kv, first });
         let y = attention(Heads { tensor: &q, first: gap }, k, v, &options);
         assert_eq!((y.dims(), y.dtype()), ([b, t, n * d], stored));
@@ -114,12 +114,12 @@ impl Case {
 
     async fn check(&self, device: &Device) {
         let Self { b, n, t, l, d, gap, bias, half, .. } = *self;
-        let want = self.twin();
+        let want = self.reference();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         // Scores reach a few hundred here, so that an f32 sum of products moves a weight by some 1e-5 of it.
         let tolerance = if half { 1e-3 } else { 2e-5 };
         let what = format!("{b}·{n} heads of {d}, {t}×{l}, gap {gap}, bias {bias:?}, half {half}");
-        assert_close(&self.ours(device).await, &want, tolerance, &what);
+        assert_close(&self.launched(device).await, &want, tolerance, &what);
     }
 }
 
@@ -143,7 +143,7 @@ const SHAPES: [[usize; 4]; 11] = [
 const WIDEST_IN_REGISTERS: usize = 48;
 
 fn widest() -> usize {
-    if cfg!(not(target_family = "wasm")) && Family::chosen() == Family::Software {
+    if cfg!(not(target_family = "wasm")) && KernelVariant::current() == KernelVariant::RegisterTiled {
         WIDEST_IN_REGISTERS
     } else {
         usize::MAX
@@ -155,7 +155,7 @@ fn narrow(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     pairs.iter().copied().filter(|(d, _)| *d <= widest()).collect()
 }
 
-async fn heads_of_every_shape_agree_with_the_twin(device: &Device) {
+async fn heads_of_every_shape_agree_with_the_f64_reference(device: &Device) {
     for [n, t, l, d] in SHAPES.into_iter().filter(|[.., d]| *d <= widest()) {
         Case { n, t, l, d, ..PLAIN }.check(device).await;
         Case { b: 2, n, t, l, d, gap: 4, bias: KEYS_ALONE, ..PLAIN }.check(device).await;
@@ -177,9 +177,9 @@ async fn masked_keys_weigh_nothing(device: &Device) {
         for (d, l) in narrow(&[(12, 37), (136, 37)]) {
             let case = Case { b: 2, n: 2, t: 6, l, d, bias: KEYS_ALONE, masked: 20, mask, ..PLAIN };
             case.check(device).await;
-            let all = case.ours(device).await;
+            let all = case.launched(device).await;
             let kept = Case { masked: 0, ..case };
-            assert!(kept.twin().iter().zip(&all).any(|(one, other)| (one - other).abs() > 0.1), "the mask shows");
+            assert!(kept.reference().iter().zip(&all).any(|(one, other)| (one - other).abs() > 0.1), "the mask shows");
         }
     }
 }
@@ -191,7 +191,7 @@ async fn a_query_whose_keys_are_all_masked_takes_the_mean_of_the_values(device: 
         let [_, keys, _] = case.numbers();
         let column = |channel: usize| keys[d + channel..].iter().step_by(2 * d).map(|value| f64::from(*value));
         let mean: Vec<f32> = (0..d).map(|channel| (column(channel).sum::<f64>() / l as f64) as f32).collect();
-        assert_close(&case.ours(device).await[..d], &mean, 2e-6, "mean");
+        assert_close(&case.launched(device).await[..d], &mean, 2e-6, "mean");
     }
 }
 
@@ -212,7 +212,7 @@ async fn scores_that_would_overflow_are_weighed_all_the_same(device: &Device) {
             let v: Vec<f32> = (0..40).flat_map(|at| vec![at as f32 - 7.5; d]).collect();
             let v = Tensor::<3>::from_data(TensorData::new(v, [1, 40, d]), device);
             let [q, k, v] = [&q, &k, &v].map(|tensor| Heads { tensor, first: 0 });
-            let options = Attention { heads: 1, head_channels: d, scale: 1.0, bias: None };
+            let options = AttentionOptions { heads: 1, head_channels: d, scale: 1.0, bias: None };
             let want = vec![peak as f32 - 7.5; d];
             assert_close(&read(attention(q, k, v, &options)).await, &want, 1e-6, &format!("{d} channels, peak {peak}"));
         }
@@ -223,19 +223,19 @@ async fn heads_of_one_tensor_are_attended_to_in_one_launch_without_a_copy(device
     let (b, t, n, d) = (2, 20, 3, 8);
     let own = Tensor::<3>::from_data(TensorData::new(values(9, b * t * 3 * n * d), [b, t, 3 * n * d]), device);
     let columns = |at: usize| Heads { tensor: &own, first: at * n * d };
-    let options = Attention { heads: n, head_channels: d, scale: 0.25, bias: None };
-    let (y, counts) = counted(|| attention(columns(0), columns(1), columns(2), &options));
-    // The ledger of `on_every_device` does not see launches of a ledger within it.
+    let options = AttentionOptions { heads: n, head_channels: d, scale: 0.25, bias: None };
+    let (y, counts) = count_launches(|| attention(columns(0), columns(1), columns(2), &options));
+    // The log of `on_every_device` does not see launches of a log within it.
     let again = attention(columns(0), columns(1), columns(2), &options);
     assert_eq!(read(y).await, read(again).await);
     if !device.eq(&Device::flex()) {
-        assert!(matches!(counts, Counts { dispatches: 1, copies: 0, .. }), "{counts:?}");
+        assert!(matches!(counts, LaunchCounts { dispatches: 1, copies: 0, .. }), "{counts:?}");
     }
 }
 
 checks! {
     [
-        heads_of_every_shape_agree_with_the_twin,
+        heads_of_every_shape_agree_with_the_f64_reference,
         a_bias_broadcasts_from_any_axis,
         masked_keys_weigh_nothing,
         a_query_whose_keys_are_all_masked_takes_the_mean_of_the_values,
@@ -252,7 +252,7 @@ fn a_bias_of_another_length_is_refused() {
     let [q, k] = [1, 3].map(|tokens| Tensor::<3>::zeros([1, tokens, 4], &device));
     let bias = Tensor::<4>::zeros([1, 1, 2, 3], &device);
     let [q, k] = [&q, &k].map(|tensor| Heads { tensor, first: 0 });
-    let options = Attention { heads: 1, head_channels: 4, scale: 1.0, bias: Some(&bias) };
+    let options = AttentionOptions { heads: 1, head_channels: 4, scale: 1.0, bias: Some(&bias) };
     let _ = attention(q, k, k, &options);
 }
 
@@ -265,6 +265,6 @@ fn heads_past_the_last_column_are_refused() {
         columns(0),
         columns(4),
         columns(0),
-        &Attention { heads: 1, head_channels: 8, scale: 1.0, bias: None },
+        &AttentionOptions { heads: 1, head_channels: 8, scale: 1.0, bias: None },
     );
 }

@@ -1,17 +1,17 @@
 //! softmax(scale · q·kᵀ + bias) · v for each head, on the same tiles as a product of matrices.
 //!
 //! A task takes some queries of one head. It packs the head's keys, transposed, and its values into panels once, and then
-//! computes all scores of a few queries at a time, which stay in the second cache: N² scores are never kept.
+//! computes all scores of a few queries at a time, which stay in the second cache: N² scores are never stored.
 
 use std::ops::Range;
 
 use super::DEPTH;
 use super::flex::Slice;
-use super::lanes::{Lanes, Work, dispatch};
+use super::lanes::{Lanes, SimdTask, dispatch};
 use super::math::{exp, largest, sum};
-use super::panel::{Weights, add_products, pack, width};
-use super::parallel::{Blocks, parallel, threads};
-use crate::attention::LOWEST;
+use super::panel::{WeightSlice, accumulate_panels, pack, width};
+use super::parallel::{OutputMatrix, parallel_for, threads};
+use crate::attention::MIN_SCORE;
 
 /// Most queries of a task.
 const QUERIES: usize = 256;
@@ -23,7 +23,7 @@ const SCORES: usize = 1 << 15;
 
 /// Below the largest score by more than this, a key's share is lost in the rounding of the others', and its products with values
 /// would be subnormal, which processors take a hundred times as long for: captions are padded with such keys.
-const FAINT: f32 = -60.0;
+const NEGLIGIBLE: f32 = -60.0;
 
 /// Where q, k or v lies: columns `first..first + heads·D` of `[B, T, columns]`.
 #[derive(Clone, Copy)]
@@ -73,54 +73,54 @@ pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: Atten
     }
     let columns = heads * head_channels;
     let mut y = vec![0.0; batch * q.tokens * columns];
-    let out = Blocks::new(&mut y, columns);
+    let out = OutputMatrix::new(&mut y, columns);
     let chunk = q.tokens.div_ceil((4 * threads()).div_ceil(batch * heads)).clamp(LEAST_HELD, QUERIES);
     let chunks = q.tokens.div_ceil(chunk);
-    parallel(0..batch * heads * chunks, |scratch: &mut Scratch, task| {
-        let (picture, head, first) = (task / (heads * chunks), task / chunks % heads, task % chunks * chunk);
+    parallel_for(0..batch * heads * chunks, |scratch: &mut AttentionScratch, task| {
+        let (image, head, first) = (task / (heads * chunks), task / chunks % heads, task % chunks * chunk);
         let queries = first..q.tokens.min(first + chunk);
-        dispatch(Chunk { q, k, v, options, picture, head, queries, out: &out, scratch });
+        dispatch(QueryChunk { q, k, v, options, image, head, queries, out: &out, scratch });
     });
     y
 }
 
-struct Chunk<'a> {
+struct QueryChunk<'a> {
     q: Heads<'a>,
     k: Heads<'a>,
     v: Heads<'a>,
     options: Attention<'a>,
-    picture: usize,
+    image: usize,
     head: usize,
     queries: Range<usize>,
-    out: &'a Blocks<'a>,
-    scratch: &'a mut Scratch,
+    out: &'a OutputMatrix<'a>,
+    scratch: &'a mut AttentionScratch,
 }
 
 #[derive(Default)]
-struct Scratch {
+struct AttentionScratch {
     key_panels: Vec<f32>,
     value_panels: Vec<f32>,
     scores: Vec<f32>,
     means: Vec<f32>,
 }
 
-impl Work for Chunk<'_> {
+impl SimdTask for QueryChunk<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { q, k, v, picture, .. } = self;
+        let Self { q, k, v, image, .. } = self;
         let (d, keys) = (self.options.head_channels, k.tokens);
         let columns = self.head * d..(self.head + 1) * d;
         let [across, wide] = [keys, d].map(|count| count.next_multiple_of(width::<L>()));
 
-        let Scratch { mut key_panels, mut value_panels, mut scores, mut means } = std::mem::take(self.scratch);
+        let AttentionScratch { mut key_panels, mut value_panels, mut scores, mut means } = std::mem::take(self.scratch);
         key_panels.resize(across * d, 0.0);
         for key in 0..keys {
             let panel = &mut key_panels[key / width::<L>() * width::<L>() * d + key % width::<L>()..];
-            let channels = k.token(picture, key, &columns);
+            let channels = k.token(image, key, &columns);
             panel.iter_mut().step_by(width::<L>()).zip(channels).for_each(|(to, channel)| *to = *channel);
         }
         value_panels.resize(keys * wide, 0.0);
-        let values = Weights::Full(&v.values[picture * keys * v.columns..]);
+        let values = WeightSlice::Dense(&v.values[image * keys * v.columns..]);
         for (at, panels) in value_panels.chunks_mut(DEPTH * wide).enumerate() {
             let inputs = at * DEPTH..keys.min((at + 1) * DEPTH);
             let columns = v.first + columns.start..v.first + columns.end;
@@ -133,8 +133,8 @@ impl Work for Chunk<'_> {
         for first in self.queries.clone().step_by(most) {
             let held = most.min(self.queries.end - first);
             scores.fill(0.0);
-            let queries: Vec<&[f32]> = (first..first + held).map(|query| q.token(picture, query, &columns)).collect();
-            add_products::<L>(&queries, &key_panels, &mut scores, across);
+            let queries: Vec<&[f32]> = (first..first + held).map(|query| q.token(image, query, &columns)).collect();
+            accumulate_panels::<L>(&queries, &key_panels, &mut scores, across);
             let mut totals = [0.0; HELD];
             for (at, scores) in scores.chunks_exact_mut(across).take(held).enumerate() {
                 totals[at] = self.exponentials(first + at, &mut scores[..keys]);
@@ -144,26 +144,26 @@ impl Work for Chunk<'_> {
                 let keys = at * DEPTH..at * DEPTH + panels.len() / wide;
                 let shares: Vec<&[f32]> =
                     scores.chunks_exact(across).take(held).map(|row| &row[keys.clone()]).collect();
-                add_products::<L>(&shares, panels, &mut means, wide);
+                accumulate_panels::<L>(&shares, panels, &mut means, wide);
             }
             for (at, means) in means.chunks_exact(wide).take(held).enumerate() {
                 // SAFETY: no other task has these queries of this head.
-                let y = unsafe { self.out.row(picture * q.tokens + first + at, columns.clone()) };
+                let y = unsafe { self.out.row(image * q.tokens + first + at, columns.clone()) };
                 y.iter_mut().zip(means).for_each(|(y, mean)| *y = mean / totals[at]);
             }
         }
-        *self.scratch = Scratch { key_panels, value_panels, scores, means };
+        *self.scratch = AttentionScratch { key_panels, value_panels, scores, means };
     }
 }
 
-impl Chunk<'_> {
+impl QueryChunk<'_> {
     /// e to each score less the largest, and the sum of these.
     #[inline(always)]
     fn exponentials(&self, query: usize, scores: &mut [f32]) -> f32 {
         let scale = self.options.scale;
         scores.iter_mut().for_each(|score| *score *= scale);
         if let Some(Bias { values, strides }) = self.options.bias {
-            let index = [self.picture, self.head, query];
+            let index = [self.image, self.head, query];
             let start: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
             match strides[3] {
                 0 => scores.iter_mut().for_each(|score| *score += values[start]),
@@ -173,11 +173,11 @@ impl Chunk<'_> {
                 }
             }
         }
-        scores.iter_mut().for_each(|score| *score = if *score < LOWEST { LOWEST } else { *score });
+        scores.iter_mut().for_each(|score| *score = if *score < MIN_SCORE { MIN_SCORE } else { *score });
         let most = largest(scores);
         scores.iter_mut().for_each(|score| {
             let below = *score - most;
-            *score = if below < FAINT { 0.0 } else { exp(below) };
+            *score = if below < NEGLIGIBLE { 0.0 } else { exp(below) };
         });
         sum(scores, |score| score)
     }

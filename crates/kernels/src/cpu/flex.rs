@@ -1,10 +1,10 @@
 //! A tensor's numbers as a slice where the device is the processor, and back. Nothing is copied unless a tensor is a view
-//! in another order, or kept in another precision.
+//! in another order, or stored in another precision.
 
 use burn::backend::Flex;
 use burn::tensor::{BackendPrimitive, DType, Float, Int, Tensor, TensorData};
 
-use crate::Family;
+use crate::KernelVariant;
 
 type Primitive = <Float as BackendPrimitive<Flex>>::Primitive;
 
@@ -14,7 +14,7 @@ pub(crate) struct Slice(Primitive);
 impl Slice {
     /// The tensor as f32; None on any other device, and where burn's own operations are asked for.
     pub(crate) fn of<const RANK: usize>(tensor: &Tensor<RANK>) -> Option<Self> {
-        if Family::chosen() == Family::Stock {
+        if KernelVariant::current() == KernelVariant::BurnReference {
             return None;
         }
         let own = tensor.clone().try_into_primitive::<Flex>().ok()?;

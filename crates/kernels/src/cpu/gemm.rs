@@ -2,16 +2,16 @@
 //!
 //! Each task computes a block of y. It packs the weights of the block's columns, [`DEPTH`] inputs at a time, into panels
 //! that stay in the second cache, and passes the rows over them in tiles of registers (Goto and van de Geijn 2008,
-//! without packed rows). Rows are where [`Rows`] says, so that a convolution is a product too.
+//! without packed rows). Rows are where [`RowSource`] says, so that a convolution is a product too.
 
 use std::ops::Range;
 
 use super::DEPTH;
-use super::lanes::{Lanes, Work, dispatch};
+use super::lanes::{Lanes, SimdTask, dispatch};
 use super::math::{activate, gelu};
-use super::panel::{Weights, add_products, pack, width};
-use super::parallel::{Blocks, parallel, threads};
-use crate::{Activation, Row};
+use super::panel::{WeightSlice, accumulate_panels, pack, width};
+use super::parallel::{OutputMatrix, parallel_for, threads};
+use crate::{Activation, AdaLnChunk};
 
 /// Columns of a block of y, a multiple of every panel's.
 const COLUMNS: usize = 64;
@@ -24,18 +24,18 @@ const HELD: usize = 96;
 
 /// What is done to a sum before it is stored.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Finish<'a> {
+pub(crate) struct MatmulEpilogue<'a> {
     /// `[N]`.
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) activation: Activation,
-    pub(crate) gate: Option<Gate<'a>>,
+    pub(crate) gate: Option<BroadcastRow<'a>>,
     /// Rows of N; they begin again where they end.
     pub(crate) residual: Option<&'a [f32]>,
 }
 
 /// One row of factors for each picture: picture b's begins at `start + b · stride`.
 #[derive(Clone, Copy)]
-pub(crate) struct Gate<'a> {
+pub(crate) struct BroadcastRow<'a> {
     pub(crate) table: &'a [f32],
     pub(crate) start: usize,
     pub(crate) stride: usize,
@@ -43,9 +43,9 @@ pub(crate) struct Gate<'a> {
     pub(crate) rows: usize,
 }
 
-impl<'a> Gate<'a> {
+impl<'a> BroadcastRow<'a> {
     /// A row of a modulation `table` for pictures of `rows` tokens.
-    pub(crate) fn new(table: &'a [f32], row: Row<'_>, rows: usize) -> Self {
+    pub(crate) fn new(table: &'a [f32], row: AdaLnChunk<'_>, rows: usize) -> Self {
         let [start, stride] = row.place();
         Self { table, start, stride, rows }
     }
@@ -56,19 +56,19 @@ impl<'a> Gate<'a> {
 }
 
 /// Where the rows of the left matrix lie.
-pub(super) trait Rows: Sync {
+pub(super) trait RowSource: Sync {
     /// Inputs that lie side by side: K, or a divisor of it.
     fn run(&self) -> usize;
     /// Inputs `first..first + count` of a row, all in one run.
     fn row(&self, row: usize, first: usize, count: usize) -> &[f32];
 }
 
-struct Matrix<'a> {
+struct DenseRows<'a> {
     values: &'a [f32],
     k: usize,
 }
 
-impl Rows for Matrix<'_> {
+impl RowSource for DenseRows<'_> {
     fn run(&self) -> usize {
         self.k
     }
@@ -80,28 +80,34 @@ impl Rows for Matrix<'_> {
 }
 
 /// y `[M, N]` for x `[M, K]`; `[M, N/2]` with [`Activation::GatedGelu`], see [`linear`](crate::linear).
-pub(crate) fn product(x: &[f32], w: Weights<'_>, shape: [usize; 2], finish: Finish<'_>) -> Vec<f32> {
+pub(crate) fn matmul(x: &[f32], w: WeightSlice<'_>, shape: [usize; 2], epilogue: MatmulEpilogue<'_>) -> Vec<f32> {
     let [k, _] = shape;
     assert!(x.len().is_multiple_of(k), "{} values in rows of {k}", x.len());
-    product_of(&Matrix { values: x, k }, x.len() / k, w, shape, finish)
+    matmul_rows(&DenseRows { values: x, k }, x.len() / k, w, shape, epilogue)
 }
 
-pub(super) fn product_of(x: &impl Rows, m: usize, w: Weights<'_>, [k, n]: [usize; 2], finish: Finish<'_>) -> Vec<f32> {
+pub(super) fn matmul_rows(
+    x: &impl RowSource,
+    m: usize,
+    w: WeightSlice<'_>,
+    [k, n]: [usize; 2],
+    epilogue: MatmulEpilogue<'_>,
+) -> Vec<f32> {
     assert!(k.is_multiple_of(x.run()), "runs of {} in {k} inputs", x.run());
-    let halved = if finish.activation == Activation::GatedGelu { 2 } else { 1 };
+    let halved = if epilogue.activation == Activation::GatedGelu { 2 } else { 1 };
     let mut y = vec![0.0; m * n / halved];
-    let out = Blocks::new(&mut y, n / halved);
+    let out = OutputMatrix::new(&mut y, n / halved);
     let across = n.div_ceil(COLUMNS);
     // Fewer rows to a block where there would be too few blocks for the cores, but enough to pay for the packing.
     let rows = m.div_ceil((BLOCKS * threads()).div_ceil(across)).clamp(HELD / 2, ROWS);
     let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(24);
-    parallel(0..across * m.div_ceil(rows), |scratch: &mut Scratch, task| {
+    parallel_for(0..across * m.div_ceil(rows), |scratch: &mut MatmulScratch, task| {
         let (down, across) = (task / across * rows, task % across * COLUMNS);
-        dispatch(Block {
+        dispatch(MatmulBlock {
             x,
             w,
             shape: [k, n],
-            finish,
+            epilogue,
             rows: down..m.min(down + rows),
             columns: across..n.min(across + COLUMNS),
             out: &out,
@@ -111,28 +117,28 @@ pub(super) fn product_of(x: &impl Rows, m: usize, w: Weights<'_>, [k, n]: [usize
     y
 }
 
-struct Block<'a, X> {
+struct MatmulBlock<'a, X> {
     x: &'a X,
-    w: Weights<'a>,
+    w: WeightSlice<'a>,
     shape: [usize; 2],
-    finish: Finish<'a>,
+    epilogue: MatmulEpilogue<'a>,
     rows: Range<usize>,
     columns: Range<usize>,
-    out: &'a Blocks<'a>,
-    scratch: &'a mut Scratch,
+    out: &'a OutputMatrix<'a>,
+    scratch: &'a mut MatmulScratch,
 }
 
 #[derive(Default)]
-struct Scratch {
+struct MatmulScratch {
     panels: Vec<f32>,
     sums: Vec<f32>,
 }
 
-impl<X: Rows> Work for Block<'_, X> {
+impl<X: RowSource> SimdTask for MatmulBlock<'_, X> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let [k, n] = self.shape;
-        let Scratch { mut panels, mut sums } = std::mem::take(self.scratch);
+        let MatmulScratch { mut panels, mut sums } = std::mem::take(self.scratch);
         panels.resize(COLUMNS * DEPTH, 0.0);
         sums.clear();
         sums.resize(self.rows.len() * COLUMNS, 0.0);
@@ -146,20 +152,20 @@ impl<X: Rows> Work for Block<'_, X> {
             for (held, sums) in sums.chunks_mut(HELD * COLUMNS).enumerate() {
                 let rows = self.rows.clone().skip(held * HELD).take(HELD);
                 let rows: Vec<&[f32]> = rows.map(|row| self.x.row(row, inputs.start, inputs.len())).collect();
-                add_products::<L>(&rows, panels, sums, COLUMNS);
+                accumulate_panels::<L>(&rows, panels, sums, COLUMNS);
             }
         }
         for (row, sums) in self.rows.clone().zip(sums.chunks_exact_mut(COLUMNS)) {
-            self.finish(row, &mut sums[..self.columns.len()]);
+            self.store_row(row, &mut sums[..self.columns.len()]);
         }
-        *self.scratch = Scratch { panels, sums };
+        *self.scratch = MatmulScratch { panels, sums };
     }
 }
 
-impl<X: Rows> Block<'_, X> {
+impl<X: RowSource> MatmulBlock<'_, X> {
     #[inline(always)]
-    fn finish(&self, row: usize, sums: &mut [f32]) {
-        let Finish { bias, activation, gate, residual } = &self.finish;
+    fn store_row(&self, row: usize, sums: &mut [f32]) {
+        let MatmulEpilogue { bias, activation, gate, residual } = &self.epilogue;
         let ([_, n], columns) = (self.shape, &self.columns);
         if *activation == Activation::GatedGelu {
             // SAFETY: no other task has these rows and columns.

@@ -1,11 +1,11 @@
 //! Group norm of pictures `[B, H, W, C]`: y = (x - mean) / √(variance + ε) · weight + bias, and SiLU of that where asked
 //! for; mean and variance over H, W and the C/G channels of a group (Wu and He 2018). Statistics are summed in f64.
 
-use super::lanes::{Lanes, Work, dispatch};
+use super::lanes::{Lanes, SimdTask, dispatch};
 use super::math::activate;
-use super::parallel::parallel;
+use super::parallel::parallel_for;
 use crate::Activation;
-use crate::group_norm::PARTIAL;
+use crate::group_norm::MOMENT_VALUES;
 
 /// Numbers of a task.
 const TASK: usize = 1 << 16;
@@ -25,11 +25,13 @@ pub(crate) struct GroupNorm<'a> {
 /// Count, mean, squared distances and nothing, for every group of every picture of `c` channels.
 pub(crate) fn group_moments(x: &[f32], batch: usize, c: usize, groups: usize) -> Vec<f32> {
     let picture = x.len() / batch;
-    let mut moments = Vec::with_capacity(batch * groups * PARTIAL);
+    let mut moments = Vec::with_capacity(batch * groups * MOMENT_VALUES);
     for x in x.chunks_exact(picture) {
         let length = task(c);
         let mut sums = vec![[0.0; 2]; x.len().div_ceil(length) * c];
-        parallel(x.chunks(length).zip(sums.chunks_mut(c)), |(): &mut (), (x, sums)| dispatch(Statistics { x, sums }));
+        parallel_for(x.chunks(length).zip(sums.chunks_mut(c)), |(): &mut (), (x, sums)| {
+            dispatch(Statistics { x, sums })
+        });
         let count = (picture / groups) as f64;
         for group in 0..groups {
             let channels = group * c / groups..(group + 1) * c / groups;
@@ -52,7 +54,7 @@ pub(crate) fn group_norm(x: &[f32], batch: usize, moments: &[f32], norm: GroupNo
     let pictures = x.chunks_exact(picture).zip(y.chunks_exact_mut(picture));
     for ((x, y), moments) in pictures.zip(moments.chunks_exact(moments.len() / batch)) {
         let factors = norm.factors(moments);
-        parallel(x.chunks(length).zip(y.chunks_mut(length)), |(): &mut (), (x, y)| {
+        parallel_for(x.chunks(length).zip(y.chunks_mut(length)), |(): &mut (), (x, y)| {
             dispatch(Apply { x, y, silu: norm.silu, factors: &factors });
         });
     }
@@ -77,8 +79,8 @@ impl GroupNorm<'_> {
         let c = self.weight.len();
         let [mut means, mut scales, mut shifts] = std::array::from_fn(|_| Vec::with_capacity(c));
         for group in 0..self.groups {
-            let rows = moments.chunks_exact(self.groups * PARTIAL);
-            let parts = rows.map(|row| [0, 1, 2].map(|number| f64::from(row[group * PARTIAL + number])));
+            let rows = moments.chunks_exact(self.groups * MOMENT_VALUES);
+            let parts = rows.map(|row| [0, 1, 2].map(|number| f64::from(row[group * MOMENT_VALUES + number])));
             let [count, mean, squares] =
                 parts.fold([0.0; 3], |[count, mean, squares], [more, its_mean, its_squares]| {
                     let (total, off) = (count + more, its_mean - mean);
@@ -104,7 +106,7 @@ struct Statistics<'a> {
     sums: &'a mut [[f64; 2]],
 }
 
-impl Work for Statistics<'_> {
+impl SimdTask for Statistics<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let c = self.sums.len();
@@ -139,7 +141,7 @@ struct Apply<'a> {
     factors: &'a Factors,
 }
 
-impl Work for Apply<'_> {
+impl SimdTask for Apply<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Factors { means, scales, shifts } = self.factors;

@@ -1,6 +1,6 @@
 //! The vectors of an instruction set, and code compiled for the best set that the machine has.
 //!
-//! A [`Work`] is written once over [`Lanes`] and compiled for each of them; `run` must be `#[inline(always)]`, so that it
+//! A [`SimdTask`] is written once over [`Lanes`] and compiled for each of them; `run` must be `#[inline(always)]`, so that it
 //! takes on the instruction set of the function that it is compiled into. Plain loops in it are vectorised too.
 
 /// A vector of f32.
@@ -19,12 +19,12 @@ pub(super) trait Lanes: Copy {
 }
 
 /// Code to be compiled for an instruction set.
-pub(super) trait Work {
+pub(super) trait SimdTask {
     fn run<L: Lanes>(self);
 }
 
 /// Runs `work` with the best instructions of this machine.
-pub(super) fn dispatch(work: impl Work) {
+pub(super) fn dispatch(work: impl SimdTask) {
     #[cfg(target_arch = "x86_64")]
     {
         if x86::has_avx512() {
@@ -81,7 +81,7 @@ pub(super) mod x86 {
     use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
     use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
 
-    use super::{Lanes, Work};
+    use super::{Lanes, SimdTask};
 
     /// AVX2 with FMA. Made and used in [`avx2`] alone, whose caller has seen that the machine has both.
     #[derive(Clone, Copy)]
@@ -100,12 +100,12 @@ pub(super) mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(in crate::cpu) fn avx2(work: impl Work) {
+    pub(in crate::cpu) fn avx2(work: impl SimdTask) {
         work.run::<Avx2>();
     }
 
     #[target_feature(enable = "avx512f,avx2,fma")]
-    pub(in crate::cpu) fn avx512(work: impl Work) {
+    pub(in crate::cpu) fn avx512(work: impl SimdTask) {
         work.run::<Avx512>();
     }
 
@@ -176,7 +176,7 @@ pub(super) mod x86 {
 mod wasm {
     use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128, v128_load, v128_store};
 
-    use super::{Lanes, Work};
+    use super::{Lanes, SimdTask};
 
     /// SIMD128, which every browser that has WebGPU has. A module is checked as a whole before it runs, so there is
     /// nothing to ask the machine.
@@ -184,7 +184,7 @@ mod wasm {
     struct Simd128(v128);
 
     #[target_feature(enable = "simd128")]
-    pub(super) fn run(work: impl Work) {
+    pub(super) fn run(work: impl SimdTask) {
         work.run::<Simd128>();
     }
 

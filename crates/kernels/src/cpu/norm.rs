@@ -3,10 +3,10 @@
 //! Layer norm: y = (x - mean) / √(variance + ε) · (1 + scale) + shift (Ba et al. 2016; DiT's adaLN). RMS norm:
 //! y = x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019). x and y are rows of C channels.
 
-use super::gemm::Gate;
-use super::lanes::{Lanes, Work, dispatch};
+use super::gemm::BroadcastRow;
+use super::lanes::{Lanes, SimdTask, dispatch};
 use super::math::sum;
-use super::parallel::parallel;
+use super::parallel::parallel_for;
 
 /// Numbers of a task, about: enough to be worth a thread.
 const TASK: usize = 1 << 16;
@@ -14,8 +14,8 @@ const TASK: usize = 1 << 16;
 /// What follows a layer norm: a row of scales and one of shifts for each picture.
 #[derive(Clone, Copy)]
 pub(crate) struct Modulation<'a> {
-    pub(crate) scale: Gate<'a>,
-    pub(crate) shift: Gate<'a>,
+    pub(crate) scale: BroadcastRow<'a>,
+    pub(crate) shift: BroadcastRow<'a>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,13 +38,13 @@ fn normalised(x: &[f32], c: usize, epsilon: f32, norm: Norm<'_>) -> Vec<f32> {
     assert!(x.len().is_multiple_of(c), "{} values in rows of {c}", x.len());
     let mut y = vec![0.0; x.len()];
     let rows = (TASK / c).max(1);
-    parallel(x.chunks(rows * c).zip(y.chunks_mut(rows * c)).enumerate(), |(): &mut (), (task, (x, y))| {
-        dispatch(Chunk { x, y, first: task * rows, c, epsilon, norm });
+    parallel_for(x.chunks(rows * c).zip(y.chunks_mut(rows * c)).enumerate(), |(): &mut (), (task, (x, y))| {
+        dispatch(RowChunk { x, y, first: task * rows, c, epsilon, norm });
     });
     y
 }
 
-struct Chunk<'a> {
+struct RowChunk<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
     /// The first row's place among all.
@@ -54,7 +54,7 @@ struct Chunk<'a> {
     norm: Norm<'a>,
 }
 
-impl Work for Chunk<'_> {
+impl SimdTask for RowChunk<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { x, y, first, c, epsilon, norm } = self;

@@ -15,12 +15,12 @@ pub(super) const MOST_COLUMNS: usize = 64;
 
 /// Weights `[K, N]`.
 #[derive(Clone, Copy)]
-pub(crate) enum Weights<'a> {
-    Full(&'a [f32]),
+pub(crate) enum WeightSlice<'a> {
+    Dense(&'a [f32]),
     /// Words as [`pack`](crate::pack) makes them.
-    Packed(&'a [i32], Precision),
+    Quantized(&'a [i32], Precision),
     /// A column lies side by side.
-    Rows(&'a Rows),
+    Mapped(&'a Rows),
 }
 
 /// Columns of a panel.
@@ -31,14 +31,14 @@ pub(super) const fn width<L: Lanes>() -> usize {
 /// Writes the panels that hold `columns` of `inputs`, one after another.
 #[inline(always)]
 pub(super) fn pack<L: Lanes>(
-    weights: Weights<'_>,
+    weights: WeightSlice<'_>,
     [k, n]: [usize; 2],
     inputs: Range<usize>,
     columns: Range<usize>,
     panels: &mut [f32],
 ) {
-    if let Weights::Rows(rows) = weights {
-        return turned::<L>(rows, inputs, columns, panels);
+    if let WeightSlice::Mapped(rows) = weights {
+        return pack_transposed::<L>(rows, inputs, columns, panels);
     }
     let mut scales = [0.0_f32; MOST_COLUMNS];
     for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
@@ -48,16 +48,16 @@ pub(super) fn pack<L: Lanes>(
             beyond.fill(0.0);
             let place = row * n + first;
             match weights {
-                Weights::Full(full) if values.len() == width::<L>() => {
+                WeightSlice::Dense(full) if values.len() == width::<L>() => {
                     let full = &full[place..][..width::<L>()];
                     L::load(full).store(values);
                     L::load(&full[L::COUNT..]).store(&mut values[L::COUNT..]);
                 }
-                Weights::Full(full) => values.copy_from_slice(&full[place..][..values.len()]),
-                Weights::Rows(_) => unreachable!("they were turned above"),
-                Weights::Packed(words, Precision::Bf16) => brain_halves(&words[place / 2..], values),
-                Weights::Packed(words, Precision::F16) => halves(&words[place / 2..], values),
-                Weights::Packed(words, precision) => {
+                WeightSlice::Dense(full) => values.copy_from_slice(&full[place..][..values.len()]),
+                WeightSlice::Mapped(_) => unreachable!("packed above"),
+                WeightSlice::Quantized(words, Precision::Bf16) => brain_halves(&words[place / 2..], values),
+                WeightSlice::Quantized(words, Precision::F16) => halves(&words[place / 2..], values),
+                WeightSlice::Quantized(words, precision) => {
                     let (in_word, integers) = if precision == Precision::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
                     let scales = &mut scales[at * width::<L>()..][..values.len()];
                     if row == inputs.start || row.is_multiple_of(BLOCK) {
@@ -73,7 +73,7 @@ pub(super) fn pack<L: Lanes>(
 
 /// [`pack`] of weights whose columns lie side by side.
 #[inline(always)]
-fn turned<L: Lanes>(rows: &Rows, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
+fn pack_transposed<L: Lanes>(rows: &Rows, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
     let panels = panels.chunks_exact_mut(inputs.len() * width::<L>());
     for (first, panel) in columns.clone().step_by(width::<L>()).zip(panels) {
         for at in 0..width::<L>() {
@@ -141,7 +141,7 @@ fn nibbles(words: &[i32], scales: &[f32], values: &mut [f32]) {
 
 /// Adds Σᵢ rows[r][i] · weights[i][column] to `sums` `[rows, stride]` for the columns of all panels.
 #[inline(always)]
-pub(super) fn add_products<L: Lanes>(rows: &[&[f32]], panels: &[f32], sums: &mut [f32], stride: usize) {
+pub(super) fn accumulate_panels<L: Lanes>(rows: &[&[f32]], panels: &[f32], sums: &mut [f32], stride: usize) {
     let Some(inputs) = rows.first().map(|row| row.len()) else { return };
     for (at, panel) in panels.chunks_exact(inputs * width::<L>()).enumerate() {
         let mut first = 0;

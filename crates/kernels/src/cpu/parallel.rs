@@ -6,13 +6,13 @@ use std::ops::Range;
 /// Calls `task` with each item, and with something that a core keeps from task to task: memory that is asked for once is
 /// found once. A core takes the next item when it has done its last, so that a slow core delays no other.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn parallel<S: Default, T>(items: impl Iterator<Item = T> + Send, task: impl Fn(&mut S, T) + Sync) {
+pub(super) fn parallel_for<S: Default, T>(items: impl Iterator<Item = T> + Send, task: impl Fn(&mut S, T) + Sync) {
     let helpers = threads().min(items.size_hint().0).saturating_sub(1);
     let items = std::sync::Mutex::new(items);
     let next = || items.lock().expect("an iterator does not panic").next();
     let work = || {
-        let mut kept = S::default();
-        std::iter::from_fn(next).for_each(|item| task(&mut kept, item));
+        let mut scratch = S::default();
+        std::iter::from_fn(next).for_each(|item| task(&mut scratch, item));
     };
     std::thread::scope(|scope| {
         for _ in 0..helpers {
@@ -24,9 +24,9 @@ pub(super) fn parallel<S: Default, T>(items: impl Iterator<Item = T> + Send, tas
 
 /// The same on the one thread that there is.
 #[cfg(target_family = "wasm")]
-pub(super) fn parallel<S: Default, T>(items: impl Iterator<Item = T>, task: impl Fn(&mut S, T)) {
-    let mut kept = S::default();
-    items.for_each(|item| task(&mut kept, item));
+pub(super) fn parallel_for<S: Default, T>(items: impl Iterator<Item = T>, task: impl Fn(&mut S, T)) {
+    let mut scratch = S::default();
+    items.for_each(|item| task(&mut scratch, item));
 }
 
 /// Cores that this process may use.
@@ -36,7 +36,7 @@ pub(super) fn threads() -> usize {
 }
 
 /// A row-major matrix that several tasks write at once.
-pub(super) struct Blocks<'a> {
+pub(super) struct OutputMatrix<'a> {
     start: *mut f32,
     rows: usize,
     columns: usize,
@@ -44,9 +44,9 @@ pub(super) struct Blocks<'a> {
 }
 
 // SAFETY: elements are reached through `row` alone, whose callers see that no two tasks ask for the same ones.
-unsafe impl Sync for Blocks<'_> {}
+unsafe impl Sync for OutputMatrix<'_> {}
 
-impl<'a> Blocks<'a> {
+impl<'a> OutputMatrix<'a> {
     pub(super) fn new(values: &'a mut [f32], columns: usize) -> Self {
         assert!(values.len().is_multiple_of(columns), "{} values in rows of {columns}", values.len());
         Self { start: values.as_mut_ptr(), rows: values.len() / columns, columns, lent: PhantomData }

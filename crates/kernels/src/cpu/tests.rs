@@ -1,7 +1,7 @@
 //! Products against the same in f64, on shapes that fill no tile and on inputs with outliers. What is made of them is
 //! tested with its operation, which every device has in common.
 
-use super::{Finish, Weights, product};
+use super::{MatmulEpilogue, WeightSlice, matmul};
 use crate::testing::{assert_close, values};
 use crate::{Precision, pack, unpack};
 
@@ -17,7 +17,7 @@ fn narrow(values: Vec<f64>) -> Vec<f32> {
 }
 
 /// x `[M, K]` times w `[K, N]`.
-fn product_twin(x: &[f32], w: &[f32], [k, n]: [usize; 2]) -> Vec<f64> {
+fn matmul_f64(x: &[f32], w: &[f32], [k, n]: [usize; 2]) -> Vec<f64> {
     let (x, w) = (wide(x), wide(w));
     let rows = x.chunks_exact(k).flat_map(|x| (0..n).map(move |column| (x, column)));
     rows.map(|(x, column)| x.iter().zip(w.iter().skip(column).step_by(n)).map(|(x, w)| x * w).sum()).collect()
@@ -28,8 +28,8 @@ fn products_of_every_shape_agree() {
     // Ones, primes, one past a tile, past a block of rows, of columns and of inputs.
     for [m, k, n] in [[1, 1, 1], [7, 11, 13], [6, 256, 16], [25, 257, 65], [97, 600, 129], [1031, 5, 7], [2, 4608, 3]] {
         let (x, w) = (values(1, m * k), values(2, k * n));
-        let got = product(&x, Weights::Full(&w), [k, n], Finish::default());
-        assert_close(&got, &narrow(product_twin(&x, &w, [k, n])), TOLERANCE, &format!("{m}×{k}×{n}"));
+        let got = matmul(&x, WeightSlice::Dense(&w), [k, n], MatmulEpilogue::default());
+        assert_close(&got, &narrow(matmul_f64(&x, &w, [k, n])), TOLERANCE, &format!("{m}×{k}×{n}"));
     }
 }
 
@@ -40,10 +40,10 @@ fn packed_weights_give_what_they_stand_for() {
         for [m, k, n] in [[3, 32, 8], [13, 320, 72], [8, 288, 24]] {
             let tame: Vec<f32> = values(2, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();
             let words = pack(&tame, [k, n], precision);
-            let (x, kept) = (values(1, m * k), unpack(&words, [k, n], precision));
+            let (x, dequantized) = (values(1, m * k), unpack(&words, [k, n], precision));
             let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-            let got = product(&x, Weights::Packed(&words, precision), [k, n], Finish::default());
-            let want = narrow(product_twin(&x, &kept, [k, n]));
+            let got = matmul(&x, WeightSlice::Quantized(&words, precision), [k, n], MatmulEpilogue::default());
+            let want = narrow(matmul_f64(&x, &dequantized, [k, n]));
             assert_close(&got, &want, TOLERANCE, &format!("{precision:?} {m}×{k}×{n}"));
         }
     }
@@ -54,35 +54,35 @@ fn small_halves_are_exact() {
     let halves: Vec<f32> =
         [1, 2, 0x3ff, 0x400, 0x3c00, 0x7bff, 0x8001, 0xbc00].map(|bits| half::f16::from_bits(bits).to_f32()).to_vec();
     let words: Vec<i32> = pack(&halves, [1, 8], Precision::F16).into_iter().map(u32::cast_signed).collect();
-    let got = product(&[1.0], Weights::Packed(&words, Precision::F16), [1, 8], Finish::default());
+    let got = matmul(&[1.0], WeightSlice::Quantized(&words, Precision::F16), [1, 8], MatmulEpilogue::default());
     assert_eq!(got, halves);
 }
 
 #[test]
 fn every_set_of_instructions_gives_the_same_product() {
-    use super::lanes::{Lanes, Portable, Work, dispatch};
-    use super::panel::{add_products, pack, width};
+    use super::lanes::{Lanes, Portable, SimdTask, dispatch};
+    use super::panel::{accumulate_panels, pack, width};
 
     struct Small<'a> {
         x: &'a [f32],
         w: &'a [f32],
         y: &'a mut Vec<f32>,
     }
-    impl Work for Small<'_> {
+    impl SimdTask for Small<'_> {
         #[inline(always)]
         fn run<L: Lanes>(self) {
             let rows: Vec<&[f32]> = self.x.chunks_exact(40).collect();
             let mut panels = vec![0.0; 40 * 32];
-            pack::<L>(Weights::Full(self.w), [40, 19], 0..40, 0..19, &mut panels);
+            pack::<L>(WeightSlice::Dense(self.w), [40, 19], 0..40, 0..19, &mut panels);
             let stride = 19_usize.next_multiple_of(width::<L>());
             let mut sums = vec![0.0; rows.len() * stride];
-            add_products::<L>(&rows, &panels[..40 * stride], &mut sums, stride);
+            accumulate_panels::<L>(&rows, &panels[..40 * stride], &mut sums, stride);
             *self.y = sums.chunks_exact(stride).flat_map(|row| row[..19].to_vec()).collect();
         }
     }
 
     let (x, w) = (values(1, 13 * 40), values(2, 40 * 19));
-    let want = narrow(product_twin(&x, &w, [40, 19]));
+    let want = narrow(matmul_f64(&x, &w, [40, 19]));
     let (mut best, mut portable) = (Vec::new(), Vec::new());
     dispatch(Small { x: &x, w: &w, y: &mut best });
     Small { x: &x, w: &w, y: &mut portable }.run::<Portable>();

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Epilogue, linear};
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Activation, Matrix, Packed, Precision, Row, pack, unpack};
+use crate::{Activation, AdaLnChunk, Matrix, Packed, Precision, pack, unpack};
 
 /// What a launch is made of, as plain numbers.
 struct Case {
@@ -59,7 +59,7 @@ impl Case {
     }
 
     /// The shader's words in f64.
-    fn twin(&self) -> Vec<f32> {
+    fn reference(&self) -> Vec<f32> {
         let Self { b, t, k, n, .. } = *self;
         let [x, w, bias, residual, table] = self.numbers();
         let sums = |row: usize, column: usize| -> f64 {
@@ -93,7 +93,7 @@ impl Case {
         y
     }
 
-    async fn ours(&self, device: &Device) -> Vec<f32> {
+    async fn launched(&self, device: &Device) -> Vec<f32> {
         let Self { b, t, k, n, .. } = *self;
         let [x, w, bias, residual, table] = self.numbers();
         let stored = if self.half { DType::F16 } else { DType::F32 };
@@ -106,7 +106,7 @@ impl Case {
         let epilogue = Epilogue {
             bias: self.biased.then_some(&bias),
             activation: self.activation,
-            gate: self.gated.then_some(Row { table: &table, layer: 1, row: 2 }),
+            gate: self.gated.then_some(AdaLnChunk { table: &table, layer: 1, chunk: 2 }),
             residual,
         };
         read(linear(x, &w, epilogue)).await
@@ -114,11 +114,11 @@ impl Case {
 
     async fn check(&self, device: &Device) {
         let Self { b, t, k, n, precision, activation, .. } = *self;
-        let want = self.twin();
+        let want = self.reference();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
         let what = format!("{b}·{t}×{k}×{n} {precision:?} {activation:?} half {}", self.half);
-        assert_close(&self.ours(device).await, &want, tolerance, &what);
+        assert_close(&self.launched(device).await, &want, tolerance, &what);
     }
 }
 
@@ -147,7 +147,7 @@ async fn sums_agree_with_the_twin_for_every_shape(device: &Device) {
     }
 }
 
-async fn each_epilogue_agrees_with_the_twin(device: &Device) {
+async fn each_epilogue_agrees_with_the_f64_reference(device: &Device) {
     let case = Case { b: 2, t: 33, k: 32, n: 24, biased: true, ..PLAIN };
 
     for activation in [Activation::Gelu, Activation::Silu] {
@@ -158,7 +158,7 @@ async fn each_epilogue_agrees_with_the_twin(device: &Device) {
     Case { residual: 2, ..case }.check(device).await;
 }
 
-async fn each_precision_agrees_with_the_twin(device: &Device) {
+async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
     for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
         for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
             Case { t, k, n, precision, biased: true, ..PLAIN }.check(device).await;
@@ -189,8 +189,8 @@ async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
 checks! {
     [
         sums_agree_with_the_twin_for_every_shape,
-        each_epilogue_agrees_with_the_twin,
-        each_precision_agrees_with_the_twin,
+        each_epilogue_agrees_with_the_f64_reference,
+        each_precision_agrees_with_the_f64_reference,
         two_interleaved_maps_are_gated_by_the_first,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]

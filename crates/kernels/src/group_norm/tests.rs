@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{GroupNorm, group_moments, group_norm, group_norm_by, merged_moments};
-use crate::counted;
+use super::{GroupNormOptions, combine_moments, group_moments, group_norm, group_norm_with_moments};
+use crate::count_launches;
 use crate::testing::{assert_close, assert_moments_close, checks, moments, read, values};
 
 const EPS: f64 = 1e-6;
@@ -26,7 +26,7 @@ impl Case {
         [x.map(|(value, at)| stored(value + self.far + (at % c) as f32 / 4.0)).collect(), values(2, c), values(3, c)]
     }
 
-    fn twin(&self) -> Vec<f32> {
+    fn reference(&self) -> Vec<f32> {
         let ([b, h, w, c], [x, weight, bias]) = (self.shape, self.numbers());
         let own = c / self.groups;
         let mut y = vec![0.0; x.len()];
@@ -51,11 +51,11 @@ impl Case {
         let x = Tensor::<4>::from_data(TensorData::new(x, self.shape), (device, stored));
         let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
         let Self { groups, silu, .. } = *self;
-        group_norm(x, &GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu })
+        group_norm(x, &GroupNormOptions { weight: &weight, bias: &bias, groups, eps: EPS, silu })
     }
 
     async fn check(&self, device: &Device, tolerance: f32) {
-        let want = self.twin();
+        let want = self.reference();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let Self { shape, groups, silu, half, far } = self;
         let what = format!("{shape:?} in {groups} silu {silu} half {half} far {far}");
@@ -75,7 +75,7 @@ const SHAPES: [([usize; 4], usize); 7] = [
     ([1, 4, 4, 6], 2),
 ];
 
-async fn every_shape_agrees_with_the_twin(device: &Device) {
+async fn every_shape_agrees_with_the_f64_reference(device: &Device) {
     for (shape, groups) in SHAPES {
         for silu in [false, true] {
             Case { shape, groups, silu, half: false, far: 0.0 }.check(device, 2e-6).await;
@@ -97,7 +97,7 @@ async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: 
 async fn a_norm_is_two_launches(device: &Device) {
     let case = Case { shape: [2, 33, 65, 16], groups: 4, silu: true, half: false, far: 0.0 };
     case.check(device, 2e-6).await;
-    let (_, counts) = counted(|| case.launched(device));
+    let (_, counts) = count_launches(|| case.launched(device));
     assert_eq!(counts.dispatches, if *device == Device::flex() { 0 } else { 2 });
 }
 
@@ -108,7 +108,7 @@ async fn sets_of_channels_are_merged_to_groups(device: &Device) {
         let [numbers, ..] = case.numbers();
         let x = Tensor::<4>::from_data(TensorData::new(numbers.clone(), case.shape), device);
         let rows = (0..chunks).map(|row| group_moments(&x.clone().narrow(1, row, 1), sets)).collect();
-        let merged = merged_moments(&Tensor::cat(rows, 1), groups);
+        let merged = combine_moments(&Tensor::cat(rows, 1), groups);
         assert_eq!(merged.dims(), [2, 1, groups, 4]);
         let want = moments(&numbers, [2, 4 * sets, groups]);
         assert_moments_close(
@@ -129,18 +129,18 @@ async fn parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture(de
         let [weight, bias] = [weight, bias].map(|each| Tensor::<1>::from_data(TensorData::new(each, [c]), device));
         let parts: Vec<Tensor<4>> = x.split_with_sizes(ROWS.to_vec(), 1);
         let moments = parts.iter().map(|part| group_moments(part, groups)).collect();
-        let moments = merged_moments(&Tensor::cat(moments, 1), groups);
+        let moments = combine_moments(&Tensor::cat(moments, 1), groups);
         assert_eq!(moments.dims(), [2, 1, groups, 4]);
-        let options = GroupNorm { weight: &weight, bias: &bias, groups, eps: EPS, silu: true };
-        let y = parts.into_iter().map(|part| group_norm_by(part, &moments, &options)).collect();
+        let options = GroupNormOptions { weight: &weight, bias: &bias, groups, eps: EPS, silu: true };
+        let y = parts.into_iter().map(|part| group_norm_with_moments(part, &moments, &options)).collect();
         let got = read(Tensor::cat(y, 1)).await;
-        assert_close(&got, &case.twin(), 2e-6, &format!("{c} channels in {groups} groups"));
+        assert_close(&got, &case.reference(), 2e-6, &format!("{c} channels in {groups} groups"));
     }
 }
 
 checks! {
     [
-        every_shape_agrees_with_the_twin,
+        every_shape_agrees_with_the_f64_reference,
         a_mean_far_from_zero_costs_only_the_rounding_of_the_input,
         a_norm_is_two_launches,
         sets_of_channels_are_merged_to_groups,

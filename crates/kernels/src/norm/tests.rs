@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Modulation, layer_norm, rms_norm};
-use crate::Row;
+use crate::AdaLnChunk;
 use crate::testing::{assert_close, checks, read, values};
 
 const EPS: f64 = 1e-6;
@@ -26,7 +26,7 @@ fn normalised(x: &[f32], c: usize, centred: bool) -> Vec<f64> {
         .collect()
 }
 
-async fn layer_norm_agrees_with_the_twin(device: &Device) {
+async fn layer_norm_agrees_with_the_f64_reference(device: &Device) {
     for [b, t, c] in SHAPES {
         // An offset: a variance computed as a difference of squares would show.
         let x: Vec<f32> = values(1, b * t * c).iter().map(|x| x + 50.0).collect();
@@ -40,7 +40,7 @@ async fn layer_norm_agrees_with_the_twin(device: &Device) {
         });
         let modulated: Vec<f32> = modulated.collect();
         let table = on(&table, [LAYERS, b, TABLE_ROWS, c], device, DType::F32);
-        let row = |row| Row { table: &table, layer: 1, row };
+        let row = |chunk| AdaLnChunk { table: &table, layer: 1, chunk };
         let modulation = Modulation { shift: row(3), scale: row(4) };
         let x = on(&x, [b, t, c], device, DType::F32);
         // 50 is 2^21 units in the last place of the smallest deviations: that much is lost in x itself.
@@ -50,7 +50,7 @@ async fn layer_norm_agrees_with_the_twin(device: &Device) {
     }
 }
 
-async fn rms_norm_agrees_with_the_twin(device: &Device) {
+async fn rms_norm_agrees_with_the_f64_reference(device: &Device) {
     for [b, t, c] in SHAPES {
         let (x, weight) = (values(3, b * t * c), values(4, c));
         let want = normalised(&x, c, false);
@@ -73,8 +73,8 @@ async fn half_precision_loses_no_more_than_its_rounding(device: &Device) {
 
 checks! {
     [
-        layer_norm_agrees_with_the_twin,
-        rms_norm_agrees_with_the_twin,
+        layer_norm_agrees_with_the_f64_reference,
+        rms_norm_agrees_with_the_f64_reference,
     ],
     shader_f16: [half_precision_loses_no_more_than_its_rounding]
 }

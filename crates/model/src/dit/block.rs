@@ -2,7 +2,7 @@
 //! cross-attention, sum; norm and modulation, hidden layer with GELU, gated sum.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Activation, Attention, Heads, Modulation, Row, attention, layer_norm};
+use pixart_kernels::{Activation, AdaLnChunk, AttentionOptions, Heads, Modulation, attention, layer_norm};
 
 use super::Conditions;
 use crate::config::DitConfig;
@@ -68,11 +68,11 @@ impl Block {
         taps: &mut Taps,
     ) -> Tensor<3> {
         let c = self.heads * self.head_channels;
-        let row = |row| Row { table: modulation, layer, row };
+        let row = |chunk| AdaLnChunk { table: modulation, layer, chunk };
         let modulated = |x: Tensor<3>, shift, scale| {
             layer_norm(x, Some(Modulation { shift: row(shift), scale: row(scale) }), self.norm_eps)
         };
-        let options = Attention {
+        let options = AttentionOptions {
             heads: self.heads,
             head_channels: self.head_channels,
             scale: (self.head_channels as f64).sqrt().recip() as f32,
@@ -93,7 +93,7 @@ impl Block {
         let query = self.query.forward(x.clone());
         let caption = &conditions.captions[layer];
         let columns = |first| Heads { tensor: caption, first };
-        let options = Attention { bias: Some(&conditions.caption_bias), ..options };
+        let options = AttentionOptions { bias: Some(&conditions.caption_bias), ..options };
         let mixed = attention(Heads { tensor: &query, first: 0 }, columns(0), columns(c), &options);
         taps.show(format_args!("block.{layer}.attn2"), || self.cross_out.forward(mixed.clone()));
         let x = self.cross_out.added(mixed, None, x);

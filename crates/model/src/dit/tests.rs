@@ -4,7 +4,7 @@
 use futures_lite::future::block_on;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::{Counts, Family, Precision, counted};
+use pixart_kernels::{KernelVariant, LaunchCounts, Precision, count_launches};
 use pixart_weights::Folder;
 
 use super::{Dit, MODULATIONS, PATCH, Taps};
@@ -52,7 +52,7 @@ fn random<const RANK: usize>(seed: u64, shape: [usize; RANK], device: &Device) -
 }
 
 /// One prediction for `b` captions of a latent of `side` rows and columns, in one batch or one by one, and its cost.
-fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
+fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let channels = dit.config().caption_channels;
     let embeds = random(3, [b, CAPTION_TOKENS, channels], device);
     let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
@@ -63,7 +63,7 @@ fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -
         let one = |conditions| dit.forward(latent.clone(), 500.0, conditions, &mut Taps::off());
         Tensor::cat(conditions.iter().map(one).collect(), 0)
     };
-    let (out, counts) = counted(step);
+    let (out, counts) = count_launches(step);
     assert_eq!(out.dims(), [b, 2 * Z, side, side]);
     (out.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
@@ -85,8 +85,8 @@ fn a_step_costs_as_much_as_it_is_known_to() {
         false,
         &Device::flex(),
     );
-    assert_eq!(want.1, Counts::default(), "flex speaks no WGSL");
-    let Some(device) = gpu(Family::Software) else { return };
+    assert_eq!(want.1, LaunchCounts::default(), "flex speaks no WGSL");
+    let Some(device) = gpu(KernelVariant::RegisterTiled) else { return };
     let dit = block_on(Dit::load(&checkpoint(NARROW), &device)).expect("loads");
     let (got, step) = predicted(&dit, 2, 8, false, &device);
     println!("{step:?}");
@@ -100,7 +100,7 @@ fn a_step_costs_as_much_as_it_is_known_to() {
 
 #[test]
 fn captions_in_turn_give_what_they_give_together() {
-    let devices = [Some(Device::flex()), gpu(Family::Software)];
+    let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
         let dit = block_on(Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device)).expect("loads");
         let [(together, _), (in_turn, _)] = [false, true].map(|in_turn| predicted(&dit, 2, 8, in_turn, &device));
@@ -113,7 +113,7 @@ fn captions_in_turn_give_what_they_give_together() {
 #[test]
 fn smaller_weights_change_the_prediction_by_their_rounding_only() {
     let size = Size { heads: 4, head_channels: 16, layers: 3 };
-    let devices = [Some(Device::flex()), gpu(Family::Software)];
+    let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
         let predict = |precision| {
             let dit = block_on(Dit::load_as(&checkpoint(size), precision, &device)).expect("loads");
@@ -130,7 +130,7 @@ fn smaller_weights_change_the_prediction_by_their_rounding_only() {
 
 #[test]
 fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() {
-    let devices = [Some(Device::flex()), gpu(Family::Software)];
+    let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
         let size = Size { heads: 4, head_channels: 16, layers: 3 };
         let dit = || block_on(Dit::load(&checkpoint(size), &device)).expect("loads");
@@ -142,7 +142,7 @@ fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() 
 }
 
 /// One block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns: its numbers and its cost.
-fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Counts) {
+fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let size = Size { heads: XL_2.heads, head_channels: XL_2.head_channels, layers: 1 };
     let dit = block_on(Dit::load(&checkpoint(size), device)).expect("loads");
     let (c, t) = (XL_2.channels(), (side / PATCH).pow(2));
@@ -158,13 +158,13 @@ fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, Co
         let out: Vec<Tensor<3>> = conditions.iter().map(one).collect();
         Tensor::cat(out.into_iter().map(|out| out.narrow(1, 0, 1)).collect(), 0)
     };
-    let (out, counts) = counted(run);
+    let (out, counts) = count_launches(run);
     (out.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
 
 #[test]
 fn a_block_of_xl_binds_at_most_200_mb() {
-    let Some(device) = gpu(Family::Software) else { return };
+    let Some(device) = gpu(KernelVariant::RegisterTiled) else { return };
     let (_, counts) = block(2, 32, false, &device);
     println!("{counts:?}");
     assert!(counts.dispatches == BLOCK && counts.bytes <= BLOCK_BYTES_MOST, "{counts:?}");
@@ -175,7 +175,7 @@ fn a_block_of_xl_runs_at_1024_px_with_the_captions_in_turn() {
     if !large("a block of 4096 tokens") {
         return;
     }
-    let Some(device) = gpu(Family::Software) else { return };
+    let Some(device) = gpu(KernelVariant::RegisterTiled) else { return };
     let (out, counts) = block(2, 128, true, &device);
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
     assert_eq!(counts.dispatches, 2 * BLOCK);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use pixart_kernels::Family;
+use pixart_kernels::KernelVariant;
 use pixart_protocol::Generate;
 use pixart_weights::{Folder, Tensors};
 use serde_json::Value;
@@ -118,7 +118,7 @@ fn a_picture_is_drawn_over_as_diffusers_does_on_the_processor() {
 
 #[test]
 fn a_picture_is_drawn_over_as_diffusers_does_in_wgsl() {
-    if let Some(device) = gpu(Family::Software) {
+    if let Some(device) = gpu(KernelVariant::RegisterTiled) {
         check(&device);
     }
 }

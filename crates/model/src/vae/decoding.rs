@@ -1,7 +1,7 @@
 //! The decoding half: latents to pictures.
 
 use burn::tensor::{Device, Tensor};
-use pixart_kernels::Sampling;
+use pixart_kernels::Resampling;
 use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
@@ -86,15 +86,15 @@ impl Decoder {
             let last = index + 1 == widths.len();
             let upsampler = block.at("upsamplers.0.conv");
             let width = widths[index];
-            let load = Conv::load(&upsampler, width, width, Sampling::Doubled);
+            let load = Conv::load(&upsampler, width, width, Resampling::Upsample2x);
             blocks.push(UpBlock { resnets, upsampler: if last { None } else { Some(load.await?) } });
         }
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Sampling::Same).await?,
+            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Resampling::None).await?,
             mid: Mid::load(&params.at("mid_block"), widest, groups).await?,
             blocks,
             norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups).await?,
-            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Sampling::Same).await?,
+            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Resampling::None).await?,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The encoding half: pictures to latents.
 
 use burn::tensor::{Device, Tensor};
-use pixart_kernels::Sampling;
+use pixart_kernels::Resampling;
 use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
@@ -110,15 +110,15 @@ impl Encoder {
             let last = index + 1 == widths.len();
             let downsampler = block.at("downsamplers.0.conv");
             let width = widths[index];
-            let load = Conv::load(&downsampler, width, width, Sampling::Halved);
+            let load = Conv::load(&downsampler, width, width, Resampling::Downsample2x);
             blocks.push(DownBlock { resnets, downsampler: if last { None } else { Some(load.await?) } });
         }
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, Sampling::Same).await?,
+            conv_in: Conv::load(&params.at("conv_in"), RGB, narrowest, Resampling::None).await?,
             blocks,
             mid: Mid::load(&params.at("mid_block"), widest, groups).await?,
             norm_out: GroupNorm::load(&params.at("conv_norm_out"), widest, groups).await?,
-            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, Sampling::Same).await?,
+            conv_out: Conv::load(&params.at("conv_out"), widest, 2 * config.latent_channels, Resampling::None).await?,
         })
     }
 

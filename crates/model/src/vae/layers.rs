@@ -4,7 +4,8 @@
 
 use burn::tensor::Tensor;
 use pixart_kernels::{
-    Heads, Matrix, Precision, Sampling, attention, conv_with_moments, group_moments, group_norm_by, merged_moments,
+    Heads, Matrix, Precision, Resampling, attention, combine_moments, conv_with_moments, group_moments,
+    group_norm_with_moments,
 };
 
 use super::strips::{Strip, Strips};
@@ -26,7 +27,7 @@ pub(super) struct Conv {
     bias: Tensor<1>,
     inputs: usize,
     outputs: usize,
-    sampling: Sampling,
+    resampling: Resampling,
 }
 
 impl Conv {
@@ -34,7 +35,7 @@ impl Conv {
         params: &Params<'_>,
         inputs: usize,
         outputs: usize,
-        sampling: Sampling,
+        resampling: Resampling,
     ) -> Result<Self, Error> {
         let weight = params.floats("weight", &[outputs, inputs, WINDOW, WINDOW]).await?;
         let mut bias = params.floats("bias", &[outputs]).await?;
@@ -42,13 +43,13 @@ impl Conv {
         bias.resize(columns, 0.0);
         let weight = windows(&weight, [inputs, outputs], [rows, columns]);
         let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], Precision::F32, params.device());
-        Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, sampling })
+        Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, resampling })
     }
 
     /// The convolution of a picture in strips, of silu(norm x) where there is a norm.
     pub(super) fn over(&self, x: Strips, norm: Option<&GroupNorm>) -> Strips {
         let moments = norm.map(|norm| (norm, norm.moments(&x)));
-        let scale = if self.sampling == Sampling::Doubled { 2 } else { 1 };
+        let scale = if self.resampling == Resampling::Upsample2x { 2 } else { 1 };
         let mut y = x.begun();
         x.walk(self.inputs.max(scale * scale * self.outputs), |x, part| {
             let x = match &moments {
@@ -62,8 +63,11 @@ impl Conv {
 
     /// The convolution of x, and the residual where there is one.
     pub(super) fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Strip {
-        let options =
-            pixart_kernels::Conv { bias: &self.bias, sampling: self.sampling, residual: residual.map(filled) };
+        let options = pixart_kernels::ConvOptions {
+            bias: &self.bias,
+            resampling: self.resampling,
+            residual: residual.map(filled),
+        };
         let (rows, moments) = conv_with_moments(filled(x), &self.weight, options);
         let [b, h, w, columns] = rows.dims();
         if columns == self.outputs {
@@ -136,17 +140,21 @@ impl GroupNorm {
     /// The moments of a whole picture.
     fn moments(&self, x: &Strips) -> Tensor<4> {
         let of_strip = |Strip { rows, moments }: &Strip| match moments {
-            Some(fours) if fours.dims()[2].is_multiple_of(self.groups) => merged_moments(fours, self.groups),
+            Some(fours) if fours.dims()[2].is_multiple_of(self.groups) => combine_moments(fours, self.groups),
             _ => group_moments(rows, self.groups),
         };
         let mut moments: Vec<Tensor<4>> = x.iter().map(of_strip).collect();
-        if moments.len() == 1 { moments.remove(0) } else { merged_moments(&Tensor::cat(moments, 1), self.groups) }
+        if moments.len() == 1 { moments.remove(0) } else { combine_moments(&Tensor::cat(moments, 1), self.groups) }
     }
 
     /// norm x, with the moments of the picture that x is of.
     fn by(&self, x: Tensor<4>, moments: &Tensor<4>, silu: bool) -> Tensor<4> {
         let Self { weight, bias, groups } = self;
-        group_norm_by(x, moments, &pixart_kernels::GroupNorm { weight, bias, groups: *groups, eps: NORM_EPS, silu })
+        group_norm_with_moments(
+            x,
+            moments,
+            &pixart_kernels::GroupNormOptions { weight, bias, groups: *groups, eps: NORM_EPS, silu },
+        )
     }
 }
 
@@ -164,9 +172,9 @@ impl Resnet {
         let shortcut = params.at("conv_shortcut");
         Ok(Self {
             norm1: GroupNorm::load(&params.at("norm1"), inputs, groups).await?,
-            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Sampling::Same).await?,
+            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Resampling::None).await?,
             norm2: GroupNorm::load(&params.at("norm2"), outputs, groups).await?,
-            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Sampling::Same).await?,
+            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Resampling::None).await?,
             shortcut: if inputs == outputs { None } else { Some(Pointwise::load(&shortcut, inputs, outputs).await?) },
         })
     }
@@ -226,7 +234,7 @@ impl Attention {
         let own = self.own.forward(self.norm.by(x.clone(), &moments, false).reshape([b, h * w, c])); // [B, H·W, 3·C]
         let columns = |at: usize| Heads { tensor: &own, first: at * c };
         let scale = (c as f64).sqrt().recip() as f32;
-        let options = pixart_kernels::Attention { heads: 1, head_channels: c, scale, bias: None };
+        let options = pixart_kernels::AttentionOptions { heads: 1, head_channels: c, scale, bias: None };
         let mixed = attention(columns(0), columns(1), columns(2), &options);
         Strips::whole(self.out.added(mixed, None, x.reshape([b, h * w, c])).reshape([b, h, w, c]))
     }

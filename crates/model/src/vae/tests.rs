@@ -5,7 +5,7 @@ use futures_lite::future::block_on;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::{Counts, Family, counted};
+use pixart_kernels::{KernelVariant, LaunchCounts, count_launches};
 use pixart_weights::Folder;
 
 use super::footprint::{self, Footprint};
@@ -91,10 +91,10 @@ fn checkpoint(size: (Widths, usize)) -> Folder {
 }
 
 /// A picture from a square latent, and what it cost.
-fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, Counts) {
+fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * side * side), [1, Z, side, side]), device);
-    let (picture, counts) = counted(|| vae.decode(latent, &mut Taps::off()));
+    let (picture, counts) = count_launches(|| vae.decode(latent, &mut Taps::off()));
     assert_eq!(picture.dims(), [1, 3, 8 * side, 8 * side]);
     (picture.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
@@ -113,8 +113,8 @@ fn bytes(cost: &Footprint) -> u64 {
 #[test]
 fn decoding_costs_as_much_as_it_is_known_to() {
     let (want, none) = decoded(SMALL, 3, &Device::flex());
-    assert_eq!(none, Counts::default(), "flex speaks no WGSL");
-    let Some(device) = gpu(Family::Gpu) else { return };
+    assert_eq!(none, LaunchCounts::default(), "flex speaks no WGSL");
+    let Some(device) = gpu(KernelVariant::WorkgroupTiled) else { return };
     let (got, counts) = decoded(SMALL, 3, &device);
     println!("{counts:?}");
     let largest = want.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
@@ -139,12 +139,12 @@ fn a_picture_of_256_binds_at_most_2_5_gb() {
 }
 
 /// Decodes at once and within `limit_bytes`: both pictures, and what the second cost.
-fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Device) -> ([Vec<f32>; 2], Counts) {
+fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Device) -> ([Vec<f32>; 2], LaunchCounts) {
     let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
-    let (strips, counts) = counted(|| vae.decoding.decode(latent, Decode::Strips { limit_bytes }));
+    let (strips, counts) = count_launches(|| vae.decoding.decode(latent, Decode::Strips { limit_bytes }));
     assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
     ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
 }
@@ -163,7 +163,7 @@ fn strips_give_the_picture_of_the_whole() {
     for limit_bytes in [160 << 10, 48 << 10, 1] {
         assert_same(&both(SMALL, [5, 3], limit_bytes, &Device::flex()).0);
     }
-    let Some(device) = gpu(Family::Gpu) else { return };
+    let Some(device) = gpu(KernelVariant::WorkgroupTiled) else { return };
     let limit_bytes = 128 << 10;
     let (pictures, counts) = both(SMALL, [8, 8], limit_bytes, &device);
     assert_same(&pictures);
@@ -177,14 +177,14 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     if !large("strips of a picture 1024 px wide") {
         return;
     }
-    Family::Software.choose();
-    let Some(device) = gpu(Family::Gpu) else { return };
+    KernelVariant::RegisterTiled.make_current();
+    let Some(device) = gpu(KernelVariant::WorkgroupTiled) else { return };
     assert_same(&both(FULL, [4, 16], 2 << 20, &device).0);
     let vae = block_on(Vae::load(&checkpoint(FULL), &device)).expect("the checkpoint is whole");
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
     let how = Decode::Strips { limit_bytes: 128 << 20 };
-    let (picture, counts) = counted(|| vae.decoding.decode(latent, how));
+    let (picture, counts) = count_launches(|| vae.decoding.decode(latent, how));
     let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
     assert!(counts.dispatches > DISPATCHES && picture.iter().all(|value| value.is_finite()));

@@ -74,7 +74,7 @@ mod tests {
         let row = |workload: &str, place: &str, name: &str, cpu_ms: f64| json!({ "workload": workload, "place": place, "implementation": name, "cpu_ms": cpu_ms, "median_ms": 1.0 });
         let rows = [
             row("a", "browser", "ours", 10.0),
-            row("a", "browser", "burn-stock", 25.0),
+            row("a", "browser", "burn-reference", 25.0),
             row("a", "browser", "ours-cpu", 2.0),
             row("a", "browser", "onnxruntime-web-wasm", 3.0),
             row("a", "native", "ours-cpu", 1.0),

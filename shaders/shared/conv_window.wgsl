@@ -5,7 +5,7 @@ struct Params {
     m: u32,
     k4: u32,
     n4: u32,
-    added: u32,
+    has_residual: u32,
     c4: u32,
     height: u32,
     width: u32,
@@ -13,7 +13,7 @@ struct Params {
     out_width: u32,
     stride: u32,
     padding: u32,
-    doubled: u32,
+    upsample: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<Stored4>;
@@ -23,15 +23,15 @@ const TAPS: u32 = 9u;
 const OUTSIDE: u32 = 0x80000000u;
 
 // Where the pixel's channels begin, in fours, that `tap` of the window of output pixel `row` meets.
-fn tap_at(row: u32, tap: u32) -> u32 {
+fn tap_offset(row: u32, tap: u32) -> u32 {
     let line = row / params.out_width;
-    let picture = line / params.out_height;
+    let image = line / params.out_height;
     // Above and left of the picture this wraps, and is beyond its other end as well.
     let h = line % params.out_height * params.stride + tap / 3u - params.padding;
     let w = row % params.out_width * params.stride + tap % 3u - params.padding;
-    if (row >= params.m || h >= params.height << params.doubled || w >= params.width << params.doubled) {
+    if (row >= params.m || h >= params.height << params.upsample || w >= params.width << params.upsample) {
         return OUTSIDE;
     }
-    let y = picture * params.height + (h >> params.doubled);
-    return (y * params.width + (w >> params.doubled)) * params.c4;
+    let y = image * params.height + (h >> params.upsample);
+    return (y * params.width + (w >> params.upsample)) * params.c4;
 }

@@ -22,20 +22,20 @@ var<workgroup> parts: array<Moments, INVOCATIONS>;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    let own = params.sets / params.groups;
-    var seen = Moments();
-    for (var i = index; i < params.chunks * own; i += INVOCATIONS) {
-        let chunk = group.y * params.chunks + i / own;
-        seen = merged(seen, from_stored(partials[chunk * params.sets + group.x * own + i % own]));
+    let sets_per_group = params.sets / params.groups;
+    var subtotal = Moments();
+    for (var i = index; i < params.chunks * sets_per_group; i += INVOCATIONS) {
+        let chunk = group.y * params.chunks + i / sets_per_group;
+        subtotal = combine_moments(subtotal, unpack_moments(partials[chunk * params.sets + group.x * sets_per_group + i % sets_per_group]));
     }
-    parts[index] = seen;
+    parts[index] = subtotal;
     for (var others = INVOCATIONS / 2u; others > 0u; others /= 2u) {
         workgroupBarrier();
         if (index < others) {
-            parts[index] = merged(parts[index], parts[index + others]);
+            parts[index] = combine_moments(parts[index], parts[index + others]);
         }
     }
     if (index == 0u) {
-        moments[group.y * params.groups + group.x] = as_stored(parts[0]);
+        moments[group.y * params.groups + group.x] = pack_moments(parts[0]);
     }
 }

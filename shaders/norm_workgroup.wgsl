@@ -6,14 +6,14 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import modulated
+//#import modulation
 
 const INVOCATIONS: u32 = 64u;
 
 var<workgroup> sums: array<f32, INVOCATIONS>;
 
 // The sum over the workgroup, told to all of it.
-fn total(value: f32, index: u32) -> f32 {
+fn workgroup_sum(value: f32, index: u32) -> f32 {
     sums[index] = value;
     for (var half = INVOCATIONS / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -40,21 +40,21 @@ fn main(
     let begin = row * params.c4;
     let count = 4.0 * f32(params.c4);
     var mean = 0.0;
-    if (params.centred == 1u) {
+    if (params.subtract_mean == 1u) {
         var sum = vec4<f32>();
         for (var k = index; k < params.c4; k += INVOCATIONS) {
             sum += vec4<f32>(x[begin + k]);
         }
-        mean = total(sum.x + sum.y + sum.z + sum.w, index) / count;
+        mean = workgroup_sum(sum.x + sum.y + sum.z + sum.w, index) / count;
     }
     var squares = vec4<f32>();
     for (var k = index; k < params.c4; k += INVOCATIONS) {
         let centred = vec4<f32>(x[begin + k]) - mean;
         squares += centred * centred;
     }
-    let variance = total(squares.x + squares.y + squares.z + squares.w, index) / count;
+    let variance = workgroup_sum(squares.x + squares.y + squares.z + squares.w, index) / count;
     let scale = 1.0 / sqrt(variance + params.eps);
     for (var k = index; k < params.c4; k += INVOCATIONS) {
-        y[begin + k] = Stored4(modulated(row, k, (vec4<f32>(x[begin + k]) - mean) * scale));
+        y[begin + k] = Stored4(modulate(row, k, (vec4<f32>(x[begin + k]) - mean) * scale));
     }
 }

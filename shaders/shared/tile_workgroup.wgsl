@@ -26,28 +26,28 @@ var<workgroup> rows: array<vec4<f32>, TILE_ROWS * STAGE4>; // [TILE_ROWS, STAGE4
 // The left fours of all pairs, then the right ones: neighbours read neighbours.
 var<workgroup> columns: array<vec4<f32>, 4u * STAGE4 * TILE4>; // [4·STAGE4, 2, ACROSS]
 
-fn load_a(at: u32) -> vec4<f32> {
+fn load_row(at: u32) -> vec4<f32> {
     return rows[at];
 }
 
-fn load_w(k: u32, lane: u32) -> Pair {
+fn load_tile_weights(k: u32, lane: u32) -> Pair {
     let at = k * TILE4 + lane;
     return Pair(columns[at], columns[at + ACROSS]);
 }
 
 // Four inputs of the row that begins at `start`; at `end` and where there is no row there are zeros, which add nothing.
-fn input_four(start: u32, k: u32, end: u32) -> vec4<f32> {
+fn load_input_or_zero(start: u32, k: u32, end: u32) -> vec4<f32> {
     if (start == OUTSIDE || k >= end) {
         return vec4<f32>();
     }
-    return input_at(start + k);
+    return load_input(start + k);
 }
 
 // The weights of a pair of columns for input k; at `end` and beyond the last column there are zeros, which add nothing.
-fn pair_at(k: u32, end: u32, column4: u32) -> Pair {
+fn load_weights_or_zero(k: u32, end: u32, column4: u32) -> Pair {
     if (k >= end || column4 >= params.n4) {
         return Pair();
     }
     let right = min(1u, params.n4 - 1u - column4);
-    return weights_at(k * params.n4 + column4, right, scales_at(k / (4u * BLOCK4), column4, right));
+    return load_weights(k * params.n4 + column4, right, load_scales(k / (4u * BLOCK4), column4, right));
 }

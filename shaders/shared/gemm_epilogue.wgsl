@@ -11,9 +11,9 @@ const SILU: u32 = 2u;
 // gelu(left) · right: the columns of two maps lie in turns of four, and y is half as wide.
 const GATED_GELU: u32 = 3u;
 
-fn finished(row: u32, column4: u32, sum: vec4<f32>) -> vec4<f32> {
-    var y = sum;
-    if (params.biased == 1u) {
+fn apply_epilogue(row: u32, column4: u32, accumulator: vec4<f32>) -> vec4<f32> {
+    var y = accumulator;
+    if (params.has_bias == 1u) {
         y += bias[column4];
     }
     if (params.activation == GELU) {
@@ -21,7 +21,7 @@ fn finished(row: u32, column4: u32, sum: vec4<f32>) -> vec4<f32> {
     } else if (params.activation == SILU) {
         y = silu(y);
     }
-    if (params.gated == 1u) {
+    if (params.has_gate == 1u) {
         y *= modulation[params.gate_start4 + row / params.gate_rows * params.gate_stride4 + column4];
     }
     if (params.residual_rows > 0u) {
@@ -40,8 +40,8 @@ fn store(row: u32, first_column4: u32, pair: u32, left: vec4<f32>, right: vec4<f
         y[(row * params.n4 + column4) / 2u] = Stored4(gelu(left) * right);
         return;
     }
-    y[row * params.n4 + column4] = Stored4(finished(row, column4, left));
+    y[row * params.n4 + column4] = Stored4(apply_epilogue(row, column4, left));
     if (column4 + 1u < params.n4) {
-        y[row * params.n4 + column4 + 1u] = Stored4(finished(row, column4 + 1u, right));
+        y[row * params.n4 + column4 + 1u] = Stored4(apply_epilogue(row, column4 + 1u, right));
     }
 }

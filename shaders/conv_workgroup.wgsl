@@ -9,12 +9,12 @@
 alias Stored4 = vec4<f32>; // spec
 
 // Scales, where there are some, divide CI.
-//#import window
+//#import conv_window
 //#import weights
-//#import tile_staged
-//#import convolved
+//#import tile_workgroup
+//#import conv_epilogue
 
-fn input_at(at: u32) -> vec4<f32> {
+fn load_input(at: u32) -> vec4<f32> {
     return vec4<f32>(x[at]);
 }
 
@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end4 = params.c4;
     for (var tap = 0u; tap < TAPS; tap++) {
 //#each i < ROW_COPIES
-        let start$i = tap_at(first_row + (index + $iu * INVOCATIONS) / STAGE4, tap);
+        let start$i = tap_offset(first_row + (index + $iu * INVOCATIONS) / STAGE4, tap);
 //#end
         let first4 = tap * end4;
         for (var begin = 0u; begin < end4; begin += STAGE4) {
@@ -35,18 +35,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // The moments of a column's invocations, together.
     workgroupBarrier();
     if (slice == 0u) {
-        columns[lane] = as_stored(seen[0]);
-        columns[LANES + lane] = as_stored(seen[1]);
+        columns[lane] = pack_moments(tile_moments[0]);
+        columns[LANES + lane] = pack_moments(tile_moments[1]);
     }
     workgroupBarrier();
-    let four = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
-    if (index >= 2u * ACROSS || four >= params.n4) {
+    let column4 = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
+    if (index >= 2u * ACROSS || column4 >= params.n4) {
         return;
     }
-    var all = Moments();
+    var total = Moments();
     for (var down = 0u; down < DOWN; down++) {
-        let stored = columns[index / ACROSS * LANES + down * ACROSS + index % ACROSS];
-        all = merged(all, from_stored(stored));
+        let packed = columns[index / ACROSS * LANES + down * ACROSS + index % ACROSS];
+        total = combine_moments(total, unpack_moments(packed));
     }
-    moments[group.y * params.n4 + four] = as_stored(all);
+    moments[group.y * params.n4 + column4] = pack_moments(total);
 }

@@ -8,12 +8,12 @@
 alias Stored4 = vec4<f32>; // spec
 
 // Scales, where there are some, divide CI.
-//#import window
+//#import conv_window
 //#import weights
 //#import tile_registers
-//#import convolved
+//#import conv_epilogue
 
-fn load_a(at: u32) -> vec4<f32> {
+fn load_row(at: u32) -> vec4<f32> {
     return select(vec4<f32>(x[at & ~OUTSIDE]), vec4<f32>(), at >= OUTSIDE);
 }
 
@@ -21,22 +21,22 @@ fn load_a(at: u32) -> vec4<f32> {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //#import tile_place
     for (var tap = 0u; tap < TAPS; tap++) {
-        var places: array<u32, ROWS>;
-        for (var i = 0u; i < own_rows; i++) {
-            places[i] = tap_at(row + i, tap);
+        var offsets: array<u32, ROWS>;
+        for (var i = 0u; i < row_count; i++) {
+            offsets[i] = tap_offset(row + i, tap);
         }
 //#each i < ROWS
-        let a$i = places[$i];
+        let a$i = offsets[$i];
 //#end
         // One loop: to go over the blocks in a loop of their own takes longer than to read scales again.
         for (var k = 0u; k < params.c4; k++) {
-            let four = tap * params.c4 + k;
+            let k4 = tap * params.c4 + k;
 //#import tile_weights
 //#import tile_step
         }
     }
 //#import tile_store
-    for (var four = 0u; four < min(2u * PAIRS, n4 - column4); four++) {
-        moments[row / ROWS * n4 + column4 + four] = as_stored(seen[four]);
+    for (var column = 0u; column < min(2u * PAIRS, n4 - column4); column++) {
+        moments[row / ROWS * n4 + column4 + column] = pack_moments(tile_moments[column]);
     }
 }

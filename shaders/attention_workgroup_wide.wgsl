@@ -23,26 +23,26 @@ var<workgroup> query_tile: array<vec4<f32>, QUERIES * STAGE4>; // [QUERIES, STAG
 var<workgroup> key_tile: array<vec4<f32>, KEYS * STAGE4>; // [KEYS, STAGE4]
 var<workgroup> weights: array<vec4<f32>, QUERIES * KEYS4>; // [QUERIES, KEYS4]
 // A number of each invocation, for the others of its query.
-var<workgroup> told: array<f32, INVOCATIONS>; // [QUERIES, KEYS4]
-var<workgroup> kept: array<f32, QUERIES>;
+var<workgroup> exchange: array<f32, INVOCATIONS>; // [QUERIES, KEYS4]
+var<workgroup> rescale_tile: array<f32, QUERIES>;
 
 // Copies the channels from 4·begin on; beyond the head there are zeros, which add nothing.
-fn stage(b: u32, n: u32, first_t: u32, first_key: u32, begin: u32, index: u32) {
+fn load_tiles(b: u32, n: u32, first_t: u32, first_key: u32, begin: u32, index: u32) {
     for (var at = index; at < QUERIES * STAGE4; at += INVOCATIONS) {
         let d = begin + at % STAGE4;
-        var staged = vec4<f32>();
+        var loaded = vec4<f32>();
         if (d < D4) {
-            staged = vec4<f32>(q[query_at(b, n, min(first_t + at / STAGE4, params.t - 1u)) + d]);
+            loaded = vec4<f32>(q[query_offset(b, n, min(first_t + at / STAGE4, params.t - 1u)) + d]);
         }
-        query_tile[at] = staged;
+        query_tile[at] = loaded;
     }
     for (var at = index; at < KEYS * STAGE4; at += INVOCATIONS) {
         let d = begin + at % STAGE4;
-        var staged = vec4<f32>();
+        var loaded = vec4<f32>();
         if (d < D4) {
-            staged = vec4<f32>(k[keys_at(b, n, first_key + at / STAGE4).x + d]);
+            loaded = vec4<f32>(k[key_offsets(b, n, first_key + at / STAGE4).x + d]);
         }
-        key_tile[at] = staged;
+        key_tile[at] = loaded;
     }
 }
 
@@ -52,19 +52,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = group.z;
     let first_t = group.x * QUERIES;
     let i = index / KEYS4;
-    let own_keys = 4u * (index % KEYS4);
-    let first_bias = bias_at(b, n, min(first_t + i, params.t - 1u));
-    var sums: array<vec4<f32>, QUERIES>;
-    var peak = LOWEST;
+    let first_key = 4u * (index % KEYS4);
+    let first_bias = bias_offset(b, n, min(first_t + i, params.t - 1u));
+    var accumulators: array<vec4<f32>, QUERIES>;
+    var row_max = MIN_SCORE;
     // Of this invocation's keys alone.
-    var weight_total = 0.0;
+    var weight_sum = 0.0;
     for (var key = 0u; key < params.l; key += KEYS) {
         var scores = vec4<f32>();
         for (var begin = 0u; begin < D4; begin += STAGE4) {
-            stage(b, n, first_t, key, begin, index);
+            load_tiles(b, n, first_t, key, begin, index);
             workgroupBarrier();
             for (var d = 0u; d < STAGE4; d++) {
-                let at = own_keys * STAGE4 + d;
+                let at = first_key * STAGE4 + d;
                 let k0 = key_tile[at];
                 let k1 = key_tile[at + STAGE4];
                 let k2 = key_tile[at + 2u * STAGE4];
@@ -73,46 +73,46 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             workgroupBarrier();
         }
-        scores = finished(scores, first_bias, key + own_keys);
-        told[index] = largest(scores);
+        scores = scaled_scores(scores, first_bias, key + first_key);
+        exchange[index] = max_component(scores);
         workgroupBarrier();
-        var new_peak = peak;
+        var new_max = row_max;
         for (var other = 0u; other < KEYS4; other++) {
-            new_peak = max(new_peak, told[i * KEYS4 + other]);
+            new_max = max(new_max, exchange[i * KEYS4 + other]);
         }
-        let shrink = exp(peak - new_peak);
-        peak = new_peak;
-        scores = exp(scores - peak);
-        weight_total = shrink * weight_total + total(scores);
+        let rescale = exp(row_max - new_max);
+        row_max = new_max;
+        scores = exp(scores - row_max);
+        weight_sum = rescale * weight_sum + sum_components(scores);
         weights[index] = scores;
-        if (own_keys == 0u) {
-            kept[i] = shrink;
+        if (first_key == 0u) {
+            rescale_tile[i] = rescale;
         }
         workgroupBarrier();
         if (index < D4) {
             for (var row = 0u; row < QUERIES; row++) {
-                sums[row] *= kept[row];
+                accumulators[row] *= rescale_tile[row];
             }
-            for (var four = 0u; four < KEYS4; four++) {
-                let four_values = values(values_at(b, n, key + 4u * four), index);
+            for (var key4 = 0u; key4 < KEYS4; key4++) {
+                let values4 = load_values(value_offsets(b, n, key + 4u * key4), index);
                 for (var row = 0u; row < QUERIES; row++) {
-                    sums[row] += four_values * weights[row * KEYS4 + four];
+                    accumulators[row] += values4 * weights[row * KEYS4 + key4];
                 }
             }
         }
     }
-    told[index] = weight_total;
+    exchange[index] = weight_sum;
     workgroupBarrier();
     if (index >= D4) {
         return;
     }
     for (var row = 0u; row < QUERIES; row++) {
-        var all_weights = 0.0;
+        var row_sum = 0.0;
         for (var other = 0u; other < KEYS4; other++) {
-            all_weights += told[row * KEYS4 + other];
+            row_sum += exchange[row * KEYS4 + other];
         }
         if (first_t + row < params.t) {
-            y[output_at(b, n, first_t + row) + index] = Stored4(sums[row] / all_weights);
+            y[output_offset(b, n, first_t + row) + index] = Stored4(accumulators[row] / row_sum);
         }
     }
 }

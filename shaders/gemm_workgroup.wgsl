@@ -7,21 +7,21 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import matrix
+//#import gemm_params
 //#import weights
 //#import activation
-//#import epilogue
-//#import tile_staged
+//#import gemm_epilogue
+//#import tile_workgroup
 
 // Set in a place where there is no row.
 const OUTSIDE: u32 = 0x80000000u;
 
 // Where a row begins.
-fn row_at(row: u32) -> u32 {
+fn row_offset(row: u32) -> u32 {
     return select(row * params.k4, OUTSIDE, row >= params.m);
 }
 
-fn input_at(at: u32) -> vec4<f32> {
+fn load_input(at: u32) -> vec4<f32> {
     return vec4<f32>(a[at]);
 }
 
@@ -29,7 +29,7 @@ fn input_at(at: u32) -> vec4<f32> {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
 //#import tile_begin
 //#each i < ROW_COPIES
-    let start$i = row_at(first_row + (index + $iu * INVOCATIONS) / STAGE4);
+    let start$i = row_offset(first_row + (index + $iu * INVOCATIONS) / STAGE4);
 //#end
     let first4 = 0u;
     let end4 = params.k4;

@@ -6,13 +6,13 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import matrix
+//#import gemm_params
 //#import weights
 //#import activation
-//#import epilogue
+//#import gemm_epilogue
 //#import tile_registers
 
-fn load_a(at: u32) -> vec4<f32> {
+fn load_row(at: u32) -> vec4<f32> {
     return vec4<f32>(a[at]);
 }
 
@@ -25,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let a$i = min(row + $iu, last) * params.k4;
 //#end
     for (var k = 0u; k < params.k4; k++) {
-        let four = k;
+        let k4 = k;
 //#import tile_weights
 //#import tile_step
     }

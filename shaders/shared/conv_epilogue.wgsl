@@ -10,24 +10,24 @@
 //#import moments
 
 // Of what this invocation computes, for each four of its columns.
-var<private> seen: array<Moments, 2u * PAIRS>;
+var<private> tile_moments: array<Moments, 2u * PAIRS>;
 
-fn store_four(row: u32, first_column4: u32, four: u32, sum: vec4<f32>) {
-    let column4 = first_column4 + four;
+fn store_vec4(row: u32, first_column4: u32, column: u32, accumulator: vec4<f32>) {
+    let column4 = first_column4 + column;
     if (row >= params.m || column4 >= params.n4) {
         return;
     }
     let at = row * params.n4 + column4;
-    var value = sum + bias[column4];
-    if (params.added == 1u) {
+    var value = accumulator + bias[column4];
+    if (params.has_residual == 1u) {
         value += vec4<f32>(residual[at]);
     }
     y[at] = Stored4(value);
-    seen[four] = merged(seen[four], moments_of_four(value));
+    tile_moments[column] = combine_moments(tile_moments[column], moments_of_vec4(value));
 }
 
 // Of the tile that begins at `first_column4`, a pair of fours of one row.
 fn store(row: u32, first_column4: u32, pair: u32, left: vec4<f32>, right: vec4<f32>) {
-    store_four(row, first_column4, 2u * pair, left);
-    store_four(row, first_column4, 2u * pair + 1u, right);
+    store_vec4(row, first_column4, 2u * pair, left);
+    store_vec4(row, first_column4, 2u * pair + 1u, right);
 }

@@ -23,44 +23,44 @@ const ROW4: u32 = 2u * HALF4;
 var<workgroup> key_tile: array<vec4<f32>, KEYS * ROW4>; // [KEYS, ROW4]
 var<workgroup> value_tile: array<vec4<f32>, KEYS * ROW4>;
 // Halves of four scores, and then their weights: of query `second` of the pair, told by each invocation.
-var<workgroup> told: array<vec4<f32>, KEYS4 * 2u * INVOCATIONS>; // [KEYS4, 2, INVOCATIONS]
+var<workgroup> exchange: array<vec4<f32>, KEYS4 * 2u * INVOCATIONS>; // [KEYS4, 2, INVOCATIONS]
 // By how much the sums of an invocation's own query shrink.
-var<workgroup> kept: array<f32, INVOCATIONS>;
+var<workgroup> rescale_tile: array<f32, INVOCATIONS>;
 
-fn told_at(key4: u32, second: u32, invocation: u32) -> u32 {
+fn exchange_index(key4: u32, second: u32, invocation: u32) -> u32 {
     return (2u * key4 + second) * INVOCATIONS + invocation;
 }
 
 // Four channels of a query; zeros after an odd number.
-fn query_four(at: u32, d: u32) -> vec4<f32> {
+fn load_query(at: u32, d: u32) -> vec4<f32> {
     if (d >= D4) {
         return vec4<f32>();
     }
     return vec4<f32>(q[at + d]);
 }
 
-fn stage(b: u32, n: u32, key: u32, index: u32) {
+fn load_tile(b: u32, n: u32, key: u32, index: u32) {
     for (var at = index; at < KEYS * ROW4; at += INVOCATIONS) {
         // Past the last key that one is copied again.
         let row = b * params.l + min(key + at / ROW4, params.l - 1u);
         let d = at % ROW4;
-        var staged_key = vec4<f32>();
-        var staged_value = vec4<f32>();
+        var loaded_key = vec4<f32>();
+        var loaded_value = vec4<f32>();
         if (d < D4) {
-            staged_key = vec4<f32>(k[row * params.k_stride4 + params.k_first4 + n * D4 + d]);
-            staged_value = vec4<f32>(v[row * params.v_stride4 + params.v_first4 + n * D4 + d]);
+            loaded_key = vec4<f32>(k[row * params.k_stride4 + params.k_first4 + n * D4 + d]);
+            loaded_value = vec4<f32>(v[row * params.v_stride4 + params.v_first4 + n * D4 + d]);
         }
-        key_tile[at] = staged_key;
-        value_tile[at] = staged_value;
+        key_tile[at] = loaded_key;
+        value_tile[at] = loaded_value;
     }
 }
 
 // Four keys, one in each column.
-fn staged_keys(at: u32) -> mat4x4<f32> {
+fn tile_keys(at: u32) -> mat4x4<f32> {
     return mat4x4<f32>(key_tile[at], key_tile[at + ROW4], key_tile[at + 2u * ROW4], key_tile[at + 3u * ROW4]);
 }
 
-fn staged_values(at: u32) -> mat4x4<f32> {
+fn tile_values(at: u32) -> mat4x4<f32> {
     return mat4x4<f32>(value_tile[at], value_tile[at + ROW4], value_tile[at + 2u * ROW4], value_tile[at + 3u * ROW4]);
 }
 
@@ -74,75 +74,75 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_t = group.x * INVOCATIONS + pair;
     // Past the edge the last query is computed again and not stored.
     let last = params.t - 1u;
-    let first_bias = bias_at(b, n, min(first_t + part, last));
+    let first_bias = bias_offset(b, n, min(first_t + part, last));
     let first_d = part * HALF4;
 //#each i < 2
-    let query$i = query_at(b, n, min(first_t + $iu, last));
+    let query$i = query_offset(b, n, min(first_t + $iu, last));
 //#each d < HALF4
-    let q$i_$d = query_four(query$i, first_d + $du);
+    let q$i_$d = load_query(query$i, first_d + $du);
     var sum$i_$d = vec4<f32>();
 //#end
 //#end
-    var peak = LOWEST;
-    var weight_total = 0.0;
+    var row_max = MIN_SCORE;
+    var weight_sum = 0.0;
     for (var key = 0u; key < params.l; key += KEYS) {
         workgroupBarrier();
-        stage(b, n, key, index);
+        load_tile(b, n, key, index);
         workgroupBarrier();
         for (var key4 = 0u; key4 < KEYS4; key4++) {
             let at = 4u * key4 * ROW4 + first_d;
             var products0 = vec4<f32>();
             var products1 = vec4<f32>();
 //#each d < HALF4
-            let keys$d = staged_keys(at + $du);
+            let keys$d = tile_keys(at + $du);
             products0 += q0_$d * keys$d;
             products1 += q1_$d * keys$d;
 //#end
-            told[told_at(key4, 0u, index)] = products0;
-            told[told_at(key4, 1u, index)] = products1;
+            exchange[exchange_index(key4, 0u, index)] = products0;
+            exchange[exchange_index(key4, 1u, index)] = products1;
         }
         workgroupBarrier();
-        var new_peak = peak;
+        var new_max = row_max;
 //#each i < KEYS4
-        let products_$i = told[told_at($iu, part, pair)] + told[told_at($iu, part, pair + 1u)];
-        let scores$i = finished(products_$i, first_bias, key + 4u * $iu);
-        new_peak = max(new_peak, largest(scores$i));
+        let products_$i = exchange[exchange_index($iu, part, pair)] + exchange[exchange_index($iu, part, pair + 1u)];
+        let scores$i = scaled_scores(products_$i, first_bias, key + 4u * $iu);
+        new_max = max(new_max, max_component(scores$i));
 //#end
-        let shrink = exp(peak - new_peak);
-        peak = new_peak;
-        weight_total *= shrink;
-        kept[index] = shrink;
+        let rescale = exp(row_max - new_max);
+        row_max = new_max;
+        weight_sum *= rescale;
+        rescale_tile[index] = rescale;
 //#each i < KEYS4
-        let weights$i = exp(scores$i - peak);
-        weight_total += total(weights$i);
+        let weights$i = exp(scores$i - row_max);
+        weight_sum += sum_components(weights$i);
         // Where this invocation's own half was: no other reads it.
-        told[told_at($iu, part, index)] = weights$i;
+        exchange[exchange_index($iu, part, index)] = weights$i;
 //#end
         workgroupBarrier();
 //#each i < 2
-        let kept$i = kept[pair + $iu];
+        let rescale_tile$i = rescale_tile[pair + $iu];
 //#each d < HALF4
-        sum$i_$d *= kept$i;
+        sum$i_$d *= rescale_tile$i;
 //#end
 //#end
         for (var key4 = 0u; key4 < KEYS4; key4++) {
             let at = 4u * key4 * ROW4 + first_d;
-            let weights_0 = told[told_at(key4, 0u, pair)];
-            let weights_1 = told[told_at(key4, 1u, pair + 1u)];
+            let weights_0 = exchange[exchange_index(key4, 0u, pair)];
+            let weights_1 = exchange[exchange_index(key4, 1u, pair + 1u)];
 //#each d < HALF4
-            let values$d = staged_values(at + $du);
+            let values$d = tile_values(at + $du);
             sum0_$d += values$d * weights_0;
             sum1_$d += values$d * weights_1;
 //#end
         }
     }
     workgroupBarrier();
-    kept[index] = 1.0 / weight_total;
+    rescale_tile[index] = 1.0 / weight_sum;
     workgroupBarrier();
 //#each i < 2
     if (first_t + $iu < params.t) {
-        let at = output_at(b, n, first_t + $iu) + first_d;
-        let scale = kept[pair + $iu];
+        let at = output_offset(b, n, first_t + $iu) + first_d;
+        let scale = rescale_tile[pair + $iu];
 //#each d < HALF4
         if (first_d + $du < D4) {
             y[at + $du] = Stored4(sum$i_$d * scale);

@@ -26,7 +26,7 @@ fn load(at: u32) -> vec4<f32> {
     return vec4<f32>(x[at]);
 }
 
-fn squares(difference: vec4<f32>) -> f32 {
+fn sum_of_squares(difference: vec4<f32>) -> f32 {
     return dot(difference, difference);
 }
 
@@ -38,15 +38,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = id.x % params.groups;
     let chunk = id.x / params.groups;
     let c4 = params.c4;
-    let fours = c4 / params.groups;
-    let start = id.y * params.pixels * c4 + group * fours;
+    let group4 = c4 / params.groups;
+    let start = id.y * params.pixels * c4 + group * group4;
     let end = min((chunk + 1u) * params.chunk_pixels, params.pixels);
 
-    var seen = Moments();
+    var total = Moments();
     var pixel = chunk * params.chunk_pixels;
     for (; pixel + TOGETHER <= end; pixel += TOGETHER) {
-        for (var four = 0u; four < fours; four++) {
-            let at = start + pixel * c4 + four;
+        for (var channel4 = 0u; channel4 < group4; channel4++) {
+            let at = start + pixel * c4 + channel4;
             let v0 = load(at);
             let v1 = load(at + c4);
             let v2 = load(at + 2u * c4);
@@ -57,15 +57,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let v7 = load(at + 7u * c4);
             let sum = ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7));
             let mean = dot(sum, vec4<f32>(1.0)) / 32.0;
-            let distances = squares(v0 - mean) + squares(v1 - mean) + squares(v2 - mean) + squares(v3 - mean)
-                + squares(v4 - mean) + squares(v5 - mean) + squares(v6 - mean) + squares(v7 - mean);
-            seen = merged(seen, Moments(32.0, mean, distances));
+            let distances = sum_of_squares(v0 - mean) + sum_of_squares(v1 - mean) + sum_of_squares(v2 - mean) + sum_of_squares(v3 - mean)
+                + sum_of_squares(v4 - mean) + sum_of_squares(v5 - mean) + sum_of_squares(v6 - mean) + sum_of_squares(v7 - mean);
+            total = combine_moments(total, Moments(32.0, mean, distances));
         }
     }
     for (; pixel < end; pixel++) {
-        for (var four = 0u; four < fours; four++) {
-            seen = merged(seen, moments_of_four(load(start + pixel * c4 + four)));
+        for (var channel4 = 0u; channel4 < group4; channel4++) {
+            total = combine_moments(total, moments_of_vec4(load(start + pixel * c4 + channel4)));
         }
     }
-    partials[id.y * params.chunks * params.groups + id.x] = as_stored(seen);
+    partials[id.y * params.chunks * params.groups + id.x] = pack_moments(total);
 }

@@ -6,7 +6,7 @@
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import modulated
+//#import modulation
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let begin = row * params.c4;
     let count = 4.0 * f32(params.c4);
     var mean = 0.0;
-    if (params.centred == 1u) {
+    if (params.subtract_mean == 1u) {
         var sum = vec4<f32>();
         for (var k = 0u; k < params.c4; k++) {
             sum += vec4<f32>(x[begin + k]);
@@ -32,6 +32,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let variance = (squares.x + squares.y + squares.z + squares.w) / count;
     let scale = 1.0 / sqrt(variance + params.eps);
     for (var k = 0u; k < params.c4; k++) {
-        y[begin + k] = Stored4(modulated(row, k, (vec4<f32>(x[begin + k]) - mean) * scale));
+        y[begin + k] = Stored4(modulate(row, k, (vec4<f32>(x[begin + k]) - mean) * scale));
     }
 }

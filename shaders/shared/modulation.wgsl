@@ -3,9 +3,9 @@
 struct Params {
     m: u32,
     c4: u32,
-    centred: u32,
+    subtract_mean: u32,
     eps: f32,
-    modulated: u32,
+    has_modulation: u32,
     shift_start4: u32,
     scale_start4: u32,
     stride4: u32,
@@ -19,13 +19,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read> params: Params;
 
 // What a normalised number becomes, by the row of its picture.
-fn modulated(row: u32, k: u32, value: vec4<f32>) -> vec4<f32> {
-    if (params.modulated == 0u) {
+fn modulate(row: u32, k: u32, value: vec4<f32>) -> vec4<f32> {
+    if (params.has_modulation == 0u) {
         return value;
     }
     let picture = row / params.rows * params.stride4;
     let scale = modulation[params.scale_start4 + picture + k];
-    if (params.centred == 0u) {
+    if (params.subtract_mean == 0u) {
         return value * scale;
     }
     return value * (1.0 + scale) + modulation[params.shift_start4 + picture + k];
