@@ -11,3 +11,4 @@ mod layout;
 mod packaging;
 mod packed;
 mod refusals;
+mod requests;

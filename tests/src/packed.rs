@@ -25,7 +25,7 @@ fn scenes() -> PathBuf {
 }
 
 /// A folder of its own for a test, which is removed with it.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
@@ -36,6 +36,10 @@ impl Scratch {
         let _ = std::fs::remove_dir_all(&dir);
         Self(dir)
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Drop for Scratch {
@@ -44,7 +48,7 @@ impl Drop for Scratch {
     }
 }
 
-fn packed(precision: Precision) -> Scratch {
+pub(crate) fn packed(precision: Precision) -> Scratch {
     let scratch = Scratch::new(&format!("{precision:?}"));
     let packing = Packing {
         from: scenes(),
