@@ -8,8 +8,8 @@ use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
 use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
 use pixart_model::{
-    Denoise, DeviceLimits, Guidance, Pipeline, Plan, Progress, Taps, WarmUp, count_launches, golden, image,
-    scheduler_names, text_bytes,
+    DeviceLimits, Guidance, Pipeline, Plan, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, golden,
+    image, scheduler_names, text_bytes,
 };
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -41,12 +41,12 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
     let resolved = pipeline.resolve(request).expect("the request is good");
     let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
     let plan = Plan { guidance, ..pipeline.plan(request, &resolved).expect("it fits") };
-    let mut denoise = pipeline.denoise(request, &resolved, None, caption, &plan).expect("the caption fits");
+    let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan).expect("the caption fits");
     let mut slices = 0;
-    while denoise.advance(blocks, &mut Taps::off()) != Progress::Done {
+    while sampler.advance(blocks, &mut Taps::off()) != SamplerProgress::Done {
         slices += 1;
     }
-    let picture = pipeline.decode(denoise.into_latent(), &plan);
+    let picture = pipeline.decode(sampler.into_latents(), &plan);
     (block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes, slices)
 }
 
@@ -98,30 +98,30 @@ fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
         let begun = || {
             let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
-            pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits")
+            pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits")
         };
-        let finished = |mut denoise: Denoise<'_>| {
-            while denoise.step(&mut Taps::off()) {}
-            let picture = pipeline.decode(denoise.into_latent(), &plan);
+        let finished = |mut sampler: Sampler<'_>| {
+            while sampler.step(&mut Taps::off()) {}
+            let picture = pipeline.decode(sampler.into_latents(), &plan);
             block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes
         };
         let mut said = Vec::new();
         let mut whole = begun();
-        let calls = whole.run().left();
+        let calls = whole.scheduler().remaining_calls();
         for _ in 0..calls {
             assert!(whole.step(&mut Taps::off()));
-            said.push(whole.glimpse().expect("a step was made").said);
+            said.push(whole.step_output().expect("a step was made").model_output);
         }
         let whole = finished(whole);
         for broken in [1, 3, calls - 1, calls] {
             let mut again = begun();
-            assert!(said[..broken].iter().all(|said| again.repeat(said.clone())));
-            assert_eq!(again.run().left(), calls - broken);
+            assert!(said[..broken].iter().all(|said| again.replay(said.clone())));
+            assert_eq!(again.scheduler().remaining_calls(), calls - broken);
             assert!(finished(again) == whole, "{scheduler:?} goes on differently after {broken} of {calls} calls");
         }
         let mut over = begun();
         assert!(
-            !said.iter().chain(&said).all(|said| over.repeat(said.clone())),
+            !said.iter().chain(&said).all(|said| over.replay(said.clone())),
             "{scheduler:?} makes steps beyond its last"
         );
     }
@@ -146,9 +146,9 @@ fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
         let resolved = pipeline.resolve(&request).expect("the request is good");
         let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
-        let mut denoise = pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits");
-        while denoise.step(&mut Taps::off()) {}
-        let latent = denoise.into_latent();
+        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        while sampler.step(&mut Taps::off()) {}
+        let latent = sampler.into_latents();
         let [_, channels, rows, columns] = latent.dims();
         let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
         let drawn = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
@@ -209,7 +209,7 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
     // Software adapters are not given half precision, but Mesa's has it.
     for shader_f16 in [false, true] {
         let opened = Opened { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
-        let all = WarmUp::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
+        let all = PrewarmKernel::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
         let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
         let ((), warm) = count_launches(warm_up);
         assert!(warm.pipelines > 0, "nothing was launched");

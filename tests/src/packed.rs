@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing, check};
 use pixart_companion::{Generator, Opening, checkpoint};
-use pixart_model::{Pipeline, Precision, Taps, WarmUp, count_launches, image, rehearse};
+use pixart_model::{Pipeline, Precision, PrewarmKernel, Taps, count_launches, image, prewarm};
 use pixart_protocol::Generate;
 
 use crate::gpu;
@@ -106,7 +106,7 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     let Some(opened) = gpu::opened() else { return };
     let scratch = packed(Precision::Q8);
     let folder = checkpoint::read(&scratch.0, &[]).expect("it was written");
-    let all = WarmUp::all(&folder, opened.limits).expect("its configurations are packed with it");
+    let all = PrewarmKernel::all(&folder, opened.limits).expect("its configurations are packed with it");
     let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
     let ((), warm) = count_launches(warm_up);
     let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
@@ -117,16 +117,16 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
         assert!(plan.line().starts_with("q8 weights"), "{}", plan.line());
         let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
-        let mut denoise = pipeline.denoise(&request, &resolved, None, caption, &plan).expect("the caption fits");
-        while denoise.step(&mut Taps::off()) {}
-        let picture = pipeline.decode(denoise.into_latent(), &plan);
+        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        while sampler.step(&mut Taps::off()) {}
+        let picture = pipeline.decode(sampler.into_latents(), &plan);
         block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read");
     });
     assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
     assert_eq!(both.pipelines, warm.pipelines);
     let (_, rehearsed) = count_launches(|| {
         warm_up();
-        block_on(rehearse(&folder, &opened.device, opened.limits)).expect("its configurations are read")
+        block_on(prewarm(&folder, &opened.device, opened.limits)).expect("its configurations are read")
     });
     assert!(rehearsed.dispatches > warm.dispatches * 2, "nothing was rehearsed");
     assert_eq!(rehearsed.pipelines, warm.pipelines + 1, "the attention of its autoencoder");

@@ -108,9 +108,9 @@ fn latents_take_the_place_of_the_seeds_noise() {
         let resolved = pipeline.resolve(request)?;
         let caption = pipeline.encode(request, &resolved)?;
         let plan = pipeline.plan(request, &resolved)?;
-        let mut denoise = pipeline.denoise(request, &resolved, None, caption, &plan)?;
-        while denoise.step(&mut pixart_model::Taps::off()) {}
-        block_on(pixart_model::golden::values_read("the latent", denoise.into_latent().flatten(0, 3)))
+        let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan)?;
+        while sampler.step(&mut pixart_model::Taps::off()) {}
+        block_on(pixart_model::golden::values_read("the latent", sampler.into_latents().flatten(0, 3)))
     };
     // Euler's first latent is scaled, whatever it was drawn from.
     for scheduler in ["dpm++2m", "euler"] {

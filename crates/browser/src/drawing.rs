@@ -6,7 +6,9 @@ use burn::tensor::{Tensor, TensorData};
 use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Denoise, Error, Glimpse, Painter, Progress, Slices, Taps, golden, stored_embeds};
+use pixart_model::{
+    Error, Painter, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps, golden, stored_embeds,
+};
 use pixart_protocol::{
     EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
     Step, TextSource,
@@ -80,7 +82,7 @@ impl Engine {
         self.emitter.emit(&Event::Began { id, stage: Stage::Text });
         let caption = match embeds {
             Some(EncodeReply { shape, embeds, mask }) => {
-                Caption::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
+                PromptEmbeds::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
             }
             None => pipeline.encode(request, &resolved)?,
         };
@@ -93,19 +95,19 @@ impl Engine {
             false => None,
         };
         let encoding = self.encoding.borrow().clone();
-        let mut denoise = pipeline.denoise(request, &resolved, encoding.as_deref(), caption, &plan)?;
-        let steps = denoise.run().left() as u32;
+        let mut sampler = pipeline.sampler(request, &resolved, encoding.as_deref(), caption, &plan)?;
+        let steps = sampler.scheduler().remaining_calls() as u32;
         for said in said {
-            self.repeat(&mut denoise, said)?;
-            self.record(&mut recording, &denoise).await?;
+            self.repeat(&mut sampler, said)?;
+            self.record(&mut recording, &sampler).await?;
         }
-        if !self.make(Step { id, steps, ..Step::default() }, &pipeline.painter, &mut denoise, &mut recording).await? {
+        if !self.make(Step { id, steps, ..Step::default() }, &pipeline.painter, &mut sampler, &mut recording).await? {
             return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
 
         self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
-        let picture = rgb8_read(pipeline.decode(denoise.into_latent(), &plan), (&resolved).into()).await?;
+        let picture = rgb8_read(pipeline.decode(sampler.into_latents(), &plan), (&resolved).into()).await?;
         let png = pipeline.painter.signature(request, &self.name)?.png(&picture, request)?;
         let recording = recording.map(|recording| Recording { picture, ..recording }.to_bytes());
         let done = now_millis();
@@ -129,28 +131,29 @@ impl Engine {
         &'a self,
         each: Step,
         painter: &'a Painter,
-        denoise: &mut Denoise<'_>,
+        sampler: &mut Sampler<'_>,
         recording: &mut Option<Recording>,
     ) -> Result<bool, Fault> {
         // A GPU makes one slice while it is told of the next; a processor has made a slice when it is asked for the next.
         let mut ahead: Option<Asked<'a>> = None;
-        let (mut slices, mut settled) = (Slices::default(), now_millis());
+        let (mut slices, mut settled) = (SliceController::default(), now_millis());
         let made = async {
             loop {
                 if self.cancelled.get() == Some(each.id) {
                     return Ok(false);
                 }
-                let next = match denoise.advance(slices.blocks(), &mut Taps::off()) {
-                    Progress::Done => None,
-                    Progress::Within(blocks) => {
-                        Some(Asked::begin(blocks, self.reach("the step", denoise.latest())).await)
+                let next = match sampler.advance(slices.blocks(), &mut Taps::off()) {
+                    SamplerProgress::Done => None,
+                    SamplerProgress::Within(blocks) => {
+                        Some(Asked::begin(blocks, self.reach("the step", sampler.latest())).await)
                     }
-                    Progress::Step(blocks) => {
-                        self.record(recording, denoise).await?;
-                        let step = Step { step: each.steps - denoise.run().left() as u32, ..each.clone() };
-                        let glimpse = denoise.glimpse();
+                    SamplerProgress::Step(blocks) => {
+                        self.record(recording, sampler).await?;
+                        let step =
+                            Step { step: each.steps - sampler.scheduler().remaining_calls() as u32, ..each.clone() };
+                        let step_output = sampler.step_output();
                         let told = async move {
-                            self.emitter.emit(&Event::Step(self.step(painter, glimpse, step).await?));
+                            self.emitter.emit(&Event::Step(self.step(painter, step_output, step).await?));
                             self.listen().await;
                             Ok(())
                         };
@@ -181,13 +184,13 @@ impl Engine {
     }
 
     /// Makes a step that was made before.
-    fn repeat(&self, denoise: &mut Denoise<'_>, said: &[u8]) -> Result<(), Fault> {
-        let shape = denoise.latent().dims();
+    fn repeat(&self, sampler: &mut Sampler<'_>, said: &[u8]) -> Result<(), Fault> {
+        let shape = sampler.latents().dims();
         let (numbers, rest) = said.as_chunks::<4>();
         let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
         let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
         let data = fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), &self.device));
-        if data.is_some_and(|said| denoise.repeat(said)) {
+        if data.is_some_and(|said| sampler.replay(said)) {
             return Ok(());
         }
         let what =
@@ -196,16 +199,16 @@ impl Engine {
     }
 
     /// Adds a step to the recording, where there is one.
-    async fn record(&self, recording: &mut Option<Recording>, denoise: &Denoise<'_>) -> Result<(), Fault> {
+    async fn record(&self, recording: &mut Option<Recording>, sampler: &Sampler<'_>) -> Result<(), Fault> {
         if let Some(recording) = recording {
-            recording.step(denoise.latent()).await?;
+            recording.step(sampler.latents()).await?;
         }
         Ok(())
     }
 
     /// `step` with what the network said, and how the picture looks by that.
-    async fn step(&self, painter: &Painter, glimpse: Option<Glimpse>, step: Step) -> Result<Step, Error> {
-        let Some(Glimpse { said, clean }) = glimpse else { return Ok(step) };
+    async fn step(&self, painter: &Painter, step_output: Option<StepOutput>, step: Step) -> Result<Step, Error> {
+        let Some(StepOutput { model_output: said, pred_original_sample: clean }) = step_output else { return Ok(step) };
         let [_, _, rows, columns] = clean.dims();
         let preview = &painter.vae.config().preview;
         // Read at once: each reading waits for the device.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, WarmUp, captions_of, golden, rehearse};
+use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, PrewarmKernel, captions_of, golden, prewarm};
 use pixart_protocol::{Event, Fault, FaultCode, Generate};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -126,14 +126,14 @@ impl Engine {
         if self.is_busy {
             return Ok(());
         }
-        let all = WarmUp::all(configs, self.limits)?;
+        let all = PrewarmKernel::all(configs, self.limits)?;
         let shaders = all.len() as u32 + 1;
         for (compiled, one) in (1..).zip(all) {
             self.reach("a shader's first result", one.launch(&self.device)).await?;
             faults::first()?;
             self.emitter.emit(&Event::Compiling { compiled, shaders });
         }
-        let picture = rehearse(configs, &self.device, self.limits).await?;
+        let picture = prewarm(configs, &self.device, self.limits).await?;
         let [_, _, height, width] = picture.dims();
         rgb8_read(picture, Size { height, width }).await?;
         faults::first()?;

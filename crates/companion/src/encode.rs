@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use pixart_model::{Caption, Precision, Taps, TextEncoder};
+use pixart_model::{Precision, PromptEmbeds, Taps, TextEncoder};
 use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
 use pixart_weights::Folder;
 
@@ -69,7 +69,7 @@ impl Encoder {
     pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeReply, Error> {
         request.validate()?;
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
-        caption_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
+        prompt_embeds_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
     }
 }
 
@@ -85,11 +85,11 @@ fn shorten(folder: &mut Folder, layers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn caption_read(caption: Caption) -> Result<EncodeReply, Error> {
+fn prompt_embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeReply, Error> {
     let unread = |why: String| Error::Device { doing: "reading the text embeddings", why };
-    let shape = caption.embeds.dims().map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
-    let embeds = block_on(caption.embeds.into_data_async()).map_err(|error| unread(error.to_string()))?;
-    let mask = block_on(caption.mask.into_data_async()).map_err(|error| unread(error.to_string()))?;
+    let shape = prompt_embeds.embeds.dims().map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
+    let embeds = block_on(prompt_embeds.embeds.into_data_async()).map_err(|error| unread(error.to_string()))?;
+    let mask = block_on(prompt_embeds.attention_mask.into_data_async()).map_err(|error| unread(error.to_string()))?;
     let embeds = embeds.try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
     let mask = mask.try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
     if let Some(index) = embeds.iter().position(|value| !value.is_finite()) {

@@ -8,7 +8,9 @@ use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::image::Signature;
 use pixart_model::recording::Recording;
-use pixart_model::{Caption, Encoding, Painter, Plan, Precision, Taps, TextEncoder, caption_rows, captions_of, image};
+use pixart_model::{
+    Encoding, Painter, Plan, Precision, PromptEmbeds, Taps, TextEncoder, caption_rows, captions_of, image,
+};
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -219,7 +221,7 @@ impl Generator {
         &self,
         request: &Generate,
         resolved: &Resolved,
-        caption: &Caption,
+        caption: &PromptEmbeds,
         mut began: Instant,
         mut stepped: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
@@ -229,28 +231,28 @@ impl Generator {
         for (index, mut noise) in self.painter.noises(request, resolved).into_iter().enumerate() {
             let denoise_began = Instant::now();
             let mut off = Taps::off();
-            let run = self.painter.run(request)?;
-            let steps = run.left() as u32;
-            let start = self.painter.start(request, resolved, self.encoding.as_ref(), index, &mut noise)?;
-            let scales = self.painter.scales(request)?;
-            let denoise = self.painter.denoise(start, noise, caption.clone(), scales, run);
-            let mut denoise = denoise.planned(plan.guidance);
+            let run = self.painter.scheduler_state(request)?;
+            let steps = run.remaining_calls() as u32;
+            let start = self.painter.init_latents(request, resolved, self.encoding.as_ref(), index, &mut noise)?;
+            let scales = self.painter.guidance(request)?;
+            let sampler = self.painter.sampler(start, noise, caption.clone(), scales, run);
+            let mut sampler = sampler.planned(plan.guidance);
             let mut recording = match request.record {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, caption))?),
                 false => None,
             };
             let mut step = 0;
-            while denoise.step(&mut off) {
+            while sampler.step(&mut off) {
                 self.finish("denoising")?;
                 step += 1;
                 if let Some(recording) = &mut recording {
-                    block_on(recording.step(denoise.latent()))?;
+                    block_on(recording.step(sampler.latents()))?;
                 }
                 if stepped(Progress { image: index as u32, step, steps }).is_break() {
                     return Err(Error::Cancelled);
                 }
             }
-            let latent = denoise.into_latent();
+            let latent = sampler.into_latents();
             let denoise = millis_since(denoise_began);
 
             let decode_began = Instant::now();
@@ -310,7 +312,11 @@ impl Generator {
         })
     }
 
-    fn caption(&self, request: &Generate, EncodeReply { shape, embeds, mask }: &EncodeReply) -> Result<Caption, Error> {
+    fn caption(
+        &self,
+        request: &Generate,
+        EncodeReply { shape, embeds, mask }: &EncodeReply,
+    ) -> Result<PromptEmbeds, Error> {
         let shape = shape.map(|length| length as usize);
         let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
         if (shape[0], shape[2]) != (rows, channels) {
@@ -318,7 +324,7 @@ impl Generator {
             let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         }
-        Ok(Caption::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
+        Ok(PromptEmbeds::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
     }
 
     /// Waits for the device, so that a stage's time is its own and its errors are told where they happened.

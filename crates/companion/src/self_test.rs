@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use futures_lite::future::block_on;
 use pixart_model::golden::{compare, values_read};
 use pixart_model::self_test::OPERATIONS;
-use pixart_model::{Architecture, Caption, DeviceLimits, Painter, Taps, randn};
+use pixart_model::{Architecture, DeviceLimits, Painter, PromptEmbeds, Taps, randn};
 use pixart_protocol::{Generate, TapRow, Verdict};
 use pixart_weights::Folder;
 
@@ -72,13 +72,14 @@ fn picture(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
     let resolved = painter.resolve(&request)?;
     let plan = painter.plan(&request, &resolved)?;
     let mask = [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat();
-    let caption = Caption::from_values(randn(3, 2 * TOKENS * CHANNELS), mask, [2, TOKENS, CHANNELS], device)?;
+    let caption = PromptEmbeds::from_values(randn(3, 2 * TOKENS * CHANNELS), mask, [2, TOKENS, CHANNELS], device)?;
     let mut noise = painter.noises(&request, &resolved).remove(0);
-    let start = painter.start(&request, &resolved, None, 0, &mut noise)?;
-    let denoise = painter.denoise(start, noise, caption, painter.scales(&request)?, painter.run(&request)?);
-    let mut denoise = denoise.planned(plan.guidance);
-    while denoise.step(&mut Taps::off()) {}
-    let picture = painter.decode_as(denoise.into_latent(), plan.decode);
+    let start = painter.init_latents(&request, &resolved, None, 0, &mut noise)?;
+    let sampler =
+        painter.sampler(start, noise, caption, painter.guidance(&request)?, painter.scheduler_state(&request)?);
+    let mut sampler = sampler.planned(plan.guidance);
+    while sampler.step(&mut Taps::off()) {}
+    let picture = painter.decode_as(sampler.into_latents(), plan.decode);
     Ok(block_on(values_read(PICTURE, picture.flatten(0, 3)))?)
 }
 

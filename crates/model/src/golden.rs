@@ -23,7 +23,7 @@ mod meta;
 mod picture;
 
 pub use compare::{Comparison, compare};
-use meta::Meta;
+use meta::GoldenMeta;
 
 /// The 8-bit picture may differ by one: a value on a rounding edge falls to either side.
 const PICTURE_TOLERANCE: f64 = 1.0;
@@ -70,7 +70,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     async fn text(&mut self) -> Result<(), Error> {
-        let meta = Meta::read(self.folder)?;
+        let meta = GoldenMeta::read(self.folder)?;
         let recorded = Tensors::file(self.folder, "text.safetensors")?;
         let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device).await?;
         let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
@@ -121,12 +121,12 @@ impl Check<'_> {
         let latent: Tensor<4> = self.tensor(&recorded, "in.hidden_states")?;
         let [_, _, rows, columns] = latent.dims();
         let conditions = dit.prepare(embeds, mask, [rows, columns], micro, &mut taps);
-        let scales = Meta::read(self.folder)?.scales();
-        if scales.is_perturbed() {
+        let guidance = GoldenMeta::read(self.folder)?.guidance;
+        if guidance.is_perturbed() {
             // The last third of the rows is the prompts' again, perturbed; no tap but the output is recorded.
             let all = latent.dims()[0];
             let third = all / 3;
-            let perturbed = conditions.perturbed(third, &scales.pag_layers);
+            let perturbed = conditions.perturbed(third, &guidance.pag_applied_layers);
             let mut off = Taps::off();
             let plain = dit.forward(latent.clone(), timestep, &conditions, &mut off).narrow(0, 0, all - third);
             let spoilt = dit.forward(latent.narrow(0, all - third, third), timestep, &perturbed, &mut off);

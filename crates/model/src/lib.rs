@@ -22,8 +22,8 @@ mod params;
 mod pipeline;
 mod plan;
 mod preview;
+mod prewarm;
 pub mod recording;
-mod rehearsal;
 mod schedulers;
 pub mod self_test;
 mod slices;
@@ -45,19 +45,22 @@ pub use error::Error;
 pub use form::form;
 pub use noise::randn;
 pub use pipeline::{
-    Caption, Denoise, Glimpse, Painter, Pipeline, Progress, Scales, Start, TextEncoder, caption_rows, captions_of,
-    preset_of,
+    GuidanceConfig, InitLatents, Painter, Pipeline, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
+    caption_rows, captions_of, preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, Precision, count_launches};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
 pub use preview::Preview;
-pub use rehearsal::rehearse;
-pub use schedulers::{Asked, Draw, Run, SCHEDULERS, Scheduler, SchedulerConfig, Steps, names as scheduler_names};
-pub use slices::Slices;
+pub use prewarm::prewarm;
+pub use schedulers::{
+    DrawNoise, SCHEDULERS, Scheduler, SchedulerConfig, SchedulerOptions, SchedulerState, Steps,
+    names as scheduler_names,
+};
+pub use slices::SliceController;
 pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, Tokens};
 pub use trial::{Trial, Work};
 pub use vae::{Decoding, Encoding, Moments, Tiling, Vae};
-pub use warm_up::WarmUp;
+pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

@@ -12,42 +12,51 @@ use pixart_weights::{Folder, Precision};
 use crate::plan::{DeviceLimits, Plan, text_bytes};
 use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
 
-mod denoise;
+mod guidance;
+mod init_latents;
 mod painter;
-mod start;
+mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use denoise::{Denoise, Glimpse, Progress, Scales};
+pub use guidance::GuidanceConfig;
+pub use init_latents::InitLatents;
 pub use painter::{Painter, preset_of};
-pub use start::Start;
+pub use sampler::{Sampler, SamplerProgress, StepOutput};
 
-/// Text embeddings `[B, L, C]` and mask `[B, L]` (1 keep, 0 padding).
+/// Text embeddings of a batch of prompts: diffusers' `prompt_embeds` and `prompt_attention_mask`.
 #[derive(Clone)]
-pub struct Caption {
+pub struct PromptEmbeds {
+    /// `[B, L, C]`.
     pub embeds: Tensor<3>,
-    pub mask: Tensor<2>,
+    /// `[B, L]`: 1 for a token, 0 for padding.
+    pub attention_mask: Tensor<2>,
 }
 
-impl Caption {
-    /// Embeddings that were computed elsewhere.
+impl PromptEmbeds {
+    /// Copies embeddings that were computed elsewhere to `device`.
     ///
     /// # Errors
-    /// Numbers that do not fill the shape, or are not finite.
-    pub fn from_values(embeds: Vec<f32>, mask: Vec<f32>, shape: [usize; 3], device: &Device) -> Result<Self, Error> {
+    /// Values that do not fill the shape, or are not finite.
+    pub fn from_values(
+        embeds: Vec<f32>,
+        attention_mask: Vec<f32>,
+        shape: [usize; 3],
+        device: &Device,
+    ) -> Result<Self, Error> {
         let [b, l, c] = shape;
         let remedy = "encode the prompt again with the text encoder of this checkpoint";
         let bad = |what: String| Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
-        if embeds.len() != b * l * c || mask.len() != b * l || embeds.is_empty() {
-            let (embeds, mask) = (embeds.len(), mask.len());
-            return bad(format!("text embeddings of shape {shape:?} came with {embeds} numbers and a mask of {mask}"));
+        if embeds.len() != b * l * c || attention_mask.len() != b * l || embeds.is_empty() {
+            let (embeds, mask) = (embeds.len(), attention_mask.len());
+            return bad(format!("text embeddings of shape {shape:?} came with {embeds} values and a mask of {mask}"));
         }
-        if let Some(index) = embeds.iter().chain(&mask).position(|value| !value.is_finite()) {
+        if let Some(index) = embeds.iter().chain(&attention_mask).position(|value| !value.is_finite()) {
             return bad(format!("the text embeddings are not finite at element {index}"));
         }
         Ok(Self {
             embeds: Tensor::from_data(TensorData::new(embeds, [b, l, c]), device),
-            mask: Tensor::from_data(TensorData::new(mask, [b, l]), device),
+            attention_mask: Tensor::from_data(TensorData::new(attention_mask, [b, l]), device),
         })
     }
 }
@@ -90,11 +99,11 @@ impl TextEncoder {
     ///
     /// # Errors
     /// A caption the tokenizer cannot read.
-    pub fn encode(&self, captions: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<Caption, Error> {
+    pub fn encode(&self, captions: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<PromptEmbeds, Error> {
         let rows = self.tokens(captions, tokens)?;
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
-        let mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
-        Ok(Caption { embeds: self.t5.forward(&rows, taps), mask })
+        let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
+        Ok(PromptEmbeds { embeds: self.t5.forward(&rows, taps), attention_mask })
     }
 }
 
@@ -168,13 +177,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// A caption the tokenizer cannot read, or no text encoder.
-    pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<Caption, Error> {
+    pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<PromptEmbeds, Error> {
         let Some((text, bytes)) = self.text.borrow().clone() else {
             let remedy = "load it, or let a companion read the prompt";
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
         };
         let captions = captions_of(request, resolved);
-        let caption = text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?;
+        let prompt_embeds = text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?;
         let plan = self.plan(request, resolved)?;
         let together = plan.bytes().saturating_add(bytes);
         if together > self.painter.device_limits().memory() {
@@ -182,7 +191,7 @@ impl Pipeline {
             drop(text);
             self.painter.device.memory_cleanup();
         }
-        Ok(caption)
+        Ok(prompt_embeds)
     }
 
     /// See [`Painter::plan`].
@@ -198,16 +207,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// A caption of another checkpoint.
-    pub fn denoise(
+    pub fn sampler(
         &self,
         request: &Generate,
         resolved: &Resolved,
         encoding: Option<&Encoding>,
-        caption: Caption,
+        prompt_embeds: PromptEmbeds,
         plan: &Plan,
-    ) -> Result<Denoise<'_>, Error> {
+    ) -> Result<Sampler<'_>, Error> {
         let (expected, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
-        let [rows, _, got] = caption.embeds.dims();
+        let [rows, _, got] = prompt_embeds.embeds.dims();
         if (rows, got) != (expected, channels) {
             return Err(Error::Request(Fault::new(
                 FaultCode::BadRequest,
@@ -216,10 +225,10 @@ impl Pipeline {
             )));
         }
         let mut noise = self.painter.noises(request, resolved).swap_remove(0);
-        let start = self.painter.start(request, resolved, encoding, 0, &mut noise)?;
-        let (scales, run) = (self.painter.scales(request)?, self.painter.run(request)?);
-        let denoise = self.painter.denoise(start, noise, caption, scales, run);
-        Ok(denoise.planned(plan.guidance))
+        let init = self.painter.init_latents(request, resolved, encoding, 0, &mut noise)?;
+        let (guidance, scheduler) = (self.painter.guidance(request)?, self.painter.scheduler_state(request)?);
+        let sampler = self.painter.sampler(init, noise, prompt_embeds, guidance, scheduler);
+        Ok(sampler.planned(plan.guidance))
     }
 
     /// Finished latent → picture in -1..1 `[1, 3, height, width]`.

@@ -18,7 +18,7 @@ use pixart_weights::{Dtype, Folder, Tensors, written};
 
 use crate::golden::values_read;
 use crate::image::Rgb8;
-use crate::{Caption, Error};
+use crate::{Error, PromptEmbeds};
 
 const EMBEDS: &str = "prompt_embeds";
 const MASK: &str = "prompt_attention_mask";
@@ -46,14 +46,14 @@ impl Recording {
     ///
     /// # Errors
     /// A device that fails.
-    pub async fn begin(request: &Generate, device: &str, caption: &Caption) -> Result<Self, Error> {
+    pub async fn begin(request: &Generate, device: &str, prompt_embeds: &PromptEmbeds) -> Result<Self, Error> {
         let (request, device) = (request.without_files(), device.to_owned());
         let picture = Rgb8 { width: 0, height: 0, bytes: Vec::new() };
         Ok(Self {
             request,
             device,
-            embeds: read("the text embeddings", caption.embeds.clone()).await?,
-            mask: read("the captions' mask", caption.mask.clone()).await?,
+            embeds: read("the text embeddings", prompt_embeds.embeds.clone()).await?,
+            mask: read("the attention mask", prompt_embeds.attention_mask.clone()).await?,
             latents: Vec::new(),
             picture,
         })

@@ -1,10 +1,10 @@
-//! The schedulers: at which timesteps a picture's steps are made, and how a step goes from one latent to the next.
+//! Schedulers: the timesteps of an image's denoising, and the update of the latent at each of them.
 //!
 //! Each file holds one scheduler: its settings, read by diffusers' names from a `scheduler_config.json` or a request's
-//! text, and the rule of its step. What they share is here: noise levels ([`levels`]), spacings ([`spacing`]) and the run
-//! that drives a rule. Coefficients are f64 on the CPU, latents f32 on the device; nothing is read back.
+//! text, and its [`Solver`]. Shared are noise levels ([`levels`]), spacings ([`spacing`]) and the state of a run
+//! ([`state`]). Coefficients are f64 on the CPU, latents f32 on the device; nothing is read back.
 //!
-//! `clip_sample` and its like are off, whatever a file says: latents are not pixels, and have no range to be clipped to.
+//! `clip_sample` and similar settings are ignored: latents are not pixels and have no range to clip to.
 
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::Error;
 use crate::config::Json;
 
+mod config_reader;
 mod ddim;
 mod ddpm;
 mod deis;
@@ -25,39 +26,38 @@ mod kdpm2;
 mod lcm;
 mod levels;
 mod lms;
-mod options;
 mod pndm;
-mod run;
 mod sa_solver;
 mod spacing;
+mod state;
 mod tcd;
 #[cfg(test)]
 mod tests;
 mod unipc;
 
-use options::{Options, Refused};
-pub use run::{Asked, Draw, Run, Steps};
-use run::{History, Plan, Rule};
+use config_reader::{ConfigReader, UnsupportedSetting};
+pub use state::{DrawNoise, SchedulerOptions, SchedulerState, Steps};
+use state::{Schedule, Solver, TensorHistory};
 
-/// The enum of all schedulers, and the tables that find one by name or by diffusers' class.
+/// Declares the enum of all schedulers, and the tables that find one by name or by diffusers' class.
 macro_rules! schedulers {
     ($($kind:ident($module:ident) { $($name:literal: $class:literal,)* })*) => {
         #[derive(Clone, Debug)]
-        enum Kind { $($kind($module::$kind),)* }
+        enum AnyScheduler { $($kind($module::$kind),)* }
 
-        /// The name that a request asks by, and diffusers' class, of each.
+        /// Name in a request and diffusers' class of each scheduler.
         pub const SCHEDULERS: &[(&str, &str)] = &[$($(($name, $class),)*)*];
 
-        impl Kind {
-            fn read(options: &Options) -> Result<Self, Refused> {
-                match options.class {
-                    $($($class => $module::$kind::read(options).map(Self::$kind),)*)*
+        impl AnyScheduler {
+            fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+                match config.class {
+                    $($($class => $module::$kind::read(config).map(Self::$kind),)*)*
                     class => unreachable!("{class} is not in the table that it was found in"),
                 }
             }
 
-            fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-                match self { $(Self::$kind(scheduler) => scheduler.run(asked),)* }
+            fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+                match self { $(Self::$kind(scheduler) => scheduler.set_timesteps(options),)* }
             }
         }
     };
@@ -80,8 +80,8 @@ schedulers! {
     Kdpm2(kdpm2) { "kdpm2": "KDPM2DiscreteScheduler", "kdpm2-a": "KDPM2AncestralDiscreteScheduler", }
 }
 
-/// What a name stands for where that is more than a scheduler with the checkpoint's settings: under the linspace spacing that
-/// PixArt's checkpoints give, PNDM's steps miss their timesteps and its pictures are spoilt.
+/// Names that stand for a scheduler with settings of its own. Under the linspace spacing of PixArt's checkpoints, PNDM's
+/// steps miss their timesteps and its images are spoilt.
 const IMPLIED: &[(&str, &str)] =
     &[("dpm++2m-sde", "dpm++2m:algorithm_type=sde-dpmsolver++"), ("pndm", "pndm:timestep_spacing=leading")];
 
@@ -90,31 +90,31 @@ const FILE: &str = "scheduler/scheduler_config.json";
 /// A scheduler with its settings.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    /// As it was asked for.
+    /// Name in the request.
     name: String,
-    kind: Kind,
+    kind: AnyScheduler,
 }
 
 impl Scheduler {
-    /// As it was asked for, without its settings.
+    /// Returns the requested name, without settings.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The steps of one picture.
+    /// Fixes the timesteps of one image and returns the state of its denoising.
     ///
     /// # Errors
-    /// [`FaultCode::BadRequest`] for timesteps, levels, a number of steps or an η that the scheduler does not take.
-    pub fn run(&self, asked: &Asked<'_>) -> Result<Run, Error> {
-        if asked.eta != 0.0 && !matches!(self.kind, Kind::Ddim(_) | Kind::Tcd(_)) {
-            return Err(Refused::new("eta", "is a setting of ddim and tcd alone").of(&self.name));
+    /// [`FaultCode::BadRequest`] for timesteps, sigmas, a number of steps or an η that the scheduler does not support.
+    pub fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, Error> {
+        if options.eta != 0.0 && !matches!(self.kind, AnyScheduler::Ddim(_) | AnyScheduler::Tcd(_)) {
+            return Err(UnsupportedSetting::new("eta", "is a setting of ddim and tcd alone").of(&self.name));
         }
-        self.kind.run(asked).map_err(|refused| refused.of(&self.name))
+        self.kind.set_timesteps(options).map_err(|unsupported| unsupported.of(&self.name))
     }
 }
 
-/// The scheduler of a checkpoint, and the others with what they take over of its settings.
+/// The scheduler configuration of a checkpoint. Any other scheduler can be made from it, as with diffusers' `from_config`.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
     values: Map<String, Value>,
@@ -135,21 +135,22 @@ impl SchedulerConfig {
             return Err(json.fault("_class_name", format!("{class} is not supported, only {classes}")));
         };
         let values = json.object()?;
-        let kind = Kind::read(&Options::new(class, values.clone()));
-        let kind = kind.map_err(|Refused { key, why }| json.fault(&key, why))?;
+        let kind = AnyScheduler::read(&ConfigReader::new(class, values.clone()));
+        let kind = kind.map_err(|UnsupportedSetting { key, why }| json.fault(&key, why))?;
         Ok(Self { values, own: Scheduler { name: (*name).into(), kind } })
     }
 
-    /// The scheduler that `text` names, as `euler` or `dpm++2m:solver_order=3,use_karras_sigmas=true`, with diffusers'
-    /// keys; the checkpoint's own where there is none. Another scheduler takes over what settings it shares with it.
+    /// Returns the scheduler that `text` names, as `euler` or `dpm++2m:solver_order=3,use_karras_sigmas=true` with
+    /// diffusers' keys, or the checkpoint's own where `text` is `None`. Another scheduler keeps the checkpoint's settings
+    /// that it shares.
     ///
     /// # Errors
-    /// [`FaultCode::BadRequest`] for a name or a setting that there is not, with those that there are.
+    /// [`FaultCode::BadRequest`] for an unknown name or setting, with the known ones.
     pub fn choose(&self, text: Option<&str>) -> Result<Scheduler, Error> {
         let Some(text) = text else { return Ok(self.own.clone()) };
         let (name, given) = text.split_once(':').unwrap_or((text, ""));
-        let standing = IMPLIED.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
-        let (plain, implied) = standing.split_once(':').unwrap_or((standing, ""));
+        let expanded = IMPLIED.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
+        let (plain, implied) = expanded.split_once(':').unwrap_or((expanded, ""));
         let Some((_, class)) = SCHEDULERS.iter().find(|(known, _)| *known == plain) else {
             let what = format!("the scheduler is `{name}`");
             return Err(bad(what, format!("choose one of {}", names().collect::<Vec<_>>().join(", "))));
@@ -164,13 +165,13 @@ impl SchedulerConfig {
             values.insert(key.into(), value);
             keys.push(key);
         }
-        let options = Options::new(class, values);
-        let kind = Kind::read(&options).and_then(|kind| options.unread(keys.into_iter()).map(|()| kind));
-        kind.map(|kind| Scheduler { name: name.into(), kind }).map_err(|refused| refused.of(name))
+        let config = ConfigReader::new(class, values);
+        let kind = AnyScheduler::read(&config).and_then(|kind| config.unread(keys.into_iter()).map(|()| kind));
+        kind.map(|kind| Scheduler { name: name.into(), kind }).map_err(|unsupported| unsupported.of(name))
     }
 }
 
-/// What a request may ask for by name alone.
+/// Returns the scheduler names that a request can use.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let plain = SCHEDULERS.iter().map(|(name, _)| *name);
     let implied = IMPLIED.iter().map(|(name, _)| *name);
@@ -181,8 +182,8 @@ fn bad(what: String, remedy: String) -> Error {
     Error::Request(Fault::new(FaultCode::BadRequest, what, remedy))
 }
 
-impl Refused {
-    /// The fault of a request that asked the scheduler `name` for it.
+impl UnsupportedSetting {
+    /// Converts to the error of a request for the scheduler `name`.
     fn of(self, name: &str) -> Error {
         let Self { key, why } = self;
         bad(format!("scheduler {name}: {key} {why}"), format!("leave {key} out, or choose another scheduler"))

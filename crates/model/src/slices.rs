@@ -8,17 +8,17 @@ const AIM_MILLIS: f64 = 0.7 * SLICE_MILLIS;
 
 /// The number of blocks in a slice, which follows the time that slices take.
 #[derive(Clone, Copy, Debug)]
-pub struct Slices {
+pub struct SliceController {
     blocks: usize,
 }
 
-impl Default for Slices {
+impl Default for SliceController {
     fn default() -> Self {
         Self { blocks: 1 }
     }
 }
 
-impl Slices {
+impl SliceController {
     /// Blocks of the next slice: at least one.
     #[must_use]
     pub fn blocks(&self) -> usize {
@@ -36,8 +36,8 @@ impl Slices {
 mod tests {
     use super::*;
 
-    fn settled(block_millis: f64, blocks: usize) -> Slices {
-        let mut slices = Slices { blocks };
+    fn settled(block_millis: f64, blocks: usize) -> SliceController {
+        let mut slices = SliceController { blocks };
         for _ in 0..20 {
             slices.took(slices.blocks(), slices.blocks() as f64 * block_millis);
         }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_does_not_overflow() {
-        let mut slices = Slices::default();
+        let mut slices = SliceController::default();
         for _ in 0..100 {
             slices.took(slices.blocks(), 0.0);
         }

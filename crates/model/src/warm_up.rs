@@ -18,7 +18,7 @@ const SMALL: usize = BLOCK;
 
 /// An operation to be launched, with activations stored like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WarmUp {
+pub struct PrewarmKernel {
     operation: Operation,
     stored: DType,
 }
@@ -36,7 +36,7 @@ enum Operation {
     Patches,
 }
 
-impl WarmUp {
+impl PrewarmKernel {
     /// All that a picture needs on a device of these limits. `folder` holds the networks' `config.json`s.
     ///
     /// # Errors

@@ -1,36 +1,35 @@
-//! `meta.json` of a golden variant: the call that was recorded.
+//! `meta.json` of a golden variant: the recorded call.
 
 use pixart_weights::Folder;
 use serde::Deserialize;
 
 use crate::Error;
-use crate::pipeline::Scales;
-use crate::schedulers::{Asked, Steps};
+use crate::pipeline::GuidanceConfig;
+use crate::schedulers::{SchedulerOptions, Steps};
 
 const FILE: &str = "meta.json";
 
-/// The call that was recorded.
-pub(super) struct Meta {
+/// The recorded call of diffusers' pipeline.
+pub(super) struct GoldenMeta {
     pub(super) prompts: Vec<String>,
-    /// The prompts as the tokenizer got them.
+    /// The cleaned prompts: the tokenizer's input.
     pub(super) cleaned: Vec<String>,
     pub(super) negative_cleaned: String,
     steps: usize,
     timesteps: Option<Vec<u32>>,
-    scales: Scales,
-    pub(super) guidance: f64,
+    pub(super) guidance: GuidanceConfig,
     pub(super) seed: u64,
     pub(super) tokens: usize,
-    /// How far the recorded last latent is from diffusers' own f64 run, relative to its peak.
+    /// Distance of the recorded last latents from those of diffusers' own f64 run, relative to their peak.
     pub(super) sampling_rounding: f64,
-    /// Pictures of each prompt.
+    /// Images of each prompt: `num_images_per_prompt`.
     pub(super) images: usize,
-    /// Height and width that were asked for, where those that are drawn are a bin's.
+    /// Requested height and width, where the image is generated at the size of a resolution bin.
     pub(super) binned: Option<[u32; 2]>,
 }
 
 #[derive(Deserialize)]
-struct File {
+struct MetaFile {
     prompts: Vec<String>,
     cleaned: Vec<String>,
     #[serde(default)]
@@ -41,11 +40,11 @@ struct File {
     max_sequence_length: usize,
     #[serde(default)]
     sampling_rounding: f64,
-    call: Call,
+    call: MetaCall,
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct MetaCall {
     height: u32,
     width: u32,
     #[serde(default = "yes")]
@@ -69,21 +68,24 @@ fn one() -> usize {
     1
 }
 
-impl Meta {
+impl GoldenMeta {
     pub(super) fn read(folder: &Folder) -> Result<Self, Error> {
         let bad = |why: String| Error::Config { file: FILE.into(), key: "(whole file)".into(), why };
-        let file: File = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
-        let Call { height, width, use_resolution_binning, num_images_per_prompt, timesteps, .. } = file.call;
-        let (pag, pag_adaptive) = (file.call.pag_scale, file.call.pag_adaptive_scale);
-        let pag_layers = file.call.pag_applied_layers;
+        let file: MetaFile = serde_json::from_slice(folder.bytes(FILE)?).map_err(|error| bad(error.to_string()))?;
+        let MetaCall { height, width, use_resolution_binning, num_images_per_prompt, timesteps, .. } = file.call;
+        let MetaCall { pag_scale, pag_adaptive_scale, pag_applied_layers, .. } = file.call;
         Ok(Self {
             prompts: file.prompts,
             cleaned: file.cleaned,
             negative_cleaned: file.neg_cleaned.into_iter().next().unwrap_or_default(),
             steps: file.steps,
             timesteps,
-            scales: Scales { pag, pag_adaptive, pag_layers, ..Scales::of(file.guidance_scale) },
-            guidance: file.guidance_scale,
+            guidance: GuidanceConfig {
+                pag_scale,
+                pag_adaptive_scale,
+                pag_applied_layers,
+                ..GuidanceConfig::classifier_free(file.guidance_scale)
+            },
             seed: file.seed,
             tokens: file.max_sequence_length,
             sampling_rounding: file.sampling_rounding,
@@ -92,12 +94,8 @@ impl Meta {
         })
     }
 
-    pub(super) fn scales(&self) -> Scales {
-        self.scales.clone()
-    }
-
-    pub(super) fn asked(&self) -> Asked<'_> {
+    pub(super) fn scheduler_options(&self) -> SchedulerOptions<'_> {
         let steps = self.timesteps.as_ref().map_or(Steps::Count(self.steps), |list| Steps::Timesteps(list));
-        Asked { steps, eta: 0.0 }
+        SchedulerOptions { steps, eta: 0.0 }
     }
 }

@@ -5,12 +5,12 @@ use pixart_kernels::Precision;
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
-use super::{Caption, Denoise, Scales, Start};
+use super::{GuidanceConfig, InitLatents, PromptEmbeds, Sampler};
 use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::image::Signature;
 use crate::noise::Noise;
 use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
-use crate::schedulers::{Asked, Run, SchedulerConfig, Steps};
+use crate::schedulers::{SchedulerConfig, SchedulerOptions, SchedulerState, Steps};
 use crate::{Decoding, Dit, Error, MicroConditions, Taps, bins};
 
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
@@ -85,8 +85,8 @@ impl Painter {
     /// The first field that cannot be used, by name.
     pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        self.run(request)?;
-        self.scales(request)?;
+        self.scheduler_state(request)?;
+        self.guidance(request)?;
         Ok(resolved)
     }
 
@@ -161,19 +161,22 @@ impl Painter {
         }
     }
 
-    /// The steps that `request` asks for, by the checkpoint's scheduler or the one it names.
+    /// Returns the state of the denoising that `request` asks for, by the scheduler it names or the checkpoint's own.
     ///
     /// # Errors
-    /// A scheduler, a setting of it, or steps that there are not.
-    pub fn run(&self, request: &Generate) -> Result<Run, Error> {
+    /// An unknown scheduler, an unknown setting of it, or steps that it does not support.
+    pub fn scheduler_state(&self, request: &Generate) -> Result<SchedulerState, Error> {
         let steps = match (&request.timesteps, &request.sigmas) {
             (Some(timesteps), _) => Steps::Timesteps(timesteps),
             (None, Some(sigmas)) => Steps::Sigmas(sigmas),
             (None, None) => Steps::Count(request.steps as usize),
         };
-        let run = self.scheduler.choose(request.scheduler.as_deref())?.run(&Asked { steps, eta: request.eta })?;
+        let state = self
+            .scheduler
+            .choose(request.scheduler.as_deref())?
+            .set_timesteps(&SchedulerOptions { steps, eta: request.eta })?;
         if request.image.is_none() {
-            return Ok(run);
+            return Ok(state);
         }
         let (count, strength) = (steps.len(), request.strength());
         let made = (count as f64 * strength) as usize;
@@ -182,14 +185,14 @@ impl Painter {
             let what = format!("strength is {strength}, which of {count} steps leaves none");
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
-        Ok(run.skip(count - made.min(count)))
+        Ok(state.set_begin_index(count - made.min(count)))
     }
 
-    /// How strongly the picture of `request` follows its prompt.
+    /// Returns the guidance of `request`.
     ///
     /// # Errors
     /// Perturbed attention in blocks that the transformer does not have.
-    pub fn scales(&self, request: &Generate) -> Result<Scales, Error> {
+    pub fn guidance(&self, request: &Generate) -> Result<GuidanceConfig, Error> {
         let layers = self.dit.config().layers;
         let middle = [layers as u32 / 2];
         let asked = request.pag_applied_layers.as_deref().unwrap_or(&middle);
@@ -198,31 +201,43 @@ impl Painter {
             let what = format!("pag_applied_layers is {asked:?}");
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
-        Ok(Scales {
-            guidance: request.guidance,
-            pag: request.pag_scale,
-            pag_adaptive: request.pag_adaptive_scale,
-            pag_layers: asked.iter().map(|layer| *layer as usize).collect(),
+        Ok(GuidanceConfig {
+            guidance_scale: request.guidance,
+            pag_scale: request.pag_scale,
+            pag_adaptive_scale: request.pag_adaptive_scale,
+            pag_applied_layers: asked.iter().map(|layer| *layer as usize).collect(),
         })
     }
 
-    /// Prepares the denoising of what `start` gives by the steps of `run`, which draw what more they need from `noise`.
+    /// Assembles the sampler of one image from its initial latents. Schedulers that add noise in each step draw it from
+    /// `noise`.
     ///
-    /// The caption has a row for each picture, or two where guidance is above 1: the negative prompts' rows, then the
-    /// prompts'.
+    /// `prompt_embeds` has one row for each image, or two where guidance is on: those of the negative prompts, then those of
+    /// the prompts.
+    ///
+    /// # Panics
+    /// Where `prompt_embeds` has another number of rows.
     #[must_use]
-    pub fn denoise(&self, start: Start, mut noise: Noise, caption: Caption, scales: Scales, run: Run) -> Denoise<'_> {
-        let (latent, known) = start.begin(&run, &mut noise);
-        let [pictures, _, rows, columns] = latent.dims();
-        let captions = if scales.is_guided() { 2 * pictures } else { pictures };
-        assert_eq!(caption.embeds.dims()[0], captions, "caption rows for {pictures} pictures, {scales:?}");
+    pub fn sampler(
+        &self,
+        init_latents: InitLatents,
+        mut noise: Noise,
+        prompt_embeds: PromptEmbeds,
+        guidance: GuidanceConfig,
+        scheduler: SchedulerState,
+    ) -> Sampler<'_> {
+        let (latents, inpaint) = init_latents.begin(&scheduler, &mut noise);
+        let PromptEmbeds { embeds, attention_mask } = prompt_embeds;
+        let [p, _, h, w] = latents.dims();
+        assert_eq!(embeds.dims()[0], guidance.rows() * p, "prompt embeddings for {p} images, {guidance:?}");
 
         let factor = self.vae.config().factor();
-        let (height, width) = ((rows * factor) as f32, (columns * factor) as f32);
-        let told = self.dit.config().sample_size == MICRO_CONDITION_SAMPLE_SIZE && self.dit.config().micro_conditions;
-        let micro = told.then_some(MicroConditions { height, width, aspect_ratio: height / width });
-        let conditions = self.dit.prepare(caption.embeds, caption.mask, [rows, columns], micro, &mut Taps::off());
-        Denoise::new(&self.dit, conditions, scales, run, noise, latent, known)
+        let (height, width) = ((h * factor) as f32, (w * factor) as f32);
+        let config = self.dit.config();
+        let has_micro = config.sample_size == MICRO_CONDITION_SAMPLE_SIZE && config.micro_conditions;
+        let micro = has_micro.then_some(MicroConditions { height, width, aspect_ratio: height / width });
+        let conditions = self.dit.prepare(embeds, attention_mask, [h, w], micro, &mut Taps::off());
+        Sampler::new(&self.dit, conditions, guidance, scheduler, noise, latents, inpaint)
     }
 
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.

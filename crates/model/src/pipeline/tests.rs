@@ -97,13 +97,14 @@ fn check(device: &Device) {
         let tokens = request.max_sequence_length as usize;
         let caption = text.encode(&captions_of(&request, &resolved), tokens, &mut Taps::off()).expect("it is read");
         let mut noise = painter.noises(&request, &resolved).swap_remove(0);
-        let start = painter.start(&request, &resolved, Some(&encoding), 0, &mut noise).expect("it is read");
-        let (scales, steps) = (painter.scales(&request).expect("good"), painter.run(&request).expect("good"));
-        let mut denoise = painter.denoise(start, noise, caption, scales, steps);
+        let start = painter.init_latents(&request, &resolved, Some(&encoding), 0, &mut noise).expect("it is read");
+        let (scales, steps) =
+            (painter.guidance(&request).expect("good"), painter.scheduler_state(&request).expect("good"));
+        let mut sampler = painter.sampler(start, noise, caption, scales, steps);
         for (what, end) in [("first", false), ("last", true)] {
-            while end && denoise.step(&mut Taps::off()) {}
+            while end && sampler.step(&mut Taps::off()) {}
             let want = tensors.any_f32(&format!("{name}.{what}")).expect("recorded").1;
-            let comparison = compare(&values(denoise.latent()), &want, TOLERANCE);
+            let comparison = compare(&values(sampler.latents()), &want, TOLERANCE);
             assert_eq!(comparison.difference, None, "{name}, {what}: {:.1e}", comparison.max_relative);
             worst = worst.max(comparison.max_relative);
         }

@@ -2,59 +2,68 @@
 //! size η. Source: diffusers `DDIMScheduler`.
 //!
 //! A step goes `num_train_timesteps / steps` timesteps down, which is the next timestep under `leading` spacing; under
-//! another spacing, which a checkpoint's file may give, diffusers goes just as far, and so does this.
+//! another spacing, which a checkpoint's file may give, diffusers steps down by the same number, and so does this.
 
 use burn::tensor::Tensor;
 
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::spacing::{End, Spacer, Spacing};
-use super::{Asked, Draw, Plan, Rule, Run};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver};
 
 #[derive(Clone, Debug)]
 pub(super) struct Ddim {
-    table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    /// σ of the finished latent.
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    /// Noise level σ of the finished latent.
     last: f64,
 }
 
 impl Ddim {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
-        let last = if options.flag("set_alpha_to_one", true)? { 0.0 } else { table.range()[0] };
-        let spacer = Spacer::read(options, &table, Spacing::Leading, End::Zero)?;
-        Ok(Self { prediction: Prediction::read(options)?, spacer, last, table })
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
+        let last = if config.flag("set_alpha_to_one", true)? { 0.0 } else { train_sigmas.range()[0] };
+        let spacer = TimestepSpacer::read(config, &train_sigmas, TimestepSpacing::Leading, SpacingEnd::Zero)?;
+        Ok(Self { prediction_type: PredictionType::read(config)?, spacer, last, train_sigmas })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let steps = asked.steps.count()?;
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let steps = options.steps.count()?;
         let timesteps: Vec<f64> = self.spacer.timesteps(steps).iter().map(|t| t.round_ties_even()).collect();
-        let back = self.table.len() / steps;
-        let moves = timesteps.iter().map(|t| [self.table.sigma(*t), self.table.sigma_below(*t, back, self.last)]);
-        let rule = Moves { moves: moves.collect(), eta: asked.eta };
-        let sigmas = timesteps.iter().map(|t| self.table.sigma(*t)).chain([self.last]).collect();
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        let back = self.train_sigmas.len() / steps;
+        let intervals =
+            timesteps.iter().map(|t| [self.train_sigmas.sigma(*t), self.train_sigmas.sigma_below(*t, back, self.last)]);
+        let solver = DdimSolver { intervals: intervals.collect(), eta: options.eta };
+        let sigmas = timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([self.last]).collect();
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct Moves {
-    /// From which level to which.
-    moves: Vec<[f64; 2]>,
+struct DdimSolver {
+    /// Start and end level of each step.
+    intervals: Vec<[f64; 2]>,
     eta: f64,
 }
 
-impl Rule for Moves {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
-        let clean = seen.clean();
-        if self.moves.len() == 1 {
-            return clean;
+impl Solver for DdimSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
+        let x0 = prediction.pred_original_sample();
+        if self.intervals.len() == 1 {
+            return x0;
         }
-        let [(kept, noise), (next_kept, next_noise)] = self.moves[step].map(shares);
-        let spread = self.eta * next_noise / noise * (1.0 - (kept / next_kept).powi(2)).sqrt();
-        let along = (next_noise * next_noise - spread * spread).max(0.0).sqrt();
-        let moved = clean * next_kept + seen.noise() * along;
-        if self.eta > 0.0 { moved + draw() * spread } else { moved }
+        let [(alpha_t, sigma_t), (next_alpha_t, next_sigma_t)] = self.intervals[step].map(alpha_sigma);
+        let std_dev_t = self.eta * next_sigma_t / sigma_t * (1.0 - (alpha_t / next_alpha_t).powi(2)).sqrt();
+        let direction = (next_sigma_t * next_sigma_t - std_dev_t * std_dev_t).max(0.0).sqrt();
+        let moved = x0 * next_alpha_t + prediction.pred_epsilon() * direction;
+        if self.eta > 0.0 { moved + draw() * std_dev_t } else { moved }
     }
 }

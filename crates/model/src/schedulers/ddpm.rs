@@ -3,70 +3,80 @@
 
 use burn::tensor::Tensor;
 
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::spacing::{End, Spacer, Spacing};
-use super::{Asked, Draw, Plan, Rule, Run, Steps};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
 #[derive(Clone, Debug)]
 pub(super) struct Ddpm {
-    table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    variance: Variance,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    variance: VarianceType,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variance {
-    /// β̃, of the posterior.
+enum VarianceType {
+    /// β̃, the posterior variance.
     Small,
     /// β.
     Large,
 }
 
 impl Ddpm {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
-        let spacer = Spacer::read(options, &table, Spacing::Leading, End::Zero)?;
-        let variance =
-            options.word("variance_type", &[("fixed_small", Variance::Small), ("fixed_large", Variance::Large)])?;
-        Ok(Self { prediction: Prediction::read(options)?, table, spacer, variance })
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
+        let spacer = TimestepSpacer::read(config, &train_sigmas, TimestepSpacing::Leading, SpacingEnd::Zero)?;
+        let variance = config
+            .word("variance_type", &[("fixed_small", VarianceType::Small), ("fixed_large", VarianceType::Large)])?;
+        Ok(Self { prediction_type: PredictionType::read(config)?, train_sigmas, spacer, variance })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let timesteps: Vec<f64> = match asked.steps {
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let timesteps: Vec<f64> = match options.steps {
             Steps::Timesteps(list) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
-            _ => self.spacer.timesteps(asked.steps.count()?).iter().map(|t| t.round_ties_even()).collect(),
+            _ => self.spacer.timesteps(options.steps.count()?).iter().map(|t| t.round_ties_even()).collect(),
         };
-        let sigmas: Vec<f64> = timesteps.iter().map(|t| self.table.sigma(*t)).chain([0.0]).collect();
-        let rule = Posterior { sigmas: sigmas.clone(), timesteps: timesteps.clone(), variance: self.variance };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        let sigmas: Vec<f64> = timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([0.0]).collect();
+        let solver = DdpmSolver { sigmas: sigmas.clone(), timesteps: timesteps.clone(), variance: self.variance };
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct Posterior {
+struct DdpmSolver {
     timesteps: Vec<f64>,
     sigmas: Vec<f64>,
-    variance: Variance,
+    variance: VarianceType,
 }
 
-impl Rule for Posterior {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
-        let clean = seen.clean();
+impl Solver for DdpmSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
+        let x0 = prediction.pred_original_sample();
         if self.timesteps.len() == 1 {
-            return clean;
+            return x0;
         }
-        let [(signal, noise), (next_signal, next_noise)] = [self.sigmas[step], self.sigmas[step + 1]].map(shares);
-        let (all, next_all) = (noise * noise, next_noise * next_noise); // 1 - ᾱ
-        let kept = (signal / next_signal).powi(2);
-        let added = 1.0 - kept; // β of the step
-        let mean = clean * (next_signal * added / all) + seen.latent.clone() * (kept.sqrt() * next_all / all);
+        let [(alpha_t, sigma_t), (next_alpha_t, next_sigma_t)] =
+            [self.sigmas[step], self.sigmas[step + 1]].map(alpha_sigma);
+        let (beta_prod, next_beta_prod) = (sigma_t * sigma_t, next_sigma_t * next_sigma_t); // 1 - ᾱ
+        let current_alpha = (alpha_t / next_alpha_t).powi(2);
+        let current_beta = 1.0 - current_alpha; // β of the step
+        let mean = x0 * (next_alpha_t * current_beta / beta_prod)
+            + prediction.sample.clone() * (current_alpha.sqrt() * next_beta_prod / beta_prod);
         if self.timesteps[step] == 0.0 {
             return mean;
         }
         let variance = match self.variance {
-            Variance::Small => (next_all / all * added).max(1e-20),
-            Variance::Large => added,
+            VarianceType::Small => (next_beta_prod / beta_prod * current_beta).max(1e-20),
+            VarianceType::Large => current_beta,
         };
         mean + draw() * variance.sqrt()
     }

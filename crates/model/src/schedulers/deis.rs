@@ -3,74 +3,82 @@
 
 use burn::tensor::Tensor;
 
+use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::dpm::solver_spacer;
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::spacing::{Curve, Spacer, whole};
-use super::{Asked, Draw, History, Plan, Rule, Run};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::{SigmaCurve, TimestepSpacer, whole};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, TensorHistory};
 
-/// Runs shorter than this end in lower orders.
+/// Number of steps below which a run ends in lower orders.
 const SHORT: usize = 15;
 
 #[derive(Clone, Debug)]
 pub(super) struct Deis {
-    table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    curve: Option<Curve>,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    curve: Option<SigmaCurve>,
     order: usize,
     lower_order_final: bool,
 }
 
 impl Deis {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
-        let order = options.count("solver_order", 2, 1)?;
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
+        let order = config.count("solver_order", 2, 1)?;
         if order > 3 {
-            return Err(Refused::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
+            return Err(UnsupportedSetting::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
         }
         Ok(Self {
-            prediction: Prediction::read(options)?,
-            spacer: solver_spacer(options, &table)?,
-            curve: Curve::read(options, false)?,
+            prediction_type: PredictionType::read(config)?,
+            spacer: solver_spacer(config, &train_sigmas)?,
+            curve: SigmaCurve::read(config, false)?,
             order,
-            lower_order_final: options.flag("lower_order_final", true)?,
-            table,
+            lower_order_final: config.flag("lower_order_final", true)?,
+            train_sigmas,
         })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        asked.steps.count()?;
-        let least = self.table.range()[0];
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        options.steps.count()?;
+        let least = self.train_sigmas.range()[0];
         // By chosen levels the last step goes nowhere, as in diffusers: there the last level stands twice.
         let last = |sigmas: &[f64]| if self.curve.is_some() { sigmas[sigmas.len() - 1] } else { least };
-        let (timesteps, sigmas) = whole(&self.table, &self.spacer, self.curve, &asked.steps, last)?;
+        let (timesteps, sigmas) = whole(&self.train_sigmas, &self.spacer, self.curve, &options.steps, last)?;
         let lower = self.lower_order_final && timesteps.len() < SHORT;
-        let rule = LogRho { sigmas: sigmas.clone(), noises: History::new(self.order), lower };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        let solver = DeisSolver { sigmas: sigmas.clone(), epsilons: TensorHistory::new(self.order), lower };
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct LogRho {
+struct DeisSolver {
     sigmas: Vec<f64>,
-    noises: History,
+    epsilons: TensorHistory,
     lower: bool,
 }
 
-impl Rule for LogRho {
-    fn next(&mut self, step: usize, seen: &Seen, _: Draw<'_>) -> Tensor<4> {
-        self.noises.push(seen.noise());
+impl Solver for DeisSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, _: DrawNoise<'_>) -> Tensor<4> {
+        self.epsilons.push(prediction.pred_epsilon());
         let left = self.sigmas.len() - 1 - step;
-        let order = if self.lower { self.noises.len().min(left) } else { self.noises.len() };
+        let order = if self.lower { self.epsilons.len().min(left) } else { self.epsilons.len() };
         let (from, to) = (self.sigmas[step], self.sigmas[step + 1]);
-        let (signal, next_signal) = (shares(from).0, shares(to).0);
+        let (alpha_t, next_alpha_t) = (alpha_sigma(from).0, alpha_sigma(to).0);
         let weighted = |latent: Tensor<4>, back: usize| {
             let others: Vec<f64> =
                 (0..order).filter(|other| *other != back).map(|b| self.sigmas[step - b].ln()).collect();
             let weight = integral(from, to, self.sigmas[step - back].ln(), &others);
-            latent + self.noises.get(back) * (next_signal * weight)
+            latent + self.epsilons.get(back) * (next_alpha_t * weight)
         };
-        (0..order).fold(seen.latent.clone() * (next_signal / signal), weighted)
+        (0..order).fold(prediction.sample.clone() * (next_alpha_t / alpha_t), weighted)
     }
 }
 

@@ -1,12 +1,12 @@
-//! DPM-Solver++ in single steps (Lu et al. 2022b, algorithm 1): a step of order n is made of n calls of the network, each
+//! Singlestep DPM-Solver++ (Lu et al. 2022b, algorithm 1): a step of order n is made of n calls of the network, each
 //! from where the step began. Source: diffusers `DPMSolverSinglestepScheduler`.
 
 use burn::tensor::Tensor;
 
+use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::dpm::{Dpm, length};
-use super::levels::{Seen, Space};
-use super::options::{Options, Refused};
-use super::{Asked, Draw, History, Plan, Rule, Run};
+use super::levels::{ModelPrediction, Parameterization};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, TensorHistory};
 
 #[derive(Clone, Debug)]
 pub(super) struct DpmSinglestep {
@@ -14,24 +14,32 @@ pub(super) struct DpmSinglestep {
 }
 
 impl DpmSinglestep {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        Ok(Self { dpm: Dpm::read(options, false, false)? })
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        Ok(Self { dpm: Dpm::read(config, false, false)? })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let (timesteps, sigmas) = self.dpm.levels(&asked.steps)?;
-        let rule = Singlestep {
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let (timesteps, sigmas) = self.dpm.levels(&options.steps)?;
+        let solver = DpmSinglestepSolver {
             orders: orders(timesteps.len(), &self.dpm),
-            cleans: History::new(self.dpm.order),
+            x0s: TensorHistory::new(self.dpm.order),
             dpm: self.dpm.clone(),
             sigmas: sigmas.clone(),
             start: None,
         };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.dpm.prediction }, rule))
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.dpm.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-/// The order of each call: 1, 2, .. n again and again, the last one's 1 where the last level is 0 or the run is to end so.
+/// Returns the order of each call: 1, 2, … n repeated. The last one is 1 where the last level is 0 or lower orders are set.
 fn orders(calls: usize, dpm: &Dpm) -> Vec<usize> {
     let order = dpm.order;
     let mut orders: Vec<usize> = (0..calls).map(|call| call % order + 1).collect();
@@ -41,31 +49,31 @@ fn orders(calls: usize, dpm: &Dpm) -> Vec<usize> {
     orders
 }
 
-struct Singlestep {
+struct DpmSinglestepSolver {
     dpm: Dpm,
     sigmas: Vec<f64>,
     orders: Vec<usize>,
-    cleans: History,
-    /// The latent where the step at work began.
+    x0s: TensorHistory,
+    /// Latent at the start of the present step.
     start: Option<Tensor<4>>,
 }
 
-impl Rule for Singlestep {
-    fn next(&mut self, call: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
-        self.cleans.push(seen.clean());
+impl Solver for DpmSinglestepSolver {
+    fn next(&mut self, call: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
+        self.x0s.push(prediction.pred_original_sample());
         let noise = self.dpm.stochastic.then(draw);
-        let order = self.orders[call].min(self.cleans.len());
+        let order = self.orders[call].min(self.x0s.len());
         if order == 1 {
-            self.start = Some(seen.latent.clone());
+            self.start = Some(prediction.sample.clone());
         }
         let start = self.start.clone().expect("a step begins with a call of order 1");
         let begin = call + 1 - order;
         let span = self.dpm.span(self.sigmas[begin], self.sigmas[call + 1]);
-        let clean = |at: usize| self.cleans.get(call - at);
-        let moved = span.first(start, clean(begin), noise);
+        let x0 = |at: usize| self.x0s.get(call - at);
+        let moved = span.first(start, x0(begin), noise);
         // The mean change of the clean latent from the step's begin, in units of the step.
         let part = |at: usize| length(self.sigmas[begin], self.sigmas[at]) / span.length();
-        let slope = |at: usize| (clean(at) - clean(begin)) / part(at);
+        let slope = |at: usize| (x0(at) - x0(begin)) / part(at);
         match order {
             1 => moved,
             2 if self.dpm.heun => moved + slope(call) * span.slope(),

@@ -4,111 +4,119 @@
 
 use burn::tensor::Tensor;
 
-use super::levels::{Prediction, Seen, Space, Table};
-use super::options::{Options, Refused};
-use super::spacing::{Curve, End, Spacer, Spacing};
-use super::{Asked, Draw, Plan, Rule, Run, Steps};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas};
+use super::spacing::{SigmaCurve, SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
 #[derive(Clone, Debug)]
 pub(super) struct Euler {
-    grid: Grid,
+    grid: SigmaGrid,
     ancestral: bool,
-    /// σ of the finished latent.
+    /// Noise level σ of the finished latent.
     last: f64,
 }
 
-/// Fractional timesteps and their levels: what the schedulers share that work on x₀ + σ·ε.
+/// Fractional timesteps and their levels: base of the variance-exploding schedulers, whose latent is x₀ + σ·ε.
 #[derive(Clone, Debug)]
-pub(super) struct Grid {
-    pub(super) table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    pub(super) curve: Option<Curve>,
+pub(super) struct SigmaGrid {
+    pub(super) train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    pub(super) curve: Option<SigmaCurve>,
 }
 
-impl Grid {
-    pub(super) fn read(options: &Options, curves: bool) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
-        let spacer = Spacer::read(options, &table, Spacing::Linspace, End::Zero)?;
-        let curve = if curves { Curve::read(options, false)? } else { None };
-        Ok(Self { prediction: Prediction::read(options)?, table, spacer, curve })
+impl SigmaGrid {
+    pub(super) fn read(config: &ConfigReader, curves: bool) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
+        let spacer = TimestepSpacer::read(config, &train_sigmas, TimestepSpacing::Linspace, SpacingEnd::Zero)?;
+        let curve = if curves { SigmaCurve::read(config, false)? } else { None };
+        Ok(Self { prediction_type: PredictionType::read(config)?, train_sigmas, spacer, curve })
     }
 
-    /// The timesteps asked for, and a level for each.
-    pub(super) fn levels(&self, steps: &Steps<'_>) -> Result<(Vec<f64>, Vec<f64>), Refused> {
+    /// Returns the timesteps, and a level for each.
+    pub(super) fn levels(&self, steps: &Steps<'_>) -> Result<(Vec<f64>, Vec<f64>), UnsupportedSetting> {
         let timesteps = match (steps, self.curve) {
             (Steps::Timesteps(_), Some(_)) => {
-                return Err(Refused::new("timesteps", "are chosen by the noise levels that the scheduler is set to"));
+                return Err(UnsupportedSetting::new(
+                    "timesteps",
+                    "are chosen by the noise levels that the scheduler is set to",
+                ));
             }
             (Steps::Timesteps(list), None) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
             _ => self.spacer.timesteps(steps.count()?),
         };
-        let sigmas: Vec<f64> = timesteps.iter().map(|timestep| self.table.sigma(*timestep)).collect();
+        let sigmas: Vec<f64> = timesteps.iter().map(|timestep| self.train_sigmas.sigma(*timestep)).collect();
         let Some(curve) = self.curve else { return Ok((timesteps, sigmas)) };
         let sigmas = curve.sigmas(sigmas.len(), [sigmas[sigmas.len() - 1], sigmas[0]]);
-        Ok((sigmas.iter().map(|sigma| self.table.timestep(*sigma)).collect(), sigmas))
+        Ok((sigmas.iter().map(|sigma| self.train_sigmas.timestep(*sigma)).collect(), sigmas))
     }
 
-    /// A run over these; the first latent is noise of the first level, or, where the levels do not begin at the highest,
-    /// of a little more.
-    pub(super) fn run(&self, timesteps: Vec<f64>, sigmas: Vec<f64>, rule: impl Rule + 'static) -> Run {
+    /// Returns the state of a run over these. `init_noise_sigma` is the first level σ, or √(σ² + 1) under leading spacing, as
+    /// in diffusers.
+    pub(super) fn run(&self, timesteps: Vec<f64>, sigmas: Vec<f64>, solver: impl Solver + 'static) -> SchedulerState {
         let most = sigmas[0];
-        let initial_scale = if self.spacer.spacing == Spacing::Leading { most.hypot(1.0) } else { most };
-        let plan = Plan { timesteps, sigmas, space: Space::Exploding, prediction: self.prediction };
-        Run::new(plan, rule).with_initial_scale(initial_scale)
+        let init_noise_sigma = if self.spacer.spacing == TimestepSpacing::Leading { most.hypot(1.0) } else { most };
+        let plan = Schedule {
+            timesteps,
+            sigmas,
+            parameterization: Parameterization::VarianceExploding,
+            prediction_type: self.prediction_type,
+        };
+        SchedulerState::new(plan, solver).with_init_noise_sigma(init_noise_sigma)
     }
 }
 
 impl Euler {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let ancestral = options.class == "EulerAncestralDiscreteScheduler";
-        let grid = Grid::read(options, !ancestral)?;
-        let least = grid.table.range()[0];
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let ancestral = config.class == "EulerAncestralDiscreteScheduler";
+        let grid = SigmaGrid::read(config, !ancestral)?;
+        let least = grid.train_sigmas.range()[0];
         let last =
-            if ancestral { 0.0 } else { options.word("final_sigmas_type", &[("zero", 0.0), ("sigma_min", least)])? };
+            if ancestral { 0.0 } else { config.word("final_sigmas_type", &[("zero", 0.0), ("sigma_min", least)])? };
         Ok(Self { grid, ancestral, last })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let (timesteps, sigmas) = match asked.steps {
-            Steps::Sigmas(_) if self.ancestral => return Err(asked.steps.refused()),
-            Steps::Timesteps(_) if self.ancestral => return Err(asked.steps.refused()),
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let (timesteps, sigmas) = match options.steps {
+            Steps::Sigmas(_) if self.ancestral => return Err(options.steps.not_settable()),
+            Steps::Timesteps(_) if self.ancestral => return Err(options.steps.not_settable()),
             Steps::Sigmas([] | [_]) => {
-                return Err(Refused::new("sigmas", "needs a level to start from and one to end at"));
+                return Err(UnsupportedSetting::new("sigmas", "needs a level to start from and one to end at"));
             }
             Steps::Sigmas(list @ [from @ .., _]) => {
-                (from.iter().map(|sigma| self.grid.table.timestep(*sigma)).collect(), list.to_vec())
+                (from.iter().map(|sigma| self.grid.train_sigmas.timestep(*sigma)).collect(), list.to_vec())
             }
             _ => {
-                let (timesteps, mut sigmas) = self.grid.levels(&asked.steps)?;
+                let (timesteps, mut sigmas) = self.grid.levels(&options.steps)?;
                 sigmas.push(self.last);
                 (timesteps, sigmas)
             }
         };
-        let rule = Descent { sigmas: sigmas.clone(), ancestral: self.ancestral };
-        Ok(self.grid.run(timesteps, sigmas, rule))
+        let solver = EulerSolver { sigmas: sigmas.clone(), ancestral: self.ancestral };
+        Ok(self.grid.run(timesteps, sigmas, solver))
     }
 }
 
-/// How far down an ancestral step goes, and how much fresh noise brings it up to the next level: of all pairs whose squares
-/// add up to the next level's, the one that keeps the variance a Markov chain's.
+/// Returns diffusers' `sigma_down` and `sigma_up` of an ancestral step: the level that the step goes down to, and the fresh
+/// noise that brings it up to `to`, with down² + up² = to².
 pub(super) fn ancestral(from: f64, to: f64) -> (f64, f64) {
     let ratio = to / from;
     (to * ratio, to * (1.0 - ratio * ratio).sqrt())
 }
 
-struct Descent {
+struct EulerSolver {
     sigmas: Vec<f64>,
     ancestral: bool,
 }
 
-impl Rule for Descent {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
+impl Solver for EulerSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
         let (from, to) = (self.sigmas[step], self.sigmas[step + 1]);
         if !self.ancestral {
-            return seen.latent.clone() + seen.noise() * (to - from);
+            return prediction.sample.clone() + prediction.pred_epsilon() * (to - from);
         }
         let (down, up) = ancestral(from, to);
-        seen.latent.clone() + seen.noise() * (down - from) + draw() * up
+        prediction.sample.clone() + prediction.pred_epsilon() * (down - from) + draw() * up
     }
 }

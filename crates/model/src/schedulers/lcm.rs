@@ -3,47 +3,53 @@
 
 use burn::tensor::Tensor;
 
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::{Asked, Draw, Plan, Rule, Run, Steps};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
-/// The deviation of the data that the consistency function's weights assume.
+/// Standard deviation of the data in the consistency function's weights: diffusers' `sigma_data`.
 const DATA_DEVIATION: f64 = 0.5;
 
 #[derive(Clone, Debug)]
 pub(super) struct Lcm {
-    table: Table,
-    prediction: Prediction,
-    distilled: Distilled,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    distilled: DistilledTimesteps,
     timestep_scaling: f64,
 }
 
-/// The timesteps that a model was distilled on.
+/// Timesteps that a model was distilled on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Distilled {
+pub(super) struct DistilledTimesteps {
     steps: usize,
     trained: usize,
 }
 
-impl Distilled {
-    pub(super) fn read(options: &Options, table: &Table) -> Result<Self, Refused> {
-        let (key, trained) = ("original_inference_steps", table.len());
-        let steps = options.count(key, 50, 1)?;
+impl DistilledTimesteps {
+    pub(super) fn read(config: &ConfigReader, train_sigmas: &TrainSigmas) -> Result<Self, UnsupportedSetting> {
+        let (key, trained) = ("original_inference_steps", train_sigmas.len());
+        let steps = config.count(key, 50, 1)?;
         if steps > trained {
-            return Err(Refused::new(key, format!("{steps} is more than the {trained} timesteps of the training")));
+            return Err(UnsupportedSetting::new(
+                key,
+                format!("{steps} is more than the {trained} timesteps of the training"),
+            ));
         }
         Ok(Self { steps, trained })
     }
 
-    /// As many of them as asked for, evenly from the noisiest, or those asked for.
-    pub(super) fn timesteps(self, steps: &Steps<'_>) -> Result<Vec<f64>, Refused> {
+    /// Returns the requested number of them, evenly spaced from the noisiest, or the requested timesteps.
+    pub(super) fn timesteps(self, steps: &Steps<'_>) -> Result<Vec<f64>, UnsupportedSetting> {
         if let Steps::Timesteps(list) = steps {
             return Ok(list.iter().map(|timestep| f64::from(*timestep)).collect());
         }
         let Self { steps: most, trained } = self;
         let count = steps.count()?;
         if count > most {
-            return Err(Refused::new("steps", format!("are {count}, and the scheduler has {most} timesteps to make")));
+            return Err(UnsupportedSetting::new(
+                "steps",
+                format!("are {count}, and the scheduler has {most} timesteps to make"),
+            ));
         }
         let stride = trained / most;
         Ok((0..count).map(|step| ((most - step * most / count) * stride - 1) as f64).collect())
@@ -51,39 +57,48 @@ impl Distilled {
 }
 
 impl Lcm {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
         Ok(Self {
-            prediction: Prediction::read(options)?,
-            distilled: Distilled::read(options, &table)?,
-            timestep_scaling: options.number("timestep_scaling", 10.0)?,
-            table,
+            prediction_type: PredictionType::read(config)?,
+            distilled: DistilledTimesteps::read(config, &train_sigmas)?,
+            timestep_scaling: config.number("timestep_scaling", 10.0)?,
+            train_sigmas,
         })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let timesteps = self.distilled.timesteps(&asked.steps)?;
-        let sigmas: Vec<f64> = timesteps.iter().map(|t| self.table.sigma(*t)).chain([0.0]).collect();
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let timesteps = self.distilled.timesteps(&options.steps)?;
+        let sigmas: Vec<f64> = timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([0.0]).collect();
         let scaled = timesteps.iter().map(|timestep| timestep * self.timestep_scaling).collect();
-        let rule = Consistency { scaled, sigmas: sigmas.clone() };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        let solver = LcmSolver { scaled, sigmas: sigmas.clone() };
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct Consistency {
+struct LcmSolver {
     scaled: Vec<f64>,
     sigmas: Vec<f64>,
 }
 
-impl Rule for Consistency {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
+impl Solver for LcmSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
         let (time, data) = (self.scaled[step], DATA_DEVIATION);
         let squares = time * time + data * data;
-        let clean = seen.clean() * (time / squares.sqrt()) + seen.latent.clone() * (data * data / squares);
+        let x0 = prediction.pred_original_sample() * (time / squares.sqrt())
+            + prediction.sample.clone() * (data * data / squares);
         if step + 1 == self.scaled.len() {
-            return clean;
+            return x0;
         }
-        let (signal, noise) = shares(self.sigmas[step + 1]);
-        clean * signal + draw() * noise
+        let (alpha_t, sigma_t) = alpha_sigma(self.sigmas[step + 1]);
+        x0 * alpha_t + draw() * sigma_t
     }
 }

@@ -1,14 +1,14 @@
-//! Noise levels: how much noise a network was trained to see at each timestep, and how a latent holds it.
+//! Noise levels of the training timesteps, and the conversion between a network's output, x₀ and ε at a level.
 //!
-//! A level is σ = √((1 - ᾱ)/ᾱ), the size of the noise where the signal's is 1 (Karras et al. 2022); λ = -ln σ.
+//! A level is σ = √((1 - ᾱ)/ᾱ), the noise's standard deviation relative to the signal's (Karras et al. 2022); λ = -ln σ.
 
 use burn::tensor::Tensor;
 
-use super::options::{Options, Refused};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
 
-/// σ of every training timestep, rising. Source: diffusers' schedulers' `__init__`.
+/// Noise level σ of every training timestep, ascending. Source: diffusers' schedulers' `__init__`.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(super) struct TrainSigmas {
     sigmas: Vec<f64>,
 }
 
@@ -19,20 +19,20 @@ enum Betas {
     SquaredCosine,
 }
 
-impl Table {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
+impl TrainSigmas {
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
         let betas = [
             ("linear", Betas::Linear),
             ("scaled_linear", Betas::ScaledLinear),
             ("squaredcos_cap_v2", Betas::SquaredCosine),
         ];
-        let betas = options.word("beta_schedule", &betas)?;
-        let timesteps = options.count("num_train_timesteps", 1000, 2)?;
-        let (start, end) = (options.number("beta_start", 1e-4)?, options.number("beta_end", 0.02)?);
-        options.off("trained_betas")?;
-        options.off("rescale_betas_zero_snr")?;
-        options.off("thresholding")?;
-        options.off("use_flow_sigmas")?;
+        let betas = config.word("beta_schedule", &betas)?;
+        let timesteps = config.count("num_train_timesteps", 1000, 2)?;
+        let (start, end) = (config.number("beta_start", 1e-4)?, config.number("beta_end", 0.02)?);
+        config.off("trained_betas")?;
+        config.off("rescale_betas_zero_snr")?;
+        config.off("thresholding")?;
+        config.off("use_flow_sigmas")?;
 
         let along = |from: f64, to: f64, timestep: usize| from + (to - from) * timestep as f64 / (timesteps - 1) as f64;
         let bar = |timestep: usize| {
@@ -44,50 +44,50 @@ impl Table {
             Betas::ScaledLinear => along(start.sqrt(), end.sqrt(), timestep).powi(2),
             Betas::SquaredCosine => (1.0 - bar(timestep + 1) / bar(timestep)).min(0.999),
         };
-        let mut kept = 1.0_f64; // ᾱ
+        let mut alpha_bar = 1.0_f64; // ᾱ, diffusers' alphas_cumprod
         let sigma = |timestep: usize| {
             // f32 betas, as torch has them; their product is rounded to f32 once per timestep.
-            kept *= f64::from(1.0 - beta(timestep) as f32);
-            let kept = f64::from(kept as f32);
-            ((1.0 - kept) / kept).sqrt()
+            alpha_bar *= f64::from(1.0 - beta(timestep) as f32);
+            let alpha_bar = f64::from(alpha_bar as f32);
+            ((1.0 - alpha_bar) / alpha_bar).sqrt()
         };
         Ok(Self { sigmas: (0..timesteps).map(sigma).collect() })
     }
 
-    /// Training timesteps.
+    /// Returns the number of training timesteps.
     pub(super) fn len(&self) -> usize {
         self.sigmas.len()
     }
 
-    /// The noisiest timestep.
+    /// Returns the noisiest timestep.
     pub(super) fn last(&self) -> f64 {
         (self.len() - 1) as f64
     }
 
-    /// The least and the most noise.
+    /// Returns the lowest and the highest level.
     pub(super) fn range(&self) -> [f64; 2] {
         [self.sigmas[0], self.sigmas[self.len() - 1]]
     }
 
-    /// How many timesteps have at least the λ `least`.
+    /// Returns the number of timesteps whose λ is at least `least`.
     pub(super) fn timesteps_above(&self, least: f64) -> usize {
         self.sigmas.iter().filter(|sigma| -sigma.ln() >= least).count()
     }
 
-    /// σ at a timestep, linear between two.
+    /// Returns σ at a timestep, interpolated linearly between whole timesteps.
     pub(super) fn sigma(&self, timestep: f64) -> f64 {
         let timestep = timestep.clamp(0.0, self.last());
         let (low, part) = (timestep.floor() as usize, timestep.fract());
         if part == 0.0 { self.sigmas[low] } else { self.sigmas[low] * (1.0 - part) + self.sigmas[low + 1] * part }
     }
 
-    /// σ `back` timesteps below, or `end` below the first.
+    /// Returns σ `back` timesteps below `timestep`, or `end` where that is below the first.
     pub(super) fn sigma_below(&self, timestep: f64, back: usize, end: f64) -> f64 {
         let below = timestep - back as f64;
         if below < 0.0 { end } else { self.sigma(below) }
     }
 
-    /// The timestep at which the level is `sigma`, linear in ln σ between two.
+    /// Returns the timestep whose level is `sigma`, interpolated linearly in ln σ.
     pub(super) fn timestep(&self, sigma: f64) -> f64 {
         let log = sigma.max(1e-10).ln();
         let below = self.sigmas.partition_point(|level| level.ln() <= log);
@@ -97,39 +97,39 @@ impl Table {
     }
 }
 
-/// How a latent x holds signal x₀ and noise ε at a level.
+/// How a latent x holds the clean sample x₀ and the noise ε at a noise level σ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Space {
-    /// x = α·x₀ + σα·ε with α = 1/√(σ² + 1): what the network sees, of variance 1 at every level.
-    Preserving,
-    /// x = x₀ + σ·ε: its variance grows with the noise, and the network sees α·x.
-    Exploding,
+pub(super) enum Parameterization {
+    /// x = α·x₀ + σα·ε with α = 1/√(σ² + 1): the network's own input, of variance 1 at every level.
+    VariancePreserving,
+    /// x = x₀ + σ·ε: the variance grows with the noise, and the network's input is α·x.
+    VarianceExploding,
 }
 
-impl Space {
-    /// The shares of signal and of noise in a latent.
-    pub(super) fn shares(self, sigma: f64) -> (f64, f64) {
+impl Parameterization {
+    /// Returns the factors of x₀ and of ε in a latent at the level `sigma`.
+    pub(super) fn alpha_sigma(self, sigma: f64) -> (f64, f64) {
         match self {
-            Self::Preserving => shares(sigma),
-            Self::Exploding => (1.0, sigma),
+            Self::VariancePreserving => alpha_sigma(sigma),
+            Self::VarianceExploding => (1.0, sigma),
         }
     }
 
-    /// What a latent is multiplied by for the network to see it.
+    /// Returns the factor that makes the network's input from a latent.
     pub(super) fn input_scale(self, sigma: f64) -> f64 {
-        shares(sigma).0 / self.shares(sigma).0
+        alpha_sigma(sigma).0 / self.alpha_sigma(sigma).0
     }
 }
 
-/// α = 1/√(σ² + 1) and σα.
-pub(super) fn shares(sigma: f64) -> (f64, f64) {
-    let signal = (sigma * sigma + 1.0).sqrt().recip();
-    (signal, sigma * signal)
+/// Returns diffusers' `alpha_t` and `sigma_t`: α = 1/√(σ² + 1) and σα.
+pub(super) fn alpha_sigma(sigma: f64) -> (f64, f64) {
+    let alpha_t = (sigma * sigma + 1.0).sqrt().recip();
+    (alpha_t, sigma * alpha_t)
 }
 
-/// What a network was trained to say.
+/// Quantity that a network was trained to predict: diffusers' `prediction_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Prediction {
+pub(super) enum PredictionType {
     /// ε.
     Epsilon,
     /// x₀.
@@ -138,43 +138,45 @@ pub(super) enum Prediction {
     Velocity,
 }
 
-impl Prediction {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
+impl PredictionType {
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
         let words = [("epsilon", Self::Epsilon), ("sample", Self::Sample), ("v_prediction", Self::Velocity)];
-        options.word("prediction_type", &words)
+        config.word("prediction_type", &words)
     }
 }
 
-/// A latent at a level, and what the network said of it. All tensors are `[B, latent_channels, H, W]`.
-pub(super) struct Seen {
-    pub(super) latent: Tensor<4>,
-    pub(super) output: Tensor<4>,
+/// A latent at a noise level and the network's output for it. All tensors are `[B, latent_channels, H, W]`.
+pub(super) struct ModelPrediction {
+    pub(super) sample: Tensor<4>,
+    pub(super) model_output: Tensor<4>,
     pub(super) sigma: f64,
-    pub(super) space: Space,
-    pub(super) prediction: Prediction,
+    pub(super) parameterization: Parameterization,
+    pub(super) prediction_type: PredictionType,
 }
 
-impl Seen {
-    /// x₀, as the network has it.
-    pub(super) fn clean(&self) -> Tensor<4> {
-        let (signal, noise) = self.space.shares(self.sigma);
-        let (latent, output) = (self.latent.clone(), self.output.clone());
-        match self.prediction {
-            Prediction::Epsilon => (latent - output * noise) / signal,
-            Prediction::Sample => output,
-            Prediction::Velocity => {
-                let (alpha, share) = shares(self.sigma);
-                latent * (alpha * self.space.input_scale(self.sigma)) - output * share
+impl ModelPrediction {
+    /// Returns the predicted x₀.
+    pub(super) fn pred_original_sample(&self) -> Tensor<4> {
+        let (alpha_t, sigma_t) = self.parameterization.alpha_sigma(self.sigma);
+        let (sample, model_output) = (self.sample.clone(), self.model_output.clone());
+        match self.prediction_type {
+            PredictionType::Epsilon => (sample - model_output * sigma_t) / alpha_t,
+            PredictionType::Sample => model_output,
+            PredictionType::Velocity => {
+                let (alpha_t, sigma_t) = alpha_sigma(self.sigma);
+                sample * (alpha_t * self.parameterization.input_scale(self.sigma)) - model_output * sigma_t
             }
         }
     }
 
-    /// ε, as the network has it.
-    pub(super) fn noise(&self) -> Tensor<4> {
-        let (signal, noise) = self.space.shares(self.sigma);
-        match self.prediction {
-            Prediction::Epsilon => self.output.clone(),
-            Prediction::Sample | Prediction::Velocity => (self.latent.clone() - self.clean() * signal) / noise,
+    /// Returns the predicted ε.
+    pub(super) fn pred_epsilon(&self) -> Tensor<4> {
+        let (alpha_t, sigma_t) = self.parameterization.alpha_sigma(self.sigma);
+        match self.prediction_type {
+            PredictionType::Epsilon => self.model_output.clone(),
+            PredictionType::Sample | PredictionType::Velocity => {
+                (self.sample.clone() - self.pred_original_sample() * alpha_t) / sigma_t
+            }
         }
     }
 }

@@ -3,44 +3,44 @@
 
 use burn::tensor::Tensor;
 
-use super::euler::Grid;
-use super::levels::Seen;
-use super::options::{Options, Refused};
-use super::{Asked, Draw, History, Rule, Run};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::euler::SigmaGrid;
+use super::levels::ModelPrediction;
+use super::{DrawNoise, SchedulerOptions, SchedulerState, Solver, TensorHistory};
 
 const ORDER: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct Lms {
-    grid: Grid,
+    grid: SigmaGrid,
 }
 
 impl Lms {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        Ok(Self { grid: Grid::read(options, true)? })
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        Ok(Self { grid: SigmaGrid::read(config, true)? })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        asked.steps.count()?;
-        let (timesteps, mut sigmas) = self.grid.levels(&asked.steps)?;
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        options.steps.count()?;
+        let (timesteps, mut sigmas) = self.grid.levels(&options.steps)?;
         sigmas.push(0.0);
-        let rule = Multistep { sigmas: sigmas.clone(), noises: History::new(ORDER) };
-        Ok(self.grid.run(timesteps, sigmas, rule))
+        let solver = LmsSolver { sigmas: sigmas.clone(), epsilons: TensorHistory::new(ORDER) };
+        Ok(self.grid.run(timesteps, sigmas, solver))
     }
 }
 
-struct Multistep {
+struct LmsSolver {
     sigmas: Vec<f64>,
-    noises: History,
+    epsilons: TensorHistory,
 }
 
-impl Rule for Multistep {
-    fn next(&mut self, step: usize, seen: &Seen, _: Draw<'_>) -> Tensor<4> {
-        self.noises.push(seen.noise());
-        let order = self.noises.len();
+impl Solver for LmsSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, _: DrawNoise<'_>) -> Tensor<4> {
+        self.epsilons.push(prediction.pred_epsilon());
+        let order = self.epsilons.len();
         let weighted =
-            |latent: Tensor<4>, back: usize| latent + self.noises.get(back) * weight(&self.sigmas, step, order, back);
-        (0..order).fold(seen.latent.clone(), weighted)
+            |latent: Tensor<4>, back: usize| latent + self.epsilons.get(back) * weight(&self.sigmas, step, order, back);
+        (0..order).fold(prediction.sample.clone(), weighted)
     }
 }
 

@@ -1,24 +1,24 @@
 //! SA-Solver (Xue et al. 2023, algorithm 1, data prediction): stochastic Adams-Bashforth predicts and Adams-Moulton
-//! corrects; τ says how much fresh noise there is, 1 from timestep 800 down to 200 and 0 elsewhere. Source: diffusers
+//! corrects; τ is the amount of fresh noise, 1 from timestep 800 down to 200 and 0 elsewhere. Source: diffusers
 //! `SASolverScheduler`, whose `tau_func` is the setting `tau` here: its value inside that range.
 
 use burn::tensor::Tensor;
 
+use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::dpm::{length, solver_spacer};
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::spacing::{Curve, Spacer, whole};
-use super::{Asked, Draw, History, Plan, Rule, Run};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::{SigmaCurve, TimestepSpacer, whole};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, TensorHistory};
 
-/// The timesteps that fresh noise is drawn at.
+/// Timesteps with fresh noise.
 const NOISY: std::ops::RangeInclusive<f64> = 200.0..=800.0;
 
 #[derive(Clone, Debug)]
 pub(super) struct SaSolver {
-    table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    curve: Option<Curve>,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    curve: Option<SigmaCurve>,
     predictor_order: usize,
     corrector_order: usize,
     lower_order_final: bool,
@@ -26,67 +26,75 @@ pub(super) struct SaSolver {
 }
 
 impl SaSolver {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
         let order = |key| {
-            let order = options.count(key, 2, 1)?;
-            let refused = || Refused::new(key, format!("{order} is not supported, only 1, 2, 3"));
+            let order = config.count(key, 2, 1)?;
+            let refused = || UnsupportedSetting::new(key, format!("{order} is not supported, only 1, 2, 3"));
             if order > 3 { Err(refused()) } else { Ok(order) }
         };
-        let tau = options.number("tau", 1.0)?;
+        let tau = config.number("tau", 1.0)?;
         if !(0.0..=1.0).contains(&tau) {
-            return Err(Refused::new("tau", format!("{tau} is not a number from 0 to 1")));
+            return Err(UnsupportedSetting::new("tau", format!("{tau} is not a number from 0 to 1")));
         }
         Ok(Self {
-            prediction: Prediction::read(options)?,
-            spacer: Spacer {
-                used: table.timesteps_above(options.number("lambda_min_clipped", f64::MIN)?),
-                ..solver_spacer(options, &table)?
+            prediction_type: PredictionType::read(config)?,
+            spacer: TimestepSpacer {
+                used: train_sigmas.timesteps_above(config.number("lambda_min_clipped", f64::MIN)?),
+                ..solver_spacer(config, &train_sigmas)?
             },
-            curve: Curve::read(options, false)?,
+            curve: SigmaCurve::read(config, false)?,
             predictor_order: order("predictor_order")?,
             corrector_order: order("corrector_order")?,
-            lower_order_final: options.flag("lower_order_final", true)?,
+            lower_order_final: config.flag("lower_order_final", true)?,
             tau,
-            table,
+            train_sigmas,
         })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        asked.steps.count()?;
-        let least = self.table.range()[0];
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        options.steps.count()?;
+        let least = self.train_sigmas.range()[0];
         let last = |sigmas: &[f64]| if self.curve.is_some() { sigmas[sigmas.len() - 1] } else { least };
-        let (timesteps, sigmas) = whole(&self.table, &self.spacer, self.curve, &asked.steps, last)?;
+        let (timesteps, sigmas) = whole(&self.train_sigmas, &self.spacer, self.curve, &options.steps, last)?;
         let taus = timesteps.iter().map(|t| if NOISY.contains(t) { self.tau } else { 0.0 }).collect();
         let memory = self.predictor_order.max(self.corrector_order - 1) + 1;
-        let rule = Adams {
+        let solver = SaSolverState {
             settings: self.clone(),
             sigmas: sigmas.clone(),
             taus,
-            cleans: History::new(memory),
+            x0s: TensorHistory::new(memory),
             made: 0,
             before: None,
         };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct Adams {
+struct SaSolverState {
     settings: SaSolver,
     sigmas: Vec<f64>,
     taus: Vec<f64>,
-    cleans: History,
+    x0s: TensorHistory,
     made: usize,
-    /// The latent and the noise that the last step was made from, and the order of its correction.
+    /// Latent and noise at the start of the last step, and the order of its correction.
     before: Option<(Tensor<4>, Tensor<4>, usize)>,
 }
 
-impl Rule for Adams {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
-        self.cleans.push(seen.clean());
+impl Solver for SaSolverState {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
+        self.x0s.push(prediction.pred_original_sample());
         let latent = match self.before.take() {
             Some((latent, noise, order)) => self.moved(step - 1, step, latent, noise, order),
-            None => seen.latent.clone(),
+            None => prediction.sample.clone(),
         };
         let noise = draw();
         let SaSolver { predictor_order, corrector_order, lower_order_final, .. } = self.settings;
@@ -100,9 +108,9 @@ impl Rule for Adams {
     }
 }
 
-impl Adams {
-    /// The latent after the step `step`, from the `order` clean latents at level `newest` and before: the predictor's
-    /// where `newest` is the step's begin, the corrector's where it is its end.
+impl SaSolverState {
+    /// Returns the latent after the step `step`, from the `order` clean latents at level `newest` and before: the
+    /// predictor's where `newest` is the start of the step, the corrector's where it is the end.
     fn moved(&self, step: usize, newest: usize, latent: Tensor<4>, noise: Tensor<4>, order: usize) -> Tensor<4> {
         let (from, to, tau) = (self.sigmas[step], self.sigmas[step + 1], self.taus[step]);
         let (h, growth) = (length(from, to), 1.0 + tau * tau);
@@ -116,15 +124,15 @@ impl Adams {
             weights[0] += nudge;
             weights[1] -= nudge;
         }
-        let ((_, share), (_, next_share)) = (shares(from), shares(to));
+        let ((_, sigma_t), (_, next_sigma_t)) = (alpha_sigma(from), alpha_sigma(to));
         // e^(-τ²λ)·e^(growth·λ) = e^λ = 1/σ, and σα/σ = α: the weights are taken relative to the end of the step.
-        let scale = growth * shares(to).0;
-        let kept = latent * ((-tau * tau * h).exp() * next_share / share);
-        let moved = (0..order).fold(kept, |moved, back| moved + self.cleans.get(back) * (scale * weights[back]));
+        let scale = growth * alpha_sigma(to).0;
+        let kept = latent * ((-tau * tau * h).exp() * next_sigma_t / sigma_t);
+        let moved = (0..order).fold(kept, |moved, back| moved + self.x0s.get(back) * (scale * weights[back]));
         if tau == 0.0 {
             return moved;
         }
-        moved + noise * (next_share * (-(-2.0 * tau * tau * h).exp_m1()).sqrt())
+        moved + noise * (next_sigma_t * (-(-2.0 * tau * tau * h).exp_m1()).sqrt())
     }
 }
 

@@ -1,77 +1,82 @@
-//! At which timesteps and noise levels the steps of a picture are made. Source: `set_timesteps` of diffusers' schedulers;
+//! Spacing of the timesteps and noise levels. Source: `set_timesteps` of diffusers' schedulers;
 //! Lin et al. 2023 (table 2) for the spacings, Karras et al. 2022 (eq. 5) for the levels of that name.
 //!
-//! One step is made from the noisiest timestep, whatever the spacing: diffusers' `linspace` and `leading` would make it
-//! from timestep 0, where a network takes its input for a finished picture.
+//! A single step starts at the noisiest timestep under every spacing. (diffusers' `linspace` and `leading` would start it
+//! at timestep 0, where the network takes its input for a finished image.)
 
 use super::Steps;
-use super::levels::Table;
-use super::options::{Options, Refused};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::levels::TrainSigmas;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spacing {
+pub(super) enum TimestepSpacing {
     Linspace,
     Leading,
     Trailing,
 }
 
-/// Which timesteps `linspace` and `leading` end at.
+/// End of the timesteps of `linspace` and `leading`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The last step is made at timestep 0.
+pub(super) enum SpacingEnd {
+    /// The last step starts at timestep 0.
     Zero,
-    /// The last step ends at timestep 0, which the solvers count among the timesteps and drop.
+    /// The last step ends at timestep 0: the solvers space one timestep more and drop it.
     BeforeZero,
 }
 
-impl Spacing {
-    /// `first` where the key is absent.
-    pub(super) fn read(options: &Options, first: Self) -> Result<Self, Refused> {
+impl TimestepSpacing {
+    /// Reads `timestep_spacing`; `first` where the key is absent.
+    pub(super) fn read(config: &ConfigReader, first: Self) -> Result<Self, UnsupportedSetting> {
         let words = [("linspace", Self::Linspace), ("leading", Self::Leading), ("trailing", Self::Trailing)];
         let mut words = words.to_vec();
         words.sort_by_key(|(_, spacing)| *spacing != first);
-        options.word("timestep_spacing", &words)
+        config.word("timestep_spacing", &words)
     }
 }
 
-/// A spacing with all that it depends on.
+/// A spacing with its parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spacer {
-    pub(super) spacing: Spacing,
+pub(super) struct TimestepSpacer {
+    pub(super) spacing: TimestepSpacing,
     pub(super) offset: usize,
-    pub(super) end: End,
-    /// Training timesteps, and how many of them are steps made from.
+    pub(super) end: SpacingEnd,
+    /// Number of training timesteps, and the number that steps may start from.
     pub(super) trained: usize,
     pub(super) used: usize,
 }
 
-impl Spacer {
-    pub(super) fn read(options: &Options, table: &Table, first: Spacing, end: End) -> Result<Self, Refused> {
-        let (spacing, offset) = (Spacing::read(options, first)?, options.count("steps_offset", 0, 0)?);
-        Ok(Self { spacing, offset, end, trained: table.len(), used: table.len() })
+impl TimestepSpacer {
+    pub(super) fn read(
+        config: &ConfigReader,
+        train_sigmas: &TrainSigmas,
+        first: TimestepSpacing,
+        end: SpacingEnd,
+    ) -> Result<Self, UnsupportedSetting> {
+        let (spacing, offset) = (TimestepSpacing::read(config, first)?, config.count("steps_offset", 0, 0)?);
+        Ok(Self { spacing, offset, end, trained: train_sigmas.len(), used: train_sigmas.len() })
     }
 
-    /// The timesteps of `steps` steps, noisiest first; those of `linspace` may be fractions.
+    /// Returns the timesteps of `steps` steps in descending order; those of `linspace` may be fractions.
     pub(super) fn timesteps(&self, steps: usize) -> Vec<f64> {
         let last = (self.used - 1) as f64;
         if steps == 1 {
             return vec![last];
         }
         let points = match self.end {
-            End::Zero => steps,
-            End::BeforeZero => steps + 1,
+            SpacingEnd::Zero => steps,
+            SpacingEnd::BeforeZero => steps + 1,
         };
         let first = points - steps;
         match self.spacing {
-            Spacing::Linspace => {
+            TimestepSpacing::Linspace => {
                 let at = |point: usize| last * point as f64 / (points - 1) as f64;
                 (first..points).rev().map(at).collect()
             }
-            Spacing::Leading => {
+            TimestepSpacing::Leading => {
                 let at = |point: usize| (point * (self.used / points) + self.offset) as f64;
                 (first..points).rev().map(|point| at(point).min((self.trained - 1) as f64)).collect()
             }
-            Spacing::Trailing => {
+            TimestepSpacing::Trailing => {
                 let stride = self.trained as f64 / steps as f64;
                 let at = |step: usize| self.used as f64 - step as f64 * stride;
                 (0..steps).map(at).filter(|at| *at > 0.0).map(|at| at.round_ties_even() - 1.0).collect()
@@ -80,18 +85,18 @@ impl Spacer {
     }
 }
 
-/// How levels are chosen where not by the timesteps.
+/// Spacing of the noise levels, where they do not follow from the timesteps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Curve {
+pub(super) enum SigmaCurve {
     Karras,
     Exponential,
     Beta,
-    /// Even in ln σ like `Exponential`; diffusers rounds its timesteps where it cuts the other's.
+    /// Even in ln σ like `Exponential`. Its timesteps are rounded, those of `Exponential` truncated, as in diffusers.
     Lu,
 }
 
-impl Curve {
-    pub(super) fn read(options: &Options, lu: bool) -> Result<Option<Self>, Refused> {
+impl SigmaCurve {
+    pub(super) fn read(config: &ConfigReader, lu: bool) -> Result<Option<Self>, UnsupportedSetting> {
         let mut keys = vec![
             ("use_karras_sigmas", Self::Karras),
             ("use_exponential_sigmas", Self::Exponential),
@@ -102,14 +107,14 @@ impl Curve {
         }
         let mut chosen = None;
         for (key, curve) in keys {
-            if options.flag(key, false)? && chosen.replace(curve).is_some() {
-                return Err(Refused::new(key, "is on together with another way to choose the levels"));
+            if config.flag(key, false)? && chosen.replace(curve).is_some() {
+                return Err(UnsupportedSetting::new(key, "is on together with another way to choose the levels"));
             }
         }
         Ok(chosen)
     }
 
-    /// `steps` levels from the most noise to the least.
+    /// Returns `steps` levels in descending order.
     pub(super) fn sigmas(self, steps: usize, [least, most]: [f64; 2]) -> Vec<f64> {
         const RHO: f64 = 7.0;
         let ramp = |step: usize| if steps == 1 { 0.0 } else { step as f64 / (steps - 1) as f64 };
@@ -122,7 +127,7 @@ impl Curve {
         (0..steps).map(|step| level(ramp(step))).collect()
     }
 
-    /// A timestep of a level as a whole number.
+    /// Returns the timestep of a level as a whole number.
     pub(super) fn whole(self, timestep: f64) -> f64 {
         match self {
             Self::Karras | Self::Lu => timestep.round_ties_even(),
@@ -131,34 +136,37 @@ impl Curve {
     }
 }
 
-/// Timesteps and, one longer, levels: what the solvers in whole timesteps share. `last` is the level after the last step.
+/// Returns timesteps and, one longer, levels of the solvers in whole timesteps. `last` gives the level after the last step.
 pub(super) fn whole(
-    table: &Table,
-    spacer: &Spacer,
-    curve: Option<Curve>,
+    train_sigmas: &TrainSigmas,
+    spacer: &TimestepSpacer,
+    curve: Option<SigmaCurve>,
     steps: &Steps<'_>,
     last: impl Fn(&[f64]) -> f64,
-) -> Result<(Vec<f64>, Vec<f64>), Refused> {
+) -> Result<(Vec<f64>, Vec<f64>), UnsupportedSetting> {
     let timesteps: Vec<f64> = match (steps, curve) {
         (Steps::Timesteps(_), Some(_)) => {
-            return Err(Refused::new("timesteps", "are chosen by the noise levels that the scheduler is set to"));
+            return Err(UnsupportedSetting::new(
+                "timesteps",
+                "are chosen by the noise levels that the scheduler is set to",
+            ));
         }
         (Steps::Timesteps(list), None) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
         (Steps::Count(count), None) => spacer.timesteps(*count).iter().map(|t| t.round_ties_even()).collect(),
         (Steps::Count(count), Some(curve)) => {
-            let mut sigmas = curve.sigmas(*count, table.range());
-            let timesteps = sigmas.iter().map(|sigma| curve.whole(table.timestep(*sigma))).collect();
+            let mut sigmas = curve.sigmas(*count, train_sigmas.range());
+            let timesteps = sigmas.iter().map(|sigma| curve.whole(train_sigmas.timestep(*sigma))).collect();
             sigmas.push(last(&sigmas));
             return Ok((timesteps, sigmas));
         }
-        (Steps::Sigmas(_), _) => return Err(steps.refused()),
+        (Steps::Sigmas(_), _) => return Err(steps.not_settable()),
     };
-    let mut sigmas: Vec<f64> = timesteps.iter().map(|timestep| table.sigma(*timestep)).collect();
+    let mut sigmas: Vec<f64> = timesteps.iter().map(|timestep| train_sigmas.sigma(*timestep)).collect();
     sigmas.push(last(&sigmas));
     Ok((timesteps, sigmas))
 }
 
-/// The quantile of the beta distribution with both parameters 0.6 (Lee et al. 2024 choose them for levels).
+/// Returns the quantile of the beta distribution with both parameters 0.6 (Lee et al. 2024 choose them for levels).
 fn beta_quantile(part: f64) -> f64 {
     if part > 0.5 {
         return 1.0 - beta_quantile(1.0 - part);
@@ -171,7 +179,7 @@ fn beta_quantile(part: f64) -> f64 {
     low
 }
 
-/// The share of that distribution below x ≤ 1/2: the series of the incomplete beta function,
+/// Returns the probability of that distribution below x ≤ 1/2: the series of the incomplete beta function,
 /// xᵃ/(a·B(a, a)) · ₂F₁(a, 1 - a; a + 1; x) with a = 0.6.
 fn beta_share(x: f64) -> f64 {
     const A: f64 = 0.6;

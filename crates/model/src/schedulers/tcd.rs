@@ -1,51 +1,65 @@
 //! Trajectory consistency distillation (Zheng et al. 2024, algorithm 4): like LCM, but a step first goes to a level below
-//! the next along the prediction, and fresh noise brings it back up; η (the paper's γ) says how far below.
+//! the next along the prediction, and fresh noise brings it back up; η (the paper's γ) sets that level.
 //! Source: diffusers `TCDScheduler`.
 
 use burn::tensor::Tensor;
 
-use super::lcm::Distilled;
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::{Asked, Draw, Plan, Rule, Run};
+use super::config_reader::{ConfigReader, UnsupportedSetting};
+use super::lcm::DistilledTimesteps;
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver};
 
 #[derive(Clone, Debug)]
 pub(super) struct Tcd {
-    table: Table,
-    prediction: Prediction,
-    distilled: Distilled,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    distilled: DistilledTimesteps,
 }
 
 impl Tcd {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
-        Ok(Self { prediction: Prediction::read(options)?, distilled: Distilled::read(options, &table)?, table })
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
+        Ok(Self {
+            prediction_type: PredictionType::read(config)?,
+            distilled: DistilledTimesteps::read(config, &train_sigmas)?,
+            train_sigmas,
+        })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        let timesteps = self.distilled.timesteps(&asked.steps)?;
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        let timesteps = self.distilled.timesteps(&options.steps)?;
         let next = timesteps.iter().skip(1).copied().chain([0.0]);
-        let moves = next.map(|next| [next, ((1.0 - asked.eta) * next).floor()].map(|t| self.table.sigma(t)));
-        let rule = Strategic { moves: moves.collect(), eta: asked.eta };
-        let sigmas = timesteps.iter().map(|t| self.table.sigma(*t)).chain([self.table.range()[0]]).collect();
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        let intervals =
+            next.map(|next| [next, ((1.0 - options.eta) * next).floor()].map(|t| self.train_sigmas.sigma(t)));
+        let solver = TcdSolver { intervals: intervals.collect(), eta: options.eta };
+        let sigmas =
+            timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([self.train_sigmas.range()[0]]).collect();
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct Strategic {
-    /// The next level of each step, and the one below it.
-    moves: Vec<[f64; 2]>,
+struct TcdSolver {
+    /// Next level of each step, and the level below it that the step first goes to.
+    intervals: Vec<[f64; 2]>,
     eta: f64,
 }
 
-impl Rule for Strategic {
-    fn next(&mut self, step: usize, seen: &Seen, draw: Draw<'_>) -> Tensor<4> {
-        let [(next_signal, _), (signal, noise)] = self.moves[step].map(shares);
-        let below = seen.clean() * signal + seen.noise() * noise;
-        if self.eta == 0.0 || step + 1 == self.moves.len() {
+impl Solver for TcdSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, draw: DrawNoise<'_>) -> Tensor<4> {
+        let [(next_alpha_t, _), (alpha_t, sigma_t)] = self.intervals[step].map(alpha_sigma);
+        let below = prediction.pred_original_sample() * alpha_t + prediction.pred_epsilon() * sigma_t;
+        if self.eta == 0.0 || step + 1 == self.intervals.len() {
             return below;
         }
-        let kept = next_signal / signal;
+        let kept = next_alpha_t / alpha_t;
         below * kept + draw() * (1.0 - kept * kept).sqrt()
     }
 }

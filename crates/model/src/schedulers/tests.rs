@@ -10,7 +10,7 @@ use crate::golden::compare;
 use crate::noise::Noise;
 
 const SHAPE: [usize; 4] = [1, 4, 4, 4];
-/// Of a recorded tensor's largest magnitude.
+/// Relative to a recorded tensor's largest magnitude.
 const TOLERANCE: f64 = 1e-5;
 
 fn values(tensor: Tensor<4>) -> Vec<f32> {
@@ -23,8 +23,8 @@ fn tensor(values: &[f32]) -> Tensor<4> {
 
 /// The formula that the recording takes for a network.
 fn network(latent: Tensor<4>, timestep: f32) -> Tensor<4> {
-    let told = 0.05 * (timestep / 100.0).cos();
-    tensor(&values(latent).iter().map(|x| 0.7 * x + 0.3 * (3.0 * x).sin() + told).collect::<Vec<_>>())
+    let offset = 0.05 * (timestep / 100.0).cos();
+    tensor(&values(latent).iter().map(|x| 0.7 * x + 0.3 * (3.0 * x).sin() + offset).collect::<Vec<_>>())
 }
 
 /// A checkpoint's scheduler, by diffusers' class and keys.
@@ -41,8 +41,8 @@ fn shipped() -> SchedulerConfig {
     checkpoint("DPMSolverMultistepScheduler", &json!({ "timestep_spacing": "linspace" })).expect("it is supported")
 }
 
-fn count(count: usize) -> Asked<'static> {
-    Asked { steps: Steps::Count(count), eta: 0.0 }
+fn count(count: usize) -> SchedulerOptions<'static> {
+    SchedulerOptions { steps: Steps::Count(count), eta: 0.0 }
 }
 
 #[test]
@@ -60,16 +60,16 @@ fn every_recorded_run_is_reproduced() {
         let steps = &row["steps"];
         let given: Vec<u32> = serde_json::from_value(steps["timesteps"].clone()).unwrap_or_default();
         let levels: Vec<f64> = serde_json::from_value(steps["sigmas"].clone()).unwrap_or_default();
-        let asked = match steps["count"].as_u64() {
+        let steps = match steps["count"].as_u64() {
             Some(count) => Steps::Count(count as usize),
             None if levels.is_empty() => Steps::Timesteps(&given),
             None => Steps::Sigmas(&levels),
         };
         let class = row["class"].as_str().expect("a run has a class");
         let config = checkpoint(class, &row["settings"]).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let asked = Asked { steps: asked, eta: row["eta"].as_f64().expect("a run has an eta") };
-        let run = config.choose(None).and_then(|own| own.run(&asked));
-        let mut run = run.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let options = SchedulerOptions { steps, eta: row["eta"].as_f64().expect("a run has an eta") };
+        let state = config.choose(None).and_then(|own| own.set_timesteps(&options));
+        let mut state = state.unwrap_or_else(|error| panic!("{name}: {error}"));
 
         let mut compared = |what: &str, got: &[f32], want: &[f32], tolerance: f64| {
             let comparison = compare(got, want, tolerance);
@@ -79,9 +79,9 @@ fn every_recorded_run_is_reproduced() {
                 worst = (name, comparison.max_relative);
             }
         };
-        compared("timesteps", run.timesteps(), &get("timesteps").expect("recorded"), 1e-6);
+        compared("timesteps", state.timesteps(), &get("timesteps").expect("recorded"), 1e-6);
         if let Ok(sigmas) = get("sigmas") {
-            let got: Vec<f32> = run.sigmas().iter().map(|sigma| *sigma as f32).collect();
+            let got: Vec<f32> = state.sigmas().iter().map(|sigma| *sigma as f32).collect();
             compared("sigmas", &got, &sigmas, 1e-6);
         }
         let (latents, noises) = (get("latents").expect("recorded"), get("noises").unwrap_or_default());
@@ -90,8 +90,8 @@ fn every_recorded_run_is_reproduced() {
         let mut seeded = Noise::new(3, [0, 1], SHAPE, &Device::flex());
         let mut latent = tensor(&get("first").expect("recorded"));
         for (call, want) in latents.chunks(SHAPE.iter().product()).enumerate() {
-            let timestep = run.timestep().unwrap_or_else(|| panic!("{name} ends before call {call}"));
-            let output = network(run.input(latent.clone()), timestep);
+            let timestep = state.timestep().unwrap_or_else(|| panic!("{name} ends before call {call}"));
+            let output = network(state.scale_model_input(latent.clone()), timestep);
             let mut draw = || {
                 let noise = seeded.draw();
                 let recorded = noises.next().unwrap_or_else(|| panic!("{name} draws more noise than was recorded"));
@@ -99,11 +99,11 @@ fn every_recorded_run_is_reproduced() {
                 assert_eq!(comparison.difference, None, "{name}: the noise of call {call}");
                 noise
             };
-            let next = run.step(latent, output, &mut draw);
+            let next = state.step(latent, output, &mut draw);
             compared(&format!("call {call}"), &values(next), want, TOLERANCE);
             latent = tensor(want);
         }
-        assert_eq!((run.timestep(), noises.next()), (None, None), "{name} ends with calls or noises left");
+        assert_eq!((state.timestep(), noises.next()), (None, None), "{name} ends with calls or noises left");
     }
     println!("{} runs, the furthest {} by {:.1e} of its peak", runs.len(), worst.0, worst.1);
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
@@ -119,8 +119,8 @@ fn an_exact_network_leads_to_the_clean_latent() {
         for steps in [1, 2, 3, 20, 999] {
             let scheduler = shipped().choose(Some(name)).expect("the name is known");
             let few = matches!(name, "lcm" | "tcd") && steps > 50;
-            let mut run = match scheduler.run(&count(steps)) {
-                Ok(run) if !few => run,
+            let mut state = match scheduler.set_timesteps(&count(steps)) {
+                Ok(state) if !few => state,
                 Ok(_) => panic!("{name} has no {steps} steps"),
                 Err(error) if few => {
                     assert!(error.to_string().contains("999"), "{error}");
@@ -128,7 +128,7 @@ fn an_exact_network_leads_to_the_clean_latent() {
                 }
                 Err(error) => panic!("{name} in {steps} steps: {error}"),
             };
-            let timesteps = run.timesteps().to_vec();
+            let timesteps = state.timesteps().to_vec();
             // Heun and PNDM see timesteps twice, and so does ancestral KDPM2, whose middle is the next step's level; all others
             // go down with every call.
             let twice = matches!(name, "heun" | "pndm" | "kdpm2-a");
@@ -138,15 +138,17 @@ fn an_exact_network_leads_to_the_clean_latent() {
             assert!(timesteps[0] <= 999.0, "{name} in {steps} steps begins at {}", timesteps[0]);
 
             let mut noise = Noise::new(3, [0, 1], SHAPE, &device);
-            let mut latent = run.noised(clean.clone(), other.clone());
-            while run.timestep().is_some() {
-                let (pure, one) =
-                    (run.noised(clean.clone(), clean.zeros_like()), run.noised(clean.zeros_like(), clean.ones_like()));
+            let mut latent = state.add_noise(clean.clone(), other.clone());
+            while state.timestep().is_some() {
+                let (pure, one) = (
+                    state.add_noise(clean.clone(), clean.zeros_like()),
+                    state.add_noise(clean.zeros_like(), clean.ones_like()),
+                );
                 let exact = (latent.clone() - pure) / one;
-                latent = run.step(latent, exact, &mut || noise.draw());
+                latent = state.step(latent, exact, &mut || noise.draw());
             }
             let left = values(latent - clean.clone()).into_iter().fold(0.0, |most: f32, left| most.max(left.abs()));
-            let least = *run.sigmas().last().expect("a run ends at a level");
+            let least = *state.sigmas().last().expect("a run ends at a level");
             assert!(
                 f64::from(left) <= 4.0 * least + 1e-3,
                 "{name} in {steps} steps: {left} is left, the level {least}"
@@ -156,29 +158,39 @@ fn an_exact_network_leads_to_the_clean_latent() {
 }
 
 #[test]
-fn a_later_start_makes_the_steps_that_are_left() {
+fn a_run_with_a_begin_index_makes_the_remaining_steps() {
     for name in names() {
-        let run = shipped().choose(Some(name)).and_then(|scheduler| scheduler.run(&count(8))).expect("a plain run");
-        let (all, order) = (run.timesteps().to_vec(), if matches!(name, "heun" | "kdpm2" | "kdpm2-a") { 2 } else { 1 });
-        let run = run.skip(5);
-        assert_eq!((run.timestep(), run.left()), (Some(all[5 * order]), all.len() - 5 * order), "{name}");
+        let state =
+            shipped().choose(Some(name)).and_then(|scheduler| scheduler.set_timesteps(&count(8))).expect("a plain run");
+        let (all, order) =
+            (state.timesteps().to_vec(), if matches!(name, "heun" | "kdpm2" | "kdpm2-a") { 2 } else { 1 });
+        let state = state.set_begin_index(5);
+        assert_eq!(
+            (state.timestep(), state.remaining_calls()),
+            (Some(all[5 * order]), all.len() - 5 * order),
+            "{name}"
+        );
     }
 }
 
 #[test]
-fn another_scheduler_takes_over_what_it_shares() {
+fn another_scheduler_keeps_the_shared_settings() {
     let config =
         checkpoint("DPMSolverMultistepScheduler", &json!({ "timestep_spacing": "trailing", "solver_order": 3 }));
     let config = config.expect("it is supported");
-    let timesteps =
-        |text| config.choose(text).and_then(|scheduler| scheduler.run(&count(4))).map(|run| run.timesteps().to_vec());
+    let timesteps = |text| {
+        config
+            .choose(text)
+            .and_then(|scheduler| scheduler.set_timesteps(&count(4)))
+            .map(|state| state.timesteps().to_vec())
+    };
     assert_eq!(timesteps(Some("ddim")).expect("a run"), [999.0, 749.0, 499.0, 249.0]);
     assert_eq!(timesteps(Some("ddim:timestep_spacing=leading")).expect("a run"), [750.0, 500.0, 250.0, 0.0]);
     assert_eq!(timesteps(None).expect("a run"), [999.0, 749.0, 499.0, 249.0]);
 }
 
 #[test]
-fn what_there_is_not_is_refused_by_name() {
+fn an_unknown_setting_is_refused_by_name() {
     let cases = [
         ("ddjm", "the scheduler is `ddjm`", "dpm++2m, dpm-single"),
         ("euler:karras=true", "scheduler euler: karras is not a setting of EulerDiscreteScheduler", "leave karras out"),
@@ -198,31 +210,31 @@ fn what_there_is_not_is_refused_by_name() {
             fault.remedy
         );
     }
-    for (text, asked, what) in [
+    for (text, options, what) in [
         (
             "ddim",
-            Asked { steps: Steps::Timesteps(&[5]), eta: 0.0 },
+            SchedulerOptions { steps: Steps::Timesteps(&[5]), eta: 0.0 },
             "scheduler ddim: timesteps are made by the scheduler",
         ),
         (
             "unipc",
-            Asked { steps: Steps::Sigmas(&[5.0]), eta: 0.0 },
+            SchedulerOptions { steps: Steps::Sigmas(&[5.0]), eta: 0.0 },
             "scheduler unipc: sigmas are made by the scheduler",
         ),
         (
             "euler",
-            Asked { steps: Steps::Count(3), eta: 0.5 },
+            SchedulerOptions { steps: Steps::Count(3), eta: 0.5 },
             "scheduler euler: eta is a setting of ddim and tcd alone",
         ),
         (
             "euler",
-            Asked { steps: Steps::Sigmas(&[5.0]), eta: 0.0 },
+            SchedulerOptions { steps: Steps::Sigmas(&[5.0]), eta: 0.0 },
             "scheduler euler: sigmas needs a level to start from",
         ),
-        ("lcm", Asked { steps: Steps::Count(51), eta: 0.0 }, "scheduler lcm: steps are 51"),
+        ("lcm", SchedulerOptions { steps: Steps::Count(51), eta: 0.0 }, "scheduler lcm: steps are 51"),
     ] {
-        let outcome = shipped().choose(Some(text)).and_then(|scheduler| scheduler.run(&asked));
-        let Err(Error::Request(fault)) = outcome else { panic!("{text} takes {asked:?}") };
+        let outcome = shipped().choose(Some(text)).and_then(|scheduler| scheduler.set_timesteps(&options));
+        let Err(Error::Request(fault)) = outcome else { panic!("{text} takes {options:?}") };
         assert!(fault.what.contains(what), "{text}: {}", fault.what);
     }
     let file = checkpoint("FlowMatchEulerDiscreteScheduler", &json!({})).expect_err("it is not supported");

@@ -3,159 +3,167 @@
 
 use burn::tensor::Tensor;
 
+use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::dpm::{length, solver_spacer};
-use super::levels::{Prediction, Seen, Space, Table, shares};
-use super::options::{Options, Refused};
-use super::spacing::{Curve, Spacer, whole};
-use super::{Asked, Draw, History, Plan, Rule, Run};
+use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::{SigmaCurve, TimestepSpacer, whole};
+use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, TensorHistory};
 
 #[derive(Clone, Debug)]
 pub(super) struct UniPc {
-    table: Table,
-    prediction: Prediction,
-    spacer: Spacer,
-    curve: Option<Curve>,
+    train_sigmas: TrainSigmas,
+    prediction_type: PredictionType,
+    spacer: TimestepSpacer,
+    curve: Option<SigmaCurve>,
     order: usize,
     lower_order_final: bool,
-    /// B(h) = h, and not e^h - 1.
+    /// Whether B(h) = h, in place of e^h - 1.
     bh1: bool,
-    /// The last level is the least of the training, and not 0.
+    /// Whether the last level is the lowest training level, in place of 0.
     to_least: bool,
 }
 
 impl UniPc {
-    pub(super) fn read(options: &Options) -> Result<Self, Refused> {
-        let table = Table::read(options)?;
+    pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
+        let train_sigmas = TrainSigmas::read(config)?;
         let types = [("bh2", false), ("bh1", true), ("midpoint", false), ("heun", false), ("logrho", false)];
-        let order = options.count("solver_order", 2, 1)?;
+        let order = config.count("solver_order", 2, 1)?;
         if order > 3 {
-            return Err(Refused::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
+            return Err(UnsupportedSetting::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
         }
-        if !options.flag("predict_x0", true)? {
-            return Err(Refused::new("predict_x0", "false is not supported, only true"));
+        if !config.flag("predict_x0", true)? {
+            return Err(UnsupportedSetting::new("predict_x0", "false is not supported, only true"));
         }
         Ok(Self {
-            prediction: Prediction::read(options)?,
-            spacer: solver_spacer(options, &table)?,
-            curve: Curve::read(options, false)?,
+            prediction_type: PredictionType::read(config)?,
+            spacer: solver_spacer(config, &train_sigmas)?,
+            curve: SigmaCurve::read(config, false)?,
             order,
-            lower_order_final: options.flag("lower_order_final", true)?,
-            bh1: options.word("solver_type", &types)?,
-            to_least: options.word("final_sigmas_type", &[("zero", false), ("sigma_min", true)])?,
-            table,
+            lower_order_final: config.flag("lower_order_final", true)?,
+            bh1: config.word("solver_type", &types)?,
+            to_least: config.word("final_sigmas_type", &[("zero", false), ("sigma_min", true)])?,
+            train_sigmas,
         })
     }
 
-    pub(super) fn run(&self, asked: &Asked<'_>) -> Result<Run, Refused> {
-        asked.steps.count()?;
-        let least = self.table.range()[0];
+    pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
+        options.steps.count()?;
+        let least = self.train_sigmas.range()[0];
         let last = |sigmas: &[f64]| match self.to_least {
             true if self.curve.is_some() => sigmas[sigmas.len() - 1],
             true => least,
             false => 0.0,
         };
-        let (timesteps, sigmas) = whole(&self.table, &self.spacer, self.curve, &asked.steps, last)?;
-        let rule = PredictCorrect {
+        let (timesteps, sigmas) = whole(&self.train_sigmas, &self.spacer, self.curve, &options.steps, last)?;
+        let solver = UniPcSolver {
             order: self.order,
             lower_order_final: self.lower_order_final,
             bh1: self.bh1,
             sigmas: sigmas.clone(),
-            cleans: History::new(self.order + 1),
+            x0s: TensorHistory::new(self.order + 1),
             predicted: None,
         };
-        Ok(Run::new(Plan { timesteps, sigmas, space: Space::Preserving, prediction: self.prediction }, rule))
+        Ok(SchedulerState::new(
+            Schedule {
+                timesteps,
+                sigmas,
+                parameterization: Parameterization::VariancePreserving,
+                prediction_type: self.prediction_type,
+            },
+            solver,
+        ))
     }
 }
 
-struct PredictCorrect {
+struct UniPcSolver {
     order: usize,
     lower_order_final: bool,
     bh1: bool,
     sigmas: Vec<f64>,
-    cleans: History,
-    /// The latent that the last step was made from, and the order it was made in.
+    x0s: TensorHistory,
+    /// Latent at the start of the last step, and the order of that step.
     predicted: Option<(Tensor<4>, usize)>,
 }
 
-impl Rule for PredictCorrect {
-    fn next(&mut self, step: usize, seen: &Seen, _: Draw<'_>) -> Tensor<4> {
-        self.cleans.push(seen.clean());
+impl Solver for UniPcSolver {
+    fn next(&mut self, step: usize, prediction: &ModelPrediction, _: DrawNoise<'_>) -> Tensor<4> {
+        self.x0s.push(prediction.pred_original_sample());
         let latent = match self.predicted.take() {
             Some((before, order)) => self.corrected(step, before, order),
-            None => seen.latent.clone(),
+            None => prediction.sample.clone(),
         };
         let left = self.sigmas.len() - 1 - step;
         // A step to no noise at all is infinitely long in λ: its one sane order is the first.
         let allowed = if self.lower_order_final || self.sigmas[step + 1] == 0.0 { left } else { self.order };
-        let order = self.order.min(allowed).min(self.cleans.len());
+        let order = self.order.min(allowed).min(self.x0s.len());
         let next = self.predicted_from(step, latent.clone(), order);
         self.predicted = Some((latent, order));
         next
     }
 }
 
-impl PredictCorrect {
+impl UniPcSolver {
     fn predicted_from(&self, step: usize, latent: Tensor<4>, order: usize) -> Tensor<4> {
-        let way = Way::new(self.sigmas[step], self.sigmas[step + 1], self.bh1);
+        let interval = LambdaInterval::new(self.sigmas[step], self.sigmas[step + 1], self.bh1);
         if self.sigmas[step + 1] == 0.0 {
-            return self.cleans.get(0);
+            return self.x0s.get(0);
         }
-        let moved = way.first(latent, self.cleans.get(0));
-        let nodes: Vec<f64> = (1..order).map(|back| way.part(self.sigmas[step - back])).collect();
+        let moved = interval.first(latent, self.x0s.get(0));
+        let nodes: Vec<f64> = (1..order).map(|back| interval.part(self.sigmas[step - back])).collect();
         // diffusers takes 1/2 at order 2, which the equations give for B(h) → h alone.
-        let weights = if order == 2 { vec![0.5] } else { way.weights(&nodes) };
-        let slope = |back: usize| (self.cleans.get(back) - self.cleans.get(0)) / nodes[back - 1];
-        (1..order).fold(moved, |moved, back| moved - slope(back) * (way.scale() * weights[back - 1]))
+        let weights = if order == 2 { vec![0.5] } else { interval.weights(&nodes) };
+        let slope = |back: usize| (self.x0s.get(back) - self.x0s.get(0)) / nodes[back - 1];
+        (1..order).fold(moved, |moved, back| moved - slope(back) * (interval.scale() * weights[back - 1]))
     }
 
-    /// The latent at `step`, made anew from the one before with what the network says at `step`.
+    /// Returns the latent at `step`, corrected: made from the one before with the prediction at `step`.
     fn corrected(&self, step: usize, before: Tensor<4>, order: usize) -> Tensor<4> {
-        let way = Way::new(self.sigmas[step - 1], self.sigmas[step], self.bh1);
-        let moved = way.first(before, self.cleans.get(1));
-        let mut nodes: Vec<f64> = (1..order).map(|back| way.part(self.sigmas[step - 1 - back])).collect();
+        let interval = LambdaInterval::new(self.sigmas[step - 1], self.sigmas[step], self.bh1);
+        let moved = interval.first(before, self.x0s.get(1));
+        let mut nodes: Vec<f64> = (1..order).map(|back| interval.part(self.sigmas[step - 1 - back])).collect();
         nodes.push(1.0);
-        let weights = if order == 1 { vec![0.5] } else { way.weights(&nodes) };
-        let slope = |back: usize| (self.cleans.get(1 + back) - self.cleans.get(1)) / nodes[back - 1];
-        let moved = (1..order).fold(moved, |moved, back| moved - slope(back) * (way.scale() * weights[back - 1]));
-        moved - (self.cleans.get(0) - self.cleans.get(1)) * (way.scale() * weights[order - 1])
+        let weights = if order == 1 { vec![0.5] } else { interval.weights(&nodes) };
+        let slope = |back: usize| (self.x0s.get(1 + back) - self.x0s.get(1)) / nodes[back - 1];
+        let moved = (1..order).fold(moved, |moved, back| moved - slope(back) * (interval.scale() * weights[back - 1]));
+        moved - (self.x0s.get(0) - self.x0s.get(1)) * (interval.scale() * weights[order - 1])
     }
 }
 
-/// A way from a level to a lower one, with h = λ_to - λ_from > 0.
-struct Way {
+/// An interval from a noise level to a lower one, with h = λ_to - λ_from > 0.
+struct LambdaInterval {
     from: f64,
     to: f64,
     h: f64,
     bh1: bool,
 }
 
-impl Way {
+impl LambdaInterval {
     fn new(from: f64, to: f64, bh1: bool) -> Self {
         Self { from, to, h: length(from, to), bh1 }
     }
 
-    /// B(-h).
+    /// Returns B(-h).
     fn b(&self) -> f64 {
         if self.bh1 { -self.h } else { (-self.h).exp_m1() }
     }
 
-    /// α·B(-h) at the end.
+    /// Returns α·B(-h) at the end.
     fn scale(&self) -> f64 {
-        shares(self.to).0 * self.b()
+        alpha_sigma(self.to).0 * self.b()
     }
 
-    /// Where a level lies on the way, in λ: 0 at its start, 1 at its end.
+    /// Returns the position of a level in the interval, in λ: 0 at its start, 1 at its end.
     fn part(&self, sigma: f64) -> f64 {
         length(self.from, sigma) / self.h
     }
 
-    /// The latent at the end where the clean one stays as it is.
-    fn first(&self, latent: Tensor<4>, clean: Tensor<4>) -> Tensor<4> {
-        let ((_, noise), (next_signal, next_noise)) = (shares(self.from), shares(self.to));
-        latent * (next_noise / noise) - clean * (next_signal * (-self.h).exp_m1())
+    /// Returns the latent at the end for a constant clean latent.
+    fn first(&self, latent: Tensor<4>, x0: Tensor<4>) -> Tensor<4> {
+        let ((_, sigma_t), (next_alpha_t, next_sigma_t)) = (alpha_sigma(self.from), alpha_sigma(self.to));
+        latent * (next_sigma_t / sigma_t) - x0 * (next_alpha_t * (-self.h).exp_m1())
     }
 
-    /// The weights of the differences at `nodes` (theorem 3.1): Σ w_k·r_kⁱ⁻¹ = i!·φ_(i+1)(-h)·(-h)/B(-h) for each i.
+    /// Returns the weights of the differences at `nodes` (theorem 3.1): Σ w_k·r_kⁱ⁻¹ = i!·φ_(i+1)(-h)·(-h)/B(-h) for each i.
     fn weights(&self, nodes: &[f64]) -> Vec<f64> {
         let hh = -self.h;
         let (mut phi, mut factorial) = (hh.exp_m1() / hh - 1.0, 1.0);

@@ -1,6 +1,6 @@
 //! A picture by the smallest networks of a checkpoint's kind, whose weights are zeros. Drawing it launches what a device does
 //! beside the networks: guidance, the scheduler's steps, the ends of the networks. Those are burn's own small operations, of
-//! which [`WarmUp`](crate::WarmUp) knows nothing, and which a device compiles in the first picture otherwise.
+//! which [`PrewarmKernel`](crate::PrewarmKernel) knows nothing, and which a device compiles in the first picture otherwise.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::config::{DitConfig, Json, VaeConfig};
 use crate::noise::Noise;
-use crate::{Caption, DeviceLimits, Error, Painter, Start, Taps, preset_of};
+use crate::{DeviceLimits, Error, InitLatents, Painter, PromptEmbeds, Taps, preset_of};
 
 /// Rows and columns of the latent. Some of burn's texts depend on how much there is of a tensor.
 const SIDE: usize = 16;
@@ -29,19 +29,19 @@ const HEADS: usize = 3;
 ///
 /// # Errors
 /// A missing or unsupported key, by name.
-pub async fn rehearse(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
+pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
     let painter = Painter::load_within(&smallest(configs)?, device, limits).await?;
     let request = Generate { steps: STEPS, ..preset_of(configs)?.request("") };
-    let (run, scales) = (painter.run(&request)?, painter.scales(&request)?);
+    let (scheduler, guidance) = (painter.scheduler_state(&request)?, painter.guidance(&request)?);
     let config = painter.dit.config();
     let mut noise = Noise::new(0, [0, 1], [1, config.latent_channels, SIDE, SIDE], device);
-    let rows = if scales.is_guided() { 2 } else { 1 };
+    let rows = guidance.rows();
     let embeds = Tensor::zeros([rows, TOKENS, config.caption_channels], device);
-    let caption = Caption { embeds, mask: Tensor::ones([rows, TOKENS], device) };
-    let start = Start::noise(noise.draw_for_all());
-    let mut denoise = painter.denoise(start, noise, caption, scales, run);
-    while denoise.step(&mut Taps::off()) {}
-    Ok(painter.decode(denoise.into_latent()))
+    let prompt_embeds = PromptEmbeds { embeds, attention_mask: Tensor::ones([rows, TOKENS], device) };
+    let init_latents = InitLatents::from_noise(noise.draw_for_all());
+    let mut sampler = painter.sampler(init_latents, noise, prompt_embeds, guidance, scheduler);
+    while sampler.step(&mut Taps::off()) {}
+    Ok(painter.decode(sampler.into_latents()))
 }
 
 /// A checkpoint with the configurations of `configs`, but for their sizes.
@@ -85,7 +85,7 @@ mod tests {
         for variant in recorded {
             let (configs, device) = (checkpoint(variant), Device::flex());
             let picture =
-                block_on(rehearse(&configs, &device, DeviceLimits::NONE)).expect("its configurations are read");
+                block_on(prewarm(&configs, &device, DeviceLimits::NONE)).expect("its configurations are read");
             let factor = VaeConfig::read(&configs).expect("recorded").factor();
             assert_eq!(picture.dims(), [1, 3, SIDE * factor, SIDE * factor]);
             let pixels: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");

@@ -1,5 +1,6 @@
-//! Drawing over a picture that a request brings along: where it begins, and what of it stays. Source: diffusers'
-//! `StableDiffusionImg2ImgPipeline` and, for masks, `StableDiffusionInpaintPipeline` with a network of four channels.
+//! Initial latents of an image: noise, given latents, or an encoded image (image-to-image and inpainting). Source:
+//! diffusers' `StableDiffusionImg2ImgPipeline` and, for masks, `StableDiffusionInpaintPipeline` with a network of four
+//! channels.
 
 use burn::tensor::{Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Resolved};
@@ -8,82 +9,87 @@ use pixart_weights::{Folder, Tensors};
 use super::Painter;
 use crate::image::{Size, from_png, mask, planes, resized};
 use crate::noise::Noise;
-use crate::schedulers::Run;
+use crate::schedulers::SchedulerState;
 use crate::{Encoding, Error, Taps};
 
-/// What a picture is drawn from.
-pub struct Start {
-    /// Noise `[P, latent_channels, H, W]`, or the clean latent of the picture to draw over.
-    latent: Tensor<4>,
-    over: Option<Over>,
+/// Source of an image's first latents.
+pub struct InitLatents {
+    /// Noise `[P, latent_channels, H, W]`, or the clean latents of the input image.
+    latents: Tensor<4>,
+    image_to_image: Option<ImageToImage>,
 }
 
-/// How a picture is drawn over.
-struct Over {
-    /// `[1, 1, H, W]`: what is drawn is where it is 1; the rest is the clean latent again after every step.
+struct ImageToImage {
+    /// `[1, 1, H, W]`: 1 where the image is generated anew, 0 where the input image is kept.
     mask: Option<Tensor<4>>,
-    /// Nothing of the picture is in the first latent.
+    /// Whether the first latents are pure noise, without the input image.
     from_noise: bool,
 }
 
-/// The part of a picture that stays.
-pub(super) struct Known {
-    clean: Tensor<4>,
+/// The part of the input image that inpainting keeps.
+pub(super) struct InpaintMask {
+    /// Clean latents of the input image.
+    init_latents: Tensor<4>,
     noise: Tensor<4>,
+    /// See [`ImageToImage::mask`].
     mask: Tensor<4>,
 }
 
-impl Known {
-    /// `latent` after a step of `run`, with the known part at its level in place of its own.
-    pub(super) fn put_back(&self, run: &Run, latent: Tensor<4>) -> Tensor<4> {
-        let known = match run.timestep() {
-            Some(_) => run.noised(self.clean.clone(), self.noise.clone()),
-            None => self.clean.clone(),
+impl InpaintMask {
+    /// Returns `latents` after a step, with the kept part replaced by the input image at the present noise level.
+    pub(super) fn blend(&self, scheduler: &SchedulerState, latents: Tensor<4>) -> Tensor<4> {
+        let kept = match scheduler.timestep() {
+            Some(_) => scheduler.add_noise(self.init_latents.clone(), self.noise.clone()),
+            None => self.init_latents.clone(),
         };
-        known.clone() + (latent - known) * self.mask.clone()
+        kept.clone() + (latents - kept) * self.mask.clone()
     }
 }
 
-impl Start {
+impl InitLatents {
+    /// Text-to-image: normal noise `[P, latent_channels, H, W]`.
     #[must_use]
-    pub fn noise(latent: Tensor<4>) -> Self {
-        Self { latent, over: None }
+    pub fn from_noise(noise: Tensor<4>) -> Self {
+        Self { latents: noise, image_to_image: None }
     }
 
-    /// The first latent of `run`, and what of it stays.
-    pub(super) fn begin(self, run: &Run, noise: &mut Noise) -> (Tensor<4>, Option<Known>) {
-        let Self { latent, over } = self;
-        let Some(Over { mask, from_noise }) = over else { return (latent * run.initial_scale(), None) };
-        let drawn = noise.draw();
-        let first = match from_noise {
-            true => drawn.clone() * run.initial_scale(),
-            false => run.noised(latent.clone(), drawn.clone()),
+    /// Returns the first latents of a run, and the part of the input image that it keeps.
+    pub(super) fn begin(self, scheduler: &SchedulerState, noise: &mut Noise) -> (Tensor<4>, Option<InpaintMask>) {
+        let Self { latents, image_to_image } = self;
+        let Some(ImageToImage { mask, from_noise }) = image_to_image else {
+            return (latents * scheduler.init_noise_sigma(), None);
         };
-        (first, mask.map(|mask| Known { clean: latent, noise: drawn, mask }))
+        let noise = noise.draw();
+        let first = match from_noise {
+            true => noise.clone() * scheduler.init_noise_sigma(),
+            false => scheduler.add_noise(latents.clone(), noise.clone()),
+        };
+        (first, mask.map(|mask| InpaintMask { init_latents: latents, noise, mask }))
     }
 }
 
 impl Painter {
-    /// What picture `index` of `request` is drawn from: its image, which only `encoding` can read, its latents, or noise.
+    /// Prepares the initial latents of image `index` of `request`: its input image, encoded by `encoding`, its latents, or
+    /// noise.
     ///
     /// # Errors
     /// An image or a mask that is not a PNG, an image without `encoding`, or latents of another shape.
-    pub fn start(
+    pub fn init_latents(
         &self,
         request: &Generate,
         resolved: &Resolved,
         encoding: Option<&Encoding>,
         index: usize,
         noise: &mut Noise,
-    ) -> Result<Start, Error> {
+    ) -> Result<InitLatents, Error> {
         if let Some(file) = &request.latents {
-            return Ok(Start::noise(self.latents(file.clone(), request, index, noise.shape())?));
+            return Ok(InitLatents::from_noise(self.latents(file.clone(), request, index, noise.shape())?));
         }
-        let Some(image) = &request.image else { return Ok(Start::noise(noise.draw())) };
+        let Some(image) = &request.image else { return Ok(InitLatents::from_noise(noise.draw())) };
         let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
         let Some(encoding) = encoding else {
-            let what = "an image is given, and nothing is loaded that reads it".to_owned();
-            return Err(bad(what, "load the encoding half of `vae/` first"));
+            let what = "an image is given, and no VAE encoder is loaded".to_owned();
+            return Err(bad(what, "load the VAE encoder first"));
         };
         let [height, width] = self.drawn_size(request, resolved).map(|side| side as usize);
         let read = |name: &str, file: &[u8]| match from_png(file) {
@@ -107,10 +113,10 @@ impl Painter {
         });
         let mask = mask.transpose()?;
         let from_noise = mask.is_some() && request.strength() == 1.0;
-        Ok(Start { latent: clean, over: Some(Over { mask, from_noise }) })
+        Ok(InitLatents { latents: clean, image_to_image: Some(ImageToImage { mask, from_noise }) })
     }
 
-    /// Row `index` of the latents that a request brings, one of `shape` for each picture.
+    /// Returns row `index` of the latents in a request, one of `shape` for each image.
     fn latents(&self, file: Vec<u8>, request: &Generate, index: usize, shape: [usize; 4]) -> Result<Tensor<4>, Error> {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
@@ -120,7 +126,7 @@ impl Painter {
         let expected = [request.num_images_per_prompt as usize, channels, rows, columns];
         if got != expected || !values.iter().all(|value| value.is_finite()) {
             let what = format!("`latents` is {got:?}, or not finite");
-            let remedy = format!("give finite numbers of {expected:?}, a row for each picture, for this size");
+            let remedy = format!("give finite numbers of {expected:?}, a row for each image, for this size");
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
         let count = shape.iter().product::<usize>();
