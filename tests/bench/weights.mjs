@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { echoConsole, openBrowser, pixels, servePage } from '../page/browser.mjs';
-import { openHub } from '../page/hub.mjs';
+import { openHub } from '../page/model-server.mjs';
 import { children, processes } from './report.mjs';
 
 const MIB = 1 << 20;

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { draw, drop, fillForm, largestDifference, openSettings, pixels, shot, untilEngine } from './browser.mjs';
-import { opened, SCENES, served } from './road.mjs';
+import { opened, SCENES, served } from './fixture.mjs';
 
 const MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { join } from 'node:path';
-import { openHub } from './hub.mjs';
-import { faultOf, MIB, opened, SCENES, served } from './road.mjs';
+import { openHub } from './model-server.mjs';
+import { faultOf, MIB, opened, SCENES, served } from './fixture.mjs';
 import { split } from './safetensors.mjs';
 
 describe('a folder of safetensors', () => {

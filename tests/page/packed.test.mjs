@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { children } from '../bench/report.mjs';
 import { openBrowser } from './browser.mjs';
-import { openHub } from './hub.mjs';
-import { faultOf, MIB, opened, SCENES, served, until } from './road.mjs';
+import { openHub } from './model-server.mjs';
+import { faultOf, MIB, opened, SCENES, served, until } from './fixture.mjs';
 
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-weights-'));
 const PACKED = join(scratch, 'packed');

@@ -4,9 +4,9 @@ import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
 import { paintedMask } from './mask';
-import { pngOf } from './picture';
+import { pngOf } from './files';
 import type { Checkpoint, Generate, Limits, Preset } from './protocol.gen';
-import { chosenText } from './text';
+import { chosenText } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
 const negative = element('negative-prompt', HTMLInputElement);

@@ -3,7 +3,7 @@ import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
 import { t, type TextKey } from './i18n';
-import { pngFile } from './picture';
+import { pngFile } from './files';
 import type { Image as Drawn } from './protocol.gen';
 
 /** The fields that an axis can vary, with their labels. */

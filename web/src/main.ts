@@ -6,15 +6,15 @@ import { startEngine, type Engine } from './engine';
 import { fault, faultOf } from './fault';
 import * as form from './form';
 import { cells, fillCell } from './grid';
-import { Gallery, tabName, type Unfinished } from './gallery';
-import { addressOf, chosenFolder, droppedFolder, renderKept, renderSpace, type Folder } from './kept';
+import { Gallery, tabName, type Unfinished } from './database';
+import { addressOf, chosenFolder, droppedFolder, renderKept, renderSpace, type Folder } from './stored-models';
 import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, StoreKind, TapRow } from './protocol.gen';
-import { pngFile } from './picture';
-import { requestOf } from './signature';
+import { pngFile } from './files';
+import { requestOf } from './metadata';
 import { drawing, failed, next, OPENING, type State } from './state';
-import { beginText, readsHere } from './text';
+import { beginText, readsHere } from './text-source';
 import { render } from './view';
-import { beginWall } from './wall';
+import { beginWall } from './gallery-view';
 import { startI18n, t } from './i18n';
 
 /** `window.pixart`: the page without its form, for pages that frame it and for tests. Rejects with a `Fault`. */

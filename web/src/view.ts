@@ -1,6 +1,6 @@
 //! Shows the state: what the engine does, the picture as it arises, the picture. Asks for nothing.
 import { element } from './dom';
-import { pngFile, slug } from './picture';
+import { pngFile, slug } from './files';
 import type { Adapter, Estimate, Loading, Preview } from './protocol.gen';
 import type { State } from './state';
 import { t } from './i18n';

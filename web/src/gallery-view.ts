@@ -2,8 +2,8 @@
 import { downloadZip } from 'client-zip';
 import { element } from './dom';
 import { faultOf } from './fault';
-import { Gallery, type Drawn } from './gallery';
-import { slug } from './picture';
+import { Gallery, type Drawn } from './database';
+import { slug } from './files';
 import type { Fault } from './protocol.gen';
 import { t } from './i18n';
 

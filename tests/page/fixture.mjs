@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { openBrowser, servePage, untilEngine } from './browser.mjs';
-import { openHub } from './hub.mjs';
+import { openHub } from './model-server.mjs';
 
 export const SCENES = fileURLToPath(new URL('../../web/models/scenes/', import.meta.url));
 export const MIB = 1 << 20;
