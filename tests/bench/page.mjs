@@ -58,7 +58,7 @@ async function latency(page) {
   const sorted = taken.toSorted((a, b) => a - b);
   const at = (part) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))]);
   await fillForm(page, SMALL);
-  return { keys: taken.length, drawing: phase === 'drawing', step, p50_ms: at(0.5), p95_ms: at(0.95), max_ms: at(1), cancel_ms };
+  return { keys: taken.length, drawing: phase === 'generating', step, p50_ms: at(0.5), p95_ms: at(0.95), max_ms: at(1), cancel_ms };
 }
 
 /** Draws many pictures in a row; what is held after the second and after the last. */

@@ -185,9 +185,9 @@ function peakOf(pid) {
 
 async function loaded(page, url) {
   await page.goto(url);
-  const settled = () => globalThis.pixart?.state().phase !== 'opening' || globalThis.pixart.state().asking !== undefined;
+  const settled = () => globalThis.pixart?.state().phase !== 'opening' || globalThis.pixart.state().estimate !== undefined;
   await page.waitForFunction(settled, undefined, { timeout: LOAD_MILLIS });
-  const estimate = await page.evaluate(() => globalThis.pixart.state().asking);
+  const estimate = await page.evaluate(() => globalThis.pixart.state().estimate);
   if (estimate) await page.click('#accept-download');
   await page.waitForFunction(() => globalThis.pixart.state().phase !== 'opening', undefined, { timeout: LOAD_MILLIS });
   const { fault, checkpoint, adapter } = await page.evaluate(() => globalThis.pixart.state());

@@ -120,7 +120,7 @@ export async function draw(page, timeout = 30_000) {
   await untilEngine(page, timeout);
   if (await page.isEnabled('#generate')) {
     await page.click('#generate');
-    await page.waitForFunction(() => globalThis.pixart.state().phase !== 'drawing', undefined, { timeout });
+    await page.waitForFunction(() => globalThis.pixart.state().phase !== 'generating', undefined, { timeout });
   }
   const fault = await page.evaluate(() => globalThis.pixart.state().fault);
   if (fault) return { fault };

@@ -39,7 +39,7 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
 
     test('tells_what_it_takes_before_it_is_fetched_and_is_fetched_once_that_is_agreed_to', async (context) => {
       const page = await asks(context);
-      const { fetch_bytes, bytes_per_second, drawing } = await page.evaluate(() => globalThis.pixart.state().asking);
+      const { fetch_bytes, bytes_per_second, drawing } = await page.evaluate(() => globalThis.pixart.state().estimate);
       if (kind === 'packed') assert.equal(fetch_bytes, bytes);
       assert.ok(road.hub.log.reduce((sum, { sent }) => sum + sent, 0) < fetch_bytes, 'no more than a sample was fetched');
       assert.ok(bytes_per_second > 0 && drawing.seconds > 0, JSON.stringify({ bytes_per_second, drawing }));
@@ -62,7 +62,7 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
       const page = await asks(context);
       await page.click('#decline-download');
       await page.waitForFunction(() => document.getElementById('estimate').hidden);
-      assert.deepEqual(await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' })), []);
+      assert.deepEqual(await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' })), []);
       assert.equal(await page.innerText('#status'), 'No model loaded');
     });
   });
@@ -196,7 +196,7 @@ describe('a page with a checkpoint', () => {
     await page.click('#model-list button:has-text("Repair")');
     await opened(page);
     await page.waitForSelector('#model-list button:has-text("Repair")', { state: 'detached' });
-    const [kept] = await page.evaluate((checkpoint) => globalThis.pixart.keep({ kind: 'verify', checkpoint }), road.hub.url);
+    const [kept] = await page.evaluate((checkpoint) => globalThis.pixart.storage({ kind: 'verify', checkpoint }), road.hub.url);
     assert.deepEqual([kept.checkpoint, kept.missing], [road.hub.url, 0]);
   });
 });

@@ -66,7 +66,7 @@ async function drawPicture(page) {
     const recording = await page.evaluate(() => [...(globalThis.pixart.state().image.recording ?? [])]);
     writeFileSync(options.recording, Buffer.from(recording));
   }
-  const { adapter, checkpoint, image, opened_millis, pictured_millis } = await page.evaluate(() => {
+  const { adapter, checkpoint, image, opened_millis, image_millis } = await page.evaluate(() => {
     const { image, ...state } = globalThis.pixart.state();
     return { ...state, image: { ...image, png: undefined, recording: undefined } };
   });
@@ -78,7 +78,7 @@ async function drawPicture(page) {
     height: image.height,
     steps: image.steps,
     seed: image.seed,
-    millis: { open: opened_millis, load: checkpoint.load_millis, ...image.millis, page_to_picture: pictured_millis },
+    millis: { open: opened_millis, load: checkpoint.load_millis, ...image.millis, page_to_image: image_millis },
     sha256: createHash('sha256').update(png).digest('hex'),
   };
 }

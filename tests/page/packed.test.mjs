@@ -247,7 +247,7 @@ describe('a packed checkpoint', () => {
   test('a_kept_checkpoint_is_listed_verified_repaired_and_deleted', async (context) => {
     const page = await road.openPage(context, { store: 'indexeddb' });
     await opened(page);
-    const keep = (task) => page.evaluate((task) => globalThis.pixart.keep(task), task);
+    const keep = (task) => page.evaluate((task) => globalThis.pixart.storage(task), task);
     const [kept] = await keep({ kind: 'list' });
     assert.deepEqual({ ...kept, saved_at: 0 }, { checkpoint: road.hub.url, store: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 });
     await page.evaluate(async (name) => {

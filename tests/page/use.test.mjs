@@ -47,10 +47,10 @@ test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () =>
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
     return { hidden: canvas.hidden, width: canvas.width, colours: new Set(data).size, phase: globalThis.pixart.state().phase };
   });
-  assert.deepEqual({ ...seen, colours: 0 }, { hidden: false, width: 8, colours: 0, phase: 'drawing' });
+  assert.deepEqual({ ...seen, colours: 0 }, { hidden: false, width: 8, colours: 0, phase: 'generating' });
   assert.ok(seen.colours > 8, 'the preview is not flat');
   assert.match(await page.innerText('#status'), /step \d+ of 200, \d+\.\d s left/);
-  await shot(page, 'drawing');
+  await shot(page, 'generating');
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   assert.ok(await page.isHidden('#preview'));
@@ -95,7 +95,7 @@ test('a_page_that_is_loaded_again_goes_on_with_its_picture', async () => {
   await page.waitForSelector('#unfinished:not([hidden])');
   const after = Number(/after step (\d+)/.exec(await page.innerText('#unfinished-text'))[1]);
   assert.ok(after > 0 && after < 150, `${after}`);
-  await shot(page, 'left');
+  await shot(page, 'unfinished');
   await page.click('#resume');
   await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
   const png = Buffer.from(await page.evaluate(() => [...globalThis.pixart.state().image.png]));
@@ -204,7 +204,7 @@ test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_
   await page.fill('#model-url', 'models/scenes/');
   await page.click('#open-model');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
-  await page.evaluate(() => globalThis.pixart.keep({ kind: 'list' }));
+  await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
   await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   await page.click('#models > summary');

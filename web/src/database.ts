@@ -1,135 +1,191 @@
-//! Pictures that were drawn, and the one that a tab is at, in a database of this browser. Knows nothing of the page.
-import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
+//! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction, type StoreNames } from 'idb';
 import type { Picture } from './client';
 
-export interface Drawn {
+/** A generated image. */
+export interface GalleryImage {
   id: number;
   prompt: string;
   seed: number;
   favourite: boolean;
-  /** Milliseconds since 1970. */
-  drawn_at: number;
-  /** The file, which says how it was drawn. */
+  /** Unix time. */
+  created_at_millis: number;
+  /** The file, with its request in the metadata. */
   png: Blob;
 }
 
-/** A picture that was being drawn when its tab went away. */
+/** A generation that was running when its tab was closed or reloaded. */
 export interface Unfinished {
-  /** Of the tab, which keeps its name when it is loaded again. */
+  /** The tab's id, which survives a reload. */
   tab: string;
   checkpoint: string;
-  picture: Picture;
-  said: Uint8Array[];
-  begun_at: number;
+  request: Picture;
+  /** The guided model output of every finished step. */
+  model_outputs: Uint8Array[];
+  /** Unix time. */
+  started_at_millis: number;
+}
+
+/** A log of the running generation's steps. */
+export interface Journal {
+  add(model_output: Uint8Array): void;
+  /** Removes what was written: the generation is over. */
+  end(): Promise<void>;
 }
 
 interface Schema extends DBSchema {
-  drawn: { key: number; value: Drawn };
-  unfinished: { key: string; value: Omit<Unfinished, 'said'> };
-  /** What each step of a tab's unfinished picture said, by tab and step. */
-  said: { key: [string, number]; value: Uint8Array };
+  images: { key: number; value: GalleryImage };
+  unfinished: { key: string; value: Omit<Unfinished, 'model_outputs'> };
+  /** By tab and step. */
+  model_outputs: { key: [string, number]; value: Uint8Array };
 }
 
 const DATABASE = 'pixart-web gallery';
+const VERSION = 3;
 const DAY_MILLIS = 86_400_000;
-/** How often a picture at work is written down. */
-const PAUSE_MILLIS = 500;
+/** The shortest time between two writes of a journal. */
+const WRITE_INTERVAL_MILLIS = 500;
 
 export class Gallery {
   private constructor(private readonly database: IDBPDatabase<Schema>) {}
 
+  /** Opens the database. Rejects in a window without storage, and while another tab holds an older version open. */
   static async open(): Promise<Gallery> {
-    const database = await openDB<Schema>(DATABASE, 2, {
-      upgrade(database, before) {
-        if (before === 0) database.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
-        // Before version 2 each had all its steps in it.
-        else database.deleteObjectStore('unfinished');
-        database.createObjectStore('unfinished', { keyPath: 'tab' });
-        database.createObjectStore('said');
-      },
+    const database = await new Promise<IDBPDatabase<Schema>>((resolve, reject) => {
+      openDB<Schema>(DATABASE, VERSION, {
+        upgrade: (database, version, _, transaction) => upgrade(database, version, transaction),
+        blocked: () => reject(new Error('another tab holds an older version of the gallery open')),
+        blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
+      }).then(resolve, reject);
     });
     return new Gallery(database);
   }
 
-  /** The newest first. */
-  async all(): Promise<Drawn[]> {
-    return (await this.database.getAll('drawn')).reverse();
+  /** Returns all images, newest first. */
+  async all(): Promise<GalleryImage[]> {
+    return (await this.database.getAll('images')).reverse();
   }
 
-  async add(drawn: Omit<Drawn, 'id'>): Promise<void> {
-    // The key is made by the database.
-    await this.database.add('drawn', drawn as Drawn);
+  async add(image: Omit<GalleryImage, 'id'>): Promise<void> {
+    // The database assigns the key.
+    await this.database.add('images', image as GalleryImage);
   }
 
-  async put(drawn: Drawn): Promise<void> {
-    await this.database.put('drawn', drawn);
+  async put(image: GalleryImage): Promise<void> {
+    await this.database.put('images', image);
   }
 
   async delete(id: number): Promise<void> {
-    await this.database.delete('drawn', id);
+    await this.database.delete('images', id);
   }
 
-  /** What the tab of this name was at; what others left behind a day ago is forgotten. */
+  /** Returns the unfinished generation of `tab`, and removes those of any tab that are older than a day. */
   async unfinished(tab: string): Promise<Unfinished | undefined> {
-    const left = await this.database.getAll('unfinished');
-    const [old, fresh] = [left.filter(isOld), left.filter((one) => !isOld(one))];
-    await Promise.all(old.map((one) => this.forget(one.tab)));
-    const own = fresh.find((one) => one.tab === tab);
-    return own && { ...own, said: await this.database.getAll('said', steps(tab)) };
+    const all = await this.database.getAll('unfinished');
+    const [expired, recent] = [all.filter(isExpired), all.filter((one) => !isExpired(one))];
+    await Promise.all(expired.map((one) => this.discard(one.tab)));
+    const own = recent.find((one) => one.tab === tab);
+    return own && { ...own, model_outputs: await this.database.getAll('model_outputs', stepsOf(tab)) };
   }
 
-  async forget(tab: string): Promise<void> {
-    const transaction = this.database.transaction(['unfinished', 'said'], 'readwrite');
-    const [unfinished, said] = [transaction.objectStore('unfinished'), transaction.objectStore('said')];
-    await Promise.all([unfinished.delete(tab), said.delete(steps(tab)), transaction.done]);
+  /** Removes the unfinished generation of `tab`. */
+  async discard(tab: string): Promise<void> {
+    const transaction = this.database.transaction(['unfinished', 'model_outputs'], 'readwrite');
+    const [unfinished, model_outputs] = [transaction.objectStore('unfinished'), transaction.objectStore('model_outputs')];
+    await Promise.all([unfinished.delete(tab), model_outputs.delete(stepsOf(tab)), transaction.done]);
   }
 
-  /** Writes down what a tab is at, now and then: each step once. */
-  diary({ said: before, ...unfinished }: Unfinished): { step(said: Uint8Array): void; end(): Promise<void> } {
-    const fresh = [...before];
+  /** Starts the journal of a generation, which writes each step once, at intervals. */
+  journal({ model_outputs: earlier, ...unfinished }: Unfinished): Journal {
+    const unwritten = [...earlier];
     let [written, written_millis, ended] = [0, -Infinity, false];
     let writing: Promise<unknown> = Promise.resolve();
-    const put = async (): Promise<void> => {
-      const transaction = this.database.transaction(['unfinished', 'said'], 'readwrite');
-      const said = transaction.objectStore('said');
-      // Of a picture that this tab was at before.
-      if (written === 0) await said.delete(steps(unfinished.tab));
-      const puts = fresh.splice(0).map((step) => said.put(step, [unfinished.tab, written++]));
+    const write = async (): Promise<void> => {
+      const transaction = this.database.transaction(['unfinished', 'model_outputs'], 'readwrite');
+      const model_outputs = transaction.objectStore('model_outputs');
+      // Steps of this tab's previous generation.
+      if (written === 0) await model_outputs.delete(stepsOf(unfinished.tab));
+      const puts = unwritten.splice(0).map((output) => model_outputs.put(output, [unfinished.tab, written++]));
       await Promise.all([transaction.objectStore('unfinished').put(unfinished), ...puts, transaction.done]);
     };
     return {
-      step: (said) => {
-        fresh.push(said);
-        if (performance.now() - written_millis < PAUSE_MILLIS) return;
+      add: (model_output) => {
+        unwritten.push(model_output);
+        if (performance.now() - written_millis < WRITE_INTERVAL_MILLIS) return;
         written_millis = performance.now();
-        // What cannot be written can only not be gone on with from there; what follows would leave a gap.
-        writing = writing.then(() => (ended ? undefined : put())).catch(() => (ended = true));
+        // After a failed write the generation resumes from the last step that was written; later steps would leave a gap.
+        writing = writing.then(() => (ended ? undefined : write())).catch(() => (ended = true));
       },
       end: async () => {
         ended = true;
         await writing;
-        await this.forget(unfinished.tab);
+        await this.discard(unfinished.tab);
       },
     };
   }
 }
 
-/** The keys of what the steps of a tab's picture said, in their order. */
-function steps(tab: string): IDBKeyRange {
+type Upgrade = IDBPTransaction<Schema, StoreNames<Schema>[], 'versionchange'>;
+
+/** Creates the object stores, or carries those of version 1 and 2 over. */
+async function upgrade(database: IDBPDatabase<Schema>, version: number, transaction: Upgrade): Promise<void> {
+  if (version === 0) {
+    database.createObjectStore('images', { keyPath: 'id', autoIncrement: true });
+    database.createObjectStore('unfinished', { keyPath: 'tab' });
+    database.createObjectStore('model_outputs');
+    return;
+  }
+  const images = renameStore(transaction, 'drawn', 'images');
+  for (let cursor = await images.openCursor(); cursor !== null; cursor = await cursor.continue()) {
+    const { drawn_at, ...image } = cursor.value as GalleryImage & { drawn_at: number };
+    await cursor.update({ ...image, created_at_millis: drawn_at });
+  }
+  if (version === 1) {
+    // Version 1 held all steps of a generation in one row.
+    database.deleteObjectStore('unfinished');
+    database.createObjectStore('unfinished', { keyPath: 'tab' });
+    database.createObjectStore('model_outputs');
+    return;
+  }
+  renameStore(transaction, 'said', 'model_outputs');
+  const unfinished = transaction.objectStore('unfinished');
+  for (let cursor = await unfinished.openCursor(); cursor !== null; cursor = await cursor.continue()) {
+    const { tab, checkpoint, picture, begun_at } = cursor.value as unknown as UnfinishedV2;
+    await cursor.update({ tab, checkpoint, request: picture, started_at_millis: begun_at });
+  }
+}
+
+/** A row of `unfinished` in version 2. */
+interface UnfinishedV2 {
+  tab: string;
+  checkpoint: string;
+  picture: Picture;
+  begun_at: number;
+}
+
+function renameStore<Name extends 'images' | 'model_outputs'>(transaction: Upgrade, from: string, to: Name) {
+  const store = transaction.objectStore(from as Name);
+  // The DOM allows this during an upgrade; idb types the name as read-only.
+  Object.assign(store, { name: to });
+  return store;
+}
+
+/** Returns the keys of a tab's steps, in order. */
+function stepsOf(tab: string): IDBKeyRange {
   return IDBKeyRange.bound([tab, 0], [tab, Infinity]);
 }
 
-function isOld({ begun_at }: Pick<Unfinished, 'begun_at'>): boolean {
-  return begun_at < Date.now() - DAY_MILLIS;
+function isExpired({ started_at_millis }: Pick<Unfinished, 'started_at_millis'>): boolean {
+  return started_at_millis < Date.now() - DAY_MILLIS;
 }
 
-/** This tab's name, which it keeps when it is loaded again, where it may keep anything. */
-export function tabName(): string {
+/** Returns this tab's id, which survives a reload where session storage is available. */
+export function tabId(): string {
   const fresh = crypto.getRandomValues(new Uint32Array(4)).join('-');
   try {
-    const name = sessionStorage.getItem('tab') ?? fresh;
-    sessionStorage.setItem('tab', name);
-    return name;
+    const id = sessionStorage.getItem('tab') ?? fresh;
+    sessionStorage.setItem('tab', id);
+    return id;
   } catch {
     return fresh;
   }

@@ -1,8 +1,8 @@
-//! Pictures as files: those that the reader chose, and the names of those that were drawn.
+//! Image files: those that the user selects, and those that were generated.
 import { fault } from './fault';
 
-/** The chosen file as a PNG, whatever kind of picture it is that the browser reads. Throws a fault. */
-export async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
+/** Decodes the selected file, in any format that the browser reads, and returns it as PNG. Rejects with a `Fault`. */
+export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
   const file = files?.[0];
   if (file === undefined) return undefined;
   const bitmap = await createImageBitmap(file).catch(() => {
@@ -14,13 +14,12 @@ export async function pngOf({ files }: HTMLInputElement): Promise<Uint8Array | u
   return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
-/** A PNG that was drawn, as a file. */
-export function pngFile(png: Uint8Array): Blob {
+export function pngBlob(png: Uint8Array): Blob {
   return new Blob([new Uint8Array(png)], { type: 'image/png' });
 }
 
-/** `text` as a file name: its first letters and digits, the rest dashes. */
+/** Turns `text` into a file name without extension: lower-case letters and digits, with dashes between. */
 export function slug(text: string): string {
   const dashed = text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
-  return dashed.slice(0, 60).replace(/^-|-$/g, '') || 'picture';
+  return dashed.slice(0, 60).replace(/^-|-$/g, '') || 'image';
 }

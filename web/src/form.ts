@@ -1,34 +1,33 @@
-//! The form: what it asks for, and how it is filled from a checkpoint or from a picture's own request. What values mean is for
-//! the engine to judge.
+//! The request form: reads a request from it, and fills it in from a checkpoint or an image's metadata. The engine validates values.
 import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
+import { readAsPng } from './files';
 import { paintedMask } from './mask';
-import { pngOf } from './files';
 import type { Checkpoint, Generate, Limits, Preset } from './protocol.gen';
-import { chosenText } from './text-source';
+import { readTextSource } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
-const negative = element('negative-prompt', HTMLInputElement);
+const negativePrompt = element('negative-prompt', HTMLInputElement);
 const seed = element('seed', HTMLInputElement);
-const random = element('random-seed', HTMLInputElement);
+const randomSeed = element('random-seed', HTMLInputElement);
 const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
-const guidance = element('guidance-scale', HTMLInputElement);
+const guidanceScale = element('guidance-scale', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
 const style = element('style', HTMLSelectElement);
-const count = element('num-images', HTMLInputElement);
-const overImage = element('init-image', HTMLInputElement);
-const overMask = element('mask-image', HTMLInputElement);
+const numImages = element('num-images', HTMLInputElement);
+const initImage = element('init-image', HTMLInputElement);
+const maskImage = element('mask-image', HTMLInputElement);
 const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
-const shapes = element('aspect-ratios', HTMLElement);
+const aspectRatios = element('aspect-ratios', HTMLElement);
 const record = element('record', HTMLInputElement);
 
 const U32_MAX = 2 ** 32 - 1;
-/** Width to height of the buttons; the sides have the area of the checkpoint's own square. */
-const SHAPES: readonly (readonly [number, number])[] = [
+/** Width to height. The buttons keep the area of the checkpoint's native size. */
+const ASPECT_RATIOS: readonly (readonly [number, number])[] = [
   [1, 1],
   [4, 3],
   [3, 4],
@@ -38,63 +37,63 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [9, 16],
 ];
 
-/** Those that the checkpoint offers. */
+/** The open checkpoint's presets. */
 let presets: readonly Preset[] = [];
-preset.addEventListener('change', take);
+preset.addEventListener('change', applyPreset);
 
-/** What the engine is to be asked for, without its files. Throws a fault. */
-export function asked(): Picture {
-  if (random.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+/** Returns the request without its files; see `readFiles`. Throws a `Fault`. */
+export function readRequest(): Picture {
+  if (randomSeed.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
   return {
     prompt: prompt.value,
-    negative_prompt: negative.value,
-    seed: whole('seed', seed),
-    steps: whole('steps', steps),
-    guidance: guidance.valueAsNumber,
-    ...distilled(),
+    negative_prompt: negativePrompt.value,
+    seed: readU32('seed', seed),
+    steps: readU32('steps', steps),
+    guidance: guidanceScale.valueAsNumber,
+    ...presetFields(),
     ...(scheduler.value && { scheduler: scheduler.value }),
     ...(style.value && { style: style.value }),
-    width: whole('width', width),
-    height: whole('height', height),
+    width: readU32('width', width),
+    height: readU32('height', height),
     record: record.checked,
   };
 }
 
-/** How many pictures are asked for, each with the seed after the one before. Throws a fault. */
-export function pictures(): number {
-  return whole('the number of images', count);
+/** Returns the number of images to generate, each with the next seed. Throws a `Fault`. */
+export function readNumImages(): number {
+  return readU32('the number of images', numImages);
 }
 
-/** Who reads the prompt, and the picture to draw over, its mask and its strength, where they are chosen. */
-export async function files(): Promise<Partial<Picture>> {
-  const [text, picture, chosen, painted] = await Promise.all([chosenText(), pngOf(overImage), pngOf(overMask), paintedMask()]);
-  const drawn = chosen ?? painted;
+/** Returns the fields of a request that are read from files: text source, input image and mask, with the strength. Rejects with a `Fault`. */
+export async function readFiles(): Promise<Partial<Picture>> {
+  const [text, image, selected, painted] = await Promise.all([readTextSource(), readAsPng(initImage), readAsPng(maskImage), paintedMask()]);
+  const mask_image = selected ?? painted;
   return {
     text,
-    ...(picture && { image: picture }),
-    ...(drawn && { mask_image: drawn }),
+    ...(image && { image }),
+    ...(mask_image && { mask_image }),
     ...(strength.value && { strength: strength.valueAsNumber }),
   };
 }
 
-/** What of a preset has no field of its own. */
-function distilled(): Partial<Picture> {
-  const chosen = presets.find(({ name }) => name === preset.value);
-  if (chosen === undefined) return {};
-  const { max_sequence_length, timesteps, pag_scale } = chosen;
+/** Returns the selected preset's values that have no field in the form. */
+function presetFields(): Partial<Picture> {
+  const selected = presets.find(({ name }) => name === preset.value);
+  if (selected === undefined) return {};
+  const { max_sequence_length, timesteps, pag_scale } = selected;
   return { max_sequence_length, ...(timesteps && { timesteps }), ...(pag_scale > 0 && { pag_scale }) };
 }
 
-/** Fills in what the chosen preset is best asked for. */
-function take(): void {
-  const chosen = presets.find(({ name }) => name === preset.value);
-  if (chosen === undefined) return;
-  steps.valueAsNumber = chosen.steps;
-  guidance.valueAsNumber = chosen.guidance;
-  choose(scheduler, chosen.scheduler ?? '');
+/** Fills in the selected preset. */
+function applyPreset(): void {
+  const selected = presets.find(({ name }) => name === preset.value);
+  if (selected === undefined) return;
+  steps.valueAsNumber = selected.steps;
+  guidanceScale.valueAsNumber = selected.guidance;
+  select(scheduler, selected.scheduler ?? '');
 }
 
-/** The preset with what of a request has no field. */
+/** Returns the preset that agrees with a request in the values that have no field in the form. */
 function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<Generate>): Preset | undefined {
   return presets.find(
     (known) =>
@@ -104,54 +103,54 @@ function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<Generat
   );
 }
 
-/** Fills in the request of a picture. */
-export function fill(request: Partial<Generate>): void {
+/** Fills in a request. */
+export function applyRequest(request: Partial<Generate>): void {
   const put = (field: { value: string }, value: string | number | null | undefined): void => {
     if (value !== undefined && value !== null) field.value = String(value);
   };
   put(prompt, request.prompt);
-  put(negative, request.negative_prompt ?? '');
+  put(negativePrompt, request.negative_prompt ?? '');
   put(seed, request.seed);
   put(preset, presetOf(request)?.name);
   put(steps, request.steps);
-  put(guidance, request.guidance);
-  choose(scheduler, request.scheduler ?? '');
-  choose(style, request.style ?? '');
+  put(guidanceScale, request.guidance);
+  select(scheduler, request.scheduler ?? '');
+  select(style, request.style ?? '');
   put(width, request.width);
   put(height, request.height);
   put(strength, request.strength);
-  put(count, 1);
-  random.checked = false;
-  render();
+  put(numImages, 1);
+  randomSeed.checked = false;
+  renderForm();
 }
 
-/** Offers what the checkpoint can do, and takes what it is best asked for where nothing else was entered. */
-export function offer({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
+/** Offers a checkpoint's presets, schedulers, styles and sizes, and fills in its preset where the user has entered nothing else. */
+export function applyCheckpoint({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
   presets = all;
   preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
-  for (const [field, best] of [[steps, own.steps], [guidance, own.guidance]] as const) {
-    if (field.value === field.defaultValue) field.valueAsNumber = best;
+  for (const [field, value] of [[steps, own.steps], [guidanceScale, own.guidance]] as const) {
+    if (field.value === field.defaultValue) field.valueAsNumber = value;
   }
-  list(scheduler, schedulers);
-  list(style, styles);
+  setOptions(scheduler, schedulers);
+  setOptions(style, styles);
   for (const side of [width, height]) {
     Object.assign(side, { min: limits.size_min, max: limits.size_max, step: limits.size_multiple });
     if (side.value === '') side.valueAsNumber = limits.native_size;
   }
-  shapes.replaceChildren(...SHAPES.map((shape) => shapeButton(shape, limits)));
-  render();
+  aspectRatios.replaceChildren(...ASPECT_RATIOS.map((ratio) => aspectRatioButton(ratio, limits)));
+  renderForm();
 }
 
-/** Shows what follows from what was entered. */
-export function render(): void {
-  seed.readOnly = random.checked;
-  for (const button of shapes.querySelectorAll('button')) {
-    const { width: wide, height: high } = button.dataset;
-    button.setAttribute('aria-pressed', String(wide === width.value && high === height.value));
+/** Updates what depends on other fields. */
+export function renderForm(): void {
+  seed.readOnly = randomSeed.checked;
+  for (const button of aspectRatios.querySelectorAll('button')) {
+    const pressed = button.dataset.width === width.value && button.dataset.height === height.value;
+    button.setAttribute('aria-pressed', String(pressed));
   }
 }
 
-function shapeButton([wide, high]: readonly [number, number], limits: Limits): HTMLButtonElement {
+function aspectRatioButton([wide, high]: readonly [number, number], limits: Limits): HTMLButtonElement {
   const { native_size, size_multiple, size_min, size_max } = limits;
   const side = (ratio: number): number => {
     const pixels = Math.round((native_size * Math.sqrt(ratio)) / size_multiple) * size_multiple;
@@ -162,26 +161,26 @@ function shapeButton([wide, high]: readonly [number, number], limits: Limits): H
   Object.assign(button.dataset, { width: String(side(wide / high)), height: String(side(high / wide)) });
   button.addEventListener('click', () => {
     [width.value, height.value] = [button.dataset.width ?? '', button.dataset.height ?? ''];
-    render();
+    renderForm();
   });
   return button;
 }
 
-/** Fills a list with names below its first entry, which is none of them. */
-function list(select: HTMLSelectElement, names: string[]): void {
-  const chosen = select.value;
-  select.options.length = 1;
-  select.append(...names.map((name) => new Option(name, name, false, name === chosen)));
+/** Replaces the options after the first one, which stands for the default. */
+function setOptions(list: HTMLSelectElement, names: string[]): void {
+  const selected = list.value;
+  list.options.length = 1;
+  list.append(...names.map((name) => new Option(name, name, false, name === selected)));
 }
 
-/** Chooses a value that a list may lack: a scheduler with settings of its own. */
-function choose(select: HTMLSelectElement, value: string): void {
-  if (![...select.options].some((option) => option.value === value)) select.append(new Option(value, value));
-  select.value = value;
+/** Selects a value, which is added where the list lacks it: a scheduler with options, for example. */
+function select(list: HTMLSelectElement, value: string): void {
+  if (![...list.options].some((option) => option.value === value)) list.append(new Option(value, value));
+  list.value = value;
 }
 
-/** The value of a field that travels as a `u32`. */
-function whole(name: string, { value, valueAsNumber }: HTMLInputElement): number {
+/** Reads a field that is sent as `u32`. */
+function readU32(name: string, { value, valueAsNumber }: HTMLInputElement): number {
   if (Number.isInteger(valueAsNumber) && valueAsNumber >= 0 && valueAsNumber <= U32_MAX) return valueAsNumber;
-  throw fault('bad_request', `${name} is ${value || 'not a number'}`, `choose a whole number from 0 to ${U32_MAX}`);
+  throw fault('bad_request', `${name} is ${value || 'not a number'}`, `enter a whole number from 0 to ${U32_MAX}`);
 }

@@ -1,47 +1,48 @@
-//! The gallery on the page: pictures that were drawn, to look at, choose, compare, draw again, save and delete.
+//! The gallery on the page: search, favourites, comparison, reuse of settings, export and deletion of generated images.
 import { downloadZip } from 'client-zip';
+import { Gallery, type GalleryImage } from './database';
 import { element } from './dom';
 import { faultOf } from './fault';
-import { Gallery, type Drawn } from './database';
 import { slug } from './files';
-import type { Fault } from './protocol.gen';
 import { t } from './i18n';
+import type { Fault } from './protocol.gen';
 
-const fold = element('gallery', HTMLDetailsElement);
-const wall = element('gallery-list', HTMLElement);
-const filter = element('gallery-search', HTMLInputElement);
-const favourites = element('favourites-only', HTMLInputElement);
-const exported = element('gallery-export', HTMLButtonElement);
-const counted = element('gallery-count', HTMLElement);
-const pair = element('comparison', HTMLElement);
+const section = element('gallery', HTMLDetailsElement);
+const list = element('gallery-list', HTMLElement);
+const search = element('gallery-search', HTMLInputElement);
+const favouritesOnly = element('favourites-only', HTMLInputElement);
+const exportButton = element('gallery-export', HTMLButtonElement);
+const count = element('gallery-count', HTMLElement);
+const comparison = element('comparison', HTMLElement);
 
-interface Wall {
-  /** Keeps a picture that was drawn. */
-  add(drawn: Omit<Drawn, 'id'>): Promise<void>;
+export interface GalleryView {
+  /** Stores a generated image, and shows it. */
+  add(image: Omit<GalleryImage, 'id'>): Promise<void>;
 }
 
-/** Shows the gallery. `again` takes the file of a picture to be drawn again, `failed` what went wrong. */
-export function beginWall(gallery: Gallery, again: (png: Uint8Array) => void, failed: (fault: Fault) => void): Wall {
-  let all: Drawn[] = [];
-  /** Addresses of the pictures, by their key; and the two that are compared. */
+/** Shows `gallery`. Calls `onReuse` with the file whose settings the user wants again. */
+export function startGalleryView(gallery: Gallery, onReuse: (png: Uint8Array) => void, onFault: (fault: Fault) => void): GalleryView {
+  let all: GalleryImage[] = [];
+  /** Object URLs by image id. */
   const urls = new Map<number, string>();
+  /** The ids of at most two images. */
   let compared: number[] = [];
 
-  const change = async (work: () => Promise<void>): Promise<void> => {
+  const update = async (work: () => Promise<void>): Promise<void> => {
     try {
       await work();
-      if (!fold.open) return;
+      if (!section.open) return;
       all = await gallery.all();
       render();
     } catch (thrown) {
-      failed(faultOf(thrown));
+      onFault(faultOf(thrown));
     }
   };
-  const shown = (): Drawn[] => {
-    const words = filter.value.toLowerCase();
-    return all.filter(({ prompt, favourite }) => prompt.toLowerCase().includes(words) && (favourite || !favourites.checked));
+  const matching = (): GalleryImage[] => {
+    const term = search.value.toLowerCase();
+    return all.filter(({ prompt, favourite }) => prompt.toLowerCase().includes(term) && (favourite || !favouritesOnly.checked));
   };
-  const urlOf = ({ id, png }: Drawn): string => {
+  const urlOf = ({ id, png }: GalleryImage): string => {
     const url = urls.get(id) ?? URL.createObjectURL(png);
     urls.set(id, url);
     return url;
@@ -50,62 +51,60 @@ export function beginWall(gallery: Gallery, again: (png: Uint8Array) => void, fa
     compared = compared.includes(id) ? compared.filter((other) => other !== id) : [...compared, id].slice(-2);
     render();
   };
-  const remove = (drawn: Drawn): Promise<void> =>
-    change(async () => {
-      await gallery.delete(drawn.id);
-      URL.revokeObjectURL(urls.get(drawn.id) ?? '');
-      urls.delete(drawn.id);
-      compared = compared.filter((id) => id !== drawn.id);
+  const remove = ({ id }: GalleryImage): Promise<void> =>
+    update(async () => {
+      await gallery.delete(id);
+      URL.revokeObjectURL(urls.get(id) ?? '');
+      urls.delete(id);
+      compared = compared.filter((other) => other !== id);
     });
 
-  const card = (drawn: Drawn): HTMLElement => {
-    const { id, prompt, seed, favourite, png } = drawn;
-    const row = document.createElement('li');
-    const picture = Object.assign(new Image(), { src: urlOf(drawn), alt: prompt, loading: 'lazy' });
-    const name = Object.assign(document.createElement('p'), { textContent: `${prompt} · ${seed}` });
-    row.append(
-      picture,
-      name,
-      button(t('reuseSettings'), prompt, undefined, async () => again(new Uint8Array(await png.arrayBuffer()))),
-      button(t('favourite'), prompt, favourite, () => void change(() => gallery.put({ ...drawn, favourite: !favourite }))),
+  const card = (image: GalleryImage): HTMLElement => {
+    const { id, prompt, seed, favourite, png } = image;
+    const item = document.createElement('li');
+    item.append(
+      Object.assign(new Image(), { src: urlOf(image), alt: prompt, loading: 'lazy' }),
+      Object.assign(document.createElement('p'), { textContent: `${prompt} · ${seed}` }),
+      button(t('reuseSettings'), prompt, undefined, async () => onReuse(new Uint8Array(await png.arrayBuffer()))),
+      button(t('favourite'), prompt, favourite, () => void update(() => gallery.put({ ...image, favourite: !favourite }))),
       button(t('compare'), prompt, compared.includes(id), () => compare(id)),
-      button(t('delete'), prompt, undefined, () => void remove(drawn)),
+      button(t('delete'), prompt, undefined, () => void remove(image)),
     );
-    return row;
+    return item;
   };
   const render = (): void => {
-    const pictures = shown();
-    wall.replaceChildren(...pictures.map(card));
-    counted.textContent = t('shownOfAll', { shown: pictures.length, all: all.length });
-    const two = all.filter(({ id }) => compared.includes(id));
-    pair.hidden = two.length < 2;
-    pair.replaceChildren(...two.map((drawn) => Object.assign(new Image(), { src: urlOf(drawn), alt: drawn.prompt })));
+    const shown = matching();
+    list.replaceChildren(...shown.map(card));
+    count.textContent = t('shownOfAll', { shown: shown.length, all: all.length });
+    const pair = all.filter(({ id }) => compared.includes(id));
+    comparison.hidden = pair.length < 2;
+    comparison.replaceChildren(...pair.map((image) => Object.assign(new Image(), { src: urlOf(image), alt: image.prompt })));
   };
 
-  fold.addEventListener('toggle', () => void change(async () => {}));
-  filter.addEventListener('input', render);
-  favourites.addEventListener('change', render);
-  exported.addEventListener('click', async () => {
-    const files = shown().map(({ id, prompt, seed, drawn_at, png }) => ({
+  section.addEventListener('toggle', () => void update(async () => {}));
+  search.addEventListener('input', render);
+  favouritesOnly.addEventListener('change', render);
+  exportButton.addEventListener('click', async () => {
+    const files = matching().map(({ id, prompt, seed, created_at_millis, png }) => ({
       name: `${slug(prompt)}-${seed}-${id}.png`,
-      lastModified: new Date(drawn_at),
+      lastModified: new Date(created_at_millis),
       input: png,
     }));
-    save(await downloadZip(files).blob(), 'pixart-web.zip');
+    download(await downloadZip(files).blob(), 'pixart-web.zip');
   });
-  return { add: (drawn) => change(() => gallery.add(drawn)) };
+  return { add: (image) => update(() => gallery.add(image)) };
 }
 
-/** A button about the picture of a prompt; with `pressed`, one that stays down. */
-function button(text: string, prompt: string, pressed: boolean | undefined, act: () => void): HTMLButtonElement {
-  const made = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
-  made.setAttribute('aria-label', `${text}: ${prompt}`);
-  if (pressed !== undefined) made.setAttribute('aria-pressed', String(pressed));
-  made.addEventListener('click', act);
-  return made;
+/** Creates a button for the image of `prompt`; with `pressed`, a toggle button. */
+function button(text: string, prompt: string, pressed: boolean | undefined, onClick: () => void): HTMLButtonElement {
+  const created = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
+  created.setAttribute('aria-label', `${text}: ${prompt}`);
+  if (pressed !== undefined) created.setAttribute('aria-pressed', String(pressed));
+  created.addEventListener('click', onClick);
+  return created;
 }
 
-function save(file: Blob, name: string): void {
+function download(file: Blob, name: string): void {
   const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(file), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href));

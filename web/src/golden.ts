@@ -1,7 +1,7 @@
-//! Fetches a golden variant: what was recorded, and the pipeline that it was recorded from. They are small and held whole.
+//! Fetches the files of a golden variant: the recorded tensors and the pipeline they were recorded from. Holds them in memory.
 import { HttpSource, whole } from './source';
 
-/** Files, or the alternatives for one in order of preference. What is missing is told by the check. */
+/** Files, or the alternatives for one in order of preference. The check reports missing ones. */
 const FILES: readonly (readonly string[])[] = [
   ['meta.json'],
   ['text.safetensors'],
@@ -20,7 +20,7 @@ const FILES: readonly (readonly string[])[] = [
   ['pipeline/vae/diffusion_pytorch_model.safetensors'],
 ];
 
-/** Its files by path, from the folder at `base` (ending in `/`). */
+/** Returns a variant's files by path, from the folder at `base` (ending in `/`). */
 export async function fetchGolden(base: string): Promise<Map<string, Uint8Array>> {
   const source = new HttpSource(base);
   const files = new Map<string, Uint8Array>();

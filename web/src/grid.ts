@@ -1,10 +1,10 @@
-//! Pictures over the values of one or two fields: which they are, and the table that they fill.
+//! The X/Y grid: one image for each value, or pair of values, of one or two fields of the request.
 import type { Picture } from './client';
 import { element } from './dom';
 import { fault } from './fault';
+import { pngBlob } from './files';
 import { t, type TextKey } from './i18n';
-import { pngFile } from './files';
-import type { Image as Drawn } from './protocol.gen';
+import type { Image as GeneratedImage } from './protocol.gen';
 
 /** The fields that an axis can vary, with their labels. */
 const LABELS = {
@@ -19,8 +19,7 @@ const LABELS = {
 } as const satisfies Partial<Record<keyof Picture, TextKey>>;
 type Field = keyof typeof LABELS;
 const FIELDS = Object.keys(LABELS) as Field[];
-const NAMES: ReadonlySet<Field> = new Set<Field>(['scheduler', 'style', 'prompt', 'negative_prompt']);
-/** The most pictures of one table. */
+const TEXT_FIELDS: ReadonlySet<Field> = new Set<Field>(['scheduler', 'style', 'prompt', 'negative_prompt']);
 const CELLS_MAX = 64;
 
 interface Axis {
@@ -28,31 +27,30 @@ interface Axis {
   values: readonly string[];
 }
 
-/** One picture of a table. */
 export interface Cell {
   row: number;
   column: number;
-  changed: Partial<Picture>;
+  /** The fields of the request that the axes set. */
+  overrides: Partial<Picture>;
 }
 
 const table = element('grid', HTMLTableElement);
-const [across, down] = (['x', 'y'] as const).map((axis) => {
+const [xAxis, yAxis] = (['x', 'y'] as const).map((axis) => {
   const field = element(`${axis}-axis`, HTMLSelectElement);
   field.append(...FIELDS.map(axisOption));
   return { field, values: element(`${axis}-axis-values`, HTMLInputElement) };
 });
 
-/** The pictures that the form asks for, row by row, in a table that waits for them; `undefined` where it asks for none. Throws
-    a fault. */
-export function cells(): Cell[] | undefined {
-  const [columns, rows] = [axisOf(across), axisOf(down)];
-  for (const url of table.querySelectorAll('img')) URL.revokeObjectURL(url.src);
+/** Shows an empty grid and returns its cells row by row; hides it and returns `undefined` where no axis is selected. Throws a `Fault`. */
+export function startGrid(): Cell[] | undefined {
+  const [columns, rows] = [readAxis(xAxis), readAxis(yAxis)];
+  for (const { src } of table.querySelectorAll('img')) URL.revokeObjectURL(src);
   table.hidden = columns.field === undefined && rows.field === undefined;
   if (table.hidden) return undefined;
-  const made = rows.values.flatMap((low, row) =>
-    columns.values.map((high, column) => ({ row, column, changed: { ...changed(columns.field, high), ...changed(rows.field, low) } })),
+  const cells = rows.values.flatMap((y, row) =>
+    columns.values.map((x, column) => ({ row, column, overrides: { ...override(columns.field, x), ...override(rows.field, y) } })),
   );
-  if (made.length > CELLS_MAX) throw fault('bad_request', `the X/Y grid has ${made.length} images`, `use at most ${CELLS_MAX}`);
+  if (cells.length > CELLS_MAX) throw fault('bad_request', `the X/Y grid has ${cells.length} images`, `use at most ${CELLS_MAX}`);
   const head = document.createElement('tr');
   head.append(document.createElement('td'), ...columns.values.map((value) => heading(columns.field, value, 'col')));
   table.replaceChildren(head);
@@ -61,32 +59,32 @@ export function cells(): Cell[] | undefined {
     row.append(heading(rows.field, value, 'row'), ...columns.values.map(() => document.createElement('td')));
     table.append(row);
   }
-  return made;
+  return cells;
 }
 
-/** Puts a picture where it belongs. */
-export function fillCell({ row, column }: Cell, { png, width, height }: Drawn, prompt: string): void {
-  const picture = Object.assign(new Image(), { alt: prompt, width, height });
-  picture.src = URL.createObjectURL(pngFile(png));
-  table.rows[row + 1]?.cells[column + 1]?.replaceChildren(picture);
+/** Shows an image in its cell. */
+export function fillCell({ row, column }: Cell, { png, width, height }: GeneratedImage, prompt: string): void {
+  const image = Object.assign(new Image(), { alt: prompt, width, height });
+  image.src = URL.createObjectURL(pngBlob(png));
+  table.rows[row + 1]?.cells[column + 1]?.replaceChildren(image);
 }
 
-/** Returns an entry of an axis, translated together with the elements of index.html. */
+/** Returns an entry of an axis, which is translated together with the elements of index.html. */
 function axisOption(field: Field): HTMLOptionElement {
   const option = new Option(t(LABELS[field]), field);
   option.dataset.i18n = LABELS[field];
   return option;
 }
 
-function axisOf(axis: { field: HTMLSelectElement; values: HTMLInputElement } | undefined): Axis {
+function readAxis(axis: { field: HTMLSelectElement; values: HTMLInputElement } | undefined): Axis {
   const field = FIELDS.find((name) => name === axis?.field.value);
   const values = (axis?.values.value ?? '').split(',').map((value) => value.trim());
   return field === undefined ? { field, values: [''] } : { field, values };
 }
 
-function changed(field: Field | undefined, value: string): Partial<Picture> {
+function override(field: Field | undefined, value: string): Partial<Picture> {
   if (field === undefined) return {};
-  if (NAMES.has(field)) return { [field]: value };
+  if (TEXT_FIELDS.has(field)) return { [field]: value };
   const number = Number(value);
   if (value !== '' && Number.isFinite(number)) return { [field]: number };
   throw fault('bad_request', `${field} is ${JSON.stringify(value)} in the X/Y grid`, 'enter numbers separated by commas');

@@ -1,33 +1,32 @@
-//! The page: reads the form, asks the engine, renders the state. Contract: every fault ends up visible, and leaves a page on
-//! which the next picture can be asked for.
+//! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
+//! which the next image can be generated.
 import type { Picture } from './client';
+import { Gallery, tabId } from './database';
 import { element } from './dom';
 import { startEngine, type Engine } from './engine';
 import { fault, faultOf } from './fault';
-import * as form from './form';
-import { cells, fillCell } from './grid';
-import { Gallery, tabName, type Unfinished } from './database';
-import { addressOf, chosenFolder, droppedFolder, renderKept, renderSpace, type Folder } from './stored-models';
-import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, StoreKind, TapRow } from './protocol.gen';
-import { pngFile } from './files';
-import { requestOf } from './metadata';
-import { drawing, failed, next, OPENING, type State } from './state';
-import { beginText, readsHere } from './text-source';
-import { render } from './view';
-import { beginWall } from './gallery-view';
+import { pngBlob } from './files';
+import { applyCheckpoint, applyRequest, readFiles, readNumImages, readRequest, renderForm } from './form';
+import { startGalleryView } from './gallery-view';
+import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
+import { readRequest as readMetadata } from './metadata';
+import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, StoreKind, TapRow } from './protocol.gen';
+import { generating, OPENING, reduce, withFault, type State } from './state';
+import { droppedFolder, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels, type ModelSource } from './stored-models';
+import { encodesInTab, startTextSource } from './text-source';
+import { render } from './view';
 
-/** `window.pixart`: the page without its form, for pages that frame it and for tests. Rejects with a `Fault`. */
+/** `window.pixart`: the page without its form, for pages that embed it and for tests. Promises reject with a `Fault`. */
 export interface Pixart {
-  /** The checkpoint, once it is on the device. */
+  /** Resolves once a checkpoint is loaded. */
   ready(): Promise<Checkpoint>;
-  /** Draws `picture`, on the page too; `undefined` if it was cancelled. */
-  generate(picture: Picture): Promise<Image | undefined>;
+  /** Generates an image and shows it; resolves with `undefined` if it was cancelled. */
+  generate(request: Picture): Promise<Image | undefined>;
   /** Compares every tap of the golden variant in the folder at `url`. */
   check(url: string): Promise<TapRow[]>;
-  /** Lists, verifies or deletes checkpoints that are kept in this browser. */
-  keep(task: KeepTask): Promise<KeptCheckpoint[]>;
-  /** What the page shows. */
+  /** Lists, verifies or deletes stored checkpoints. */
+  storage(task: KeepTask): Promise<KeptCheckpoint[]>;
   state(): State;
 }
 
@@ -37,245 +36,257 @@ declare global {
   }
 }
 
-const request = element('request', HTMLFormElement);
+const form = element('request', HTMLFormElement);
 const device = element('device', HTMLSelectElement);
-const choose = element('model-folder', HTMLInputElement);
-const keptFold = element('models', HTMLDetailsElement);
-const keptList = element('model-list', HTMLElement);
-const left = element('unfinished', HTMLElement);
-const address = element('model-url', HTMLInputElement);
-const space = element('storage-usage', HTMLElement);
+const folderPicker = element('model-folder', HTMLInputElement);
+const models = element('models', HTMLDetailsElement);
+const modelList = element('model-list', HTMLElement);
+const modelUrlInput = element('model-url', HTMLInputElement);
+const storageUsage = element('storage-usage', HTMLElement);
+const unfinishedGroup = element('unfinished', HTMLElement);
 
 const query = new URLSearchParams(location.search);
-/** Where `owner/name` is looked for. */
-const HUB = 'https://huggingface.co/';
-const hub = query.get('hub') ?? HUB;
-/** `?checkpoint=` names a checkpoint's folder, or a repository of the `?hub=`; empty, the page loads none. */
-let folder: Folder = { checkpoint: addressOf(query.get('checkpoint') ?? 'models/scenes/', hub) };
-/** `?convert=` chooses what a folder of safetensors is kept as: f32, f16, q8 or q4. */
+/** `?hub=` is the model hub for `owner/name`. */
+const hub = query.get('hub') ?? 'https://huggingface.co/';
+/** `?checkpoint=` is a checkpoint's folder, or a repository of the model hub; with an empty one the page loads none. */
+let source: ModelSource = { checkpoint: modelUrl(query.get('checkpoint') ?? 'models/scenes/', hub) };
+/** `?convert=` is the format in which a folder of safetensors is stored: f32, f16, q8 or q4. */
 const convert = (query.get('convert') ?? 'auto') as ConvertTo;
-/** Before more than this is fetched the reader is asked; `?ask=` is another limit. */
-const ASK_MEGABYTES = 100;
-const least_bytes = Number(query.get('ask') ?? ASK_MEGABYTES) * 1e6;
-/** `?store=` chooses where checkpoints are kept. */
+/** `?ask=` is the size in megabytes above which a download needs the user's confirmation. */
+const CONFIRM_MEGABYTES = 100;
+const least_bytes = Number(query.get('ask') ?? CONFIRM_MEGABYTES) * 1e6;
+/** `?store=` selects the browser storage for checkpoints. */
 const store = (query.get('store') ?? 'auto') as StoreKind;
 
-/** The last one that could be drawn with. */
-let before: Folder = { checkpoint: '' };
+/** The last source that was loaded, to return to when a download is declined. */
+let loadedSource: ModelSource = { checkpoint: '' };
 
 let state: State = OPENING;
 let engine: Engine | undefined;
 let ready: Promise<Checkpoint>;
-/** Stops every picture that was asked for. */
-let stop = new AbortController();
-let turn: Promise<unknown> = Promise.resolve();
-const tab = tabName();
-/** In a window that keeps nothing there is none, and pictures are shown alone. */
+/** Cancels the running generation and those in the queue. */
+let cancellation = new AbortController();
+/** The last generation in the queue. */
+let queue: Promise<unknown> = Promise.resolve();
+const tab = tabId();
+/** Resolves with `undefined` in a window without storage, where images are only shown. */
 const gallery = Gallery.open().then(
-  (gallery) => ({ gallery, wall: beginWall(gallery, restore, (reason) => show(failed(state, reason))) }),
+  (database) => ({ database, view: startGalleryView(database, reuse, (reason) => show(withFault(state, reason))) }),
   () => undefined,
 );
 
-request.addEventListener('submit', (event) => {
+form.addEventListener('submit', (event) => {
   event.preventDefault();
   if (state.phase === 'ready') submit();
 });
-request.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) request.requestSubmit();
+form.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
-request.addEventListener('input', form.render);
+form.addEventListener('input', renderForm);
 element('cancel', HTMLButtonElement).addEventListener('click', cancel);
 element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
-choose.addEventListener('change', () => openFolder(chosenFolder(choose.files)));
+folderPicker.addEventListener('change', () => openModel(pickedFolder(folderPicker.files)));
 element('open-model', HTMLButtonElement).addEventListener('click', () => {
-  if (address.value !== '') openFolder({ checkpoint: addressOf(address.value, hub) });
+  if (modelUrlInput.value !== '') openModel({ checkpoint: modelUrl(modelUrlInput.value, hub) });
 });
 document.addEventListener('dragover', (event) => event.preventDefault());
 document.addEventListener('drop', (event) => {
   event.preventDefault();
-  const [file, more] = event.dataTransfer?.files ?? [];
-  if (file?.type === 'image/png' && more === undefined) void file.arrayBuffer().then((bytes) => restore(new Uint8Array(bytes)));
-  else droppedFolder(event.dataTransfer).then(openFolder);
+  const [file, another] = event.dataTransfer?.files ?? [];
+  if (file?.type === 'image/png' && another === undefined) void file.arrayBuffer().then((bytes) => reuse(new Uint8Array(bytes)));
+  else void droppedFolder(event.dataTransfer).then(openModel);
 });
-keptFold.addEventListener('toggle', listKept);
+models.addEventListener('toggle', listStored);
 
 /** `?lang=` is the language of the page. */
 startI18n(query.get('lang'), () => show(state));
-/** `?companion=` has a companion at that address read prompts. */
-beginText(query.get('companion'));
-/** `?device=` chooses what computes, as the form does. */
-const wanted = [...device.options].find(({ value }) => value === query.get('device'));
-if (wanted !== undefined) wanted.selected = true;
+/** `?companion=` is the URL of a companion that encodes prompts. */
+startTextSource(query.get('companion'));
+/** `?device=` selects the device, as the form does. */
+const requestedDevice = [...device.options].find(({ value }) => value === query.get('device'));
+if (requestedDevice !== undefined) requestedDevice.selected = true;
 window.pixart = {
   ready: () => ready,
   generate,
-  check: async (url) => running().check(new URL(url, document.baseURI).href),
-  keep,
+  check: async (url) => currentEngine().check(new URL(url, document.baseURI).href),
+  storage,
   state: () => state,
 };
 start();
-if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load', beginOffline);
+if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load', registerServiceWorker);
 
-/** Starts the engine, anew where there was one. */
+/** Starts the engine, or restarts it. */
 function start(): void {
   engine?.close();
-  show({ ...OPENING, image: state.image, prompt: state.prompt, kept: state.kept });
-  ready = opened();
-  ready.catch(() => 'shown through its event');
+  show({ ...OPENING, image: state.image, prompt: state.prompt, stored: state.stored });
+  ready = load();
+  // The engine reports the fault as an event, too.
+  ready.catch(ignore);
 }
 
-async function opened(): Promise<Checkpoint> {
-  // Whether it may be evicted is for the browser to say; the page works either way.
+async function load(): Promise<Checkpoint> {
+  // The browser decides whether storage persists; the page works either way.
   void navigator.storage?.persist?.();
   engine = startEngine({
     device: device.value as DeviceKind,
     store,
-    opening: folder.checkpoint === '' ? undefined : { ...folder, convert, text: readsHere() },
-    agree: { least_bytes, ask: agreed },
-    listen: (event) => show(next(state, event, performance.now())),
+    opening: source.checkpoint === '' ? undefined : { ...source, convert, text: encodesInTab() },
+    agree: { least_bytes, ask: confirmDownload },
+    listen: (event) => show(reduce(state, event, performance.now())),
   });
   const checkpoint = await engine.ready;
-  before = folder;
-  form.offer(checkpoint);
-  listKept();
-  await offerLeft();
+  loadedSource = source;
+  applyCheckpoint(checkpoint);
+  listStored();
+  await offerUnfinished();
   return checkpoint;
 }
 
-/** Whether the reader, who sees what it takes, wants the checkpoint fetched. Without it the one before is opened. */
-function agreed(): Promise<boolean> {
+/** Returns whether the user confirms the download, whose estimate is shown. If not, the previous model is opened again. */
+function confirmDownload(): Promise<boolean> {
   return new Promise((resolve) => {
-    const answer = (yes: boolean): void => {
-      show({ ...state, asking: undefined });
-      resolve(yes);
-      if (!yes) openFolder(before);
+    const answer = (confirmed: boolean): void => {
+      show({ ...state, estimate: undefined });
+      resolve(confirmed);
+      if (!confirmed) openModel(loadedSource);
     };
     element('accept-download', HTMLButtonElement).onclick = () => answer(true);
     element('decline-download', HTMLButtonElement).onclick = () => answer(false);
   });
 }
 
-/** Fills in the form with the request of a picture that was drawn here. */
-function restore(png: Uint8Array): void {
-  const request = requestOf(png);
-  if (request !== undefined) return form.fill(request);
-  show(failed(state, fault('bad_request', 'the PNG file has no generation parameters', 'drop a PNG file that was generated here')));
+/** Fills in the request from a generated PNG's metadata. */
+function reuse(png: Uint8Array): void {
+  const request = readMetadata(png);
+  if (request !== undefined) return applyRequest(request);
+  show(withFault(state, fault('bad_request', 'the PNG file holds no generation settings', 'drop a PNG file that was generated here')));
 }
 
-/** Offers to go on with what this tab was at when it was left. */
-async function offerLeft(): Promise<void> {
-  const kept = await gallery;
-  const unfinished = await kept?.gallery.unfinished(tab);
-  if (kept === undefined || unfinished === undefined || unfinished.checkpoint !== folder.checkpoint) return;
-  const { picture, said } = unfinished;
-  left.hidden = false;
-  element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: picture.prompt, step: said.length });
+/** Offers to resume the generation that was running when this tab was closed or reloaded. */
+async function offerUnfinished(): Promise<void> {
+  const database = (await gallery)?.database;
+  const unfinished = await database?.unfinished(tab);
+  if (database === undefined || unfinished === undefined || unfinished.checkpoint !== source.checkpoint) return;
+  const { request, model_outputs } = unfinished;
+  unfinishedGroup.hidden = false;
+  element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
   element('resume', HTMLButtonElement).onclick = () => {
-    left.hidden = true;
-    form.fill(picture);
-    generate(picture, Promise.resolve({}), said).catch(() => 'shown');
+    unfinishedGroup.hidden = true;
+    applyRequest(request);
+    generate(request, Promise.resolve({}), model_outputs).catch(ignore);
   };
   element('discard', HTMLButtonElement).onclick = () => {
-    left.hidden = true;
-    void kept.gallery.forget(tab);
+    unfinishedGroup.hidden = true;
+    void database.discard(tab);
   };
 }
 
-/** With a service worker the page works without a network. It waits until a checkpoint is open, whose files come first. */
-function beginOffline(): void {
-  ready.then(() => navigator.serviceWorker.register('./sw.js')).catch(() => 'without it the page needs its network');
+/** Registers the service worker, which makes the page work offline, once a checkpoint is loaded: its download comes first. */
+function registerServiceWorker(): void {
+  // Without a service worker the page only needs its network.
+  ready.then(() => navigator.serviceWorker.register('./sw.js')).catch(ignore);
 }
 
-/** Opens a checkpoint that the reader chose. */
-function openFolder(chosen: Folder | undefined): void {
-  if (chosen === undefined) return;
-  folder = chosen;
+function openModel(selected: ModelSource | undefined): void {
+  if (selected === undefined) return;
+  source = selected;
   start();
 }
 
-function listKept(): void {
-  if (keptFold.open) keep({ kind: 'list' }).catch(() => 'shown');
+function listStored(): void {
+  if (models.open) storage({ kind: 'list' }).catch(ignore);
 }
 
-async function keep(task: KeepTask): Promise<KeptCheckpoint[]> {
-  return running().keep(task);
+async function storage(task: KeepTask): Promise<KeptCheckpoint[]> {
+  return currentEngine().keep(task);
 }
 
-/** Draws `picture`, and what is `still` being read for it, once every picture asked for before it has ended. */
+/** Generates an image once those requested before have ended. `files` holds the fields of the request that are still being read;
+    `model_outputs` those of the steps that are done. */
 function generate(
-  picture: Picture,
-  still: Promise<Partial<Picture>> = Promise.resolve({}),
-  said: readonly Uint8Array[] = [],
+  request: Picture,
+  files: Promise<Partial<Picture>> = Promise.resolve({}),
+  model_outputs: readonly Uint8Array[] = [],
 ): Promise<Image | undefined> {
-  const { signal } = stop;
-  const mine = turn.then(() => (signal.aborted ? undefined : drawNow(picture, still, said, signal)));
-  turn = mine.catch(() => 'answered to whom it concerns');
-  return mine;
+  const { signal } = cancellation;
+  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, model_outputs, signal)));
+  // The caller handles the rejection; the next one in the queue starts either way.
+  queue = generation.catch(ignore);
+  return generation;
 }
 
-async function drawNow(
-  picture: Picture,
-  still: Promise<Partial<Picture>>,
-  said: readonly Uint8Array[],
+async function run(
+  request: Picture,
+  files: Promise<Partial<Picture>>,
+  model_outputs: readonly Uint8Array[],
   signal: AbortSignal,
 ): Promise<Image | undefined> {
-  const engine = running();
-  show(drawing(state, picture.prompt));
-  const read = await still.catch((thrown) => {
-    show(failed(state, faultOf(thrown)));
+  const engine = currentEngine();
+  show(generating(state, request.prompt));
+  const read = await files.catch((thrown) => {
+    show(withFault(state, faultOf(thrown)));
     throw thrown;
   });
-  const asked = { ...picture, ...read };
-  const kept = await gallery;
-  const unfinished: Unfinished = { tab, checkpoint: folder.checkpoint, picture: asked, said: [...said], begun_at: Date.now() };
-  const diary = kept?.gallery.diary(unfinished);
+  const complete = { ...request, ...read };
+  const stored = await gallery;
+  const journal = stored?.database.journal({
+    tab,
+    checkpoint: source.checkpoint,
+    request: complete,
+    model_outputs: [...model_outputs],
+    started_at_millis: Date.now(),
+  });
   try {
-    const image = await engine.generate(asked, { stop: signal, said, stepped: (step) => diary?.step(step.said) });
+    const image = await engine.generate(complete, { stop: signal, said: model_outputs, stepped: (step) => journal?.add(step.said) });
     if (image !== undefined) {
-      const png = pngFile(image.png);
-      await kept?.wall.add({ prompt: picture.prompt, seed: image.seed, favourite: false, drawn_at: Date.now(), png });
+      const { seed, png } = image;
+      await stored?.view.add({ prompt: request.prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
     }
     return image;
   } finally {
-    await diary?.end();
+    await journal?.end();
   }
 }
 
-/** Stops the picture at work, and those that wait. */
+/** Cancels the running generation and those in the queue. */
 function cancel(): void {
-  stop.abort();
-  stop = new AbortController();
+  cancellation.abort();
+  cancellation = new AbortController();
 }
 
-function running(): Engine {
+function currentEngine(): Engine {
   if (engine === undefined) throw state.fault ?? faultOf('the engine is not running');
   return engine;
 }
 
-/** Asks for what the form holds: one picture, several with a seed each, or those of a table. */
+/** Requests what the form holds: the images of the X/Y grid, or one or several with a seed each. */
 function submit(): void {
   try {
-    const [first, still, count, table] = [form.asked(), form.files(), form.pictures(), cells()];
-    for (const cell of table ?? []) {
-      const picture = { ...first, ...cell.changed };
-      const put = (image: Image | undefined): void => image && fillCell(cell, image, picture.prompt);
-      // What the cell changes, the form's files do not change back.
-      generate(picture, still.then((read) => ({ ...read, ...cell.changed }))).then(put, () => 'shown');
+    const [request, files, count, cells] = [readRequest(), readFiles(), readNumImages(), startGrid()];
+    for (const cell of cells ?? []) {
+      const fill = (image: Image | undefined): void => image && fillCell(cell, image, cell.overrides.prompt ?? request.prompt);
+      // The cell's values take precedence over those read with the files.
+      const overridden = files.then((read) => ({ ...read, ...cell.overrides }));
+      generate({ ...request, ...cell.overrides }, overridden).then(fill, ignore);
     }
-    if (table !== undefined) return;
-    for (let more = 0; more < count; more += 1) {
-      generate({ ...first, seed: ((first.seed ?? 0) + more) >>> 0 }, still).catch(() => 'shown');
+    if (cells !== undefined) return;
+    for (let index = 0; index < count; index += 1) {
+      generate({ ...request, seed: ((request.seed ?? 0) + index) >>> 0 }, files).catch(ignore);
     }
   } catch (thrown) {
-    show(failed(state, faultOf(thrown)));
+    show(withFault(state, faultOf(thrown)));
   }
 }
 
 function show(changed: State): void {
   const before = state;
   state = changed;
-  render(state, before, folder.checkpoint !== '');
-  if (keptFold.open) renderKept(keptList, state.kept, (task) => keep(task).catch(() => 'shown'), (checkpoint) => openFolder({ checkpoint }));
-  if (state.kept !== before.kept) renderSpace(space).catch(() => 'told where the browser tells');
+  render(state, before, source.checkpoint !== '');
+  if (models.open) renderStoredModels(modelList, state.stored, (task) => storage(task).catch(ignore), (checkpoint) => openModel({ checkpoint }));
+  // A browser that does not report its storage shows none.
+  if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
 }
+
+/** Handles a rejection that the page already shows, or that the comment at the call explains. */
+function ignore(): void {}

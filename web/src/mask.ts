@@ -1,27 +1,27 @@
-//! A mask painted over the picture to draw over: what is covered is drawn anew.
+//! The mask editor: an inpaint mask painted over the input image. Painted areas are regenerated.
 import { element } from './dom';
 
-const image = element('init-image', HTMLInputElement);
-const painting = element('mask-editor', HTMLElement);
-const under = element('mask-background', HTMLImageElement);
+const initImage = element('init-image', HTMLInputElement);
+const editor = element('mask-editor', HTMLElement);
+const background = element('mask-background', HTMLImageElement);
 const canvas = element('mask-canvas', HTMLCanvasElement);
-const brush = element('brush-size', HTMLInputElement);
+const brushSize = element('brush-size', HTMLInputElement);
 let painted = false;
-/** Where the pointer was, in the picture's pixels. */
-let last: { x: number; y: number } | undefined;
+/** The previous position of the pointer, in pixels of the image. */
+let previous: { x: number; y: number } | undefined;
 
-image.addEventListener('change', begin);
-element('clear-mask', HTMLButtonElement).addEventListener('click', clear);
+initImage.addEventListener('change', openEditor);
+element('clear-mask', HTMLButtonElement).addEventListener('click', clearMask);
 canvas.addEventListener('pointerdown', (event) => {
   canvas.setPointerCapture(event.pointerId);
-  last = undefined;
-  stroke(event);
+  previous = undefined;
+  paint(event);
 });
 canvas.addEventListener('pointermove', (event) => {
-  if (canvas.hasPointerCapture(event.pointerId)) stroke(event);
+  if (canvas.hasPointerCapture(event.pointerId)) paint(event);
 });
 
-/** What was painted, white on black, of the picture's size; `undefined` where nothing was. */
+/** Returns the mask as a PNG of the image's size, white on black; `undefined` where nothing is painted. */
 export async function paintedMask(): Promise<Uint8Array | undefined> {
   if (!painted) return undefined;
   const { width, height } = canvas;
@@ -33,35 +33,35 @@ export async function paintedMask(): Promise<Uint8Array | undefined> {
   return new Uint8Array(await (await mask.convertToBlob({ type: 'image/png' })).arrayBuffer());
 }
 
-/** Shows the chosen picture under an empty mask. */
-async function begin(): Promise<void> {
-  clear();
-  URL.revokeObjectURL(under.src);
-  const [file] = image.files ?? [];
-  painting.hidden = file === undefined;
+/** Shows the selected image below an empty mask. */
+async function openEditor(): Promise<void> {
+  clearMask();
+  URL.revokeObjectURL(background.src);
+  const [file] = initImage.files ?? [];
+  editor.hidden = file === undefined;
   if (file === undefined) return;
-  under.src = URL.createObjectURL(file);
-  // What this browser cannot read is told when it is to be drawn over.
-  painting.hidden = await under.decode().then(() => false, () => true);
-  [canvas.width, canvas.height] = [under.naturalWidth, under.naturalHeight];
+  background.src = URL.createObjectURL(file);
+  // An image that this browser cannot decode is reported when the request is made.
+  editor.hidden = await background.decode().then(() => false, () => true);
+  [canvas.width, canvas.height] = [background.naturalWidth, background.naturalHeight];
 }
 
-function clear(): void {
+function clearMask(): void {
   painted = false;
   canvas.getContext('2d')?.clearRect(0, 0, canvas.width, canvas.height);
 }
 
-/** A line to where the pointer is from where it was. */
-function stroke({ offsetX, offsetY }: PointerEvent): void {
+/** Draws a line from the previous position of the pointer to its current one. */
+function paint({ offsetX, offsetY }: PointerEvent): void {
   const context = canvas.getContext('2d');
   if (context === null) return;
   const scale = canvas.width / canvas.clientWidth;
-  const at = { x: offsetX * scale, y: offsetY * scale };
-  const from = last ?? at;
-  Object.assign(context, { strokeStyle: '#fff', lineCap: 'round', lineWidth: brush.valueAsNumber * scale });
+  const to = { x: offsetX * scale, y: offsetY * scale };
+  const from = previous ?? to;
+  Object.assign(context, { strokeStyle: '#fff', lineCap: 'round', lineWidth: brushSize.valueAsNumber * scale });
   context.beginPath();
   context.moveTo(from.x, from.y);
-  context.lineTo(at.x, at.y);
+  context.lineTo(to.x, to.y);
   context.stroke();
-  [painted, last] = [true, at];
+  [painted, previous] = [true, to];
 }

@@ -1,40 +1,40 @@
-//! Everything the page shows, as one value, and how each event changes it. Pure: no DOM, no clock, no worker.
+//! Everything the page shows, as one value, and the changes that events make to it. Pure: no DOM, no clock, no worker.
 import { endsEngine } from './fault';
 import type { Adapter, Checkpoint, Estimate, Event, Fault, Image, KeptCheckpoint, Loading, Preview, Stage, Step } from './protocol.gen';
 
-/** How far a picture is. */
+/** The progress of the running generation. */
 export interface Progress {
   stage: Stage;
   step: number;
   steps: number;
   preview: Preview | undefined;
-  /** When the first step of this run was done, which one that was, and how long a step takes since. */
+  /** The first step that this tab ran, and when it ended: the base of `step_millis`. */
   first: { step: number; millis: number } | undefined;
   step_millis: number | undefined;
 }
 
 export interface State {
-  /** `stopped`: nothing can be drawn until the engine is started anew. */
-  phase: 'opening' | 'ready' | 'drawing' | 'stopped';
+  /** `stopped`: nothing can be generated until the engine is restarted. */
+  phase: 'opening' | 'ready' | 'generating' | 'stopped';
   adapter: Adapter | undefined;
   checkpoint: Checkpoint | undefined;
   compiling: { compiled: number; shaders: number } | undefined;
   loading: Loading | undefined;
-  /** What the reader is asked about, before it is fetched. */
-  asking: Estimate | undefined;
-  kept: KeptCheckpoint[];
+  /** The download that waits for the user's confirmation. */
+  estimate: Estimate | undefined;
+  stored: KeptCheckpoint[];
   progress: Progress | undefined;
-  /** How the picture being drawn, or the last one, is computed within the device's memory. */
+  /** The memory plan of the current image, in words. */
   plan: string | undefined;
-  /** The prompt being drawn, then that of `image`. */
+  /** The prompt of the running generation, then of `image`. */
   prompt: string;
   image: Image | undefined;
   fault: Fault | undefined;
-  /** What else there is to know about the picture. */
+  /** A remark about the current image. */
   note: string | undefined;
-  /** When the device was open and when the last picture was there, since the navigation began. */
+  /** When the device was open and the last image was there, since the navigation started. */
   opened_millis: number | undefined;
-  pictured_millis: number | undefined;
+  image_millis: number | undefined;
 }
 
 export const OPENING: State = {
@@ -43,8 +43,8 @@ export const OPENING: State = {
   checkpoint: undefined,
   compiling: undefined,
   loading: undefined,
-  asking: undefined,
-  kept: [],
+  estimate: undefined,
+  stored: [],
   progress: undefined,
   plan: undefined,
   prompt: '',
@@ -52,16 +52,16 @@ export const OPENING: State = {
   fault: undefined,
   note: undefined,
   opened_millis: undefined,
-  pictured_millis: undefined,
+  image_millis: undefined,
 };
 
-/** The state in which a picture of `prompt` has just been asked for. */
-export function drawing(state: State, prompt: string): State {
-  return { ...state, phase: 'drawing', prompt, fault: undefined, note: undefined, progress: undefined };
+/** Returns the state at the start of a generation. */
+export function generating(state: State, prompt: string): State {
+  return { ...state, phase: 'generating', prompt, fault: undefined, note: undefined, progress: undefined };
 }
 
-/** The state after `event` at `now_millis`. */
-export function next(state: State, event: Event, now_millis: number): State {
+/** Returns the state after `event`, which arrived at `now_millis`. */
+export function reduce(state: State, event: Event, now_millis: number): State {
   switch (event.kind) {
     case 'adapter':
       return { ...state, adapter: event, opened_millis: now_millis };
@@ -70,28 +70,30 @@ export function next(state: State, event: Event, now_millis: number): State {
     case 'loading':
       return { ...state, loading: event };
     case 'estimated':
-      return { ...state, asking: event.drawing === null ? undefined : event };
+      return { ...state, estimate: event.drawing === null ? undefined : event };
     case 'kept':
-      return { ...state, kept: event.checkpoints };
-    case 'ready':
-      // A device that is opened again goes on with its picture.
-      return { ...state, phase: state.phase === 'drawing' ? 'drawing' : 'ready', checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
+      return { ...state, stored: event.checkpoints };
+    case 'ready': {
+      // After a lost device the generation goes on.
+      const phase = state.phase === 'generating' ? 'generating' : 'ready';
+      return { ...state, phase, checkpoint: event, compiling: undefined, loading: undefined, fault: undefined };
+    }
     case 'planned':
       return { ...state, plan: event.plan };
     case 'note':
       return { ...state, note: event.text };
     case 'began':
-      return { ...state, progress: began(state.progress, event.stage) };
+      return { ...state, progress: withStage(state.progress, event.stage) };
     case 'step':
-      return { ...state, progress: stepped(state.progress, event, now_millis) };
+      return { ...state, progress: withStep(state.progress, event, now_millis) };
     case 'image':
-      return { ...state, phase: 'ready', progress: undefined, image: event, pictured_millis: now_millis };
+      return { ...state, phase: 'ready', progress: undefined, image: event, image_millis: now_millis };
     case 'cancelled':
       return { ...state, phase: 'ready', progress: undefined };
     case 'checked':
       return state;
     case 'fault':
-      return failed(state, event.fault);
+      return withFault(state, event.fault);
     default: {
       const missing: never = event;
       throw new Error(`unknown event ${JSON.stringify(missing)}`);
@@ -99,19 +101,19 @@ export function next(state: State, event: Event, now_millis: number): State {
   }
 }
 
-function began(progress: Progress | undefined, stage: Stage): Progress {
+function withStage(progress: Progress | undefined, stage: Stage): Progress {
   const before = progress ?? { step: 0, steps: 0, preview: undefined };
   return { ...before, stage, first: undefined, step_millis: undefined };
 }
 
-function stepped(progress: Progress | undefined, { step, steps, preview }: Step, now_millis: number): Progress {
+function withStep(progress: Progress | undefined, { step, steps, preview }: Step, now_millis: number): Progress {
   const first = progress?.first ?? { step, millis: now_millis };
   const step_millis = step > first.step ? (now_millis - first.millis) / (step - first.step) : undefined;
   return { stage: 'denoise', step, steps, preview: preview ?? undefined, first, step_millis };
 }
 
-/** The state after `fault`: usable again, unless there is no engine left to ask. */
-export function failed(state: State, fault: Fault): State {
+/** Returns the state after `fault`: stopped where the engine cannot go on, else ready. */
+export function withFault(state: State, fault: Fault): State {
   const stopped = state.phase === 'opening' || state.phase === 'stopped' || endsEngine(fault);
-  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, asking: undefined, progress: undefined, fault };
+  return { ...state, phase: stopped ? 'stopped' : 'ready', loading: undefined, estimate: undefined, progress: undefined, fault };
 }

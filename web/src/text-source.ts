@@ -1,67 +1,67 @@
-//! Who reads the prompt: the part of the form that chooses it, and what a companion at the chosen address offers.
+//! The part of the form that selects what encodes the prompt, and the status of the companion at the entered URL.
 import { offered, servesPage, type Offer } from './companion';
 import { element } from './dom';
 import { fault, faultOf } from './fault';
-import type { TextSource } from './protocol.gen';
 import { t } from './i18n';
+import type { TextSource } from './protocol.gen';
 
 const tab = element('text-tab', HTMLInputElement);
 const companion = element('text-companion', HTMLInputElement);
 const url = element('companion-url', HTMLInputElement);
 const token = element('companion-token', HTMLInputElement);
-const stored = element('text-file', HTMLInputElement);
+const fromFile = element('text-file', HTMLInputElement);
 const file = element('embeddings-file', HTMLInputElement);
-const pairing = element('companion-status', HTMLElement);
+const status = element('companion-status', HTMLElement);
 
-/** After so long a companion that was loading is asked again. */
-const LOADING_MILLIS = 1_000;
+/** The interval at which a loading companion is asked again. */
+const RETRY_MILLIS = 1_000;
 
-let asking = new AbortController();
+let pending = new AbortController();
 
-/** Begins with a companion at `address` where one is given, and looks for one where the page is from. */
-export function beginText(address: string | null): void {
+/** Selects the companion at `address` where one is given, and looks for the companion that serves this page. */
+export function startTextSource(address: string | null): void {
   companion.checked = address !== null;
   url.value = address || location.origin;
-  for (const field of [tab, companion, stored, url, token]) field.addEventListener('change', () => void look());
-  void look();
+  for (const field of [tab, companion, fromFile, url, token]) field.addEventListener('change', () => void refreshStatus());
+  void refreshStatus();
 }
 
-/** Whether this tab is to read prompts. */
-export function readsHere(): boolean {
+/** Returns whether this tab encodes prompts. */
+export function encodesInTab(): boolean {
   return tab.checked;
 }
 
-/** What the form says; a file is read now. Rejects with a fault. */
-export async function chosenText(): Promise<TextSource> {
+/** Returns the selected text source, with the contents of its file. Rejects with a `Fault`. */
+export async function readTextSource(): Promise<TextSource> {
   if (companion.checked) return { kind: 'companion', url: url.value, ...(token.value && { token: token.value }) };
-  if (!stored.checked) return { kind: 'tab' };
-  const chosen = file.files?.[0];
-  if (chosen === undefined) throw fault('bad_request', 'no embeddings file is selected', 'select a file written by `pixart encode`');
-  return { kind: 'file', bytes: new Uint8Array(await chosen.arrayBuffer()) };
+  if (!fromFile.checked) return { kind: 'tab' };
+  const selected = file.files?.[0];
+  if (selected === undefined) throw fault('bad_request', 'no embeddings file is selected', 'select a file written by `pixart encode`');
+  return { kind: 'file', bytes: new Uint8Array(await selected.arrayBuffer()) };
 }
 
-/** Asks the chosen address, or where the page is from, what it has, and shows that. */
-async function look(): Promise<void> {
+/** Shows the models of the selected companion, or of the one that serves this page. */
+async function refreshStatus(): Promise<void> {
   for (const field of [url, token]) field.disabled = !companion.checked;
-  file.disabled = !stored.checked;
-  asking.abort();
-  asking = new AbortController();
-  const { signal } = asking;
+  file.disabled = !fromFile.checked;
+  pending.abort();
+  pending = new AbortController();
+  const { signal } = pending;
   const at = companion.checked ? url.value : location.origin;
   if (!companion.checked && !(await servesPage(signal))) {
-    if (!signal.aborted) pairing.textContent = '';
+    if (!signal.aborted) status.textContent = '';
     return;
   }
-  const said = await offered(at, token.value, signal).then(
+  const text = await offered(at, token.value, signal).then(
     (models) => {
-      if (models.length === 0) setTimeout(() => signal.aborted || void look(), LOADING_MILLIS);
-      return models.length === 0 ? t('companionLoading', { at }) : t('companionModels', { at, models: models.map(words).join('; ') });
+      if (models.length === 0) setTimeout(() => signal.aborted || void refreshStatus(), RETRY_MILLIS);
+      return models.length === 0 ? t('companionLoading', { at }) : t('companionModels', { at, models: models.map(describe).join('; ') });
     },
     (thrown: unknown) => (companion.checked ? t('companionUnavailable', { what: faultOf(thrown).what }) : ''),
   );
-  if (!signal.aborted) pairing.textContent = said;
+  if (!signal.aborted) status.textContent = text;
 }
 
-function words({ id, device, draws }: Offer): string {
+function describe({ id, device, draws }: Offer): string {
   return t(draws ? 'companionGenerates' : 'companionEncodes', { id, device });
 }
