@@ -1,14 +1,63 @@
-//! `cargo xtask check`: what can be said about the tree without running the product, cheapest first.
+//! `cargo xtask check`: everything that can be checked without running the product, cheapest first.
 
-use std::process::{Command, ExitCode};
+mod circles;
+mod debug_texts;
+mod links;
+mod programs;
+mod sources;
+mod type_names;
 
-use anyhow::Result;
+use std::{
+    fmt,
+    process::{Command, ExitCode},
+};
 
+use anyhow::{Result, bail};
+
+use self::sources::Sources;
 use crate::{page, place::Place, run, types};
 
-/// Everything, up to the first failure.
+/// A rule that the sources and documents keep.
+struct SourceRule {
+    /// What is looked for.
+    name: &'static str,
+    check: fn(&Sources) -> Result<Vec<Finding>>,
+    /// Whether a finding is an error. One that is only listed has its findings printed.
+    is_error: bool,
+}
+
+const RULES: [SourceRule; 4] = [
+    SourceRule { name: "type names that are defined twice", check: type_names::check, is_error: false },
+    SourceRule { name: "import circles", check: circles::check, is_error: false },
+    SourceRule { name: "broken links between documents", check: links::check, is_error: false },
+    SourceRule { name: "Debug formatting in texts", check: debug_texts::check, is_error: false },
+];
+
+/// A violation of a rule.
+#[derive(Debug)]
+struct Finding {
+    /// A file and line, or a name.
+    place: String,
+    what: String,
+}
+
+impl Finding {
+    fn new(place: impl Into<String>, what: String) -> Self {
+        Self { place: place.into(), what }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}: {}", self.place, self.what)
+    }
+}
+
+/// Runs every check up to the first that fails.
 pub(crate) fn check(place: &Place) -> Result<ExitCode> {
     cheap(place)?;
+    programs::spelling(place)?;
+    programs::dependencies(place)?;
     run::say("checking the page's types");
     page::packages(place)?;
     let mut tsc = place.command("node");
@@ -22,16 +71,43 @@ pub(crate) fn check(place: &Place) -> Result<ExitCode> {
     run::run(place.native("doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"), run::minutes(60))?;
     run::say("comparing the crates' dependencies with the layout");
     run::run(place.native("test").args(["--test", "all", "layout"]), run::minutes(90))?;
-    println!("checked: format, generated files, page types, lints, documentation, dependencies");
+    println!(
+        "checked: format, generated files, names, imports, links, texts, spelling, dependencies, page types, lints, \
+         documentation, layout"
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-/// What takes seconds.
+/// Runs the checks that take seconds.
 pub(crate) fn cheap(place: &Place) -> Result<()> {
     run::say("checking the format");
     run::run(place.cargo().args(["fmt", "--all", "--check"]), run::minutes(2))?;
     run::say("comparing generated files with their source");
-    types::fresh(place)
+    types::fresh(place)?;
+    sources(place)
+}
+
+/// Checks the sources and documents against every rule; an error that lists what breaks one.
+pub(crate) fn sources(place: &Place) -> Result<()> {
+    run::say("reading the sources and documents");
+    let sources = Sources::read(place)?;
+    let mut errors = 0;
+    for rule in RULES {
+        let findings = (rule.check)(&sources)?;
+        if rule.is_error {
+            errors += findings.len();
+        }
+        if !findings.is_empty() {
+            eprintln!("{}: {}", rule.name, findings.len());
+        }
+        for finding in &findings {
+            eprintln!("  {finding}");
+        }
+    }
+    if errors > 0 {
+        bail!("{errors} places break a rule; they are listed above");
+    }
+    Ok(())
 }
 
 fn lint(mut clippy: Command) -> Result<()> {

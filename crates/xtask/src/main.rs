@@ -53,8 +53,12 @@ enum Task {
         #[arg(long)]
         only: Option<Stage>,
     },
-    /// Format, generated files, lints, types and documentation: everything that needs no browser
-    Check,
+    /// Check format, generated files, names, imports, links, spelling, dependencies, lints, types and documentation
+    Check {
+        /// Read the sources and documents alone, which takes a second
+        #[arg(long)]
+        sources: bool,
+    },
     /// Compare the pipeline with recorded tensors, or record them anew
     Golden {
         /// Folder of variants to check
@@ -108,7 +112,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Start { draw: Some(draw), .. } => start::draw(&place, &draw),
         Task::Build => page::build(&place).map(|()| ExitCode::SUCCESS),
         Task::Test { only } => test::test(&place, only),
-        Task::Check => check::check(&place),
+        Task::Check { sources: true } => check::sources(&place).map(|()| ExitCode::SUCCESS),
+        Task::Check { sources: false } => check::check(&place),
         Task::Golden { check: Some(folder), device, .. } => golden::check(&place, &folder, device),
         Task::Golden { check: None, .. } => golden::make(&place),
         Task::Score { count } => score::score(&place, count),

@@ -17,6 +17,11 @@ pub(crate) fn client(place: &Place) -> Result<PathBuf> {
     environment(place, "venv-client", "tests/page/requirements.txt")
 }
 
+/// A Python interpreter beside the programs that check the tree.
+pub(crate) fn checkers(place: &Place) -> Result<PathBuf> {
+    environment(place, "venv-checkers", "crates/xtask/requirements.txt")
+}
+
 /// A Python interpreter with the packages that the file `requirements` names.
 fn environment(place: &Place, name: &str, requirements: &str) -> Result<PathBuf> {
     let named = requirements;

