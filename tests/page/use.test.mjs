@@ -8,6 +8,8 @@ import { draw, drop, echoConsole, fillForm, openBrowser, servePage, shot, untilE
 
 const PICTURE_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
+/** A request as it was stored before its fields had diffusers' names. */
+const OLD_REQUEST = { prompt: '', negative_prompt: '', seed: 7, steps: 6, guidance: 3.5, width: 64, height: 64, text: { kind: 'tab' } };
 const AXE = createRequire(new URL('../../web/package.json', import.meta.url)).resolve('axe-core/axe.min.js');
 
 let server;
@@ -155,6 +157,55 @@ test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
   await cards.nth(1).getByText('Delete').click();
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   await page.close();
+});
+
+test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', async () => {
+  const other = await openBrowser();
+  try {
+    const page = await other.context.newPage();
+    await page.goto(`${server.url}models/scenes/README.md`);
+    await page.evaluate(async (request) => {
+      const opening = indexedDB.open('pixart-web gallery', 2);
+      opening.onupgradeneeded = () => {
+        opening.result.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
+        opening.result.createObjectStore('unfinished', { keyPath: 'tab' });
+        opening.result.createObjectStore('said');
+      };
+      const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
+      const stores = ['drawn', 'unfinished', 'said'];
+      const transaction = database.transaction(stores, 'readwrite');
+      const [drawn, unfinished, said] = stores.map((name) => transaction.objectStore(name));
+      const png = new Blob([new Uint8Array([137, 80, 78, 71])], { type: 'image/png' });
+      drawn.put({ prompt: 'an old star', seed: 5, favourite: true, drawn_at: Date.UTC(2026, 0, 2), png });
+      sessionStorage.setItem('tab', 'this tab');
+      const checkpoint = new URL('/models/scenes/', location.href).href;
+      unfinished.put({ tab: 'this tab', checkpoint, picture: request, begun_at: Date.now() });
+      for (const step of [0, 1, 2]) said.put(new Uint8Array(4 * 8 * 8 * 4), ['this tab', step]);
+      await new Promise((resolve) => (transaction.oncomplete = resolve));
+      database.close();
+    }, { ...OLD_REQUEST, prompt: 'an old circle' });
+    await page.goto(`${server.url}?device=wasm`);
+    await untilEngine(page, PICTURE_MILLIS);
+    await page.waitForSelector('#unfinished:not([hidden])');
+    assert.equal(await page.innerText('#unfinished-text'), '“an old circle” was interrupted after step 3.');
+    await page.click('#resume');
+    await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+    assert.equal(await page.inputValue('#steps'), '6');
+    assert.equal(await page.inputValue('#guidance-scale'), '3.5');
+    await page.click('#gallery > summary');
+    await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
+    const [fresh, old] = await page.locator('#gallery-list li p').allInnerTexts();
+    assert.deepEqual([fresh, old], ['an old circle · 7', 'an old star · 5']);
+    await page.check('#favourites-only');
+    await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
+    const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#gallery-export')]);
+    const bytes = readFileSync(await zip.path());
+    assert.match(bytes.toString('latin1'), /an-old-star-5-1\.png/);
+    const days = bytes.readUInt16LE(12);
+    assert.deepEqual([1980 + (days >> 9), (days >> 5) & 15], [2026, 1], 'the file has the time of its generation');
+  } finally {
+    await other.close();
+  }
 });
 
 test('several_pictures_have_a_seed_each_and_cancel_stops_them_all', async () => {
