@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { echoConsole, openBrowser, pixels, servePage } from '../page/browser.mjs';
-import { openHub } from '../page/model-server.mjs';
+import { startModelServer } from '../page/model-server.mjs';
 import { children, processes } from './report.mjs';
 
 const MIB = 1 << 20;
@@ -36,7 +36,7 @@ if (!options.packed || !options.source || !options.pixart) {
 const manifest = JSON.parse(readFileSync(join(options.packed, 'manifest.json'), 'utf8'));
 const shards = manifest.sections.filter(({ name }) => ['transformer', 'vae_decoder'].includes(name)).flatMap((section) => section.shards);
 const server = await servePage();
-const [packed, source] = [await openHub(options.packed), await openHub(options.source)];
+const [packed, source] = [await startModelServer(options.packed), await startModelServer(options.source)];
 
 try {
   for (const store of ['indexeddb', 'opfs']) await loadPacked(store);

@@ -1,4 +1,4 @@
-//! What page tests and drive.mjs share: the built page on a loopback port, and a headless Chromium with WebGPU.
+//! Shared by the page tests and drive.mjs: the built page on a loopback port, and a headless Chromium with WebGPU.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -25,8 +25,8 @@ export function findChrome() {
   return found;
 }
 
-/** Opens Chromium with a fresh profile, which `close` removes, or with the one of a browser that was killed. Service workers
-    would answer what tests answer. */
+/** Opens Chromium with a fresh profile, which `close` removes, or with that of a browser that was killed. Service workers are
+    blocked by default: they would bypass the routes of tests. */
 export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS, serviceWorkers = 'block', profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')) } = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chrome,
@@ -87,7 +87,7 @@ export function echoConsole(page) {
   page.on('pageerror', (error) => console.error(`page: uncaught ${error.message}`));
 }
 
-/** Fills in the form as its reader would; fields that `request` lacks keep the page's values. */
+/** Fills in the form as a user would; fields that `request` lacks keep their values. */
 export async function fillForm(page, request) {
   const fields = {
     '#prompt': request.prompt,
@@ -110,13 +110,13 @@ export async function fillForm(page, request) {
   }
 }
 
-/** Opens the fold that most fields are in. */
+/** Opens the section that holds most fields. */
 export async function openSettings(page) {
-  await page.locator('#settings').evaluate((fold) => (fold.open = true));
+  await page.locator('#settings').evaluate((section) => (section.open = true));
 }
 
-/** Clicks Draw once it is enabled, and waits for how that ends: `{ fault }`, or `{ png, file }` as downloaded. */
-export async function draw(page, timeout = 30_000) {
+/** Clicks Generate once it is enabled, and returns the result: `{ fault }`, or `{ png, file }` as downloaded. */
+export async function generate(page, timeout = 30_000) {
   await untilEngine(page, timeout);
   if (await page.isEnabled('#generate')) {
     await page.click('#generate');
@@ -131,7 +131,7 @@ export async function draw(page, timeout = 30_000) {
 }
 
 /** Drops a PNG file on the page. */
-export async function drop(page, png) {
+export async function dropPng(page, png) {
   await page.evaluate((bytes) => {
     const transfer = new DataTransfer();
     transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
@@ -139,12 +139,12 @@ export async function drop(page, png) {
   }, [...png]);
 }
 
-/** A picture of the whole page, for a person to look at, in the folder that SHOTS names, where it names one. */
-export async function shot(page, name) {
+/** Saves a screenshot of the whole page, for a person to look at, in the folder that SHOTS names, if it is set. */
+export async function screenshot(page, name) {
   if (process.env.SHOTS) await page.screenshot({ path: join(process.env.SHOTS, `${name}.png`), fullPage: true });
 }
 
-/** Waits until the checkpoint is on the device, or the engine has stopped. */
+/** Waits until the checkpoint is loaded, or the engine has stopped. */
 export async function untilEngine(page, timeout = 30_000) {
   await page.waitForFunction(() => globalThis.pixart?.state().phase !== 'opening', undefined, { timeout });
 }
@@ -161,7 +161,7 @@ export async function pixels(page, png) {
   return Uint8Array.from(bytes);
 }
 
-/** The largest difference between two pictures in any channel; infinite where their sizes differ. */
+/** The largest difference between two images in any channel; infinite where their sizes differ. */
 export function largestDifference(left, right) {
   if (left.length !== right.length || left.length === 0) return Infinity;
   return left.reduce((largest, value, at) => Math.max(largest, Math.abs(value - right[at])), 0);

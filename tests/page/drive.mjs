@@ -1,22 +1,21 @@
 //! Drives the page in a headless Chromium and prints one JSON line. Exit status 1 on a fault, which is the line then.
 //!
-//!   node drive.mjs draw  --url URL --request request.json --out picture.png [--chrome PATH] [--timeout-seconds N]
-//!   node drive.mjs check --url URL --variant-dir DIR --name NAME            [--chrome PATH] [--timeout-seconds N]
+//!   node drive.mjs generate --url URL --request request.json --out image.png [--chrome PATH] [--timeout-seconds N]
+//!   node drive.mjs check    --url URL --variant-dir DIR --name NAME            [--chrome PATH] [--timeout-seconds N]
 //!
-//! `draw` fills in the form and saves the PNG that the page offers for download, and with --recording FILE what it recorded
-//! where the request asks for it. `check` compares the golden variant in
-//! DIR, which it serves to the page from disk, and prints the rows (numbers that are not finite as null); whether they
-//! pass is for the caller to judge.
+//! `generate` fills in the form and saves the PNG that the page offers for download, and the recording with --recording FILE.
+//! `check` compares the golden variant in DIR, which it serves to the page from disk, and prints the rows (numbers that are not
+//! finite as null); the caller judges whether they pass.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, normalize, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { draw, echoConsole, fillForm, openBrowser, untilEngine } from './browser.mjs';
+import { generate, echoConsole, fillForm, openBrowser, untilEngine } from './browser.mjs';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
-const COMMANDS = { draw: drawPicture, check: checkVariant };
+const COMMANDS = { generate: generateImage, check: checkVariant };
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -36,7 +35,7 @@ const timeout = Number(options['timeout-seconds']) * 1000;
 
 const command = COMMANDS[positionals[0]];
 if (command === undefined || !options.url) {
-  console.error('usage: drive.mjs draw --url URL --request FILE --out FILE | check --url URL --variant-dir DIR --name NAME');
+  console.error('usage: drive.mjs generate --url URL --request FILE --out FILE | check --url URL --variant-dir DIR --name NAME');
   process.exit(2);
 }
 const browser = await openBrowser(options.chrome ? { chrome: options.chrome } : {});
@@ -54,12 +53,12 @@ try {
 console.log(JSON.stringify(line));
 process.exitCode = 'fault' in line ? 1 : 0;
 
-async function drawPicture(page) {
+async function generateImage(page) {
   const request = JSON.parse(readFileSync(options.request, 'utf8'));
   await page.goto(pageUrl().href);
   await untilEngine(page, timeout);
   await fillForm(page, request);
-  const { fault, png } = await draw(page, timeout);
+  const { fault, png } = await generate(page, timeout);
   if (fault) return { fault };
   writeFileSync(options.out, png);
   if (options.recording) {

@@ -1,74 +1,76 @@
-//! What the tests of weights share: the page's own server, a hub that serves as it is told, and a browser for each test.
+//! The fixture of tests that download models: the page's server, a model server whose faults a test sets, and a fresh browser
+//! for each test.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { openBrowser, servePage, untilEngine } from './browser.mjs';
-import { openHub } from './model-server.mjs';
+import { startModelServer } from './model-server.mjs';
 
 export const SCENES = fileURLToPath(new URL('../../web/models/scenes/', import.meta.url));
 export const MIB = 1 << 20;
-const OPEN_MILLIS = 60_000;
+const LOAD_MILLIS = 60_000;
 
-/** Serves the folder that `what` names to the tests of a group, each of which has a browser of its own. */
-export function served(what) {
-  let server;
-  const road = {
-    hub: undefined,
-    page: '',
-    /** The page with the hub's checkpoint, computing on the processor. The companion would read prompts: no text encoder. */
-    address({ store = 'auto' } = {}) {
-      return `${road.page}?device=wasm&store=${store}&companion=&checkpoint=${encodeURIComponent(road.hub.url)}`;
+/** Serves `folder()` to the tests of a group. */
+export function useModelServer(folder) {
+  let pageServer;
+  const fixture = {
+    server: undefined,
+    pageUrl: '',
+    /** The page with the model server's checkpoint, on the CPU. With a companion to encode prompts, it loads no text encoder. */
+    url({ store = 'auto' } = {}) {
+      return `${fixture.pageUrl}?device=wasm&store=${store}&companion=&checkpoint=${encodeURIComponent(fixture.server.url)}`;
     },
     async openPage({ browser }, options = {}) {
       const page = await browser.context.newPage();
-      await page.goto(road.address(options));
+      await page.goto(fixture.url(options));
       return page;
     },
-    /** Starts the engine again, and waits until the checkpoint is on the device. */
-    async again(page) {
-      road.hub.reset();
+    /** Restarts the engine, and waits until the checkpoint is loaded from a server without faults. */
+    async restart(page) {
+      fixture.server.reset();
       await page.click('#restart');
-      return opened(page);
+      return untilLoaded(page);
     },
-    /** Requests of shards, and the bytes sent for them. */
-    asked: () => road.hub.log.filter(({ path }) => path.endsWith('.bin')),
-    sent: () => road.asked().reduce((sum, entry) => sum + entry.sent, 0),
+    shardRequests: () => fixture.server.log.filter(({ path }) => path.endsWith('.bin')),
+    /** The bytes sent for shards. */
+    shardBytes: () => fixture.shardRequests().reduce((sum, entry) => sum + entry.sent, 0),
   };
   before(async () => {
-    server = await servePage();
-    road.page = server.url;
-    road.hub = await openHub(what());
+    pageServer = await servePage();
+    fixture.pageUrl = pageServer.url;
+    fixture.server = await startModelServer(folder());
   });
   after(() => {
-    server.close();
-    road.hub.close();
+    pageServer.close();
+    fixture.server.close();
   });
   beforeEach(async (context) => {
-    road.hub.reset();
+    fixture.server.reset();
     context.browser = await openBrowser({ flags: [] });
   });
   afterEach((context) => context.browser?.close());
-  return road;
+  return fixture;
 }
 
-/** The checkpoint, once it is on the device. */
-export async function opened(page) {
-  await untilEngine(page, OPEN_MILLIS);
+/** Returns the checkpoint once it is loaded; fails on a fault. */
+export async function untilLoaded(page) {
+  await untilEngine(page, LOAD_MILLIS);
   const { phase, fault, checkpoint } = await page.evaluate(() => globalThis.pixart.state());
   assert.equal(fault, undefined, `${fault?.what}`);
   assert.equal(phase, 'ready');
   return checkpoint;
 }
 
+/** Returns the fault of a page that must not load its checkpoint. */
 export async function faultOf(page) {
-  await untilEngine(page, OPEN_MILLIS);
+  await untilEngine(page, LOAD_MILLIS);
   const fault = await page.evaluate(() => globalThis.pixart.state().fault);
-  assert.ok(fault, 'the page opened what it cannot have');
+  assert.ok(fault, 'the page reported no fault');
   return fault;
 }
 
-export async function until(condition, what) {
-  for (const end = Date.now() + OPEN_MILLIS; !condition(); await new Promise((resolve) => setTimeout(resolve, 2))) {
-    assert.ok(Date.now() < end, `never: ${what}`);
+export async function waitUntil(condition, what) {
+  for (const end = Date.now() + LOAD_MILLIS; !condition(); await new Promise((resolve) => setTimeout(resolve, 2))) {
+    assert.ok(Date.now() < end, `timed out: ${what}`);
   }
 }

@@ -1,4 +1,4 @@
-//! A file server on a free loopback port, another origin than the page's, that serves as badly as it is told to.
+//! A file server on a free loopback port, of another origin than the page, whose faults a test sets.
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -12,25 +12,26 @@ const HEADERS = {
 };
 
 /**
- * Serves `folder`. Before each reply `hub.rule({ path, begin, count })` may say how it goes: `count` is how often the path was
- * asked for before. It returns nothing, or some of `{ status, headers, cut, flip, length, etag, ranges, from }`: another status; a
- * connection that is cut after `cut` bytes; a file whose byte `flip` is another one; one of another `length`; another ETag;
- * `ranges: false`, a server that knows none; `from`, the path of the file that is served instead. `hub.log` is what was asked for, with the bytes that were sent.
+ * Serves `folder`. Before each response, `server.rule({ path, begin, count })` returns its faults, or nothing; `count` is the
+ * number of earlier requests for the path. A rule is some of `{ status, headers, cut, flip, length, etag, ranges, from }`: another
+ * status; the number of bytes after which the connection is cut; the offset of a byte to change; another file length; another
+ * ETag; `ranges: false` to ignore range requests; the path of the file to send instead. `server.log` holds the requests, with the
+ * bytes sent.
  */
-export async function openHub(folder) {
-  const hub = { log: [], rule: () => undefined };
+export async function startModelServer(folder) {
+  const state = { log: [], rule: () => undefined };
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname)).slice(1);
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
-    const asked = { path, begin: Number(range?.[1] ?? 0), count: hub.log.filter((other) => other.path === path).length };
-    const entry = { ...asked, sent: 0 };
-    hub.log.push(entry);
-    const { status, headers = {}, cut, flip, length, etag = '"one"', ranges = true, from = path } = (await hub.rule(asked)) ?? {};
-    const found = await stat(join(folder, from)).catch(() => undefined); // what cannot be read is not there
+    const requested = { path, begin: Number(range?.[1] ?? 0), count: state.log.filter((other) => other.path === path).length };
+    const entry = { ...requested, sent: 0 };
+    state.log.push(entry);
+    const { status, headers = {}, cut, flip, length, etag = '"one"', ranges = true, from = path } = (await state.rule(requested)) ?? {};
+    const found = await stat(join(folder, from)).catch(() => undefined); // an unreadable file is served as missing
     if (status !== undefined || !found?.isFile()) return response.writeHead(status ?? 404, { ...HEADERS, ...headers }).end();
     const size = length ?? found.size;
     const partial = range !== null && ranges;
-    const begin = partial ? asked.begin : 0;
+    const begin = partial ? requested.begin : 0;
     const end = partial && range[2] !== '' ? Math.min(size, Number(range[2]) + 1) : size;
     response.writeHead(partial ? 206 : 200, {
       ...HEADERS,
@@ -53,16 +54,16 @@ export async function openHub(folder) {
       if (cut === undefined && end > at) yield Buffer.alloc(end - at);
     };
     await pipeline(body, response, { end: cut === undefined }).catch(() => response.destroy());
-    // What was sent before is to arrive: a browser drops what it has not handed over when a connection breaks.
+    // A browser drops bytes it has not delivered when the connection breaks: the delay lets them arrive.
     if (cut !== undefined) setTimeout(() => response.destroy(), cut > 0 ? 400 : 0);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return Object.assign(hub, {
+  return Object.assign(state, {
     url: `http://127.0.0.1:${server.address().port}/`,
-    /** Forgets what was asked for, and serves well again. */
+    /** Clears the log and the rule. */
     reset() {
-      hub.log = [];
-      hub.rule = () => undefined;
+      state.log = [];
+      state.rule = () => undefined;
     },
     close() {
       server.closeAllConnections();

@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { draw, fillForm, openBrowser, serveFolder, untilEngine } from './browser.mjs';
+import { generate, fillForm, openBrowser, serveFolder, untilEngine } from './browser.mjs';
 
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, width: 64, height: 64 };
-const MILLIS = 60_000;
+const TIMEOUT_MILLIS = 60_000;
 
 let browser;
 let folder;
@@ -29,14 +29,14 @@ after(async () => {
 async function openPage() {
   const page = await browser.context.newPage();
   await page.goto(`${server.url}?device=wasm`);
-  await untilEngine(page, MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   assert.equal(await page.evaluate(() => globalThis.pixart.state().phase), 'ready');
   return page;
 }
 
 const installed = (page) => page.evaluate(async () => (await navigator.serviceWorker.ready).active.state);
 
-test('a_new_build_takes_over_whole_once_the_pages_of_the_old_one_are_closed', async () => {
+test('a_new_build_is_activated_once_every_page_of_the_old_one_is_closed', async () => {
   const old = await openPage();
   await installed(old);
   await old.reload();
@@ -70,17 +70,17 @@ test('a_new_build_takes_over_whole_once_the_pages_of_the_old_one_are_closed', as
   await fresh.close();
 });
 
-test('after_one_visit_the_page_opens_and_draws_with_the_network_off', async () => {
+test('after_one_visit_the_page_generates_offline', async () => {
   const page = await openPage();
   await installed(page);
   await page.reload();
-  await untilEngine(page, MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await server.close();
   await page.reload();
-  await untilEngine(page, MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await fillForm(page, SMALL);
-  const drawn = await draw(page, MILLIS);
-  assert.equal(drawn.fault, undefined);
-  assert.equal(drawn.png.subarray(1, 4).toString(), 'PNG');
+  const result = await generate(page, TIMEOUT_MILLIS);
+  assert.equal(result.fault, undefined);
+  assert.equal(result.png.subarray(1, 4).toString(), 'PNG');
   await assert.rejects(page.evaluate(() => fetch('nowhere').then((reply) => reply.text())), /Failed to fetch/);
 });

@@ -1,4 +1,4 @@
-//! The npm package in other people's pages: bundled by Vite, and without any bundler; and what a visitor downloads.
+//! The npm package in other pages, bundled by Vite and without a bundler; and the download sizes of the page.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -12,19 +12,19 @@ import { openBrowser, serveFolder } from './browser.mjs';
 
 const under = (path) => fileURLToPath(new URL(`../../web/${path}`, import.meta.url));
 const fromWeb = createRequire(under('package.json'));
-/** Bytes after gzip, of all that the page is but its module, and of that. */
+/** Bytes after gzip: of the page without its wasm module, and of the module. */
 const PAGE_MAX = 100_000;
 const WASM_MAX = 4_000_000;
 
-/** The README's lines, in TypeScript, and what a page does about faults. */
+/** The README's example in TypeScript, with estimates, faults and cancellation. */
 const CONSUMER = `
 import { createEngine, isFault, type Engine, type Estimate } from 'pixart-web';
 const seen: string[] = [];
 async function main(): Promise<unknown> {
   const options = { model: '/models/scenes/', device: 'wasm' } as const;
   const declined = await createEngine({ ...options, onEstimate: () => false }).then(() => undefined, (thrown: unknown) => thrown);
-  let told = '';
-  const onEstimate = ({ fetch_bytes, drawing }: Estimate) => (told = typeof drawing?.seconds + (fetch_bytes > 1e6)) !== '';
+  let estimated = '';
+  const onEstimate = ({ fetch_bytes, drawing }: Estimate) => (estimated = typeof drawing?.seconds + (fetch_bytes > 1e6)) !== '';
   const engine: Engine = await createEngine({ ...options, onEstimate, onProgress: (event) => seen.push(event.kind) });
   const request = { prompt: 'a red mushroom in a green field', seed: 7, steps: 3, width: 64, height: 64 };
   const drawing = engine.generate(request);
@@ -46,7 +46,7 @@ async function main(): Promise<unknown> {
     same: String(image?.png) === String(again?.png),
     refused: isFault(refused) && refused.what,
     declined: isFault(declined) && declined.what.endsWith('was not to be fetched'),
-    told,
+    estimated,
     stopped,
     late: isFault(late) && late.code,
     kinds: [...new Set(seen)],
@@ -77,7 +77,7 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** What the consumer at `path` made of the package. */
+/** Returns the result of the consumer at `path`. */
 async function result(path) {
   const page = await browser.context.newPage();
   await page.goto(new URL(path, server.url).href);
@@ -86,20 +86,20 @@ async function result(path) {
   return made;
 }
 
-/** `asked`: whether the checkpoint is not kept yet, and the page is asked whether to fetch it. */
-function judge(made, asked) {
+/** `estimates`: whether the checkpoint is not stored yet, so that an estimate is made before its download. */
+function assertResult(made, estimates) {
   assert.equal(made.native, 128);
   assert.deepEqual(made.previews, [8, 8, 8], 'a preview for each step');
   assert.deepEqual(made.png, [137, 80, 78, 71]);
-  assert.ok(made.same, 'the same request gives the same picture');
+  assert.ok(made.same, 'the same request gives the same image');
   assert.equal(made.refused, 'steps is 0');
-  assert.deepEqual([made.declined, made.told], asked ? [true, 'numbertrue'] : [false, '']);
+  assert.deepEqual([made.declined, made.estimated], estimates ? [true, 'numbertrue'] : [false, '']);
   assert.equal(made.stopped, undefined);
   assert.equal(made.late, 'internal');
   for (const kind of ['adapter', 'loading', 'ready', 'planned', 'step', 'image', 'cancelled']) assert.ok(made.kinds.includes(kind), kind);
 }
 
-test('its_types_fit_the_lines_of_its_readme', () => {
+test('its_types_accept_the_readme_example_and_reject_a_wrong_field', () => {
   const options = ['--strict', '--noEmit', '--target', 'es2023', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2023,dom'];
   execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, join(folder, 'main.ts')], { stdio: 'inherit' });
   const wrong = join(folder, 'wrong.ts');
@@ -108,21 +108,21 @@ test('its_types_fit_the_lines_of_its_readme', () => {
   assert.throws(refused, ({ stdout }) => /wrong\.ts.*string.*number/s.test(String(stdout)));
 });
 
-test('vite_takes_its_worker_and_its_module_along', async () => {
+test('vite_bundles_its_worker_and_wasm_module', async () => {
   const { build } = await import(pathToFileURL(fromWeb.resolve('vite')).href);
   await build({ root: folder, configFile: false, logLevel: 'error', base: './', build: { target: 'es2023', outDir: 'dist', emptyOutDir: true, minify: false } });
   assert.ok(readdirSync(join(folder, 'dist/assets')).some((file) => file.endsWith('.wasm')));
-  judge(await result('/dist/index.html'), true);
+  assertResult(await result('/dist/index.html'), true);
 });
 
-test('a_page_without_a_bundler_imports_it_as_it_is', async () => {
+test('a_page_without_a_bundler_imports_it_unchanged', async () => {
   const plain = CONSUMER.replace('type Engine, type Estimate', '').replace(': Engine', '').replace(' as const', '').replace(': Estimate', '').replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
   const map = '<script type="importmap">{"imports":{"pixart-web":"/node_modules/pixart-web/index.js"}}</script>';
   writeFileSync(join(folder, 'plain.html'), `${PAGE}${map}<script type="module">${plain}</script>`);
-  judge(await result('/plain.html'), false);
+  assertResult(await result('/plain.html'), false);
 });
 
-test('the_page_is_small_and_its_module_has_not_grown', () => {
+test('the_page_and_its_wasm_module_are_within_their_size_limits', () => {
   const dist = under('dist/');
   const files = ['index.html', 'sw.js', 'manifest.webmanifest', 'icon.svg', ...readdirSync(join(dist, 'assets')).map((file) => `assets/${file}`)];
   const bytes = (wanted) => files.filter(wanted).reduce((sum, file) => sum + gzipSync(readFileSync(join(dist, file))).length, 0);

@@ -26,7 +26,7 @@ pub(crate) fn compare(place: &Place, out: Option<&Path>) -> Result<ExitCode> {
     let mut all_good = true;
     for (device, relative) in DEVICES {
         let recording = scratch.path().join("recording.safetensors");
-        let mut drive = page::drive(place, "draw", &server, &chrome);
+        let mut drive = page::drive(place, "generate", &server, &chrome);
         drive.arg("--request").arg(&request).arg("--out").arg(scratch.path().join("tab.png"));
         drive.arg("--recording").arg(&recording).args(["--timeout-seconds", "900", "--device", device]);
         let (ended, lines) = run::lines(&mut drive, run::minutes(16), |_| {})?;

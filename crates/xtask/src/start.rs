@@ -69,7 +69,7 @@ pub(crate) fn draw(place: &Place, draw: &Draw) -> Result<ExitCode> {
     fs::write(&request, draw.request().to_string()).with_context(|| format!("cannot write {}", request.display()))?;
     let out = std::path::absolute(&draw.out).with_context(|| format!("{} is no path", draw.out.display()))?;
 
-    let mut drive = page::drive(place, "draw", &server, &chrome);
+    let mut drive = page::drive(place, "generate", &server, &chrome);
     drive.arg("--request").arg(&request).arg("--out").arg(&out);
     drive.args(["--timeout-seconds", &draw.timeout_seconds.to_string(), "--device", &draw.device]);
     // The page's own limit comes first, and says more.

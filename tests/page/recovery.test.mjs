@@ -1,13 +1,13 @@
-//! What a page survives: a GPU that is lost, a worker that falls over, memory that runs out. Pictures go on at the step they
-//! were in, and are the ones that nothing had happened to.
+//! Recovery from a lost GPU device, a crashed worker and a lack of memory: the generation resumes after its last step, with the same
+//! image as without the failure.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { draw, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+import { generate, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
 
-const PICTURE_MILLIS = 300_000;
+const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 6, width: 64, height: 64 };
 
-/** Runs before the worker's own code: keeps the devices that it opens, to be destroyed when a step is told. */
+/** Runs before the worker's own code: fails at the step that a `sabotage` message names. */
 const SABOTAGE = `
   const lost = { step: Infinity, how: '' };
   addEventListener('message', (event) => {
@@ -61,7 +61,7 @@ async function openPage(device) {
     await route.fulfill({ response: reply, body: SABOTAGE + (await reply.text()) });
   });
   await page.goto(`${server.url}?device=${device}`);
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await fillForm(page, SMALL);
   return page;
 }
@@ -75,34 +75,34 @@ for (const [device, ways] of [
 ]) {
   describe(`a worker that fails, device=${device}`, () => {
     let page;
-    let picture;
+    let image;
     before(async () => {
       page = await openPage(device);
-      picture = await draw(page, PICTURE_MILLIS);
-      assert.equal(picture.fault, undefined);
+      image = await generate(page, TIMEOUT_MILLIS);
+      assert.equal(image.fault, undefined);
     });
     after(() => page.close());
 
     for (const how of ways) {
       const step = 1 + Math.floor(Math.random() * (SMALL.steps - 1));
-      test(`after_${how}_at_step_${step}_the_picture_is_the_undisturbed_one`, async () => {
+      test(`after_${how}_at_step_${step}_the_image_is_the_same`, async () => {
         const workers = await page.evaluate(() => globalThis.workers.length);
         await sabotage(page, how, step);
-        const again = await draw(page, PICTURE_MILLIS);
+        const again = await generate(page, TIMEOUT_MILLIS);
         assert.equal(again.fault, undefined);
         assert.equal(await page.evaluate(() => globalThis.workers.length), workers + 1, 'a worker was started anew');
         assert.match(await page.innerText('#note'), new RegExp(`goes on after step ${step}`));
-        assert.deepEqual(again.png, picture.png);
+        assert.deepEqual(again.png, image.png);
       });
     }
 
     if (device === 'wasm') {
-      test('where_memory_runs_out_the_picture_is_gone_on_with_in_less_and_the_page_says_so', async () => {
+      test('after_out_of_memory_the_generation_resumes_with_less_memory_and_the_page_says_so', async () => {
         await fillForm(page, { ...SMALL, width: 256, height: 256, steps: 2 });
-        const whole = await draw(page, PICTURE_MILLIS);
+        const whole = await generate(page, TIMEOUT_MILLIS);
         assert.match(await page.innerText('#adapter'), /decoded whole/);
         await sabotage(page, 'memory', 1);
-        const again = await draw(page, PICTURE_MILLIS);
+        const again = await generate(page, TIMEOUT_MILLIS);
         assert.equal(whole.fault ?? again.fault, undefined);
         assert.match(await page.innerText('#note'), /out of memory.*opened again, with \d+ MiB.*after step 1/);
         assert.match(await page.innerText('#adapter'), /decoded in tiles/);
@@ -111,10 +111,10 @@ for (const [device, ways] of [
       });
       return;
     }
-    test('a_device_that_is_lost_between_two_pictures_is_there_for_the_next', async () => {
+    test('a_device_lost_between_two_images_is_opened_again', async () => {
       await sabotage(page, 'destroy', 0);
       await page.waitForFunction(() => document.getElementById('note').textContent.includes('opened again'));
-      assert.deepEqual((await draw(page, PICTURE_MILLIS)).png, picture.png);
+      assert.deepEqual((await generate(page, TIMEOUT_MILLIS)).png, image.png);
     });
   });
 }

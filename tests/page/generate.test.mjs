@@ -10,13 +10,13 @@ import { after, before, describe, test } from 'node:test';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { draw, echoConsole, fillForm, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
+import { generate, echoConsole, fillForm, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
 
 const SCENES = new URL('../../web/models/scenes/', import.meta.url);
 /** Sets `globalThis.counter`. */
 const COUNTER = readFileSync(new URL('../bench/counter.js', import.meta.url), 'utf8');
-/** A picture, and all that comes before the first, on a slow machine. */
-const PICTURE_MILLIS = 300_000;
+/** The time for an image, with model loading and shader compilation, on a slow machine. */
+const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, guidance: 4.5, text: { kind: 'tab' } };
 
 let server;
@@ -26,42 +26,42 @@ before(async () => {
 after(() => server.close());
 
 for (const device of ['webgpu', 'wasm']) {
-  describe(`a page with its checkpoint, device=${device}`, () => drawsAndRefuses(device));
+  describe(`a page with its checkpoint, device=${device}`, () => testGeneration(device));
 }
 
-function drawsAndRefuses(device) {
+function testGeneration(device) {
   let browser;
   let page;
-  let picture;
+  let image;
   before(async () => {
     browser = await openBrowser();
     page = await openPage(browser, { device });
-    await untilEngine(page, PICTURE_MILLIS);
+    await untilEngine(page, TIMEOUT_MILLIS);
     await Promise.all(page.workers().map((worker) => worker.evaluate(COUNTER)));
     const { width, height } = await smallestSize(page);
     await fillForm(page, { ...SMALL, width, height });
-    picture = await draw(page, PICTURE_MILLIS);
+    image = await generate(page, TIMEOUT_MILLIS);
   });
   after(() => browser.close());
 
   const again = async (changed = {}) => {
     await fillForm(page, { ...SMALL, ...(await smallestSize(page)), ...changed });
-    return draw(page, PICTURE_MILLIS);
+    return generate(page, TIMEOUT_MILLIS);
   };
 
-  test('a_prompt_becomes_a_picture', async () => {
-    assert.equal(picture.fault, undefined);
-    assert.equal(picture.file, 'a-red-circle-on-a-blue-background-7.png');
-    const rgba = await pixels(page, picture.png);
+  test('a_prompt_gives_an_image_of_the_requested_size', async () => {
+    assert.equal(image.fault, undefined);
+    assert.equal(image.file, 'a-red-circle-on-a-blue-background-7.png');
+    const rgba = await pixels(page, image.png);
     const { width, height } = await smallestSize(page);
     assert.equal(rgba.length, width * height * 4);
-    assert.ok(new Set(rgba).size > 8, 'the picture is not flat');
+    assert.ok(new Set(rgba).size > 8, 'the image is not flat');
   });
 
-  test('a_first_picture_compiles_next_to_nothing', async () => {
+  test('the_first_image_compiles_at_most_one_pipeline', async () => {
     const made = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.counter.read().pipelines)));
     const all = made.reduce((sum, count) => sum + count, 0);
-    // A copy of burn's has other texts for other sizes.
+    // burn's copy kernel is compiled for each size.
     assert.ok(all <= 1, `${all} pipelines`);
     const counted = await page.workers()[0].evaluate(async () => {
       const device = await (await navigator.gpu.requestAdapter()).requestDevice();
@@ -70,10 +70,10 @@ function drawsAndRefuses(device) {
       device.destroy();
       return globalThis.counter.read().pipelines;
     });
-    assert.equal(counted, made[0] + 1, 'they are counted');
+    assert.equal(counted, made[0] + 1, 'the counter counts pipelines');
   });
 
-  test('the_adapter_is_named_and_a_software_one_called_slow', async () => {
+  test('the_adapter_is_named_and_a_fallback_adapter_is_called_slow', async () => {
     const { name, software } = await page.evaluate(() => globalThis.pixart.state().adapter);
     const shown = await page.innerText('#adapter');
     console.log(`# adapter of the page tests: ${shown}`);
@@ -82,22 +82,22 @@ function drawsAndRefuses(device) {
   });
 
   test('the_same_request_gives_the_same_bytes_and_another_seed_does_not', async () => {
-    assert.deepEqual((await again()).png, picture.png);
-    assert.notDeepEqual((await again({ seed: 8 })).png, picture.png);
+    assert.deepEqual((await again()).png, image.png);
+    assert.notDeepEqual((await again({ seed: 8 })).png, image.png);
   });
 
   const refused = [
     ['an_empty_prompt', { prompt: '' }, 'the prompt is empty'],
     ['a_prompt_of_10000_characters', { prompt: 'x'.repeat(10_000) }, 'the prompt has 10000 characters'],
-    ['no_steps', { steps: 0 }, 'steps is 0'],
-    ['half_a_step', { steps: 2.5 }, 'steps is 2.5'],
-    ['a_guidance_that_is_no_number', { guidance: '' }, 'guidance is NaN'],
+    ['zero_steps', { steps: 0 }, 'steps is 0'],
+    ['fractional_steps', { steps: 2.5 }, 'steps is 2.5'],
+    ['a_guidance_scale_that_is_not_a_number', { guidance: '' }, 'guidance is NaN'],
     ['a_width_of_zero', { width: 0 }, 'width is 0'],
-    ['a_height_between_multiples', { height: 72 }, 'height is 72'],
-    ['a_seed_that_is_no_number', { seed: '' }, 'seed is not a number'],
+    ['a_height_that_is_not_a_multiple_of_16', { height: 72 }, 'height is 72'],
+    ['a_seed_that_is_not_a_number', { seed: '' }, 'seed is not a number'],
   ];
   for (const [name, changed, what] of refused) {
-    test(`${name}_is_refused_in_one_clear_sentence`, async () => {
+    test(`${name}_is_refused_with_the_field_and_its_value`, async () => {
       const { fault } = await again(changed);
       assert.equal(fault?.code, 'bad_request');
       assert.equal(fault.what, what);
@@ -115,22 +115,22 @@ function drawsAndRefuses(device) {
     const styled = await again();
     await page.selectOption('#style', '');
     assert.equal(other.fault ?? styled.fault, undefined);
-    assert.notDeepEqual(other.png, picture.png);
-    assert.notDeepEqual(styled.png, picture.png);
+    assert.notDeepEqual(other.png, image.png);
+    assert.notDeepEqual(styled.png, image.png);
     assert.equal(await page.locator('#scheduler option').count(), 18);
-    assert.deepEqual((await again()).png, picture.png);
+    assert.deepEqual((await again()).png, image.png);
   });
 
-  test('a_picture_is_drawn_over_as_the_companion_does', async () => {
+  test('image_to_image_agrees_with_the_companion', async () => {
     const side = (await smallestSize(page)).width;
-    await page.setInputFiles('#init-image', { name: 'a.png', mimeType: 'image/png', buffer: picture.png });
+    await page.setInputFiles('#init-image', { name: 'a.png', mimeType: 'image/png', buffer: image.png });
     await page.fill('#strength', '0.5');
     const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
     const over = await again(changed);
     assert.equal(over.fault, undefined);
     const folder = await mkdtemp(`${tmpdir()}/pixart-`);
     const [from, to] = [`${folder}/from.png`, `${folder}/to.png`];
-    await writeFile(from, picture.png);
+    await writeFile(from, image.png);
     const args = ['generate', '--checkpoint', fileURLToPath(SCENES), '--prompt', changed.prompt, '--steps', '4'];
     args.push('--seed', '7', '--width', side, '--height', side, '--image', from, '--strength', '0.5', '--out', to);
     await promisify(execFile)(process.env.PIXART, args.map(String));
@@ -138,33 +138,33 @@ function drawsAndRefuses(device) {
     await rm(folder, { recursive: true });
     const ours = await pixels(page, over.png);
     assert.ok(largestDifference(ours, theirs) <= 2, `${largestDifference(ours, theirs)}`);
-    assert.ok(largestDifference(ours, await pixels(page, picture.png)) > 2);
+    assert.ok(largestDifference(ours, await pixels(page, image.png)) > 2);
 
-    await page.setInputFiles('#init-image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
+    await page.setInputFiles('#init-image', { name: 'a.txt', mimeType: 'text/plain', buffer: Buffer.from('not an image') });
     assert.equal((await again(changed)).fault?.what, 'a.txt is not an image this browser can decode');
     await page.setInputFiles('#init-image', []);
     assert.equal((await again()).fault?.what, 'strength is given without an image');
     await page.fill('#strength', '');
   });
 
-  test('after_refusals_the_page_still_draws', async () => {
-    assert.deepEqual((await again()).png, picture.png);
+  test('after_refused_requests_the_page_still_generates', async () => {
+    assert.deepEqual((await again()).png, image.png);
     assert.ok(await page.isHidden('#fault'));
   });
 
-  test('where_a_companion_is_down_the_tab_reads_the_prompt_and_says_so', async () => {
-    const drawn = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
-    assert.deepEqual(drawn.png, picture.png);
+  test('when_the_companion_is_down_the_tab_encodes_the_prompt_and_says_so', async () => {
+    const result = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
+    assert.deepEqual(result.png, image.png);
     assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
     assert.match(await page.textContent('#companion-status'), /did not answer.*This tab encodes the prompt instead/);
-    assert.deepEqual((await again()).png, picture.png);
+    assert.deepEqual((await again()).png, image.png);
     assert.ok(await page.isHidden('#note'));
   });
 
-  test('the_numbers_of_every_step_can_be_kept', async () => {
+  test('a_recording_holds_the_latents_of_every_step', async () => {
     assert.ok(await page.isHidden('#download-recording'));
     await page.check('#record');
-    assert.deepEqual((await again()).png, picture.png);
+    assert.deepEqual((await again()).png, image.png);
     const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
     await page.uncheck('#record');
     assert.ok(await page.isVisible('#download-recording'));
@@ -177,25 +177,25 @@ function drawsAndRefuses(device) {
     ['no_json', 'hello'],
     ['too_few_embeddings', '{"shape":[2,4,8],"embeds":[1,2,3],"mask":[1,1,1,1,1,1,1,1]}'],
   ]) {
-    test(`a_companion_that_answers_with_${name}_is_not_believed`, async () => {
+    test(`a_companion_that_answers_with_${name}_is_refused_and_the_tab_encodes_the_prompt`, async () => {
       await page.route('**/v1/encode', (route) => route.fulfill({ body: reply }));
-      const drawn = await again({ text: { kind: 'companion', url: server.url } });
+      const result = await again({ text: { kind: 'companion', url: server.url } });
       await page.unroute('**/v1/encode');
-      assert.deepEqual(drawn.png, picture.png);
+      assert.deepEqual(result.png, image.png);
       assert.match(await page.textContent('#note'), /answered something other|answered .* embedded captions/);
     });
   }
 
-  test('the_companion_and_the_tab_read_a_prompt_alike', async () => {
+  test('the_companion_and_the_tab_encode_a_prompt_alike', async () => {
     const companion = await startCompanion();
     try {
       const text = { kind: 'companion', url: companion.url };
       const theirs = await again({ text });
       assert.equal(theirs.fault, undefined);
-      const offer = 'scenes on cpu (encodes prompts, generates images)';
-      await page.waitForFunction((offer) => document.getElementById('companion-status').textContent.includes(offer), offer);
+      const models = 'scenes on cpu (encodes prompts, generates images)';
+      await page.waitForFunction((models) => document.getElementById('companion-status').textContent.includes(models), models);
       assert.ok(await page.isHidden('#note'));
-      const ours = await pixels(page, picture.png);
+      const ours = await pixels(page, image.png);
       assert.ok(largestDifference(await pixels(page, theirs.png), ours) <= 2);
       const other = await again({ text, prompt: 'a yellow square on a black background' });
       assert.ok(largestDifference(await pixels(page, other.png), ours) > 2);
@@ -204,29 +204,29 @@ function drawsAndRefuses(device) {
     }
   });
 
-  test('cancel_stops_a_picture_before_its_next_step', async () => {
-    // More than once: what a step leaves behind that is broken off shows in the next picture, and not always.
+  test('cancel_ends_a_generation_and_does_not_change_the_next_image', async () => {
+    // Repeated, because a cancelled step's leftovers would change the next image only sometimes.
     for (let time = 0; time < 5; time += 1) {
       await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
       await page.click('#generate');
       const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
-      await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: PICTURE_MILLIS });
+      await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: TIMEOUT_MILLIS });
       const step = await at();
       await page.click('#cancel');
-      await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+      await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
       assert.ok(step < 1000);
-      assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the picture before it stays');
+      assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the previous image stays');
       const next = await again();
       assert.equal(next.fault, undefined);
-      assert.deepEqual(next.png, picture.png);
+      assert.deepEqual(next.png, image.png);
     }
   });
 
-  test('requests_made_at_once_are_drawn_one_after_the_other', async () => {
+  test('concurrent_requests_are_generated_in_order', async () => {
     const request = { ...SMALL, negative_prompt: '', ...(await smallestSize(page)) };
     const seeds = await page.evaluate(async (request) => {
-      const asked = [1, 2].map((seed) => globalThis.pixart.generate({ ...request, seed }));
-      return (await Promise.all(asked)).map((image) => image.seed);
+      const images = [1, 2].map((seed) => globalThis.pixart.generate({ ...request, seed }));
+      return (await Promise.all(images)).map((image) => image.seed);
     }, request);
     assert.deepEqual(seeds, [1, 2]);
   });
@@ -239,16 +239,16 @@ describe('a browser without an adapter', () => {
   });
   after(() => browser.close());
 
-  test('the_processor_draws_and_the_page_says_why', async () => {
+  test('the_cpu_generates_and_the_page_says_why', async () => {
     const page = await openPage(browser);
     await untilEngine(page);
     await fillForm(page, { ...SMALL, ...(await smallestSize(page)) });
-    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+    assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
     assert.match(await page.innerText('#adapter'), /^processor \(wasm\): .*WebGPU/);
     await page.close();
   });
 
-  test('asked_for_webgpu_it_refuses_plainly_and_the_processor_can_be_chosen', async () => {
+  test('webgpu_is_refused_with_no_webgpu_and_the_cpu_can_be_selected', async () => {
     const page = await openPage(browser, { device: 'webgpu' });
     await untilEngine(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'no_webgpu');
@@ -261,25 +261,25 @@ describe('a browser without an adapter', () => {
   });
 });
 
-test('the_gpu_and_the_processor_draw_the_same_picture', async () => {
+test('the_gpu_and_the_cpu_generate_the_same_image', async () => {
   const browser = await openBrowser();
   try {
-    const pictures = [];
+    const images = [];
     for (const device of ['webgpu', 'wasm']) {
       const page = await openPage(browser, { device });
-      await untilEngine(page, PICTURE_MILLIS);
+      await untilEngine(page, TIMEOUT_MILLIS);
       await fillForm(page, { ...SMALL, ...(await smallestSize(page)) });
-      const { png } = await draw(page, PICTURE_MILLIS);
-      pictures.push(await pixels(page, png));
+      const { png } = await generate(page, TIMEOUT_MILLIS);
+      images.push(await pixels(page, png));
       await page.close();
     }
-    assert.ok(largestDifference(...pictures) <= 1);
+    assert.ok(largestDifference(...images) <= 1);
   } finally {
     await browser.close();
   }
 });
 
-test('pictures_that_differ_are_found_to_differ', () => {
+test('largest_difference_finds_images_that_differ', () => {
   assert.equal(largestDifference([1, 2, 3], [1, 2, 3]), 0);
   assert.equal(largestDifference([1, 2, 3], [1, 9, 3]), 7);
   assert.equal(largestDifference([1, 2, 3], [1, 2]), Infinity);

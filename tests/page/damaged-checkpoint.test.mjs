@@ -1,4 +1,4 @@
-//! Checkpoints that cannot be used: the built page names what is wrong and can be started again.
+//! Damaged checkpoints: the page names the file, tensor or key that is wrong, and the engine can be restarted.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
@@ -35,7 +35,7 @@ describe('a checkpoint that cannot be used', () => {
     ['a_missing_file', 'vae/config.json', undefined, 'network', 'vae/config.json'],
   ];
   for (const [name, path, body, code, named] of cases) {
-    test(`${name}_is_named_and_the_engine_can_be_started_again`, async () => {
+    test(`${name}_is_named_in_the_fault_and_the_engine_can_be_restarted`, async () => {
       const damage = (route) => route.fulfill(body ? { body } : { status: 404 });
       const page = await openPage(browser, `**/models/scenes/${path}`, damage);
       await untilEngine(page);
@@ -51,7 +51,7 @@ describe('a checkpoint that cannot be used', () => {
     });
   }
 
-  test('a_module_that_does_not_arrive_is_a_fault', async () => {
+  test('a_wasm_module_that_cannot_be_loaded_is_a_fault', async () => {
     const page = await openPage(browser, '**/*.wasm', (route) => route.abort());
     await untilEngine(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().fault.code), 'internal');
@@ -60,7 +60,7 @@ describe('a checkpoint that cannot be used', () => {
   });
 });
 
-/** The page, which keeps nothing, with `answer` to the requests that fit `pattern`. */
+/** Opens the page without browser storage, with `answer` for the requests that match `pattern`. */
 async function openPage({ context }, pattern, answer) {
   const page = await context.newPage();
   echoConsole(page);

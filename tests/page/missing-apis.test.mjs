@@ -1,15 +1,15 @@
-//! Browsers that lack what others have: each optional interface is taken away, in the page and in its worker, and the page
-//! still opens a checkpoint and draws. By the published feature sets, Firefox has no shader-f16 on every adapter and no
-//! WebGPU in service workers; Safari has no `read-only` access handles.
+//! Browsers without one of the optional APIs: each is removed in the page and in its worker, and the page still loads a checkpoint
+//! and generates. By the published feature sets, Firefox has no shader-f16 on every adapter and no WebGPU in service workers;
+//! Safari has no `read-only` access handles.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { draw, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
+import { generate, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
 
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, width: 64, height: 64 };
-const MILLIS = 120_000;
+const TIMEOUT_MILLIS = 120_000;
 
-/** What is taken away, as a script for a page or a worker, and what is then taken. */
-const FEWER = {
+/** The script that removes an API in a page or a worker, and the backend or store that is then used. */
+const REMOVED = {
   nothing: { script: '', device: 'auto' },
   webgpu: { script: `delete Object.getPrototypeOf(navigator).gpu;`, device: 'auto', backend: 'wasm' },
   'shader-f16': {
@@ -26,7 +26,7 @@ const FEWER = {
     device: 'webgpu',
     backend: 'webgpu',
   },
-  // What burn cannot do without: the processor takes over.
+  // burn requires it: the CPU is used instead.
   'timestamp queries': {
     script: `if (self.GPUAdapter) Object.defineProperty(GPUAdapter.prototype, 'features', { get: () => new Set() });`,
     device: 'webgpu',
@@ -58,8 +58,8 @@ before(async () => {
 });
 after(() => server.close());
 
-for (const [name, { script, device, backend, store, refused }] of Object.entries(FEWER)) {
-  test(`without_${name.replaceAll(' ', '_')}_the_page_draws`, async () => {
+for (const [name, { script, device, backend, store, refused }] of Object.entries(REMOVED)) {
+  test(`without_${name.replaceAll(' ', '_')}_the_page_generates`, async () => {
     browser = await openBrowser();
     try {
       const page = await browser.context.newPage();
@@ -71,17 +71,17 @@ for (const [name, { script, device, backend, store, refused }] of Object.entries
       const errors = [];
       page.on('pageerror', (error) => errors.push(error.message));
       await page.goto(`${server.url}?device=${device}`);
-      await untilEngine(page, MILLIS);
+      await untilEngine(page, TIMEOUT_MILLIS);
       if (refused) {
         const { code, what } = await page.evaluate(() => globalThis.pixart.state().fault);
         assert.equal(code, 'no_webgpu');
         assert.match(what, refused);
         await page.goto(`${server.url}?device=auto`);
-        await untilEngine(page, MILLIS);
+        await untilEngine(page, TIMEOUT_MILLIS);
         assert.match(await page.innerText('#adapter'), refused);
       }
       await fillForm(page, SMALL);
-      const { fault, png } = await draw(page, MILLIS);
+      const { fault, png } = await generate(page, TIMEOUT_MILLIS);
       assert.equal(fault, undefined);
       assert.deepEqual(errors, []);
       const { adapter, checkpoint } = await page.evaluate(() => globalThis.pixart.state());
@@ -89,7 +89,7 @@ for (const [name, { script, device, backend, store, refused }] of Object.entries
       if (store) assert.equal(checkpoint.store, store);
       if (adapter.backend === 'wasm') {
         whole ??= png;
-        // The file names its device and why it was taken by no more than its name.
+        // The metadata holds the device's name, not the reason for its selection.
         assert.deepEqual(png, whole);
       }
     } finally {

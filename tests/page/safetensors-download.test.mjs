@@ -1,75 +1,75 @@
-//! Folders of safetensors on their way into a real browser's store: from servers of every kind, a hub, and this computer.
+//! Safetensors folders, converted into a real browser's store: from servers of every kind, a model hub, and a local folder.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { join } from 'node:path';
-import { openHub } from './model-server.mjs';
-import { faultOf, MIB, opened, SCENES, served } from './fixture.mjs';
+import { startModelServer } from './model-server.mjs';
+import { faultOf, MIB, untilLoaded, SCENES, useModelServer } from './fixture.mjs';
 import { split } from './safetensors.mjs';
 
 describe('a folder of safetensors', () => {
-  const road = served(() => SCENES);
-  const weights = () => road.hub.log.filter(({ path }) => path.endsWith('.safetensors'));
+  const fixture = useModelServer(() => SCENES);
+  const weights = () => fixture.server.log.filter(({ path }) => path.endsWith('.safetensors'));
   const total = () => weights().reduce((sum, entry) => sum + entry.sent, 0);
   const files = ['transformer', 'vae'].map((dir) => join(SCENES, dir, 'diffusion_pytorch_model.safetensors'));
   const bytes = files.reduce((sum, file) => sum + statSync(file).size, 0);
 
   test('is_converted_once_and_opened_again_without_a_request', async (context) => {
-    const page = await road.openPage(context);
-    await opened(page);
+    const page = await fixture.openPage(context);
+    await untilLoaded(page);
     assert.ok(total() < bytes * 1.02, `${total()} of ${bytes} bytes`);
-    road.hub.reset();
+    fixture.server.reset();
     await page.reload();
-    await opened(page);
-    assert.deepEqual(road.hub.log, []);
+    await untilLoaded(page);
+    assert.deepEqual(fixture.server.log, []);
   });
 
-  test('a_server_without_ranges_is_read_in_order', async (context) => {
-    road.hub.rule = ({ path, count }) => ({ ranges: false, ...(path.endsWith('.safetensors') && count === 1 && { cut: MIB }) });
-    await opened(await road.openPage(context));
+  test('a_server_without_range_requests_is_read_in_order', async (context) => {
+    fixture.server.rule = ({ path, count }) => ({ ranges: false, ...(path.endsWith('.safetensors') && count === 1 && { cut: MIB }) });
+    await untilLoaded(await fixture.openPage(context));
   });
 
-  test('connections_that_are_cut_are_asked_for_the_rest', async (context) => {
+  test('a_cut_connection_is_resumed_with_a_range_request', async (context) => {
     let cuts = 0;
-    road.hub.rule = ({ path, begin }) => {
+    fixture.server.rule = ({ path, begin }) => {
       if (!path.endsWith('.safetensors') || begin === 0 || cuts > 8) return undefined;
       cuts += 1;
       return { cut: 100_000 };
     };
-    await opened(await road.openPage(context));
+    await untilLoaded(await fixture.openPage(context));
     assert.equal(cuts, 9);
   });
 
-  test('a_file_that_changes_between_two_visits_is_converted_anew', async (context) => {
+  test('a_file_that_changed_between_two_visits_is_converted_again', async (context) => {
     let stop = false;
-    road.hub.rule = ({ path }) => (stop && path.startsWith('vae/diffusion') ? { status: 403 } : undefined);
+    fixture.server.rule = ({ path }) => (stop && path.startsWith('vae/diffusion') ? { status: 403 } : undefined);
     stop = true;
-    const page = await road.openPage(context);
+    const page = await fixture.openPage(context);
     const fault = await faultOf(page);
     assert.equal(fault.code, 'network');
     assert.match(fault.what, /answered 403/);
-    road.hub.log = [];
-    road.hub.rule = () => ({ etag: '"two"' });
+    fixture.server.log = [];
+    fixture.server.rule = () => ({ etag: '"two"' });
     await page.click('#restart');
-    await opened(page);
-    assert.ok(total() >= bytes, 'all of it is fetched again');
+    await untilLoaded(page);
+    assert.ok(total() >= bytes, 'everything is downloaded again');
   });
 
-  test('a_repository_of_a_hub_is_found_by_its_name_and_revision_behind_redirects', async (context) => {
+  test('a_hub_repository_is_opened_by_name_and_revision_through_redirects', async (context) => {
     const prefix = 'owner/name/resolve/v2/';
-    road.hub.rule = ({ path }) => {
+    fixture.server.rule = ({ path }) => {
       if (path.startsWith('blobs/')) return { from: path.slice('blobs/'.length) };
       if (!path.startsWith(prefix)) return { status: 404 };
       const file = path.slice(prefix.length);
       return file.endsWith('.safetensors') ? { status: 302, headers: { location: `/blobs/${file}` } } : { from: file };
     };
     const page = await context.browser.context.newPage();
-    await page.goto(`${road.page}?device=wasm&companion=&hub=${encodeURIComponent(road.hub.url)}&checkpoint=owner/name@v2`);
-    await opened(page);
-    assert.ok(road.hub.log.some(({ path, begin }) => path.startsWith('blobs/') && begin > 0));
+    await page.goto(`${fixture.pageUrl}?device=wasm&companion=&hub=${encodeURIComponent(fixture.server.url)}&checkpoint=owner/name@v2`);
+    await untilLoaded(page);
+    assert.ok(fixture.server.log.some(({ path, begin }) => path.startsWith('blobs/') && begin > 0));
   });
 
-  test('weights_in_shards_are_found_through_their_index', async (context) => {
+  test('sharded_safetensors_are_found_through_their_index', async (context) => {
     const stem = 'transformer/diffusion_pytorch_model';
     const parts = split(readFileSync(join(SCENES, `${stem}.safetensors`)));
     const files = {
@@ -82,14 +82,14 @@ describe('a folder of safetensors', () => {
       const headers = { 'access-control-allow-origin': '*', ...(body && { 'content-length': `${body.length}` }) };
       return route.fulfill(body ? { body, headers } : { status: 404, headers });
     });
-    await page.goto(road.address());
-    await opened(page);
+    await page.goto(fixture.url());
+    await untilLoaded(page);
   });
 
-  test('progress_is_told_in_order_and_ends_where_it_said', async (context) => {
+  test('loading_progress_is_monotonic_and_ends_at_its_total', async (context) => {
     const page = await context.browser.context.newPage();
-    await page.goto(`${road.page}?checkpoint=`);
-    const told = await page.evaluate(async (url) => {
+    await page.goto(`${fixture.pageUrl}?checkpoint=`);
+    const events = await page.evaluate(async (url) => {
       const frame = document.createElement('iframe');
       frame.src = url;
       document.body.append(frame);
@@ -100,11 +100,11 @@ describe('a folder of safetensors', () => {
         if (state && state.phase !== 'opening') break;
       }
       return [...seen.values()];
-    }, road.address());
-    const stages = [...new Set(told.map(({ stage }) => stage))];
+    }, fixture.url());
+    const stages = [...new Set(events.map(({ stage }) => stage))];
     assert.deepEqual(stages, ['convert', 'upload']);
     for (const stage of stages) {
-      const rows = told.filter((row) => row.stage === stage);
+      const rows = events.filter((row) => row.stage === stage);
       rows.reduce((before, { loaded_bytes }) => (assert.ok(loaded_bytes >= before), loaded_bytes), 0);
       for (const { loaded_bytes, total_bytes, bytes_per_second, seconds_left } of rows) {
         assert.ok(loaded_bytes <= total_bytes && bytes_per_second >= 0 && (seconds_left === null || seconds_left >= 0));
@@ -112,19 +112,19 @@ describe('a folder of safetensors', () => {
     }
   });
 
-  test('the_folder_is_chosen_on_this_computer', async (context) => {
+  test('a_local_folder_is_opened_without_a_request', async (context) => {
     const page = await context.browser.context.newPage();
-    await page.goto(`${road.page}?device=wasm&companion=&checkpoint=&store=memory`);
+    await page.goto(`${fixture.pageUrl}?device=wasm&companion=&checkpoint=&store=memory`);
     await page.locator('#models').evaluate((fold) => (fold.open = true));
     await page.setInputFiles('#model-folder', SCENES);
     await page.waitForFunction(() => ['ready', 'stopped'].includes(globalThis.pixart.state().phase));
-    await opened(page);
-    assert.deepEqual(road.hub.log, []);
+    await untilLoaded(page);
+    assert.deepEqual(fixture.server.log, []);
   });
 });
 
-test('the_hub_serves_as_badly_as_it_is_told_to', async () => {
-  const own = await openHub(SCENES);
+test('the_test_server_cuts_flips_and_ignores_ranges_as_its_rule_says', async () => {
+  const own = await startModelServer(SCENES);
   try {
     const url = `${own.url}README.md`;
     const whole = readFileSync(join(SCENES, 'README.md'));

@@ -1,12 +1,12 @@
-//! What a person does with the page: watches a picture arise, leaves and comes back, finds what was drawn, uses keys alone or
-//! a phone.
+//! The user's interactions with the page: previews, reloading, metadata, the gallery, the X/Y grid, models, keyboard, languages,
+//! accessibility, small screens.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
-import { draw, drop, echoConsole, fillForm, openBrowser, servePage, shot, untilEngine } from './browser.mjs';
+import { generate, dropPng, echoConsole, fillForm, openBrowser, servePage, screenshot, untilEngine } from './browser.mjs';
 
-const PICTURE_MILLIS = 300_000;
+const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
 /** A request as it was stored before its fields had diffusers' names. */
 const OLD_REQUEST = { prompt: '', negative_prompt: '', seed: 7, steps: 6, guidance: 3.5, width: 64, height: 64, text: { kind: 'tab' } };
@@ -27,20 +27,20 @@ async function openPage(address = '?device=wasm') {
   const page = await browser.context.newPage();
   echoConsole(page);
   await page.goto(`${server.url}${address}`);
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   return page;
 }
 
 const state = (page, field) => page.evaluate((field) => globalThis.pixart.state()[field], field);
 const untilStep = (page, step) =>
-  page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: PICTURE_MILLIS });
+  page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: TIMEOUT_MILLIS });
 
-test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () => {
+test('a_preview_and_the_remaining_time_are_shown_during_a_generation', async () => {
   const page = await openPage();
   const errors = [];
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await fillForm(page, { ...SMALL, steps: 200 });
   await page.click('#generate');
   await untilStep(page, 3);
@@ -52,15 +52,15 @@ test('a_picture_is_seen_and_its_end_foretold_before_it_is_finished', async () =>
   assert.deepEqual({ ...seen, colours: 0 }, { hidden: false, width: 8, colours: 0, phase: 'generating' });
   assert.ok(seen.colours > 8, 'the preview is not flat');
   assert.match(await page.innerText('#status'), /step \d+ of 200, \d+\.\d s left/);
-  await shot(page, 'generating');
+  await screenshot(page, 'generating');
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   assert.ok(await page.isHidden('#preview'));
-  assert.deepEqual(errors, [], 'the console has nothing to complain about');
+  assert.deepEqual(errors, [], 'the console has no errors');
   await page.close();
 });
 
-test('the_preview_comes_to_look_like_the_picture', async () => {
+test('the_last_preview_is_close_to_the_image', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, width: 128, height: 128, steps: 10 });
   await page.evaluate(() => {
@@ -71,71 +71,71 @@ test('the_preview_comes_to_look_like_the_picture', async () => {
     look();
   });
   await page.click('#generate');
-  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   const apart = await page.evaluate(async () => {
     const { width, height, rgb } = globalThis.seen;
-    const drawn = await createImageBitmap(new Blob([globalThis.pixart.state().image.png]), { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
+    const image = await createImageBitmap(new Blob([globalThis.pixart.state().image.png]), { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
     const canvas = new OffscreenCanvas(width, height).getContext('2d');
-    canvas.drawImage(drawn, 0, 0);
+    canvas.drawImage(image, 0, 0);
     const { data } = canvas.getImageData(0, 0, width, height);
     return rgb.reduce((sum, byte, at) => sum + Math.abs(byte - data[Math.floor(at / 3) * 4 + (at % 3)]), 0) / rgb.length;
   });
-  console.log(`# the last preview is ${apart.toFixed(1)} of 255 from the picture`);
+  console.log(`# the last preview is ${apart.toFixed(1)} of 255 from the image`);
   assert.ok(apart < 25, `${apart}`);
   await page.close();
 });
 
-test('a_page_that_is_loaded_again_goes_on_with_its_picture', async () => {
+test('a_reloaded_page_resumes_its_generation_with_the_same_result', async () => {
   const page = await openPage();
   const request = { ...SMALL, steps: 150 };
   await fillForm(page, request);
-  const whole = await draw(page, PICTURE_MILLIS);
+  const whole = await generate(page, TIMEOUT_MILLIS);
   await page.click('#generate');
   await untilStep(page, 80);
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await page.waitForSelector('#unfinished:not([hidden])');
   const after = Number(/after step (\d+)/.exec(await page.innerText('#unfinished-text'))[1]);
   assert.ok(after > 0 && after < 150, `${after}`);
-  await shot(page, 'unfinished');
+  await screenshot(page, 'unfinished');
   await page.click('#resume');
-  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
   const png = Buffer.from(await page.evaluate(() => [...globalThis.pixart.state().image.png]));
   assert.deepEqual(png, whole.png);
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
-  assert.ok(await page.isHidden('#unfinished'), 'nothing is left of what was finished');
+  await untilEngine(page, TIMEOUT_MILLIS);
+  assert.ok(await page.isHidden('#unfinished'), 'a finished generation is not offered again');
   await page.close();
 });
 
-test('a_picture_that_is_dropped_on_the_page_is_drawn_again_byte_for_byte', async () => {
+test('a_dropped_png_restores_the_request_that_reproduces_it', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, prompt: 'ein grüner Kaktus, 日本', negative_prompt: 'blur', seed: 11, guidance: 3 });
   await page.selectOption('#scheduler', 'euler-a');
-  const first = await draw(page, PICTURE_MILLIS);
+  const first = await generate(page, TIMEOUT_MILLIS);
   assert.equal(first.fault, undefined);
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
-  await drop(page, first.png);
+  await untilEngine(page, TIMEOUT_MILLIS);
+  await dropPng(page, first.png);
   await page.waitForFunction(() => document.getElementById('seed').value === '11');
   assert.equal(await page.inputValue('#negative-prompt'), 'blur');
-  assert.deepEqual((await draw(page, PICTURE_MILLIS)).png, first.png);
+  assert.deepEqual((await generate(page, TIMEOUT_MILLIS)).png, first.png);
 
-  await drop(page, readFileSync(new URL('../../docs/schedulers.png', import.meta.url)));
+  await dropPng(page, readFileSync(new URL('../../docs/schedulers.png', import.meta.url)));
   await page.waitForSelector('#fault:not([hidden])');
   assert.equal(await page.innerText('#fault-code'), 'bad_request');
-  await shot(page, 'fault');
+  await screenshot(page, 'fault');
   await page.close();
 });
 
-test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
+test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   const page = await openPage();
   for (const seed of [101, 102]) {
     await fillForm(page, { ...SMALL, prompt: `a star for the gallery`, seed, steps: 2 });
-    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+    assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
   }
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   await page.click('#gallery > summary');
   await page.fill('#gallery-search', 'Star for');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
@@ -146,7 +146,7 @@ test('the_gallery_keeps_filters_compares_saves_and_deletes', async () => {
   await page.check('#favourites-only');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   assert.match(await cards.nth(0).innerText(), /102/);
-  await shot(page, 'gallery');
+  await screenshot(page, 'gallery');
   await page.uncheck('#favourites-only');
   const [zip] = await Promise.all([page.waitForEvent('download'), page.click('#gallery-export')]);
   const bytes = readFileSync(await zip.path());
@@ -185,11 +185,11 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
       database.close();
     }, { ...OLD_REQUEST, prompt: 'an old circle' });
     await page.goto(`${server.url}?device=wasm`);
-    await untilEngine(page, PICTURE_MILLIS);
+    await untilEngine(page, TIMEOUT_MILLIS);
     await page.waitForSelector('#unfinished:not([hidden])');
     assert.equal(await page.innerText('#unfinished-text'), '“an old circle” was interrupted after step 3.');
     await page.click('#resume');
-    await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+    await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
     assert.equal(await page.inputValue('#steps'), '6');
     assert.equal(await page.inputValue('#guidance-scale'), '3.5');
     await page.click('#gallery > summary');
@@ -208,42 +208,42 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
   }
 });
 
-test('several_pictures_have_a_seed_each_and_cancel_stops_them_all', async () => {
+test('several_images_have_consecutive_seeds_and_cancel_stops_them_all', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, steps: 2 });
   await page.fill('#num-images', '3');
   await page.click('#generate');
-  await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await fillForm(page, { steps: 500 });
   await page.click('#generate');
   await untilStep(page, 1);
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   await new Promise((resolve) => setTimeout(resolve, 300));
-  assert.equal(await state(page, 'phase'), 'ready', 'the pictures that waited are not drawn');
+  assert.equal(await state(page, 'phase'), 'ready', 'the queued images are not generated');
   await page.close();
 });
 
-test('a_table_shows_pictures_over_two_fields', async () => {
+test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, steps: 2 });
   for (const [field, text] of [['#x-axis-values', '1, 2, 3'], ['#y-axis-values', '7,8']]) await page.fill(field, text);
   await page.selectOption('#x-axis', 'steps');
   await page.selectOption('#y-axis', 'seed');
   await page.click('#generate');
-  await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: TIMEOUT_MILLIS });
   assert.deepEqual(await page.locator('#grid th').allInnerTexts(), ['Steps 1', 'Steps 2', 'Steps 3', 'Seed 7', 'Seed 8']);
   const shown = await page.evaluate(() => Promise.all([...document.querySelectorAll('#grid img')].map(async ({ src }) => (await (await fetch(src)).arrayBuffer()).byteLength)));
-  assert.equal(new Set(shown).size, 6, 'six different pictures');
+  assert.equal(new Set(shown).size, 6, 'six different images');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
-  await shot(page, 'table');
+  await screenshot(page, 'grid');
   await page.fill('#x-axis-values', '1, two');
   await page.click('#generate');
   assert.equal(await page.innerText('#fault-what'), 'steps is "two" in the X/Y grid');
   await page.close();
 });
 
-test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_kept', async () => {
+test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   const page = await browser.context.newPage();
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   assert.ok(await page.isDisabled('#generate'));
@@ -254,17 +254,17 @@ test('a_checkpoint_is_opened_by_its_address_and_from_the_list_of_those_that_are_
   assert.equal(await page.innerText('#fault-code'), 'network');
   await page.fill('#model-url', 'models/scenes/');
   await page.click('#open-model');
-  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
   await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   await page.click('#models > summary');
   await page.locator('#model-list li', { hasText: 'models/scenes' }).getByText('Open').click();
-  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.close();
 });
 
-test('the_shape_buttons_give_sides_that_the_checkpoint_takes', async () => {
+test('aspect_ratio_buttons_give_sizes_within_the_limits_of_the_checkpoint', async () => {
   const page = await openPage();
   const { size_min, size_max, size_multiple } = (await state(page, 'checkpoint')).limits;
   const buttons = page.locator('#aspect-ratios button');
@@ -280,7 +280,7 @@ test('the_shape_buttons_give_sides_that_the_checkpoint_takes', async () => {
   await page.close();
 });
 
-test('keys_alone_draw_stop_and_save', async () => {
+test('the_keyboard_alone_generates_cancels_and_downloads', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, steps: 300 });
   await page.focus('#prompt');
@@ -292,34 +292,34 @@ test('keys_alone_draw_stop_and_save', async () => {
   await fillForm(page, { steps: 2 });
   await page.focus('#prompt');
   await page.keyboard.press('Control+Enter');
-  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: PICTURE_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
   await tabTo(page, 'download');
   const [download] = await Promise.all([page.waitForEvent('download'), page.keyboard.press('Enter')]);
   assert.match(download.suggestedFilename(), /-7\.png$/);
   await page.close();
 });
 
-test('the_page_speaks_two_languages_and_remembers_which', async () => {
+test('the_page_is_translated_and_stores_the_selected_language', async () => {
   const page = await openPage('?device=wasm&lang=de');
-  const words = `(root) => Object.fromEntries([...root.querySelectorAll('[data-i18n], [data-i18n-label], [data-i18n-placeholder]')].flatMap((at) =>
+  const textsOf = `(root) => Object.fromEntries([...root.querySelectorAll('[data-i18n], [data-i18n-label], [data-i18n-placeholder]')].flatMap((at) =>
     [[at.dataset.i18n, at.textContent], [at.dataset.i18nLabel, at.ariaLabel], [at.dataset.i18nPlaceholder, at.placeholder]].filter(([name]) => name)))`;
-  const spoken = () => page.evaluate(`(${words})(document)`);
-  const german = await spoken();
+  const texts = () => page.evaluate(`(${textsOf})(document)`);
+  const german = await texts();
   assert.equal(await page.getAttribute('html', 'lang'), 'de');
   assert.equal(await page.innerText('#status'), 'Bereit');
   await page.selectOption('#language', 'en');
-  const english = await spoken();
+  const english = await texts();
   assert.equal(await page.innerText('#status'), 'Ready');
   const written = await page.evaluate(`fetch('./').then((reply) => reply.text())
-    .then((text) => (${words})(new DOMParser().parseFromString(text, 'text/html')))`);
-  assert.deepEqual(english, written, 'the table says in English what index.html does');
+    .then((text) => (${textsOf})(new DOMParser().parseFromString(text, 'text/html')))`);
+  assert.deepEqual(english, written, 'index.html has the English texts');
   const same = Object.keys(german).filter((name) => german[name] === english[name]);
-  assert.deepEqual(same, ['prompt', 'seed', 'scheduler', 'deviceGpu', 'deviceCpu'], 'words that both languages have');
+  assert.deepEqual(same, ['prompt', 'seed', 'scheduler', 'deviceGpu', 'deviceCpu'], 'texts that are the same in both languages');
   await page.reload();
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'de', 'the address comes first');
   await page.goto(`${server.url}?device=wasm`);
-  await untilEngine(page, PICTURE_MILLIS);
+  await untilEngine(page, TIMEOUT_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'en');
   await page.close();
 });
@@ -330,10 +330,10 @@ for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'ligh
     await page.setViewportSize(size);
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
     await fillForm(page, SMALL);
-    assert.equal((await draw(page, PICTURE_MILLIS)).fault, undefined);
+    assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
     for (const fold of await page.locator('details').all()) await fold.evaluate((fold) => (fold.open = true));
     await page.waitForSelector('#gallery-list li');
-    await shot(page, name);
+    await screenshot(page, name);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= size.width, `the page is ${wide} wide`);
     await page.evaluate(readFileSync(AXE, 'utf8'));
