@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing, check};
 use pixart_companion::{Generator, Opening, checkpoint};
-use pixart_model::{Pipeline, Precision, PrewarmKernel, Taps, count_launches, image, prewarm};
+use pixart_model::{Pipeline, PrewarmKernel, Taps, WeightFormat, count_launches, image, prewarm};
 use pixart_protocol::Generate;
 
 use crate::gpu;
@@ -48,7 +48,7 @@ impl Drop for Scratch {
     }
 }
 
-pub(crate) fn packed(precision: Precision) -> Scratch {
+pub(crate) fn packed(precision: WeightFormat) -> Scratch {
     let scratch = Scratch::new(&format!("{precision:?}"));
     let packing = Packing {
         from: scenes(),
@@ -89,8 +89,8 @@ fn psnr(pictures: &[Vec<u8>], others: &[Vec<u8>]) -> f64 {
 #[test]
 fn a_packed_checkpoint_draws_what_the_folder_draws() {
     let reference = drawn(&scenes());
-    assert!(drawn(&packed(Precision::F32).0) == reference, "f32 is not the same picture byte by byte");
-    for (precision, floor) in [(Precision::F16, 45.0), (Precision::Q8, 40.0), (Precision::Q4, 28.0)] {
+    assert!(drawn(&packed(WeightFormat::F32).0) == reference, "f32 is not the same picture byte by byte");
+    for (precision, floor) in [(WeightFormat::F16, 45.0), (WeightFormat::Q8, 40.0), (WeightFormat::Q4, 28.0)] {
         let pictures = drawn(&packed(precision).0);
         let db = psnr(&pictures, &reference);
         println!("{precision:?}: {db:.1} dB");
@@ -104,7 +104,7 @@ fn a_packed_checkpoint_draws_what_the_folder_draws() {
 #[test]
 fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     let Some(opened) = gpu::opened() else { return };
-    let scratch = packed(Precision::Q8);
+    let scratch = packed(WeightFormat::Q8);
     let folder = checkpoint::read(&scratch.0, &[]).expect("it was written");
     let all = PrewarmKernel::all(&folder, opened.limits).expect("its configurations are packed with it");
     let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
@@ -134,7 +134,7 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
 
 #[test]
 fn the_check_names_every_shard_that_is_damaged() {
-    let scratch = packed(Precision::Q4);
+    let scratch = packed(WeightFormat::Q4);
     let dir = &scratch.0;
     let other = Some(PathBuf::from("other.pth"));
     let opening = Opening { checkpoint: dir.clone(), transformer: other, ..Opening::default() };

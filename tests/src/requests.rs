@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pixart_companion::{Generator, Opening};
-use pixart_model::{Precision, image};
+use pixart_model::{WeightFormat, image};
 use pixart_protocol::Generate;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -68,7 +68,7 @@ fn twenty_fixed_requests_give_the_recorded_pixels() {
     let mut cases: Vec<Value> = serde_json::from_str(&text).expect("a JSON list");
     assert_eq!(cases.len(), 20);
     let (set, record) = (instruction_set(), std::env::var_os("RECORD_REQUESTS").is_some());
-    let [q8, q4] = [Precision::Q8, Precision::Q4].map(packed);
+    let [q8, q4] = [WeightFormat::Q8, WeightFormat::Q4].map(packed);
     let (mut equal, mut different, mut missing) = (0, Vec::new(), 0);
     for case in &mut cases {
         let case = case.as_object_mut().expect("an object");

@@ -1,7 +1,7 @@
 //! What a checkpoint will take on this device, told before it is fetched.
 
 use js_sys::Map;
-use pixart_model::{Picture, Planner, Precision, Trial, preset_of, text_bytes};
+use pixart_model::{Picture, Planner, Trial, WeightFormat, preset_of, text_bytes};
 use pixart_protocol::{Cost, Fault};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -45,7 +45,7 @@ impl Engine {
 }
 
 impl Engine {
-    async fn cost(&self, folder: &Folder, chosen: Option<Precision>, text: bool) -> Result<Cost, Fault> {
+    async fn cost(&self, folder: &Folder, chosen: Option<WeightFormat>, text: bool) -> Result<Cost, Fault> {
         let chosen = chosen.filter(|_| folder.manifest().is_none());
         let planner = Planner { chosen, ..Planner::read(folder, self.limits)? };
         let preset = preset_of(folder)?;

@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
-use pixart_model::{DeviceLimits, Encoding, Pipeline, Precision, form, precision_of, scheduler_names};
+use pixart_model::{DeviceLimits, Encoding, Pipeline, WeightFormat, form, precision_of, scheduler_names};
 use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
-use pixart_weights::packer::{Packer, Sink};
-use pixart_weights::{Error, Folder, Manifest, Reader, Reading};
+use pixart_weights::packer::{Packer, ShardSink};
+use pixart_weights::{Error, Folder, Manifest, ReadFuture, Reader};
 use serde::Deserialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -155,7 +155,7 @@ impl Engine {
 struct Conversion {
     /// The folders of the networks to convert.
     networks: Vec<String>,
-    precision: Precision,
+    precision: WeightFormat,
     shard_bytes: u32,
     source: String,
     in_file_order: bool,
@@ -176,7 +176,7 @@ struct Page {
 struct Read(Function);
 
 impl Reader for Read {
-    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let arguments = Array::of3(&path.into(), &(range.start as f64).into(), &(range.end as f64).into());
         let promised = promise(&self.0, &arguments);
         let path = path.to_owned();
@@ -195,7 +195,7 @@ impl Reader for Read {
 pub(crate) struct Unread;
 
 impl Reader for Unread {
-    fn read(&self, path: &str, _: Range<u64>) -> Reading {
+    fn read(&self, path: &str, _: Range<u64>) -> ReadFuture {
         let why = "only its length is known here".to_owned();
         Box::pin(std::future::ready(Err(Error::Unreadable { file: path.to_owned(), why })))
     }
@@ -215,7 +215,7 @@ fn source(files: &Map, reader: impl Reader + 'static) -> Folder {
     files.for_each(&mut |file, path| {
         let path = path.as_string().expect("files are named by strings");
         match file.as_f64() {
-            Some(bytes) => folder.insert_elsewhere(path, bytes as u64, &reader),
+            Some(bytes) => folder.insert_with_reader(path, bytes as u64, &reader),
             None => folder.insert(path, Uint8Array::new(&file).to_vec()),
         }
     });
@@ -228,7 +228,7 @@ pub(crate) fn held(files: &Map) -> Folder {
 }
 
 /// The precision that a checkpoint with these configurations is converted to for a device of these limits.
-fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<Precision, Fault> {
+fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightFormat, Fault> {
     Ok(precision_of(&held(files), network, limits)?)
 }
 
@@ -238,14 +238,14 @@ async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String,
         value(conversion, "the conversion")?;
     let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
     let packer = Packer {
-        rule: &|weight| form(weight, precision),
-        precision,
+        policy: &|weight| form(weight, precision),
+        weight_format: precision,
         shard_bytes: shard_bytes.into(),
         license: String::new(),
         source: name,
         networks: &networks,
         in_file_order,
-        made,
+        finished_shards: made,
     };
     let folder = source(files, Read(page.read.clone()));
     let packed = packer.pack(&folder, &mut Kept(page)).await.map_err(pixart_model::Error::Weights)?;
@@ -255,7 +255,7 @@ async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String,
 /// Puts shards through functions of the page.
 struct Kept(Page);
 
-impl Sink for Kept {
+impl ShardSink for Kept {
     fn begin(&mut self, bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
         let promised = promise(&self.0.begin, &Array::of1(&(bytes as f64).into()));
         Box::pin(async move {

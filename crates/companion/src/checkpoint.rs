@@ -14,7 +14,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::manifest::MANIFEST;
-use pixart_weights::{Adapter, Folder, Manifest, Mapped, Reader, Reading, original};
+use pixart_weights::{Folder, LoraAdapter, Manifest, MappedBytes, ReadFuture, Reader, original};
 
 use crate::Error;
 
@@ -58,7 +58,7 @@ pub fn networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
     walk(dir, "", unused, &mut |name, path| {
         if name.ends_with(".safetensors") {
             let bytes = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
-            folder.insert_elsewhere(name, bytes, &reader);
+            folder.insert_with_reader(name, bytes, &reader);
         } else {
             folder.insert(name, bytes_of(path)?);
         }
@@ -192,17 +192,17 @@ fn read_ahead(_: &Arc<File>) -> std::io::Result<()> {
 }
 
 impl Reader for OnDisk {
-    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let unreadable =
             |error: std::io::Error| pixart_weights::Error::Unreadable { file: path.to_owned(), why: error.to_string() };
         Box::pin(std::future::ready(self.bytes(path, range).map_err(unreadable)))
     }
 
-    fn mapped(&self, path: &str, range: Range<u64>) -> Option<Mapped> {
+    fn mapped(&self, path: &str, range: Range<u64>) -> Option<MappedBytes> {
         // What cannot be mapped is reported by whoever reads it then.
         let file = self.map(path).ok()?;
         let range = range.start as usize..range.end as usize;
-        (range.end <= file.len()).then_some(Mapped { file, range })
+        (range.end <= file.len()).then_some(MappedBytes { file, range })
     }
 }
 
@@ -226,10 +226,10 @@ pub fn take_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
 }
 
 /// The PEFT adapter in the folder `dir`.
-pub fn adapter(dir: &Path, scale: f64) -> Result<Adapter, Error> {
+pub fn adapter(dir: &Path, scale: f64) -> Result<LoraAdapter, Error> {
     let mut folder = Folder::default();
     read_into(&mut folder, dir, "", &[])?;
-    Ok(Adapter::read(&folder, scale).map_err(pixart_model::Error::Weights)?)
+    Ok(folder.read_lora(scale).map_err(pixart_model::Error::Weights)?)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pixart_companion::device::Kind;
-use pixart_companion::synth::Float;
-use pixart_model::{Architecture, Precision};
+use pixart_model::{Architecture, WeightFormat};
+use pixart_weights::StoredDtype;
 
 mod compare;
 mod generate;
@@ -106,7 +106,7 @@ pub(crate) struct EncodeArgs {
     pub(crate) device: Kind,
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
     #[arg(long, value_parser = precision(TEXT_DTYPES))]
-    pub(crate) text_dtype: Option<Precision>,
+    pub(crate) text_dtype: Option<WeightFormat>,
     /// Encode so many times; the JSON line has the seconds of each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
@@ -148,7 +148,7 @@ pub(crate) struct PackArgs {
     pub(crate) to: Option<PathBuf>,
     /// How the matrices of the networks' blocks are kept. The others are f16 then, vectors f32.
     #[arg(long, value_parser = precision(["f32", "f16", "q8", "q4"]), default_value = "f16", conflicts_with = "check")]
-    pub(crate) dtype: Precision,
+    pub(crate) dtype: WeightFormat,
     /// The size of a shard, of which a tab holds one at a time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) shard_mib: u64,
@@ -164,19 +164,19 @@ pub(crate) struct PackArgs {
 }
 
 /// The words for precisions.
-const PRECISIONS: [(&str, Precision); 5] = [
-    ("f32", Precision::F32),
-    ("bf16", Precision::Bf16),
-    ("f16", Precision::F16),
-    ("q8", Precision::Q8),
-    ("q4", Precision::Q4),
+const PRECISIONS: [(&str, WeightFormat); 5] = [
+    ("f32", WeightFormat::F32),
+    ("bf16", WeightFormat::Bf16),
+    ("f16", WeightFormat::F16),
+    ("q8", WeightFormat::Q8),
+    ("q4", WeightFormat::Q4),
 ];
 
 /// Those of a text encoder. f16 is one only to be refused with the reason.
 const TEXT_DTYPES: [&str; 4] = ["f32", "bf16", "f16", "q8"];
 
 /// A precision by one of these words.
-fn precision<const COUNT: usize>(words: [&'static str; COUNT]) -> impl TypedValueParser<Value = Precision> {
+fn precision<const COUNT: usize>(words: [&'static str; COUNT]) -> impl TypedValueParser<Value = WeightFormat> {
     PossibleValuesParser::new(words).map(|word| {
         let known = PRECISIONS.iter().find(|(name, _)| *name == word);
         known.expect("all words are in the table").1
@@ -187,8 +187,8 @@ fn precision<const COUNT: usize>(words: [&'static str; COUNT]) -> impl TypedValu
 pub(crate) struct SynthArgs {
     #[arg(long, value_enum)]
     pub(crate) arch: Arch,
-    #[arg(long, value_enum, default_value = "f32")]
-    pub(crate) dtype: Stored,
+    #[arg(long, value_parser = stored_dtype(), default_value = "f32")]
+    pub(crate) dtype: StoredDtype,
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
     /// The folder to write; it is created.
@@ -225,22 +225,9 @@ impl From<Arch> for Architecture {
     }
 }
 
-/// A float as a word of the command line.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Stored {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl From<Stored> for Float {
-    fn from(stored: Stored) -> Self {
-        match stored {
-            Stored::F32 => Self::F32,
-            Stored::F16 => Self::F16,
-            Stored::Bf16 => Self::Bf16,
-        }
-    }
+/// Parses the dtypes that random checkpoints are written in.
+fn stored_dtype() -> impl TypedValueParser<Value = StoredDtype> {
+    precision(["f32", "f16", "bf16"]).map(StoredDtype::from)
 }
 
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use futures_lite::future::block_on;
-use pixart_model::{Precision, PromptEmbeds, Taps, TextEncoder};
+use pixart_model::{PromptEmbeds, Taps, TextEncoder, WeightFormat};
 use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
 use pixart_weights::Folder;
 
@@ -18,7 +18,7 @@ pub struct TextOpening {
     pub checkpoint: PathBuf,
     pub device: device::Kind,
     /// Of the matrices; none is as they are stored.
-    pub precision: Option<Precision>,
+    pub precision: Option<WeightFormat>,
     /// Blocks from the first on, to measure one; none is all.
     pub layers: Option<usize>,
 }
@@ -45,7 +45,7 @@ impl Encoder {
     pub fn on(opened: Opened, opening: &TextOpening) -> Result<Self, Error> {
         let TextOpening { checkpoint, precision, layers, .. } = opening;
         let precision = *precision;
-        if precision == Some(Precision::F16) {
+        if precision == Some(WeightFormat::F16) {
             let what = "a text encoder in f16: T5's activations pass 65504, the largest f16, and become infinite";
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }

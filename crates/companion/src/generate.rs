@@ -9,7 +9,7 @@ use futures_lite::future::block_on;
 use pixart_model::image::Signature;
 use pixart_model::recording::Recording;
 use pixart_model::{
-    Encoding, Painter, Plan, Precision, PromptEmbeds, Taps, TextEncoder, caption_rows, captions_of, image,
+    Encoding, Painter, Plan, PromptEmbeds, Taps, TextEncoder, WeightFormat, caption_rows, captions_of, image,
 };
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub struct Opening {
     pub checkpoint: PathBuf,
     pub device: device::Kind,
     /// Of the transformer's blocks; the best that fits the device where none is chosen.
-    pub precision: Option<Precision>,
+    pub precision: Option<WeightFormat>,
     pub text: TextFrom,
     /// A `.pth` file whose transformer takes the place of the checkpoint's.
     pub transformer: Option<PathBuf>,
@@ -133,7 +133,7 @@ impl Generator {
             checkpoint::take_transformer(&mut folder, file)?;
         }
         for (dir, scale) in &opening.adapters {
-            folder.adapt("transformer", checkpoint::adapter(dir, *scale)?);
+            folder.insert_lora("transformer", checkpoint::adapter(dir, *scale)?);
         }
         let painter = block_on(Painter::load_as(&folder, &opened.device, opened.limits, opening.precision))?;
         let text = match opening.text {

@@ -222,7 +222,7 @@ fn pack_or_check(args: PackArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn invent(args: &SynthArgs) -> anyhow::Result<ExitCode> {
-    let bytes = synth::synth(args.arch.into(), args.dtype.into(), args.seed, &args.to)?;
+    let bytes = synth::synth(args.arch.into(), args.dtype, args.seed, &args.to)?;
     print_line(&serde_json::json!({ "bytes": bytes }).to_string());
     Ok(ExitCode::SUCCESS)
 }

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use futures_lite::future::block_on;
 use pixart_model::form;
 use pixart_weights::manifest::{MANIFEST, shard_name};
-use pixart_weights::packer::{NETWORKS, Packer, Sink};
-use pixart_weights::{Folder, Manifest, Precision};
+use pixart_weights::packer::{NETWORKS, Packer, ShardSink};
+use pixart_weights::{Folder, Manifest, WeightFormat};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,7 @@ pub struct Packing {
     pub config: Option<PathBuf>,
     /// The folder to write; it is created.
     pub to: PathBuf,
-    pub precision: Precision,
+    pub precision: WeightFormat,
     pub shard_bytes: u64,
     /// [default: what the model card says]
     pub license: Option<String>,
@@ -55,14 +55,14 @@ pub fn pack(packing: &Packing) -> Result<Report, Error> {
     let folder = if from.is_dir() { checkpoint::networks(from, &[])? } else { original(packing)? };
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
-        rule: &|weight| form(weight, *precision),
-        precision: *precision,
+        policy: &|weight| form(weight, *precision),
+        weight_format: *precision,
         shard_bytes: *shard_bytes,
         license: packing.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
         source: packing.source.clone().unwrap_or(name),
         networks: &NETWORKS.map(|(dir, _)| dir),
         in_file_order: false,
-        made: Default::default(),
+        finished_shards: Default::default(),
     };
     let manifest = block_on(packer.pack(&folder, &mut OnDisk { dir: to })).map_err(pixart_model::Error::Weights)?;
     let path = to.join(MANIFEST);
@@ -132,7 +132,7 @@ struct OnDisk<'a> {
     dir: &'a Path,
 }
 
-impl Sink for OnDisk<'_> {
+impl ShardSink for OnDisk<'_> {
     fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), pixart_weights::Error>> + '_>> {
         Box::pin(std::future::ready(Ok(())))
     }

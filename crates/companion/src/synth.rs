@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use pixart_model::Architecture;
-use pixart_weights::Folder;
+use pixart_weights::{Folder, StoredDtype};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -15,29 +15,21 @@ use crate::Error;
 /// Files that are larger are cut, as the hub's are.
 const FILE_BYTES_MAX: u64 = 5 << 30;
 
-/// A float that tensors are written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Float {
-    F32,
-    F16,
-    Bf16,
+/// Returns safetensors' dtype of the floats that tensors can be written as.
+fn safetensors_dtype(dtype: StoredDtype) -> Dtype {
+    match dtype {
+        StoredDtype::F32 => Dtype::F32,
+        StoredDtype::F16 => Dtype::F16,
+        StoredDtype::Bf16 => Dtype::BF16,
+        other => unreachable!("the command line does not offer {other}"),
+    }
 }
 
-impl Float {
-    fn dtype(self) -> Dtype {
-        match self {
-            Self::F32 => Dtype::F32,
-            Self::F16 => Dtype::F16,
-            Self::Bf16 => Dtype::BF16,
-        }
-    }
-
-    fn write(self, value: f32, to: &mut impl Write) -> std::io::Result<()> {
-        match self {
-            Self::F32 => to.write_all(&value.to_le_bytes()),
-            Self::F16 => to.write_all(&half::f16::from_f32(value).to_le_bytes()),
-            Self::Bf16 => to.write_all(&half::bf16::from_f32(value).to_le_bytes()),
-        }
+fn write_value(dtype: StoredDtype, value: f32, to: &mut impl Write) -> std::io::Result<()> {
+    match dtype {
+        StoredDtype::F16 => to.write_all(&half::f16::from_f32(value).to_le_bytes()),
+        StoredDtype::Bf16 => to.write_all(&half::bf16::from_f32(value).to_le_bytes()),
+        _ => to.write_all(&value.to_le_bytes()),
     }
 }
 
@@ -48,7 +40,10 @@ type Tensor = (u64, String, Vec<usize>);
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> Result<u64, Error> {
+///
+/// # Panics
+/// If `dtype` is not F32, F16 or BF16.
+pub fn synth(architecture: Architecture, dtype: StoredDtype, seed: u64, to: &Path) -> Result<u64, Error> {
     let (dir, stem) = architecture.place();
     let dir = to.join(dir);
     let unwritable = |source| Error::Write { path: dir.clone(), source };
@@ -62,7 +57,7 @@ pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> 
         written.map_err(|source| Error::Write { path, source })?;
     }
 
-    let each = float.dtype().bitsize() as u64 / 8;
+    let each = safetensors_dtype(dtype).bitsize() as u64 / 8;
     let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();
     let tensors = tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * each, name, shape));
     let mut files: Vec<(u64, Vec<Tensor>)> = vec![(0, Vec::new())];
@@ -83,7 +78,7 @@ pub fn synth(architecture: Architecture, float: Float, seed: u64, to: &Path) -> 
             _ => format!("{stem}-{:05}-of-{count:05}.safetensors", index + 1),
         };
         let path = dir.join(&name);
-        let written = File::create(&path).and_then(|file| write(file, &tensors, float, &mut numbers));
+        let written = File::create(&path).and_then(|file| write(file, &tensors, dtype, &mut numbers));
         written.map_err(|source| Error::Write { path, source })?;
         total += bytes;
         weight_map.extend(tensors.into_iter().map(|(_, tensor, _)| (tensor, Value::from(name.clone()))));
@@ -109,15 +104,15 @@ pub(crate) fn add(architecture: Architecture, seed: u64, folder: &mut Folder) ->
     let tensors: Vec<Tensor> =
         tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * 4, name, shape)).collect();
     let mut bytes = Vec::new();
-    write(&mut bytes, &tensors, Float::F32, &mut Numbers(seed | 1)).expect("a vector takes all bytes");
+    write(&mut bytes, &tensors, StoredDtype::F32, &mut Numbers(seed | 1)).expect("a vector takes all bytes");
     folder.insert(format!("{dir}/{stem}.safetensors"), bytes);
     Ok(())
 }
 
-fn write(to: impl Write, tensors: &[Tensor], float: Float, numbers: &mut Numbers) -> std::io::Result<()> {
+fn write(to: impl Write, tensors: &[Tensor], dtype: StoredDtype, numbers: &mut Numbers) -> std::io::Result<()> {
     let (mut header, mut end) = (Map::new(), 0);
     for (bytes, name, shape) in tensors {
-        let place = json!({ "dtype": float.dtype(), "shape": shape, "data_offsets": [end, end + bytes] });
+        let place = json!({ "dtype": safetensors_dtype(dtype), "shape": shape, "data_offsets": [end, end + bytes] });
         header.insert(name.clone(), place);
         end += bytes;
     }
@@ -130,7 +125,7 @@ fn write(to: impl Write, tensors: &[Tensor], float: Float, numbers: &mut Numbers
     for (_, name, shape) in tensors {
         let (middle, reach) = spread(name, shape);
         for _ in 0..shape.iter().product() {
-            float.write(middle + reach * numbers.next(), &mut file)?;
+            write_value(dtype, middle + reach * numbers.next(), &mut file)?;
         }
     }
     file.flush()

@@ -1,6 +1,6 @@
 //! The 3×3 convolution with what follows it: y = residual + Σ x · w + bias, the residual where asked for, and y's moments.
 //!
-//! x `[B, H, W, CI]`, w `[9·CI, CO]` in any [`Precision`](crate::Precision), row (3·ky + kx)·CI + ci; bias `[CO]`, residual
+//! x `[B, H, W, CI]`, w `[9·CI, CO]` in any [`WeightFormat`](crate::WeightFormat), row (3·ky + kx)·CI + ci; bias `[CO]`, residual
 //! and y `[B, OH, OW, CO]`. Beyond the picture there are zeros. Sums are f32. The shaders want CI and CO to be multiples of
 //! 4. On the processor it is cpu/conv.rs; what neither takes is computed by burn. Shaders: shaders/conv.wgsl,
 //! shaders/conv_workgroup.wgsl.

@@ -1,6 +1,6 @@
 //! The affine map with what follows it: y = residual + gate · activation(x · w + bias), each part where asked for.
 //!
-//! x `[B, T, K]`, w `[K, N]` in any [`Precision`](crate::Precision), bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
+//! x `[B, T, K]`, w `[K, N]` in any [`WeightFormat`](crate::WeightFormat), bias `[N]`, gate one row of a modulation table, residual `[B, T, N]` or
 //! `[1, T, N]` → y `[B, T, N]`. Sums are f32. The shaders want K and N to be multiples of 4. On the processor it is
 //! cpu/gemm.rs; what neither takes is computed by burn. Shaders: shaders/gemm.wgsl, shaders/gemm_workgroup.wgsl.
 
@@ -33,7 +33,7 @@ pub struct Epilogue<'a> {
 /// x · w with its epilogue.
 ///
 /// With [`Activation::GatedGelu`] the columns of w are those of two maps in turns of four, see
-/// [`Packed::in_turns_of_four`](crate::Packed::in_turns_of_four), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate or residual.
+/// [`QuantizedMatrix::interleave_columns`](crate::QuantizedMatrix::interleave_columns), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate or residual.
 ///
 /// # Panics
 /// Where the shapes do not fit.

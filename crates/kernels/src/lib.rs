@@ -33,6 +33,6 @@ pub use matrix::Matrix;
 pub use modulation::AdaLnChunk;
 pub use norm::{Modulation, layer_norm, rms_norm};
 pub use patch::{patchify, unpatchify};
-pub use pixart_weights::{BLOCK, Packed, Precision, pack, unpack};
+pub use pixart_weights::{BLOCK, QuantizedMatrix, WeightFormat, dequantize, quantize};
 pub use tiles::rows_of_each_tiling;
 pub use variant::KernelVariant;

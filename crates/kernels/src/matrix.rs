@@ -1,8 +1,8 @@
-//! A matrix of weights on a device, in any [`Precision`].
+//! A matrix of weights on a device, in any [`WeightFormat`].
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_wgpu::CubeTensor;
-use pixart_weights::{Packed, Precision, Rows, unpack};
+use pixart_weights::{MappedMatrix, MatrixData, QuantizedMatrix, WeightFormat, dequantize};
 
 use crate::cpu::{Slice, WeightSlice};
 use crate::launch::gpu_input;
@@ -10,124 +10,111 @@ use crate::launch::gpu_input;
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    storage: Storage,
+    /// [`MatrixData::Mapped`] on the CPU only.
+    data: MatrixData<Tensor<2>, Tensor<1, Int>>,
     shape: [usize; 2],
 }
 
-#[derive(Clone, Debug)]
-enum Storage {
-    Dense(Tensor<2>),
-    Quantized(Tensor<1, Int>, Precision),
-    /// In a file that is in the memory of the processor, which computes.
-    Mapped(Rows, Device),
-}
-
 impl Matrix {
-    /// Puts `values`, row-major `[inputs, outputs]`, on the device.
+    /// Quantizes `values`, row-major `[K, N]`, and uploads them.
     ///
     /// # Panics
-    /// Where the shape does not fit the values or the precision.
+    /// If the shape does not match the number of values, or the format does not fit the shape.
     #[must_use]
-    pub fn new(values: Vec<f32>, shape: [usize; 2], precision: Precision, device: &Device) -> Self {
-        match precision {
-            Precision::F32 => {
-                Self { storage: Storage::Dense(Tensor::from_data(TensorData::new(values, shape), device)), shape }
-            }
-            _ => Self::of(Packed::new(&values, shape, precision), device),
+    pub fn new(values: Vec<f32>, shape: [usize; 2], format: WeightFormat, device: &Device) -> Self {
+        match format {
+            WeightFormat::F32 => Self::upload(MatrixData::Dense(values), shape, device),
+            _ => Self::of(QuantizedMatrix::new(&values, shape, format), device),
         }
     }
 
-    /// Puts a packed matrix on the device.
+    /// Uploads a matrix of the host.
     #[must_use]
-    pub fn of(packed: Packed, device: &Device) -> Self {
-        let Packed { words, shape, precision } = packed;
-        let count = words.len();
-        let storage = match precision {
-            Precision::F32 => {
-                let values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
-                Storage::Dense(Tensor::from_data(TensorData::new(values, shape), device))
-            }
-            _ => {
+    pub fn of(matrix: QuantizedMatrix, device: &Device) -> Self {
+        let shape = matrix.shape;
+        Self::upload(matrix.into_data(), shape, device)
+    }
+
+    /// Uses a matrix in its memory-mapped file. Returns `None` where the device is not the CPU.
+    #[must_use]
+    pub fn mapped(matrix: MappedMatrix, device: &Device) -> Option<Self> {
+        let shape = matrix.shape();
+        (*device == Device::flex()).then(|| Self { data: MatrixData::Mapped(matrix), shape })
+    }
+
+    fn upload(data: MatrixData<Vec<f32>, Vec<u32>>, shape: [usize; 2], device: &Device) -> Self {
+        let data = match data {
+            MatrixData::Dense(values) => MatrixData::Dense(Tensor::from_data(TensorData::new(values, shape), device)),
+            MatrixData::Quantized(words, format) => {
+                let count = words.len();
                 let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-                Storage::Quantized(Tensor::from_data(TensorData::new(words, [count]), device), precision)
+                MatrixData::Quantized(Tensor::from_data(TensorData::new(words, [count]), device), format)
             }
+            MatrixData::Mapped(matrix) => MatrixData::Mapped(matrix),
         };
-        Self { storage, shape }
+        Self { data, shape }
     }
 
-    /// Leaves the matrix in the file it is in; None where the device is not the processor.
-    #[must_use]
-    pub fn mapped(rows: Rows, device: &Device) -> Option<Self> {
-        let shape = rows.shape();
-        (*device == Device::flex()).then(|| Self { storage: Storage::Mapped(rows, device.clone()), shape })
-    }
-
-    /// Inputs and outputs.
+    /// Returns `[K, N]`.
     #[must_use]
     pub fn dims(&self) -> [usize; 2] {
         self.shape
     }
-
-    #[must_use]
-    pub fn precision(&self) -> Precision {
-        match &self.storage {
-            Storage::Dense(_) => Precision::F32,
-            Storage::Quantized(_, precision) => *precision,
-            Storage::Mapped(rows, _) => rows.precision(),
-        }
-    }
 }
 
 impl Matrix {
-    /// The words as a shader reads them, and the shared file that unpacks them; None where the device speaks no WGSL.
+    /// Returns the buffer as a shader reads it, and the shader module that dequantizes it; `None` where the device does not
+    /// run WGSL.
     pub(crate) fn bound(&self) -> Option<(CubeTensor, &'static str)> {
-        Some(match &self.storage {
-            Storage::Dense(values) => (gpu_input(values)?, shader(Precision::F32)),
-            Storage::Quantized(words, precision) => (gpu_input(words)?, shader(*precision)),
-            Storage::Mapped(..) => return None,
+        Some(match &self.data {
+            MatrixData::Dense(values) => (gpu_input(values)?, shader(WeightFormat::F32)),
+            MatrixData::Quantized(words, format) => (gpu_input(words)?, shader(*format)),
+            MatrixData::Mapped(_) => return None,
         })
     }
 
-    /// The words where the device is the processor and they are in a tensor, for [`Self::weights`].
+    /// Returns the tensor in CPU memory, for [`Self::weights`]; `None` on other devices and for mapped matrices.
     pub(crate) fn slice(&self) -> Option<Slice> {
-        match &self.storage {
-            Storage::Dense(values) => Slice::of(values),
-            Storage::Quantized(words, _) => Slice::of_words(words),
-            Storage::Mapped(..) => None,
+        match &self.data {
+            MatrixData::Dense(values) => Slice::of(values),
+            MatrixData::Quantized(words, _) => Slice::of_words(words),
+            MatrixData::Mapped(_) => None,
         }
     }
 
-    /// The weights where the device is the processor.
-    pub(crate) fn weights<'a>(&'a self, words: &'a Option<Slice>) -> Option<WeightSlice<'a>> {
-        Some(match &self.storage {
-            Storage::Dense(_) => WeightSlice::Dense(words.as_ref()?.values()),
-            Storage::Quantized(_, precision) => WeightSlice::Quantized(words.as_ref()?.words(), *precision),
-            Storage::Mapped(rows, _) => WeightSlice::Mapped(rows),
+    /// Returns the weights in CPU memory, borrowed from `slice` where they are in a tensor.
+    pub(crate) fn weights<'a>(&'a self, slice: &'a Option<Slice>) -> Option<WeightSlice<'a>> {
+        Some(match &self.data {
+            MatrixData::Dense(_) => MatrixData::Dense(slice.as_ref()?.values()),
+            MatrixData::Quantized(_, format) => MatrixData::Quantized(slice.as_ref()?.words(), *format),
+            MatrixData::Mapped(matrix) => MatrixData::Mapped(matrix),
         })
     }
 
-    /// The weights as numbers. Packed ones are unpacked for the call.
+    /// Returns the weights as f32. Quantized weights are dequantized for the call.
     pub(crate) fn values(&self) -> Tensor<2> {
-        match &self.storage {
-            Storage::Dense(values) => values.clone(),
-            Storage::Mapped(rows, device) => Tensor::from_data(TensorData::new(rows.values(), self.shape), device),
-            Storage::Quantized(words, precision) => {
+        match &self.data {
+            MatrixData::Dense(values) => values.clone(),
+            MatrixData::Mapped(matrix) => {
+                Tensor::from_data(TensorData::new(matrix.values(), self.shape), &Device::flex())
+            }
+            MatrixData::Quantized(words, format) => {
                 let device = words.device();
                 let words: Vec<i32> = words.clone().into_data().try_into_vec().expect("words are i32");
                 let words: Vec<u32> = words.into_iter().map(i32::cast_unsigned).collect();
-                Tensor::from_data(TensorData::new(unpack(&words, self.shape, *precision), self.shape), &device)
+                Tensor::from_data(TensorData::new(dequantize(&words, self.shape, *format), self.shape), &device)
             }
         }
     }
 }
 
-/// The shared file that unpacks matrices of this precision.
-fn shader(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => "weights_f32",
-        Precision::Bf16 => "weights_bf16",
-        Precision::F16 => "weights_f16",
-        Precision::Q8 => "weights_q8",
-        Precision::Q4 => "weights_q4",
+/// Returns the shader module that dequantizes this format.
+fn shader(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::F32 => "weights_f32",
+        WeightFormat::Bf16 => "weights_bf16",
+        WeightFormat::F16 => "weights_f16",
+        WeightFormat::Q8 => "weights_q8",
+        WeightFormat::Q4 => "weights_q4",
     }
 }

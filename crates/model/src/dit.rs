@@ -5,7 +5,7 @@
 //! `ada_norm_single`.
 
 use burn::tensor::{DType, Device, Tensor, activation::silu};
-use pixart_kernels::{Activation, AdaLnChunk, Modulation, Precision, layer_norm, patchify, unpatchify};
+use pixart_kernels::{Activation, AdaLnChunk, Modulation, WeightFormat, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Weights};
 
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
@@ -130,7 +130,7 @@ impl Dit {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_as(folder, Precision::F32, device).await
+        Self::load_as(folder, WeightFormat::F32, device).await
     }
 
     /// [`Dit::load`] with the blocks' matrices in `precision`, or in the smaller one they are stored in. The few others stay as
@@ -138,12 +138,12 @@ impl Dit {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub async fn load_as(folder: &Folder, precision: Precision, device: &Device) -> Result<Self, Error> {
+    pub async fn load_as(folder: &Folder, precision: WeightFormat, device: &Device) -> Result<Self, Error> {
         let weights = Weights::open(folder, "transformer", "diffusion_pytorch_model").await?;
         Self::read(&Params::new(&weights, device), DitConfig::read(folder)?, precision).await
     }
 
-    pub(crate) async fn read(params: &Params<'_>, config: DitConfig, precision: Precision) -> Result<Self, Error> {
+    pub(crate) async fn read(params: &Params<'_>, config: DitConfig, precision: WeightFormat) -> Result<Self, Error> {
         let c = config.channels();
         let embedders = params.at("adaln_single.emb");
         let micro = if config.micro_conditions { Some(Micro::load(&embedders, c).await?) } else { None };

@@ -18,7 +18,7 @@ const MASK: &str = "prompt_attention_mask";
 pub fn stored_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
     let mut folder = Folder::default();
     folder.insert(FILE, bytes);
-    let tensors = Tensors::file(&folder, FILE)?;
+    let tensors = folder.tensors(FILE)?;
     let prompt = rows(&tensors, "")?;
     let negative = if tensors.names().any(|name| name.starts_with("negative_")) {
         Some(rows(&tensors, "negative_")?)

@@ -1,7 +1,7 @@
 //! Which of a checkpoint's tensors the networks read, what stage needs each, and how well it has to be kept.
 
-use pixart_weights::packer::Weight;
-use pixart_weights::{Form, Kept, Precision};
+use pixart_weights::packer::SourceTensor;
+use pixart_weights::{StoredDtype, TensorLayout, WeightFormat};
 
 /// What the transformer reads besides its blocks.
 const TRANSFORMER: [&str; 5] =
@@ -13,8 +13,8 @@ const TRANSFORMER: [&str; 5] =
 /// Other matrices, embeddings and convolutions are f16 where the blocks are not f32; vectors, tables and the position biases
 /// are always f32.
 #[must_use]
-pub fn form(weight: Weight<'_>, precision: Precision) -> Option<(&'static str, Form)> {
-    let Weight { dir, name, shape } = weight;
+pub fn form(weight: SourceTensor<'_>, precision: WeightFormat) -> Option<(&'static str, TensorLayout)> {
+    let SourceTensor { dir, name, shape } = weight;
     let begins = |with: &[&str]| with.iter().any(|with| name.starts_with(with));
     let (section, is_block) = match dir {
         "text_encoder" if name.starts_with("encoder.block.") => ("text_encoder", true),
@@ -27,12 +27,14 @@ pub fn form(weight: Weight<'_>, precision: Precision) -> Option<(&'static str, F
     };
     let is_table = name.ends_with("scale_shift_table") || name.contains("relative_attention_bias");
     let is_embedding = name == "shared.weight" || name == "encoder.embed_tokens.weight";
-    let others = if precision == Precision::F32 { Precision::F32 } else { Precision::F16 };
-    let plain = Form::plain(if others == Precision::F32 { Kept::F32 } else { Kept::F16 });
+    let others = if precision == WeightFormat::F32 { WeightFormat::F32 } else { WeightFormat::F16 };
+    let plain = TensorLayout::row_major(if others == WeightFormat::F32 { StoredDtype::F32 } else { StoredDtype::F16 });
     let form = match *shape {
-        [_] => Form::plain(Kept::F32),
-        _ if is_table => Form::plain(Kept::F32),
-        [rows, columns] if !is_embedding => Form::matrix(if is_block { precision } else { others }, [rows, columns]),
+        [_] => TensorLayout::row_major(StoredDtype::F32),
+        _ if is_table => TensorLayout::row_major(StoredDtype::F32),
+        [rows, columns] if !is_embedding => {
+            TensorLayout::matrix(if is_block { precision } else { others }, [rows, columns])
+        }
         _ => plain,
     };
     Some((section, form))
@@ -42,34 +44,44 @@ pub fn form(weight: Weight<'_>, precision: Precision) -> Option<(&'static str, F
 mod tests {
     use super::*;
 
-    fn of(dir: &str, name: &str, shape: &[usize]) -> Option<(&'static str, Kept, bool)> {
-        let (section, form) = form(Weight { dir, name, shape }, Precision::Q8)?;
+    fn of(dir: &str, name: &str, shape: &[usize]) -> Option<(&'static str, StoredDtype, bool)> {
+        let (section, form) = form(SourceTensor { dir, name, shape }, WeightFormat::Q8)?;
         Some((section, form.dtype, form.transposed))
     }
 
     #[test]
     fn only_the_matrices_of_blocks_lose_precision() {
         for (dir, name, shape, kept) in [
-            ("transformer", "transformer_blocks.3.attn1.to_q.weight", &[64, 64][..], ("transformer", Kept::Q8, true)),
-            ("transformer", "transformer_blocks.3.attn1.to_q.bias", &[64], ("transformer", Kept::F32, false)),
-            ("transformer", "transformer_blocks.3.scale_shift_table", &[6, 64], ("transformer", Kept::F32, false)),
-            ("transformer", "adaln_single.linear.weight", &[384, 64], ("transformer", Kept::F16, true)),
-            ("transformer", "pos_embed.proj.weight", &[64, 4, 2, 2], ("transformer", Kept::F16, false)),
-            ("transformer", "proj_out.weight", &[30, 64], ("transformer", Kept::F32, true)),
-            ("text_encoder", "shared.weight", &[320, 64], ("text_encoder", Kept::F16, false)),
+            (
+                "transformer",
+                "transformer_blocks.3.attn1.to_q.weight",
+                &[64, 64][..],
+                ("transformer", StoredDtype::Q8, true),
+            ),
+            ("transformer", "transformer_blocks.3.attn1.to_q.bias", &[64], ("transformer", StoredDtype::F32, false)),
+            (
+                "transformer",
+                "transformer_blocks.3.scale_shift_table",
+                &[6, 64],
+                ("transformer", StoredDtype::F32, false),
+            ),
+            ("transformer", "adaln_single.linear.weight", &[384, 64], ("transformer", StoredDtype::F16, true)),
+            ("transformer", "pos_embed.proj.weight", &[64, 4, 2, 2], ("transformer", StoredDtype::F16, false)),
+            ("transformer", "proj_out.weight", &[30, 64], ("transformer", StoredDtype::F32, true)),
+            ("text_encoder", "shared.weight", &[320, 64], ("text_encoder", StoredDtype::F16, false)),
             (
                 "text_encoder",
                 "encoder.block.1.layer.0.SelfAttention.q.weight",
                 &[64, 64],
-                ("text_encoder", Kept::Q8, true),
+                ("text_encoder", StoredDtype::Q8, true),
             ),
-            ("vae", "decoder.mid_block.attentions.0.to_q.weight", &[64, 64], ("vae_decoder", Kept::F16, true)),
-            ("vae", "quant_conv.weight", &[8, 8, 1, 1], ("vae_encoder", Kept::F16, false)),
+            ("vae", "decoder.mid_block.attentions.0.to_q.weight", &[64, 64], ("vae_decoder", StoredDtype::F16, true)),
+            ("vae", "quant_conv.weight", &[8, 8, 1, 1], ("vae_encoder", StoredDtype::F16, false)),
         ] {
             assert_eq!(of(dir, name, shape), Some(kept), "{name}");
         }
         let bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        assert_eq!(of("text_encoder", bias, &[32, 64]), Some(("text_encoder", Kept::F32, false)));
+        assert_eq!(of("text_encoder", bias, &[32, 64]), Some(("text_encoder", StoredDtype::F32, false)));
     }
 
     #[test]

@@ -71,7 +71,7 @@ struct Check<'a> {
 impl Check<'_> {
     async fn text(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
-        let recorded = Tensors::file(self.folder, "text.safetensors")?;
+        let recorded = self.folder.tensors("text.safetensors")?;
         let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device).await?;
         let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
         let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
@@ -104,7 +104,7 @@ impl Check<'_> {
     }
 
     async fn dit(&mut self) -> Result<(), Error> {
-        let recorded = Tensors::file(self.folder, "dit_step0.safetensors")?;
+        let recorded = self.folder.tensors("dit_step0.safetensors")?;
         let dit = Dit::load(&self.folder.under("pipeline/"), self.device).await?;
         let timestep = recorded.any_f32("in.timestep")?.1[0];
         let micro = if recorded.contains("in.resolution") {
@@ -139,7 +139,7 @@ impl Check<'_> {
     }
 
     async fn vae(&mut self) -> Result<(), Error> {
-        let recorded = Tensors::file(self.folder, "vae.safetensors")?;
+        let recorded = self.folder.tensors("vae.safetensors")?;
         let vae = Vae::load(&self.folder.under("pipeline/"), self.device).await?;
         let mut taps = Taps::on();
         let image = vae.decode(self.tensor(&recorded, "z")?, &mut taps);

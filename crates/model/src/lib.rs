@@ -48,7 +48,7 @@ pub use pipeline::{
     GuidanceConfig, InitLatents, Painter, Pipeline, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
     caption_rows, captions_of, preset_of,
 };
-pub use pixart_kernels::{KernelVariant, LaunchCounts, Precision, count_launches};
+pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
 pub use preview::Preview;
 pub use prewarm::prewarm;

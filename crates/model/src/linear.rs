@@ -1,8 +1,8 @@
 //! The affine map of every network here. Precision belongs to this type and to no other.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, Packed, Precision, linear};
-use pixart_weights::{Order, transposed};
+use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, linear};
+use pixart_weights::{ColumnOrder, transposed};
 
 use crate::Error;
 use crate::params::Params;
@@ -31,12 +31,12 @@ impl Linear {
 
     /// Reads `weight` alone, of one map or of several side by side.
     pub(crate) async fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self { weight: Params::merged(maps, [outputs, inputs], Order::SideBySide).await?, bias: None })
+        Ok(Self { weight: Params::merged(maps, [outputs, inputs], ColumnOrder::Concatenated).await?, bias: None })
     }
 
     /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
     pub(crate) async fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self { weight: Params::merged(maps, [outputs, inputs], Order::InTurnsOfFour).await?, bias: None })
+        Ok(Self { weight: Params::merged(maps, [outputs, inputs], ColumnOrder::Interleaved).await?, bias: None })
     }
 
     /// Reads a convolution whose window is its stride, `weight` `[outputs, ..window]`, as the map of one flat window.
@@ -44,7 +44,7 @@ impl Linear {
         let inputs = window.iter().product();
         let weight = params.floats("weight", &[&[outputs], window].concat()).await?;
         let bias = Some(params.tensor("bias", [outputs]).await?);
-        let packed = Packed::new(&transposed(&weight, outputs, inputs), [inputs, outputs], Precision::F32);
+        let packed = QuantizedMatrix::new(&transposed(&weight, outputs, inputs), [inputs, outputs], WeightFormat::F32);
         Ok(Self { weight: params.matrix(packed), bias })
     }
 

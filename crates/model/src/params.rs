@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::{Matrix, Precision};
-use pixart_weights::{Order, Packed, Tensors, Weights};
+use pixart_kernels::{Matrix, WeightFormat};
+use pixart_weights::{ColumnOrder, QuantizedMatrix, Tensors, Weights};
 
 use crate::Error;
 
@@ -22,7 +22,7 @@ pub(crate) struct Params<'a> {
     weights: &'a Weights<'a>,
     device: &'a Device,
     prefix: String,
-    precision: Precision,
+    precision: WeightFormat,
     uploads: Rc<Uploads>,
 }
 
@@ -39,11 +39,11 @@ type Mark = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 impl<'a> Params<'a> {
     pub(crate) fn new(weights: &'a Weights<'a>, device: &'a Device) -> Self {
-        Self { weights, device, prefix: String::new(), precision: Precision::F32, uploads: Rc::default() }
+        Self { weights, device, prefix: String::new(), precision: WeightFormat::F32, uploads: Rc::default() }
     }
 
     /// The same, with matrices of affine maps kept in `precision` where their shape allows.
-    pub(crate) fn kept_as(&self, precision: Precision) -> Self {
+    pub(crate) fn kept_as(&self, precision: WeightFormat) -> Self {
         Self { precision, ..self.clone() }
     }
 
@@ -79,10 +79,10 @@ impl<'a> Params<'a> {
 
     /// The matrices `weight` `[outputs, inputs]` of one or more maps of the same inputs, as one: in the precision that is asked
     /// for, or the smaller one they are stored in. Where they are in memory as they should be they stay there.
-    pub(crate) async fn merged(maps: &[Self], shape: [usize; 2], order: Order) -> Result<Matrix, Error> {
+    pub(crate) async fn merged(maps: &[Self], shape: [usize; 2], order: ColumnOrder) -> Result<Matrix, Error> {
         let names: Vec<String> = maps.iter().map(|map| map.name("weight")).collect();
         let Self { weights, device, precision, .. } = maps[0];
-        if let Some(rows) = weights.rows(&names, shape, precision, order)?
+        if let Some(rows) = weights.mapped_matrix(&names, shape, precision, order)?
             && let Some(matrix) = Matrix::mapped(rows, device)
         {
             return Ok(matrix);
@@ -92,10 +92,10 @@ impl<'a> Params<'a> {
             maps[0].settle().await?;
             packed.push(weights.matrix(name, shape, precision).await?);
         }
-        Ok(maps[0].matrix(match (order, <&[Packed; 2]>::try_from(&packed[..])) {
-            (Order::InTurnsOfFour, Ok(both)) => Packed::in_turns_of_four(both),
+        Ok(maps[0].matrix(match (order, <&[QuantizedMatrix; 2]>::try_from(&packed[..])) {
+            (ColumnOrder::Interleaved, Ok(both)) => QuantizedMatrix::interleave_columns(both),
             _ if packed.len() == 1 => packed.remove(0),
-            _ => Packed::side_by_side(&packed),
+            _ => QuantizedMatrix::concat_columns(&packed),
         }))
     }
 
@@ -104,7 +104,7 @@ impl<'a> Params<'a> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 
-    pub(crate) fn matrix(&self, packed: Packed) -> Matrix {
+    pub(crate) fn matrix(&self, packed: QuantizedMatrix) -> Matrix {
         self.count(packed.words.len() * size_of::<u32>());
         Matrix::of(packed, self.device)
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
-use pixart_weights::{Folder, Precision};
+use pixart_weights::{Folder, WeightFormat};
 
 use crate::plan::{DeviceLimits, Plan, text_bytes};
 use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
@@ -81,7 +81,7 @@ impl TextEncoder {
     ///
     /// # Errors
     /// See [`T5::load`] and [`CaptionTokenizer::load`].
-    pub async fn load_as(folder: &Folder, precision: Option<Precision>, device: &Device) -> Result<Self, Error> {
+    pub async fn load_as(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
         let tokenizer = CaptionTokenizer::load(folder).await?;
         let t5 = T5::load(folder, precision, device).await?;
         Ok(Self { tokenizer, t5, device: device.clone() })

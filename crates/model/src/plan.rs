@@ -4,7 +4,7 @@
 //! Counted are all weights of drawing and, at the widest place of each network, the tensors that live at the same time, in
 //! f32. The text encoder is not: where it is large it runs elsewhere.
 
-use pixart_kernels::Precision;
+use pixart_kernels::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
@@ -85,7 +85,7 @@ pub enum Decode {
 /// How one picture is computed, and why so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    pub precision: Precision,
+    pub precision: WeightFormat,
     pub guidance: Guidance,
     pub decode: Decode,
     /// Bytes of the transformer's stage, and of the autoencoder's.
@@ -131,7 +131,7 @@ const TEXT_FULL_MAX: u64 = 256 << 20;
 ///
 /// # Errors
 /// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] where no precision fits.
-pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<Precision, Error> {
+pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<WeightFormat, Error> {
     if dir != TEXT {
         return Planner::read(folder, limits)?.precision().map_err(Error::Request);
     }
@@ -148,11 +148,11 @@ pub fn text_bytes(folder: &Folder) -> Result<u64, Error> {
 }
 
 /// The precision that a tab converts a text encoder to, and the bytes that it then has.
-fn text_kept(folder: &Folder) -> Result<(Precision, u64), Error> {
+fn text_kept(folder: &Folder) -> Result<(WeightFormat, u64), Error> {
     let all = T5Config::read(folder)?.inventory();
     let numbers: u64 = all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
     let full = numbers * NUMBER;
-    Ok(if full > TEXT_FULL_MAX { (Precision::Q8, numbers) } else { (Precision::F32, full) })
+    Ok(if full > TEXT_FULL_MAX { (WeightFormat::Q8, numbers) } else { (WeightFormat::F32, full) })
 }
 
 /// The sizes of one checkpoint's networks.
@@ -161,9 +161,9 @@ pub struct Planner {
     pub dit: DitConfig,
     pub vae: VaeConfig,
     /// What a packed checkpoint is in; weights are not kept in a better precision.
-    pub stored: Precision,
+    pub stored: WeightFormat,
     /// What is to be kept, whatever fits.
-    pub chosen: Option<Precision>,
+    pub chosen: Option<WeightFormat>,
     pub limits: DeviceLimits,
 }
 
@@ -180,7 +180,7 @@ impl Planner {
     /// # Errors
     /// A configuration that is missing or not supported.
     pub fn read(folder: &Folder, limits: DeviceLimits) -> Result<Self, Error> {
-        let stored = folder.manifest().map_or(Precision::F32, |manifest| manifest.precision);
+        let stored = folder.manifest().map_or(WeightFormat::F32, |manifest| manifest.weight_format);
         Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, chosen: None, limits })
     }
 
@@ -188,7 +188,7 @@ impl Planner {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where not even the smallest does.
-    pub fn precision(&self) -> Result<Precision, Fault> {
+    pub fn precision(&self) -> Result<WeightFormat, Fault> {
         if let Some(chosen) = self.chosen {
             return Ok(chosen.max(self.stored));
         }
@@ -196,7 +196,7 @@ impl Planner {
         let picture = Picture { pictures: 1, latent: [side, side], guided: true };
         // The smaller half of f16 is kept for devices that have not enough for it.
         let mut last = None;
-        let all = [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4];
+        let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
         for precision in all.into_iter().filter(|precision| *precision >= self.stored) {
             match self.plan(picture, precision) {
                 Ok(plan) if !matches!(plan.decode, Decode::Tiles(_)) => return Ok(precision),
@@ -211,7 +211,7 @@ impl Planner {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
-    pub fn plan(&self, picture: Picture, precision: Precision) -> Result<Plan, Fault> {
+    pub fn plan(&self, picture: Picture, precision: WeightFormat) -> Result<Plan, Fault> {
         let Picture { pictures, latent, guided } = picture;
         let [memory, limit_bytes] = [self.limits.memory(), self.limits.binding_bytes];
         let whole = footprint::decode(&self.vae, pictures, latent, u64::MAX);
@@ -223,12 +223,12 @@ impl Planner {
             too_large(what, needed, if binds { limit_bytes } else { memory }, binds, remedy)
         };
         let mut why = Vec::new();
-        if precision == self.stored && precision != Precision::F32 {
+        if precision == self.stored && precision != WeightFormat::F32 {
             why.push("as the checkpoint is packed".to_owned());
         } else if self.chosen == Some(precision) {
             why.push("as was asked for".to_owned());
-        } else if precision != Precision::F32 {
-            let [full, has] = [self.weights(Precision::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
+        } else if precision != WeightFormat::F32 {
+            let [full, has] = [self.weights(WeightFormat::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
             let told = if self.limits.memory_bytes.is_some() { "the device has" } else { "counted on" };
             why.push(format!("f32 weights are {full:.0} MiB, {told} {has:.0} MiB"));
         }
@@ -301,10 +301,10 @@ impl Planner {
     }
 
     /// All of the transformer: 16·C² a block in `precision`, its table and the embedders in f32.
-    fn weights(&self, precision: Precision) -> u64 {
+    fn weights(&self, precision: WeightFormat) -> u64 {
         let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
-        let precision = if precision.fits(c, c) { precision } else { Precision::F32 };
+        let precision = if precision.fits(c, c) { precision } else { WeightFormat::F32 };
         let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + MODULATIONS) * c + MODULATIONS * layers);
         (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * NUMBER
     }

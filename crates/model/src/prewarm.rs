@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use pixart_kernels::BLOCK;
 use pixart_protocol::Generate;
 use pixart_weights::packer::NETWORKS;
-use pixart_weights::{Dtype, Folder, written};
+use pixart_weights::{Dtype, Folder, serialize_tensors};
 use serde_json::Value;
 
 use crate::config::{DitConfig, Json, VaeConfig};
@@ -67,7 +67,7 @@ fn smallest(configs: &Folder) -> Result<Folder, Error> {
             (name, Dtype::F32, shape, bytes)
         });
         let (_, stem) = NETWORKS.iter().find(|(dir, _)| *dir == network).expect("a network of a checkpoint");
-        folder.insert(format!("{network}/{stem}.safetensors"), written(zeros.collect(), HashMap::new()));
+        folder.insert(format!("{network}/{stem}.safetensors"), serialize_tensors(zeros.collect(), HashMap::new()));
     }
     Ok(folder)
 }

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use pixart_protocol::{Fault, FaultCode, Generate};
-use pixart_weights::{Dtype, Folder, Tensors, written};
+use pixart_weights::{Dtype, Folder, serialize_tensors};
 
 use crate::golden::values_read;
 use crate::image::Rgb8;
@@ -83,7 +83,7 @@ impl Recording {
         }
         let request = serde_json::to_string(&self.request).expect("a request is plain data");
         let notes = [(REQUEST, request), (DEVICE, self.device.clone())];
-        written(tensors, HashMap::from(notes.map(|(key, text)| (key.to_owned(), text))))
+        serialize_tensors(tensors, HashMap::from(notes.map(|(key, text)| (key.to_owned(), text))))
     }
 
     /// Reads what [`Recording::to_bytes`] wrote; `name` is named in errors.
@@ -97,8 +97,8 @@ impl Recording {
         };
         let mut folder = Folder::default();
         folder.insert(name, bytes);
-        let tensors = Tensors::file(&folder, name)?;
-        let note = |key: &str| tensors.note(key).ok_or_else(|| bad(&format!("its metadata has no `{key}`")));
+        let tensors = folder.tensors(name)?;
+        let note = |key: &str| tensors.metadata(key).ok_or_else(|| bad(&format!("its metadata has no `{key}`")));
         let request = serde_json::from_str(note(REQUEST)?).map_err(|error| bad(&error.to_string()))?;
         let (shape, pixels) = tensors.u8(PICTURE)?;
         let [height, width, 3] = shape[..] else { return Err(bad("its picture has not three channels")) };
@@ -136,7 +136,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());
         }
-        let other = written(Vec::new(), HashMap::from([("made".to_owned(), "elsewhere".to_owned())]));
+        let other = serialize_tensors(Vec::new(), HashMap::from([("made".to_owned(), "elsewhere".to_owned())]));
         let error = Recording::read("r", other).expect_err("no recording");
         assert!(error.to_string().contains("no `request`"), "{error}");
     }

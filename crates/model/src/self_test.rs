@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{
     Activation, AdaLnChunk, AttentionOptions, ConvOptions, Epilogue, GroupNormOptions, Heads, Matrix, Modulation,
-    Precision, Resampling, attention, conv, group_norm, layer_norm, linear, patchify, rms_norm, unpatchify,
+    Resampling, WeightFormat, attention, conv, group_norm, layer_norm, linear, patchify, rms_norm, unpatchify,
 };
 
 use crate::golden::{Comparison, compare, values_read};
@@ -28,11 +28,11 @@ impl Operation {
 
 /// All operations that a picture is made of.
 pub const OPERATIONS: [Operation; 16] = [
-    Operation { name: "linear, f32", run: |device| product(device, Precision::F32) },
-    Operation { name: "linear, bf16", run: |device| product(device, Precision::Bf16) },
-    Operation { name: "linear, f16", run: |device| product(device, Precision::F16) },
-    Operation { name: "linear, q8", run: |device| product(device, Precision::Q8) },
-    Operation { name: "linear, q4", run: |device| product(device, Precision::Q4) },
+    Operation { name: "linear, f32", run: |device| product(device, WeightFormat::F32) },
+    Operation { name: "linear, bf16", run: |device| product(device, WeightFormat::Bf16) },
+    Operation { name: "linear, f16", run: |device| product(device, WeightFormat::F16) },
+    Operation { name: "linear, q8", run: |device| product(device, WeightFormat::Q8) },
+    Operation { name: "linear, q4", run: |device| product(device, WeightFormat::Q4) },
     Operation { name: "linear, gated", run: gated },
     Operation { name: "linear, SiLU", run: |device| activated(device, Activation::Silu) },
     Operation { name: "linear, GELU", run: |device| activated(device, Activation::Gelu) },
@@ -69,11 +69,11 @@ fn tensor<const RANK: usize>(seed: u64, shape: [usize; RANK], device: &Device) -
 const K: usize = 96;
 const N: usize = 72;
 
-fn matrix(device: &Device, precision: Precision) -> Matrix {
+fn matrix(device: &Device, precision: WeightFormat) -> Matrix {
     Matrix::new(randn(2, K * N), [K, N], precision, device)
 }
 
-fn product(device: &Device, precision: Precision) -> Tensor<1> {
+fn product(device: &Device, precision: WeightFormat) -> Tensor<1> {
     let bias = tensor(3, [N], device);
     let epilogue = Epilogue { bias: Some(&bias), residual: Some(tensor(4, [2, 13, N], device)), ..Epilogue::default() };
     linear(tensor(1, [2, 13, K], device), &matrix(device, precision), epilogue).flatten(0, 2)
@@ -81,14 +81,14 @@ fn product(device: &Device, precision: Precision) -> Tensor<1> {
 
 fn activated(device: &Device, activation: Activation) -> Tensor<1> {
     let epilogue = Epilogue { activation, ..Epilogue::default() };
-    linear(tensor(1, [1, 9, K], device), &matrix(device, Precision::F32), epilogue).flatten(0, 2)
+    linear(tensor(1, [1, 9, K], device), &matrix(device, WeightFormat::F32), epilogue).flatten(0, 2)
 }
 
 fn gated(device: &Device) -> Tensor<1> {
     let table = tensor(5, [1, 2, 3, N], device);
     let gate = Some(AdaLnChunk { table: &table, layer: 0, chunk: 1 });
     let epilogue = Epilogue { gate, residual: Some(tensor(4, [2, 13, N], device)), ..Epilogue::default() };
-    linear(tensor(1, [2, 13, K], device), &matrix(device, Precision::F32), epilogue).flatten(0, 2)
+    linear(tensor(1, [2, 13, K], device), &matrix(device, WeightFormat::F32), epilogue).flatten(0, 2)
 }
 
 fn attended(device: &Device, biased: bool) -> Tensor<1> {
@@ -108,7 +108,7 @@ fn normed(device: &Device) -> Tensor<1> {
 
 fn convolved(device: &Device, resampling: Resampling) -> Tensor<1> {
     let bias = tensor(3, [12], device);
-    let weight = Matrix::new(randn(2, 9 * 8 * 12), [9 * 8, 12], Precision::F32, device);
+    let weight = Matrix::new(randn(2, 9 * 8 * 12), [9 * 8, 12], WeightFormat::F32, device);
     conv(tensor(1, [1, 5, 6, 8], device), &weight, ConvOptions { bias: &bias, resampling, residual: None })
         .flatten(0, 3)
 }

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
-use pixart_weights::{Folder, Precision, Weights};
+use pixart_weights::{Folder, WeightFormat, Weights};
 
 use crate::config::T5Config;
 use crate::linear::Linear;
@@ -44,10 +44,10 @@ impl T5 {
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub async fn load(folder: &Folder, precision: Option<Precision>, device: &Device) -> Result<Self, Error> {
+    pub async fn load(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
         let config = T5Config::read(folder)?;
         let weights = Weights::open(folder, "text_encoder", "model").await?;
-        let stored = weights.precision("encoder.block.0.layer.1.DenseReluDense.wo.weight")?;
+        let stored = weights.lossless_format("encoder.block.0.layer.1.DenseReluDense.wo.weight")?;
         let params = Params::new(&weights, device).kept_as(precision.unwrap_or(stored));
         let encoder = params.at("encoder");
         let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;

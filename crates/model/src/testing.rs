@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Device, DeviceKind};
 use pixart_kernels::KernelVariant;
-use pixart_weights::{Dtype, Folder, written};
+use pixart_weights::{Dtype, Folder, serialize_tensors};
 
 use crate::randn;
 
@@ -17,7 +17,7 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
         let bytes = values.flat_map(|value| (value * scale).to_le_bytes()).collect();
         (name, Dtype::F32, shape, bytes)
     });
-    written(tensors.collect(), HashMap::new())
+    serialize_tensors(tensors.collect(), HashMap::new())
 }
 
 /// The networks of a recorded pipeline, and its scheduler's settings.

@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
-    AttentionOptions, ConvOptions, Epilogue, Heads, Matrix, Precision, Resampling, attention, conv, linear,
+    AttentionOptions, ConvOptions, Epilogue, Heads, Matrix, Resampling, WeightFormat, attention, conv, linear,
 };
 
 use crate::config::PATCH;
@@ -52,17 +52,17 @@ impl Planner {
 
     /// One launch of each kind of `work` to be timed, as wide as the checkpoint's networks.
     #[must_use]
-    pub fn trials(&self, work: Work, precision: Precision, device: &Device) -> [Trial; 3] {
+    pub fn trials(&self, work: Work, precision: WeightFormat, device: &Device) -> [Trial; 3] {
         let (c, widths) = (self.dit.channels(), &self.vae.block_channels);
         let width = widths.get(1).or(widths.first()).copied().expect("an autoencoder has widths");
-        let matrix = |[k, n]: [usize; 2], precision: Precision| {
-            let precision = if precision.fits(k, n) { precision } else { Precision::F32 };
+        let matrix = |[k, n]: [usize; 2], precision: WeightFormat| {
+            let precision = if precision.fits(k, n) { precision } else { WeightFormat::F32 };
             Matrix::new(vec![0.0; k * n], [k, n], precision, device)
         };
         let kinds = [
             (Kind::Product(matrix([c, 4 * c], precision)), work.products),
             (Kind::Attention { heads: self.dit.heads, head_channels: self.dit.head_channels }, work.attention),
-            (Kind::Convolution(matrix([9 * width, width], Precision::F32)), work.convolutions),
+            (Kind::Convolution(matrix([9 * width, width], WeightFormat::F32)), work.convolutions),
         ];
         let stored = if self.limits.shader_f16 { DType::F16 } else { DType::F32 };
         kinds.map(|(kind, multiplications)| Trial { kind, multiplications, stored, device: device.clone() })
@@ -125,7 +125,7 @@ mod tests {
     use crate::plan::DeviceLimits;
 
     fn xl() -> Planner {
-        Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, chosen: None, limits: DeviceLimits::NONE }
+        Planner { dit: XL_2, vae: sd_vae(), stored: WeightFormat::F32, chosen: None, limits: DeviceLimits::NONE }
     }
 
     /// Every number of a block's matrices but the caption's meets every token once.
@@ -165,7 +165,7 @@ mod tests {
         let device = Device::flex();
         let mut planner = xl();
         (planner.dit.heads, planner.dit.head_channels, planner.vae.block_channels) = (2, 8, vec![8, 12]);
-        for trial in planner.trials(Work::default(), Precision::Q8, &device) {
+        for trial in planner.trials(Work::default(), WeightFormat::Q8, &device) {
             let [(small, one), (large, three)] = [1, 3].map(|scale| trial.launch(scale));
             assert_eq!((three, large.dims()[0]), (3 * one, 3 * small.dims()[0]));
         }

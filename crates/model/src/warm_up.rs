@@ -3,9 +3,9 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use pixart_kernels::{
-    AttentionOptions, BLOCK, ConvOptions, Epilogue, GroupNormOptions, Heads, Matrix, Precision, Resampling, attention,
-    combine_moments, conv, group_moments, group_norm_with_moments, layer_norm, linear, patchify, rows_of_each_tiling,
-    unpatchify,
+    AttentionOptions, BLOCK, ConvOptions, Epilogue, GroupNormOptions, Heads, Matrix, Resampling, WeightFormat,
+    attention, combine_moments, conv, group_moments, group_norm_with_moments, layer_norm, linear, patchify,
+    rows_of_each_tiling, unpatchify,
 };
 use pixart_weights::Folder;
 
@@ -26,7 +26,7 @@ pub struct PrewarmKernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     /// Of so many rows, which its tiles depend on.
-    Product(Precision, usize),
+    Product(WeightFormat, usize),
     /// Of heads of so many channels.
     Attention(usize),
     Norm,
@@ -49,11 +49,11 @@ impl PrewarmKernel {
         let stored_as = |stored: DType| move |operation| Self { operation, stored };
         let tilings = rows_of_each_tiling().iter().copied();
         let products = |precision| tilings.clone().map(move |rows| Operation::Product(precision, rows));
-        let shared = || products(Precision::F32).chain([Operation::Norm, Operation::Patches]);
+        let shared = || products(WeightFormat::F32).chain([Operation::Norm, Operation::Patches]);
         let planner = Planner::read(folder, limits)?;
         let precision = planner.precision().map_err(Error::Request)?;
         // Of a packed checkpoint the matrices outside of blocks are f16 too.
-        let packed = if precision == Precision::F32 { Precision::F32 } else { Precision::F16 };
+        let packed = if precision == WeightFormat::F32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let others = products(packed)
             .chain(products(planner.stored))
             .chain(tilings.clone().map(Operation::Convolution))
@@ -92,7 +92,7 @@ impl PrewarmKernel {
             Operation::Norm => layer_norm(tokens(SMALL), None, 1.0).flatten(0, 2),
             Operation::Convolution(pixels) => {
                 let options = ConvOptions { bias: &channels, resampling: Resampling::None, residual: None };
-                conv(picture(pixels), &matrix(9 * SMALL, Precision::F32), options).flatten(0, 3)
+                conv(picture(pixels), &matrix(9 * SMALL, WeightFormat::F32), options).flatten(0, 3)
             }
             Operation::GroupNorm => {
                 let (weight, bias) = (&channels, &channels);

@@ -3,7 +3,7 @@
 //! `<name>.io.safetensors`.
 
 use burn::tensor::{Device, Tensor};
-use pixart_kernels::Precision;
+use pixart_kernels::WeightFormat;
 use pixart_weights::{Folder, Tensors, Weights};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
@@ -37,7 +37,7 @@ impl Workload {
     /// # Errors
     /// A file or tensor that is missing or of another shape, by name.
     pub async fn load(name: &str, folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let io = Io { tensors: Tensors::file(folder, &format!("{name}.io.safetensors"))?, name, device };
+        let io = Io { tensors: folder.tensors(&format!("{name}.io.safetensors"))?, name, device };
         let kind = Self::kind(name);
         let weights = Weights::file(folder, &format!("{kind}.safetensors")).await?;
         let params = Params::new(&weights, device);
@@ -109,7 +109,7 @@ async fn xl(io: &Io<'_>, params: &Params<'_>) -> Result<Part, Error> {
     // A recorded bias is 0 or the score of padding, as diffusers makes it of a mask.
     let mask = io.tensor::<3>("caption_bias")? * -PADDING_SCORE.recip() + 1.0;
     let timestep = io.tensors.any_f32("timestep")?.1[0];
-    let dit = Dit::read(params, XL_2, Precision::F32).await?;
+    let dit = Dit::read(params, XL_2, WeightFormat::F32).await?;
     Ok(Part::Xl { dit, latent: io.tensor("latent")?, timestep, caption: [io.tensor("caption")?, mask] })
 }
 

@@ -1,6 +1,7 @@
-//! The files of one checkpoint, by name. A path is relative to the checkpoint and uses `/`: `text_encoder/config.json`.
-//! Small files are held in memory; of large ones only their length is known, and the bytes that are asked for are read by
-//! whoever brought them. It does no i/o and keeps no notion of directories beyond the text of its paths.
+//! The files of one checkpoint, by path. A path is relative to the checkpoint and uses `/`: `text_encoder/config.json`.
+//!
+//! Small files are in memory. Of large files only the length is known; requested ranges are read by the [`Reader`] they were
+//! inserted with. A folder does no I/O itself and knows directories only as text of its paths.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,118 +10,133 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::manifest::{Manifest, Section};
-use crate::rows::Mapped;
-use crate::{Adapter, Error};
+use crate::{Error, LoraAdapter, MappedBytes, Tensors, lora};
 
-/// Bytes on their way.
-pub type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>>>>;
+/// A pending read.
+pub type ReadFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>>>>;
 
-/// Reads files that are not in memory.
+/// A source of files that are not in memory.
 pub trait Reader {
-    /// Begins to read the bytes `range` of the file `path`, all of them, and does not wait for them.
-    fn read(&self, path: &str, range: Range<u64>) -> Reading;
+    /// Starts to read the bytes `range` of the file `path`, without waiting for them.
+    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture;
 
-    /// The same bytes where they are in memory as long as somebody holds them; None where they are not.
-    fn mapped(&self, _path: &str, _range: Range<u64>) -> Option<Mapped> {
+    /// Returns the same bytes as a memory map; `None` if the source cannot map files.
+    fn mapped(&self, _path: &str, _range: Range<u64>) -> Option<MappedBytes> {
         None
     }
 }
 
 #[derive(Clone)]
-enum File {
-    Held(Arc<Vec<u8>>),
-    Elsewhere {
+enum FileSource {
+    Memory(Arc<Vec<u8>>),
+    Reader {
         bytes: u64,
         reader: Rc<dyn Reader>,
     },
-    /// Other files, one after the other, all but the last of one length.
-    Joined {
+    /// The concatenation of other files, all but the last of one length.
+    Concatenated {
         bytes: u64,
         part_bytes: u64,
         parts: Rc<[String]>,
     },
 }
 
-/// The files of one checkpoint. Cloning it, or taking a part of it, shares the bytes.
+/// The files of one checkpoint. Clones and sub-folders share the bytes.
 #[derive(Clone, Default)]
 pub struct Folder {
-    files: BTreeMap<String, File>,
-    /// Of a packed checkpoint, whose tensors it lists.
+    files: BTreeMap<String, FileSource>,
+    /// The manifest, if the checkpoint is packed.
     manifest: Option<Rc<Manifest>>,
-    /// What is added to the weights below a directory as they are read.
-    adapters: Vec<(String, Arc<Adapter>)>,
+    /// LoRA adapters with the directory of the network that each is merged into.
+    lora_adapters: Vec<(String, Arc<LoraAdapter>)>,
 }
 
 impl Folder {
-    /// Adds a file, or replaces the one of that name.
+    /// Inserts a file that is in memory; replaces a file of the same path.
     pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
-        self.files.insert(path.into(), File::Held(Arc::new(bytes)));
+        self.files.insert(path.into(), FileSource::Memory(Arc::new(bytes)));
     }
 
-    /// Adds a file of so many bytes that `reader` reads under the same name.
-    pub fn insert_elsewhere(&mut self, path: impl Into<String>, bytes: u64, reader: &Rc<dyn Reader>) {
-        self.files.insert(path.into(), File::Elsewhere { bytes, reader: Rc::clone(reader) });
+    /// Inserts a file of a known length that `reader` reads under the same path.
+    pub fn insert_with_reader(&mut self, path: impl Into<String>, bytes: u64, reader: &Rc<dyn Reader>) {
+        self.files.insert(path.into(), FileSource::Reader { bytes, reader: Rc::clone(reader) });
     }
 
-    /// Takes the checkpoint that `manifest` packs, whose shards `reader` reads, for the files of this folder.
+    /// Inserts the files of a packed checkpoint, whose shards `reader` reads.
     pub fn insert_packed(&mut self, manifest: Manifest, reader: &Rc<dyn Reader>) {
         for (path, text) in &manifest.configs {
             self.insert(path, text.clone().into_bytes());
         }
         for section in &manifest.sections {
             for shard in &section.shards {
-                self.insert_elsewhere(&shard.file, shard.bytes, reader);
+                self.insert_with_reader(&shard.file, shard.bytes, reader);
             }
             let parts = section.shards.iter().map(|shard| shard.file.clone()).collect();
             let (bytes, part_bytes) = (section.bytes(), section.shard_bytes);
-            self.files.insert(section.path(), File::Joined { bytes, part_bytes, parts });
+            self.files.insert(section.path(), FileSource::Concatenated { bytes, part_bytes, parts });
         }
         self.manifest = Some(Rc::new(manifest));
     }
 
-    /// What packs this folder, where it is packed.
+    /// Returns the manifest of a packed checkpoint.
     #[must_use]
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_deref()
     }
 
-    /// The sections that pack the tensors of `dir`; empty where the folder is not packed.
+    /// Returns the sections that hold the tensors of `dir`; none if the checkpoint is not packed.
     pub(crate) fn sections(&self, dir: &str) -> impl Iterator<Item = &Section> {
         let sections = self.manifest.iter().flat_map(|manifest| &manifest.sections);
         sections.filter(move |section| section.dir == dir)
     }
 
-    /// Forgets a file; its bytes are freed once no other folder shares them. Says whether there was one.
+    /// Removes a file and returns whether there was one. Its bytes are freed once no other folder shares them.
     pub fn remove(&mut self, path: &str) -> bool {
         self.files.remove(path).is_some()
     }
 
-    /// Adds `adapter` to the weights of the network in `dir` from now on, after those added before.
-    pub fn adapt(&mut self, dir: &str, adapter: Adapter) {
-        self.adapters.push((dir.to_owned(), Arc::new(adapter)));
+    /// Merges `adapter` into the weights of the network in `dir` whenever they are read, after adapters inserted before.
+    pub fn insert_lora(&mut self, dir: &str, adapter: LoraAdapter) {
+        self.lora_adapters.push((dir.to_owned(), Arc::new(adapter)));
     }
 
-    /// Those of the network in `dir`.
-    pub(crate) fn adapters(&self, dir: &str) -> Vec<Arc<Adapter>> {
-        let of_dir = self.adapters.iter().filter(|(adapted, _)| adapted == dir);
+    /// Reads a folder in PEFT's format; `scale` is the factor of the update.
+    ///
+    /// # Errors
+    /// As [`LoraAdapter::new`], or a file that is missing or not in memory.
+    pub fn read_lora(&self, scale: f64) -> Result<LoraAdapter, Error> {
+        LoraAdapter::new(self.bytes(lora::CONFIG_FILE)?, &self.tensors(lora::MODEL_FILE)?, scale)
+    }
+
+    /// Returns the LoRA adapters of the network in `dir`.
+    pub(crate) fn lora_adapters(&self, dir: &str) -> Vec<Arc<LoraAdapter>> {
+        let of_dir = self.lora_adapters.iter().filter(|(adapted, _)| adapted == dir);
         of_dir.map(|(_, adapter)| Arc::clone(adapter)).collect()
     }
 
-    /// A file that is held in memory.
+    /// Returns the bytes of a file that is in memory.
     ///
     /// # Errors
-    /// None of that name, or one that has to be read.
+    /// A file that is missing or not in memory.
     pub fn bytes(&self, path: &str) -> Result<&[u8], Error> {
         match self.file(path)? {
-            File::Held(bytes) => Ok(bytes.as_slice()),
-            _ => Err(Error::NotHeld { file: path.to_owned() }),
+            FileSource::Memory(bytes) => Ok(bytes.as_slice()),
+            _ => Err(Error::NotInMemory { file: path.to_owned() }),
         }
     }
 
-    /// A whole file, wherever it is. A packed folder keeps some as tensors.
+    /// Parses a safetensors file that is in memory.
     ///
     /// # Errors
-    /// None of that name, or one that cannot be read.
+    /// A file that is missing, not in memory, or damaged.
+    pub fn tensors(&self, path: &str) -> Result<Tensors<'_>, Error> {
+        Tensors::parse(path, self.bytes(path)?)
+    }
+
+    /// Reads a whole file. A packed checkpoint stores some files as tensors of its sections.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be read.
     pub async fn whole(&self, path: &str) -> Result<Vec<u8>, Error> {
         let packed = self.sections("").find_map(|section| {
             let tensor = section.tensors.iter().find(|tensor| tensor.name == path)?;
@@ -133,98 +149,103 @@ impl Folder {
         self.read(&path, range).await
     }
 
-    /// Bytes of a file.
+    /// Returns the length of a file in bytes.
     ///
     /// # Errors
-    /// None of that name.
+    /// A file that is missing.
     pub fn length(&self, path: &str) -> Result<u64, Error> {
         Ok(match self.file(path)? {
-            File::Held(bytes) => bytes.len() as u64,
-            File::Elsewhere { bytes, .. } | File::Joined { bytes, .. } => *bytes,
+            FileSource::Memory(bytes) => bytes.len() as u64,
+            FileSource::Reader { bytes, .. } | FileSource::Concatenated { bytes, .. } => *bytes,
         })
     }
 
-    /// Begins to read the bytes `range` of a file.
-    pub fn read(&self, path: &str, range: Range<u64>) -> Reading {
-        let reading = self.begin(path, range.clone());
+    /// Starts to read the bytes `range` of a file.
+    pub fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
+        let started = self.start_read(path, range.clone());
         let path = path.to_owned();
         Box::pin(async move {
-            let bytes = reading?.await?;
+            let bytes = started?.await?;
             let (got, expected) = (bytes.len() as u64, range.end - range.start);
             if got == expected {
                 return Ok(bytes);
             }
-            Err(Error::Truncated { file: path, why: format!("{got} of the bytes {range:?} are there") })
+            Err(Error::Truncated {
+                file: path,
+                why: format!("of the bytes {} to {}, only {got} are there", range.start, range.end),
+            })
         })
     }
 
-    /// Bytes of a file that is in memory without having been read; None of others.
-    pub(crate) fn mapped(&self, path: &str, range: Range<u64>) -> Option<Mapped> {
-        let Ok(File::Elsewhere { bytes, reader }) = self.file(path) else { return None };
+    /// Returns a range of a file as a memory map; `None` if its reader cannot map it.
+    pub(crate) fn mapped(&self, path: &str, range: Range<u64>) -> Option<MappedBytes> {
+        let Ok(FileSource::Reader { bytes, reader }) = self.file(path) else { return None };
         (range.end <= *bytes).then(|| reader.mapped(path, range)).flatten()
     }
 
-    fn begin(&self, path: &str, range: Range<u64>) -> Result<Reading, Error> {
+    fn start_read(&self, path: &str, range: Range<u64>) -> Result<ReadFuture, Error> {
         let length = self.length(path)?;
         if range.start > range.end || range.end > length {
-            let why = format!("bytes {range:?} were asked for, and it has {length}");
+            let Range { start, end } = range;
+            let why = format!("bytes {start} to {end} were requested, and the file has {length}");
             return Err(Error::Truncated { file: path.to_owned(), why });
         }
         Ok(match self.file(path)? {
-            File::Held(bytes) => {
+            FileSource::Memory(bytes) => {
                 let bytes = bytes[range.start as usize..range.end as usize].to_vec();
                 Box::pin(std::future::ready(Ok(bytes)))
             }
-            File::Elsewhere { reader, .. } => reader.read(path, range),
-            File::Joined { part_bytes, parts, .. } => {
+            FileSource::Reader { reader, .. } => reader.read(path, range),
+            FileSource::Concatenated { part_bytes, parts, .. } => {
                 let (first, last) = (range.start / part_bytes, range.end.div_ceil(*part_bytes));
-                let pieces: Vec<Reading> = (first..last)
+                let pieces: Vec<ReadFuture> = (first..last)
                     .map(|part| {
                         let base = part * part_bytes;
                         let end = (range.end - base).min(*part_bytes);
                         self.read(&parts[part as usize], range.start.saturating_sub(base)..end)
                     })
                     .collect();
-                Box::pin(joined(pieces))
+                Box::pin(concatenate(pieces))
             }
         })
     }
 
-    fn file(&self, path: &str) -> Result<&File, Error> {
+    fn file(&self, path: &str) -> Result<&FileSource, Error> {
         self.files.get(path).ok_or_else(|| Error::MissingFile { file: path.to_owned() })
     }
 
-    /// Whether [`Folder::whole`] finds it.
+    /// Returns whether [`Folder::whole`] finds the file.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
         let is_packed = |section: &Section| section.tensors.iter().any(|tensor| tensor.name == path);
         self.files.contains_key(path) || self.sections("").any(is_packed)
     }
 
-    /// Every path, in order.
+    /// Returns all paths, in alphabetical order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    /// The files whose path starts with `prefix`, named by the rest of it: `under("vae/")` of `vae/config.json` holds
-    /// `config.json`. It has those in memory alone.
+    /// Returns the files in memory whose path starts with `prefix`, without the prefix: `under("vae/")` has `config.json` for
+    /// `vae/config.json`.
     #[must_use]
     pub fn under(&self, prefix: &str) -> Folder {
-        let held = |(path, file): (&String, &File)| match file {
-            File::Held(_) => Some((path.strip_prefix(prefix)?.to_owned(), file.clone())),
+        let in_memory = |(path, file): (&String, &FileSource)| match file {
+            FileSource::Memory(_) => Some((path.strip_prefix(prefix)?.to_owned(), file.clone())),
             _ => None,
         };
-        let part =
-            |(dir, adapter): &(String, Arc<Adapter>)| Some((dir.strip_prefix(prefix)?.to_owned(), Arc::clone(adapter)));
+        let part = |(dir, adapter): &(String, Arc<LoraAdapter>)| {
+            Some((dir.strip_prefix(prefix)?.to_owned(), Arc::clone(adapter)))
+        };
         Folder {
-            files: self.files.iter().filter_map(held).collect(),
+            files: self.files.iter().filter_map(in_memory).collect(),
             manifest: None,
-            adapters: self.adapters.iter().filter_map(part).collect(),
+            lora_adapters: self.lora_adapters.iter().filter_map(part).collect(),
         }
     }
 }
 
-async fn joined(pieces: Vec<Reading>) -> Result<Vec<u8>, Error> {
+async fn concatenate(pieces: Vec<ReadFuture>) -> Result<Vec<u8>, Error> {
     let mut pieces = pieces.into_iter();
     let mut bytes = match pieces.next() {
         Some(first) => first.await?,

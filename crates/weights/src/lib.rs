@@ -1,32 +1,38 @@
-//! A checkpoint's bytes as named tensors: folders of files, held in memory or read piece by piece; safetensors and their
-//! shard indexes; packed checkpoints, read and written. Sans-io: callers bring the bytes, nothing here opens a file or a
-//! socket.
+//! Checkpoints as named tensors: safetensors folders with shard indexes, packed checkpoints, PixArt's `.pth` files, LoRA
+//! adapters, and the quantized formats of weight matrices.
 //!
-//! Contract: a weight that is handed out has the shape that was asked for and holds finite numbers only; everything else is
-//! an [`Error`] that names the file and the tensor.
+//! The crate is sans-I/O: callers bring the bytes, and nothing here opens a file or a socket.
+//!
+//! Contract: a weight that is returned has the requested shape and holds finite values only. Everything else is an [`Error`]
+//! that names the file and the tensor.
 
-mod adapter;
+mod dtype;
 mod error;
 mod folder;
 mod header;
+mod lora;
 pub mod manifest;
+mod mapped_matrix;
+mod matrix_data;
 #[cfg(not(target_family = "wasm"))]
 pub mod original;
-
 pub mod packer;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
-mod precision;
-mod rows;
+mod quantize;
 mod tensors;
+mod weight_format;
 mod weights;
 
-pub use adapter::Adapter;
+pub use dtype::{StoredDtype, TensorLayout};
 pub use error::Error;
-pub use folder::{Folder, Reader, Reading};
-pub use manifest::{Form, Kept, Manifest};
-pub use precision::{BLOCK, Packed, Precision, pack, unpack};
-pub use rows::{Mapped, Order, Rows};
+pub use folder::{Folder, ReadFuture, Reader};
+pub use lora::LoraAdapter;
+pub use manifest::Manifest;
+pub use mapped_matrix::{ColumnOrder, MappedBytes, MappedMatrix};
+pub use matrix_data::MatrixData;
+pub use quantize::{QuantizedMatrix, dequantize, quantize};
 pub use safetensors::Dtype;
-pub use tensors::{Tensors, written};
+pub use tensors::{Tensors, serialize_tensors};
+pub use weight_format::{BLOCK, WeightFormat};
 pub use weights::{Weights, transposed};

@@ -11,8 +11,8 @@ use std::io::{Cursor, Read};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use crate::Error;
-use crate::pickle::{Number, Pickle, Storage, Value, View};
+use crate::pickle::{Pickle, Storage, Value, View};
+use crate::{Error, StoredDtype};
 
 /// What a state dict stands under, the first that is there.
 const STATE_DICTS: [&str; 2] = ["state_dict", "state_dict_ema"];
@@ -153,12 +153,12 @@ impl<'a> Archive<'a> {
 
     /// The numbers of a view, row by row.
     fn numbers(&self, pickle: &Pickle, view: &View) -> Result<(Dtype, Vec<u8>), String> {
-        let View { storage: Storage { file, number }, offset, shape, strides } = view;
-        let (dtype, size) = match number {
-            Number::F32 => (Dtype::F32, 4),
-            Number::F16 => (Dtype::F16, 2),
-            Number::Bf16 => (Dtype::BF16, 2),
-            Number::Other(_) => return Err("it is of no type that weights are saved in".into()),
+        let View { storage: Storage { file, dtype }, offset, shape, strides } = view;
+        let (dtype, size) = match dtype {
+            StoredDtype::F32 => (Dtype::F32, 4),
+            StoredDtype::F16 => (Dtype::F16, 2),
+            StoredDtype::Bf16 => (Dtype::BF16, 2),
+            other => return Err(format!("its dtype is {other}, and weights are F32, F16 or BF16")),
         };
         let bytes = self.read(&format!("data/{}", pickle.texts[*file]))?;
         let outside = || format!("shape {shape:?} with strides {strides:?} from {offset} reaches outside its storage");

@@ -1,52 +1,52 @@
-//! A folder of safetensors → a packed checkpoint, in one pass: a few megabytes are read ahead, converted, and leave as
+//! Packs a folder of safetensors files in one pass. Chunks of a few megabytes are read ahead, converted, and written as
 //! shards, so that a checkpoint of any size is packed in the memory of its largest matrix and one shard.
 //!
-//! The same folder, rule and shard size always give the same bytes. Tensors follow each other in the natural order of their
-//! names, or as they lie in their files, for a source that cannot be read anywhere but on.
+//! The same folder, policy and shard size always give the same bytes. Tensors are in the natural order of their names, or,
+//! for a source that can only be read sequentially, in the order of their files.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::pin::Pin;
 
-use safetensors::Dtype;
-
-use crate::manifest::{FORMAT, Form, Kept, Manifest, Section, Shard, VERSION};
-use crate::{Error, Folder, Precision, Reading, header};
+use crate::header::{TensorLocation, read_network};
+use crate::manifest::{FORMAT, Manifest, Section, Shard, VERSION};
+use crate::{Error, Folder, ReadFuture, StoredDtype, TensorLayout, WeightFormat};
 
 mod job;
 mod writer;
 
-use job::Job;
-use writer::Writer;
+use job::TensorJob;
+use writer::SectionWriter;
 
-/// The networks of a diffusers folder: their folder, and what their files are called.
+/// The networks of a diffusers folder: directory and stem of the weight files.
 pub const NETWORKS: [(&str, &str); 3] =
     [("text_encoder", "model"), ("transformer", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")];
-/// The section of files that are kept whole, and those files.
-const TOKENIZER: &str = "tokenizer";
+/// The section of files that are stored whole, and their paths.
+const TOKENIZER_SECTION: &str = "tokenizer";
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer/tokenizer.json", "tokenizer/spiece.model"];
-/// Bytes of a source that are converted at a time, and how many times that is read ahead.
-const PIECE: u64 = 2 << 20;
-const AHEAD: usize = 4;
+/// Bytes of the source that are converted at a time.
+const CHUNK_BYTES: u64 = 2 << 20;
+/// Chunks that are read ahead.
+const READ_AHEAD: usize = 4;
 
-/// A tensor of a checkpoint.
+/// A tensor of the checkpoint that is packed.
 #[derive(Clone, Copy, Debug)]
-pub struct Weight<'a> {
-    /// The network's folder.
+pub struct SourceTensor<'a> {
+    /// The directory of its network.
     pub dir: &'a str,
     pub name: &'a str,
     pub shape: &'a [usize],
 }
 
-/// The section that a tensor belongs to and the form it gets there; none where no network reads it.
-pub type Rule<'a> = &'a dyn Fn(Weight<'_>) -> Option<(&'static str, Form)>;
+/// Returns the section and the layout of a tensor; `None` for a tensor that no network reads.
+pub type PackPolicy<'a> = &'a dyn Fn(SourceTensor<'_>) -> Option<(&'static str, TensorLayout)>;
 
-/// Takes the shards.
-pub trait Sink {
-    /// Makes room for `bytes`, all that this pass will put.
+/// The destination of shards.
+pub trait ShardSink {
+    /// Reserves space for `bytes`, the total of this pass.
     fn begin(&mut self, bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>>;
 
-    /// Keeps shard `index` of `section`, and returns the SHA-256 of its bytes in lowercase hexadecimal.
+    /// Stores shard `index` of `section` and returns the SHA-256 of its bytes in lowercase hexadecimal.
     fn put<'a>(
         &'a mut self,
         section: &'a str,
@@ -55,115 +55,115 @@ pub trait Sink {
     ) -> Pin<Box<dyn Future<Output = Result<String, Error>> + 'a>>;
 }
 
-/// What is to be packed, and how.
+/// The settings of a packing pass.
 pub struct Packer<'a> {
-    pub rule: Rule<'a>,
-    /// Of the matrices of the blocks, as `rule` gives it.
-    pub precision: Precision,
+    pub policy: PackPolicy<'a>,
+    /// The format that `policy` gives the matrices of the blocks, for the manifest.
+    pub weight_format: WeightFormat,
     pub shard_bytes: u64,
     pub license: String,
     pub source: String,
-    /// The folders of [`NETWORKS`] to pack; those that are not there are left out.
+    /// The directories of [`NETWORKS`] to pack. Those that the folder does not have are skipped.
     pub networks: &'a [&'a str],
-    /// Whether files can be read from their beginning to their end only.
+    /// Whether files can only be read sequentially.
     pub in_file_order: bool,
-    /// Shards that an earlier pass of the same made, by section: they are not made again.
-    pub made: BTreeMap<String, Vec<Shard>>,
+    /// Shards of an interrupted pass with the same settings, by section. They are not written again.
+    pub finished_shards: BTreeMap<String, Vec<Shard>>,
 }
 
 impl Packer<'_> {
-    /// Packs `folder`: its shards go to `sink`, in order, and what lists them is returned.
+    /// Packs `folder`: writes its shards to `sink`, in order, and returns the manifest that lists them.
     ///
     /// # Errors
-    /// What is missing or damaged, not finite, or too large for f16; what `sink` says; and a folder without networks.
-    pub async fn pack(&self, folder: &Folder, sink: &mut impl Sink) -> Result<Manifest, Error> {
+    /// A tensor that is missing, damaged, not finite or outside the range of f16; an error of `sink`; a folder without
+    /// networks.
+    pub async fn pack(&self, folder: &Folder, sink: &mut impl ShardSink) -> Result<Manifest, Error> {
         let jobs = self.jobs(folder).await?;
-        let mut writers: BTreeMap<&str, Writer> = BTreeMap::new();
+        let mut writers: BTreeMap<&str, SectionWriter> = BTreeMap::new();
         for job in &jobs {
-            let new = || Writer::new(&job.dir, self.shard_bytes, self.made.get(job.section));
-            writers.entry(job.section).or_insert_with(new).lay(job);
+            let new = || SectionWriter::new(&job.dir, self.shard_bytes, self.finished_shards.get(job.section));
+            writers.entry(job.section).or_insert_with(new).place_tensor(job);
         }
 
-        let room = writers.values().map(Writer::room).sum();
-        sink.begin(room).await?;
+        sink.begin(writers.values().map(SectionWriter::remaining_bytes).sum()).await?;
 
-        let left: Vec<&Job> = jobs.iter().filter(|job| !writers[job.section].is_made(job)).collect();
-        let mut steps = left.into_iter().flat_map(|job| job.pieces().into_iter().map(move |piece| (job, piece)));
-        let mut ahead: VecDeque<(&Job, Range<u64>, Reading)> = VecDeque::new();
+        let remaining: Vec<&TensorJob> = jobs.iter().filter(|job| !writers[job.section].is_finished(job)).collect();
+        let mut chunks = remaining.into_iter().flat_map(|job| job.chunks().into_iter().map(move |range| (job, range)));
+        let mut reads: VecDeque<(&TensorJob, Range<u64>, ReadFuture)> = VecDeque::new();
         let mut matrix: Vec<u32> = Vec::new();
         loop {
-            while ahead.len() < AHEAD
-                && let Some((job, range)) = steps.next()
+            while reads.len() < READ_AHEAD
+                && let Some((job, range)) = chunks.next()
             {
-                ahead.push_back((job, range.clone(), folder.read(&job.file, range)));
+                reads.push_back((job, range.clone(), folder.read(&job.source.file, range)));
             }
-            let Some((job, range, reading)) = ahead.pop_front() else { break };
-            let bytes = reading.await?;
+            let Some((job, range, read)) = reads.pop_front() else { break };
+            let bytes = read.await?;
             let writer = writers.get_mut(job.section).expect("every job's section has a writer");
-            if range.start == job.range.start {
-                writer.begin(job.section, sink, job).await?;
+            if range.start == job.source.range.start {
+                writer.begin_tensor(job.section, sink, job).await?;
             }
-            if let Some(precision) = job.form.dtype.precision().filter(|_| job.form.transposed) {
-                job.band(&bytes, range.start, precision, &mut matrix)?;
-                if range.end == job.range.end {
+            if let Some(format) = job.layout.weight_format() {
+                job.quantize_rows(&bytes, range.start, format, &mut matrix)?;
+                if range.end == job.source.range.end {
                     let words = std::mem::take(&mut matrix);
-                    for words in words.chunks(PIECE as usize / 4) {
+                    for words in words.chunks(CHUNK_BYTES as usize / 4) {
                         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                         writer.append(job.section, sink, &bytes).await?;
                     }
                 }
             } else {
-                writer.append(job.section, sink, &job.converted(bytes)?).await?;
+                writer.append(job.section, sink, &job.convert(bytes)?).await?;
             }
         }
 
         let mut sections = Vec::new();
         for (name, mut writer) in writers {
             writer.finish(name, sink).await?;
-            let Writer { dir, shard_bytes, shards, tensors, .. } = writer;
+            let SectionWriter { dir, shard_bytes, shards, tensors, .. } = writer;
             sections.push(Section { name: name.to_owned(), dir, shard_bytes, shards, tensors });
         }
         let configs = configs(folder).await?;
-        let pipeline = configs.get("model_index.json").map_or(Ok(String::new()), |text| class_of(text))?;
-        let (precision, license, source) = (self.precision, self.license.clone(), self.source.clone());
+        let pipeline = configs.get("model_index.json").map_or(Ok(String::new()), |text| pipeline_class(text))?;
         Ok(Manifest {
             format: FORMAT.into(),
             version: VERSION,
             pipeline,
-            precision,
-            license,
-            source,
+            weight_format: self.weight_format,
+            license: self.license.clone(),
+            source: self.source.clone(),
             configs,
             sections,
         })
     }
 
-    /// What there is to do, in order.
-    async fn jobs(&self, folder: &Folder) -> Result<Vec<Job>, Error> {
+    /// Returns the tensors to pack, in order.
+    async fn jobs(&self, folder: &Folder) -> Result<Vec<TensorJob>, Error> {
         let mut jobs = Vec::new();
         for (dir, stem) in NETWORKS.iter().filter(|(dir, _)| self.networks.contains(dir)) {
             let first = jobs.len();
-            let Some((_, entries)) = header::of_network(folder, dir, stem).await? else { continue };
-            for (name, header::Entry { file, dtype, shape, range }) in entries {
-                let Some((section, form)) = (self.rule)(Weight { dir, name: &name, shape: &shape }) else {
+            let Some((_, tensors)) = read_network(folder, dir, stem).await? else { continue };
+            for (name, source) in tensors {
+                let shape = &source.shape;
+                let Some((section, layout)) = (self.policy)(SourceTensor { dir, name: &name, shape }) else {
                     continue;
                 };
-                let Some(kept_bytes) = form.bytes(&shape) else {
-                    let why = format!("a tensor of shape {shape:?} cannot be kept as {form:?}");
-                    return Err(Error::Unsupported { file, key: name, why });
+                let Some(packed_bytes) = layout.bytes(shape) else {
+                    let why = format!("a tensor of shape {shape:?} cannot be stored as {layout}");
+                    return Err(Error::Unsupported { file: source.file, key: name, why });
                 };
-                if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                    let accepted = vec![Dtype::F32, Dtype::F16, Dtype::BF16];
-                    return Err(Error::WrongDtype { file, tensor: name, got: dtype, accepted });
+                let dtype = source.layout.dtype;
+                if !dtype.is_weight_float() {
+                    return Err(Error::weight_dtype(&source.file, &name, dtype));
                 }
-                let dir = (*dir).to_owned();
-                jobs.push(Job { section, dir, name, file, dtype, shape, range, form, kept_bytes });
+                jobs.push(TensorJob { section, dir: (*dir).to_owned(), name, source, layout, packed_bytes });
             }
-            let part = &mut jobs[first..];
+            let network_jobs = &mut jobs[first..];
             if self.in_file_order {
-                part.sort_by(|a, b| (&a.file, a.range.start).cmp(&(&b.file, b.range.start)));
+                let place = |job: &TensorJob| (job.source.file.clone(), job.source.range.start);
+                network_jobs.sort_by_cached_key(place);
             } else {
-                part.sort_by_cached_key(|job| (job.section, natural(&job.name)));
+                network_jobs.sort_by_cached_key(|job| (job.section, natural_key(&job.name)));
             }
         }
         if jobs.is_empty() {
@@ -172,37 +172,44 @@ impl Packer<'_> {
         if self.networks.contains(&NETWORKS[0].0) {
             for path in TOKENIZER_FILES.into_iter().filter(|path| folder.contains(path)) {
                 let bytes = folder.length(path)?;
-                let (name, form) = (path.to_owned(), Form::plain(Kept::U8));
-                let (shape, range, dir) = (vec![bytes as usize], 0..bytes, String::new());
-                let (file, dtype, kept_bytes) = (name.clone(), Dtype::U8, bytes);
-                jobs.push(Job { section: TOKENIZER, dir, name, file, dtype, shape, range, form, kept_bytes });
+                let layout = TensorLayout::row_major(StoredDtype::U8);
+                let (file, shape) = (path.to_owned(), vec![bytes as usize]);
+                jobs.push(TensorJob {
+                    section: TOKENIZER_SECTION,
+                    dir: String::new(),
+                    name: path.to_owned(),
+                    source: TensorLocation { file, layout, shape, range: 0..bytes },
+                    layout,
+                    packed_bytes: bytes,
+                });
             }
         }
         Ok(jobs)
     }
 }
 
-/// The texts of the folder's JSON files, without indexes and the tokenizer.
+/// Returns the contents of the folder's JSON files by path, without shard indexes and the tokenizer.
 async fn configs(folder: &Folder) -> Result<BTreeMap<String, String>, Error> {
     let is_config =
         |path: &&str| path.ends_with(".json") && !path.ends_with(".index.json") && !TOKENIZER_FILES.contains(path);
     let mut configs = BTreeMap::new();
     for path in folder.paths().filter(is_config) {
-        let bad = |why: String| Error::BadJson { file: path.to_owned(), why };
-        let text = String::from_utf8(folder.whole(path).await?).map_err(|error| bad(error.to_string()))?;
+        let bad_json = |why: String| Error::BadJson { file: path.to_owned(), why };
+        let text = String::from_utf8(folder.whole(path).await?).map_err(|error| bad_json(error.to_string()))?;
         configs.insert(path.to_owned(), text);
     }
     Ok(configs)
 }
 
-fn class_of(model_index: &str) -> Result<String, Error> {
-    let bad = |error: serde_json::Error| Error::BadJson { file: "model_index.json".into(), why: error.to_string() };
-    let index: serde_json::Value = serde_json::from_str(model_index).map_err(bad)?;
+fn pipeline_class(model_index: &str) -> Result<String, Error> {
+    let bad_json =
+        |error: serde_json::Error| Error::BadJson { file: "model_index.json".into(), why: error.to_string() };
+    let index: serde_json::Value = serde_json::from_str(model_index).map_err(bad_json)?;
     Ok(index["_class_name"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The text of a name, and the number in it, in turns: block 2 comes before block 10.
-fn natural(name: &str) -> Vec<(String, u64)> {
+/// Returns the sort key of the natural order, in which block 2 comes before block 10: text and number in turn.
+fn natural_key(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {

@@ -8,6 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use safetensors::Dtype;
+
+use crate::StoredDtype;
+
 /// What the machine works with. Containers are places in the arena.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
@@ -31,17 +35,7 @@ pub(crate) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    Storage(Number),
-}
-
-/// How a storage holds its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Number {
-    F32,
-    F16,
-    Bf16,
-    /// Of this many bytes, and no weight.
-    Other(usize),
+    Storage(StoredDtype),
 }
 
 /// Numbers in a file of the archive.
@@ -49,7 +43,7 @@ pub(crate) enum Number {
 pub(crate) struct Storage {
     /// Its name, a text.
     pub(crate) file: usize,
-    pub(crate) number: Number,
+    pub(crate) dtype: StoredDtype,
 }
 
 /// A view of a storage, in numbers.
@@ -199,15 +193,14 @@ impl Pickle {
     /// `("storage", class, file, device, count)`.
     fn storage(&mut self) -> Outcome<Value> {
         let parts = self.pop_tuple()?;
-        let [Value::Text(kind), Value::Global(Global::Storage(number)), Value::Text(file), _, Value::Int(_)] =
-            parts[..]
+        let [Value::Text(kind), Value::Global(Global::Storage(dtype)), Value::Text(file), _, Value::Int(_)] = parts[..]
         else {
             return Err("a persistent object that is no storage".into());
         };
         if self.texts[kind] != "storage" {
             return Err(format!("a persistent object of the kind `{}`", self.texts[kind]));
         }
-        Ok(placed(&mut self.storages, Storage { file, number }, Value::Storage))
+        Ok(placed(&mut self.storages, Storage { file, dtype }, Value::Storage))
     }
 
     fn call(&mut self) -> Outcome<Value> {
@@ -252,21 +245,24 @@ fn placed<T>(arena: &mut Vec<T>, item: T, value: impl Fn(usize) -> Value) -> Val
 }
 
 fn global(module: &str, name: &str) -> Outcome<Global> {
-    let number = |class: &str| match class {
-        "Float" => Some(Number::F32),
-        "Half" => Some(Number::F16),
-        "BFloat16" => Some(Number::Bf16),
-        "Double" | "Long" => Some(Number::Other(8)),
-        "Int" => Some(Number::Other(4)),
-        "Short" => Some(Number::Other(2)),
-        "Char" | "Byte" | "Bool" => Some(Number::Other(1)),
+    let dtype = |class: &str| match class {
+        "Float" => Some(StoredDtype::F32),
+        "Half" => Some(StoredDtype::F16),
+        "BFloat16" => Some(StoredDtype::Bf16),
+        "Double" => Some(StoredDtype::Other(Dtype::F64)),
+        "Long" => Some(StoredDtype::Other(Dtype::I64)),
+        "Int" => Some(StoredDtype::Other(Dtype::I32)),
+        "Short" => Some(StoredDtype::Other(Dtype::I16)),
+        "Char" => Some(StoredDtype::Other(Dtype::I8)),
+        "Byte" => Some(StoredDtype::U8),
+        "Bool" => Some(StoredDtype::Other(Dtype::BOOL)),
         _ => None,
     };
     match (module, name) {
         ("collections", "OrderedDict") => Some(Global::OrderedDict),
         ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
         ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch", class) => class.strip_suffix("Storage").and_then(number).map(Global::Storage),
+        ("torch", class) => class.strip_suffix("Storage").and_then(dtype).map(Global::Storage),
         _ => None,
     }
     .ok_or_else(|| format!("it names `{module}.{name}`, which tensors are not saved with"))

@@ -1,5 +1,6 @@
-//! Recorded tensors, by name, of a safetensors file that is held in memory: inputs and outputs of networks, adapters. They
-//! are of any shape and dtype, and handed out as they are stored; weights have a road of their own, [`crate::Weights`].
+//! The tensors of a safetensors file in memory, by name: recorded inputs and outputs of networks, LoRA adapters.
+//!
+//! Tensors of any shape and dtype are returned as they are stored. Weights of networks are read with [`crate::Weights`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,162 +8,178 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use crate::{Error, Folder};
+use crate::Error;
 
 const FLOAT_DTYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
 const INTEGER_DTYPES: [Dtype; 8] =
     [Dtype::BOOL, Dtype::U8, Dtype::I8, Dtype::U16, Dtype::I16, Dtype::U32, Dtype::I32, Dtype::I64];
 
 /// The tensors of one file, by name.
-pub struct Tensors<'folder> {
-    source: String,
-    stored: BTreeMap<String, Stored<'folder>>,
-    notes: HashMap<String, String>,
+pub struct Tensors<'bytes> {
+    /// The file that errors name.
+    file: String,
+    tensors: BTreeMap<String, TensorBytes<'bytes>>,
+    metadata: HashMap<String, String>,
 }
 
-struct Stored<'folder> {
+struct TensorBytes<'bytes> {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Little endian, row major, with no alignment.
-    bytes: &'folder [u8],
+    /// Little-endian, row-major, without alignment.
+    bytes: &'bytes [u8],
 }
 
-impl<'folder> Tensors<'folder> {
-    /// Reads one safetensors file, whatever it holds.
+impl<'bytes> Tensors<'bytes> {
+    /// Parses a safetensors file; errors name it `file`.
     ///
     /// # Errors
-    /// A file that is missing, not held in memory, or damaged.
-    pub fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
-        let bytes = folder.bytes(path)?;
-        let read = SafeTensors::deserialize(bytes).map_err(|error| damage(path, bytes, &error))?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damage(path, bytes, &error))?;
-        let notes = header.metadata().clone().unwrap_or_default();
-        let stored = read.tensors().into_iter().map(|(name, view)| {
+    /// A file that is truncated or damaged.
+    pub fn parse(file: &str, bytes: &'bytes [u8]) -> Result<Self, Error> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| damage(file, bytes, &error))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damage(file, bytes, &error))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let tensors = tensors.tensors().into_iter().map(|(name, view)| {
             let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data());
-            (name, Stored { dtype, shape, bytes })
+            (name, TensorBytes { dtype, shape, bytes })
         });
-        Ok(Self { source: path.to_owned(), stored: stored.collect(), notes })
+        Ok(Self { file: file.to_owned(), tensors: tensors.collect(), metadata })
     }
 
-    /// Every tensor's name, in order.
+    /// Returns the names of all tensors, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.stored.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
     }
 
-    /// A text of the file's metadata.
+    /// Returns a text of the file's metadata.
     #[must_use]
-    pub fn note(&self, key: &str) -> Option<&str> {
-        self.notes.get(key).map(String::as_str)
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
+    /// Returns whether the file has a tensor of this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.stored.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
+    /// Returns the shape of a tensor.
+    ///
+    /// # Errors
+    /// A tensor that is missing.
     pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
-        Ok(&self.stored(name)?.shape)
+        Ok(&self.tensor(name)?.shape)
     }
 
-    /// A recorded tensor of any shape, of a float or integer dtype, rounded to the nearest f32.
+    /// Returns the shape and values of a float or integer tensor, each rounded to the nearest f32.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another dtype.
     pub fn any_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
-        let stored = self.stored(name)?;
-        let values = match stored.dtype {
-            dtype if FLOAT_DTYPES.contains(&dtype) => stored.floats(),
-            dtype if INTEGER_DTYPES.contains(&dtype) => stored.integers().into_iter().map(|it| it as f32).collect(),
+        let tensor = self.tensor(name)?;
+        let values = match tensor.dtype {
+            dtype if FLOAT_DTYPES.contains(&dtype) => tensor.floats(),
+            dtype if INTEGER_DTYPES.contains(&dtype) => tensor.integers().into_iter().map(|it| it as f32).collect(),
             _ => {
                 let accepted = [&FLOAT_DTYPES[..], &INTEGER_DTYPES].concat();
-                return Err(self.wrong_dtype(name, stored, &accepted));
+                return Err(self.wrong_dtype(name, tensor, &accepted));
             }
         };
-        Ok((stored.shape.clone(), values))
+        Ok((tensor.shape.clone(), values))
     }
 
-    /// A recorded tensor of any shape and of an integer dtype; booleans are 0 and 1.
+    /// Returns the shape and values of an integer tensor; booleans are 0 and 1.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another dtype.
     pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Error> {
-        let stored = self.stored(name)?;
-        if !INTEGER_DTYPES.contains(&stored.dtype) {
-            return Err(self.wrong_dtype(name, stored, &INTEGER_DTYPES));
+        let tensor = self.tensor(name)?;
+        if !INTEGER_DTYPES.contains(&tensor.dtype) {
+            return Err(self.wrong_dtype(name, tensor, &INTEGER_DTYPES));
         }
-        Ok((stored.shape.clone(), stored.integers()))
+        Ok((tensor.shape.clone(), tensor.integers()))
     }
 
-    /// A recorded tensor of bytes, such as a picture, as it lies in the folder.
-    pub fn u8(&self, name: &str) -> Result<(Vec<usize>, &'folder [u8]), Error> {
-        let stored = self.stored(name)?;
-        match stored.dtype {
-            Dtype::U8 => Ok((stored.shape.clone(), stored.bytes)),
-            _ => Err(self.wrong_dtype(name, stored, &[Dtype::U8])),
+    /// Returns the shape and bytes of a U8 tensor, such as an image, without a copy.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another dtype.
+    pub fn u8(&self, name: &str) -> Result<(Vec<usize>, &'bytes [u8]), Error> {
+        let tensor = self.tensor(name)?;
+        match tensor.dtype {
+            Dtype::U8 => Ok((tensor.shape.clone(), tensor.bytes)),
+            _ => Err(self.wrong_dtype(name, tensor, &[Dtype::U8])),
         }
     }
 
-    fn stored(&self, name: &str) -> Result<&Stored<'folder>, Error> {
-        self.stored.get(name).ok_or_else(|| Error::MissingTensor { file: self.source.clone(), tensor: name.to_owned() })
+    fn tensor(&self, name: &str) -> Result<&TensorBytes<'bytes>, Error> {
+        self.tensors.get(name).ok_or_else(|| Error::MissingTensor { file: self.file.clone(), tensor: name.to_owned() })
     }
 
-    fn wrong_dtype(&self, name: &str, stored: &Stored<'_>, accepted: &[Dtype]) -> Error {
-        let (file, tensor) = (self.source.clone(), name.to_owned());
-        Error::WrongDtype { file, tensor, got: stored.dtype, accepted: accepted.to_vec() }
+    fn wrong_dtype(&self, name: &str, tensor: &TensorBytes<'_>, accepted: &[Dtype]) -> Error {
+        let accepted = accepted.iter().map(|dtype| (*dtype).into()).collect();
+        Error::WrongDtype { file: self.file.clone(), tensor: name.to_owned(), got: tensor.dtype.into(), accepted }
     }
 }
 
-impl Stored<'_> {
+impl TensorBytes<'_> {
     fn floats(&self) -> Vec<f32> {
         match self.dtype {
-            Dtype::F32 => self.numbers(f32::from_le_bytes),
-            Dtype::F16 => self.numbers(|bytes| f16::from_le_bytes(bytes).to_f32()),
-            Dtype::BF16 => self.numbers(|bytes| bf16::from_le_bytes(bytes).to_f32()),
-            Dtype::F64 => self.numbers(|bytes| f64::from_le_bytes(bytes) as f32),
-            dtype => unreachable!("callers sort out {dtype:?}"),
+            Dtype::F32 => self.elements(f32::from_le_bytes),
+            Dtype::F16 => self.elements(|bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => self.elements(|bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Dtype::F64 => self.elements(|bytes| f64::from_le_bytes(bytes) as f32),
+            dtype => unreachable!("callers exclude {dtype}"),
         }
     }
 
     fn integers(&self) -> Vec<i64> {
         match self.dtype {
-            Dtype::BOOL | Dtype::U8 => self.numbers(|bytes| u8::from_le_bytes(bytes).into()),
-            Dtype::I8 => self.numbers(|bytes| i8::from_le_bytes(bytes).into()),
-            Dtype::U16 => self.numbers(|bytes| u16::from_le_bytes(bytes).into()),
-            Dtype::I16 => self.numbers(|bytes| i16::from_le_bytes(bytes).into()),
-            Dtype::U32 => self.numbers(|bytes| u32::from_le_bytes(bytes).into()),
-            Dtype::I32 => self.numbers(|bytes| i32::from_le_bytes(bytes).into()),
-            Dtype::I64 => self.numbers(i64::from_le_bytes),
-            dtype => unreachable!("callers sort out {dtype:?}"),
+            Dtype::BOOL | Dtype::U8 => self.elements(|bytes| u8::from_le_bytes(bytes).into()),
+            Dtype::I8 => self.elements(|bytes| i8::from_le_bytes(bytes).into()),
+            Dtype::U16 => self.elements(|bytes| u16::from_le_bytes(bytes).into()),
+            Dtype::I16 => self.elements(|bytes| i16::from_le_bytes(bytes).into()),
+            Dtype::U32 => self.elements(|bytes| u32::from_le_bytes(bytes).into()),
+            Dtype::I32 => self.elements(|bytes| i32::from_le_bytes(bytes).into()),
+            Dtype::I64 => self.elements(i64::from_le_bytes),
+            dtype => unreachable!("callers exclude {dtype}"),
         }
     }
 
-    fn numbers<const BYTES: usize, T>(&self, read: impl Fn([u8; BYTES]) -> T) -> Vec<T> {
-        let (numbers, rest) = self.bytes.as_chunks::<BYTES>();
-        assert!(rest.is_empty(), "the header check leaves whole numbers, not {} bytes over", rest.len());
-        numbers.iter().map(|bytes| read(*bytes)).collect()
+    fn elements<const BYTES: usize, T>(&self, element: impl Fn([u8; BYTES]) -> T) -> Vec<T> {
+        let (elements, rest) = self.bytes.as_chunks::<BYTES>();
+        assert!(rest.is_empty(), "header checks leave whole elements, not {} bytes over", rest.len());
+        elements.iter().map(|bytes| element(*bytes)).collect()
     }
 }
 
-/// The bytes of a file of these tensors, each with its name, dtype, shape and bytes, and with texts as metadata.
+/// Writes a safetensors file of tensors, each a name, dtype, shape and bytes, with texts as metadata.
 ///
 /// # Panics
-/// Where bytes do not fit a shape.
+/// If the bytes of a tensor do not match its shape and dtype.
 #[must_use]
-pub fn written(tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>, notes: HashMap<String, String>) -> Vec<u8> {
+pub fn serialize_tensors(
+    tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("bytes that fit the shape"))
+        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes match the shape"))
     });
-    safetensors::serialize(views, Some(notes)).expect("tensors of known size can be laid out")
+    safetensors::serialize(views, Some(metadata)).expect("tensors of known size can be laid out")
 }
 
-/// Tells a file that ends too early from one whose bytes are wrong. The layout is an 8-byte little-endian header
-/// length, the header, the data (safetensors' README, "Format").
+/// Distinguishes a file that ends too early from one whose bytes are wrong.
 fn damage(path: &str, bytes: &[u8], error: &SafeTensorError) -> Error {
     let (file, got) = (path.to_owned(), bytes.len());
     match error {
         SafeTensorError::HeaderTooSmall => {
-            Error::Truncated { file, why: format!("{got} bytes, and a header length alone takes 8") }
+            Error::Truncated { file, why: format!("the file has {got} bytes, and the header length alone takes 8") }
         }
         SafeTensorError::InvalidHeaderLength => {
-            Error::Truncated { file, why: format!("it ends at byte {got}, inside its header") }
+            Error::Truncated { file, why: format!("the file ends at byte {got}, inside its header") }
         }
         SafeTensorError::MetadataIncompleteBuffer => match declared_bytes(bytes) {
             Some(declared) if got as u64 > declared => {
-                Error::Corrupt { file, why: format!("its header describes {declared} bytes, it has {got}") }
+                Error::Corrupt { file, why: format!("the header describes {declared} bytes, the file has {got}") }
             }
             Some(declared) => Error::Truncated { file, why: format!("{got} of {declared} bytes are there") },
             None => Error::Corrupt { file, why: error.to_string() },
@@ -171,7 +188,7 @@ fn damage(path: &str, bytes: &[u8], error: &SafeTensorError) -> Error {
     }
 }
 
-/// The whole file's length by its own header: the prefix, the header and the furthest `data_offsets`.
+/// Returns the length of the file that its header declares: prefix, header and the largest of `data_offsets`.
 fn declared_bytes(bytes: &[u8]) -> Option<u64> {
     let (prefix, rest) = bytes.split_first_chunk::<8>()?;
     let header_bytes = u64::from_le_bytes(*prefix);

@@ -1,284 +1,263 @@
-//! The weights of one network, one by one, wherever they are: in `<stem>.safetensors`, in the shards that
-//! `<stem>.safetensors.index.json` lists, or in a packed checkpoint. Only the tensor that is asked for is read.
+//! The weights of one network by name, read one at a time: from `<stem>.safetensors`, from the shards that
+//! `<stem>.safetensors.index.json` lists, or from a packed checkpoint.
 //!
-//! What is handed out has the shape that was asked for and is finite, so a damaged file is found while loading and not in the
-//! picture.
+//! Contract: a weight that is returned has the requested shape and holds finite values only. A damaged file is therefore
+//! found while a network is loaded, not in its images.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use safetensors::Dtype;
 
-use crate::manifest::Kept;
-use crate::{Adapter, Error, Folder, Order, Packed, Precision, Rows, header};
+use crate::header::{TensorLocation, read_header, read_network};
+use crate::{ColumnOrder, Error, Folder, LoraAdapter, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat};
 
-const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 /// Bytes that are read and converted at a time, so that only one copy of a large tensor is ever whole.
-const PIECE: u64 = 4 << 20;
+const CHUNK_BYTES: u64 = 4 << 20;
 
 /// The weights of one network, by name.
 pub struct Weights<'folder> {
     folder: &'folder Folder,
-    /// The file, or the index, that a missing tensor is reported against.
+    /// The file, or the index, that errors about missing tensors name.
     source: String,
-    stored: BTreeMap<String, Stored>,
-    adapters: Vec<Arc<Adapter>>,
-}
-
-struct Stored {
-    file: String,
-    layout: Layout,
-    shape: Vec<usize>,
-    range: Range<u64>,
-}
-
-#[derive(Clone, Copy)]
-enum Layout {
-    RowMajor(Dtype),
-    Transposed(Precision),
+    tensors: BTreeMap<String, TensorLocation>,
+    adapters: Vec<Arc<LoraAdapter>>,
 }
 
 impl<'folder> Weights<'folder> {
-    /// The weights below `dir`: those of a packed checkpoint, or of `<dir>/<stem>.safetensors`, or of the shards of
-    /// `<dir>/<stem>.safetensors.index.json` where there is no such file.
+    /// Opens the weights of the network in `dir`: those of a packed checkpoint, else of `<dir>/<stem>.safetensors`, else of
+    /// the shards that `<dir>/<stem>.safetensors.index.json` lists. LoRA adapters of the folder are merged on reading.
     ///
     /// # Errors
-    /// Files that are missing or damaged, or an adapter for other weights.
+    /// A file that is missing or damaged, or a LoRA adapter for a tensor of another name or shape.
     pub async fn open(folder: &'folder Folder, dir: &str, stem: &str) -> Result<Self, Error> {
         let mut weights = if folder.sections(dir).next().is_some() {
             Self::packed(folder, dir)
         } else {
             let missing = || Error::MissingFile { file: format!("{dir}/{stem}.safetensors") };
-            Self::of(folder, header::of_network(folder, dir, stem).await?.ok_or_else(missing)?)
+            let (source, tensors) = read_network(folder, dir, stem).await?.ok_or_else(missing)?;
+            Self { folder, source, tensors, adapters: Vec::new() }
         };
-        weights.adapters = folder.adapters(dir);
+        weights.adapters = folder.lora_adapters(dir);
         for (name, shape) in weights.adapters.iter().flat_map(|adapter| adapter.weights()) {
-            let has = weights.stored.get(name).map(|stored| &stored.shape[..]);
-            if has != Some(shape) {
-                let has = has.map_or("none".to_owned(), |has| format!("{has:?}"));
-                return Err(Error::AdapterDoesNotFit { tensor: name.to_owned(), got: shape.to_vec(), has });
+            let found = weights.tensors.get(name).map(|tensor| &tensor.shape[..]);
+            if found != Some(shape) {
+                let found = found.map_or("no such tensor".to_owned(), |found| format!("shape {found:?}"));
+                return Err(Error::LoraDoesNotFit { tensor: name.to_owned(), shape: shape.to_vec(), found });
             }
         }
         Ok(weights)
     }
 
-    /// Those of one safetensors file.
+    /// Opens one safetensors file.
     ///
     /// # Errors
     /// A file that is missing or damaged.
     pub async fn file(folder: &'folder Folder, path: &str) -> Result<Self, Error> {
-        Ok(Self::of(folder, (path.to_owned(), header::read(folder, path).await?)))
-    }
-
-    fn of(folder: &'folder Folder, (source, entries): (String, BTreeMap<String, header::Entry>)) -> Self {
-        let stored = |(name, header::Entry { file, dtype, shape, range })| {
-            (name, Stored { file, layout: Layout::RowMajor(dtype), shape, range })
-        };
-        Self { folder, source, stored: entries.into_iter().map(stored).collect(), adapters: Vec::new() }
+        let tensors = read_header(folder, path).await?;
+        Ok(Self { folder, source: path.to_owned(), tensors, adapters: Vec::new() })
     }
 
     fn packed(folder: &'folder Folder, dir: &str) -> Self {
-        let (mut stored, mut source) = (BTreeMap::new(), String::new());
+        let (mut tensors, mut source) = (BTreeMap::new(), String::new());
         for section in folder.sections(dir) {
             source = section.path();
-            for packing in &section.tensors {
-                let layout = match (packing.form.dtype, packing.form.transposed) {
-                    (kept, true) => match kept.precision() {
-                        Some(precision) => Layout::Transposed(precision),
-                        None => Layout::RowMajor(Dtype::U8),
-                    },
-                    (Kept::F16, false) => Layout::RowMajor(Dtype::F16),
-                    (Kept::Bf16, false) => Layout::RowMajor(Dtype::BF16),
-                    (Kept::F32, false) => Layout::RowMajor(Dtype::F32),
-                    (_, false) => Layout::RowMajor(Dtype::U8),
-                };
-                let range = packing.offset..packing.offset + packing.bytes;
-                let one = Stored { file: section.path(), layout, shape: packing.shape.clone(), range };
-                stored.insert(packing.name.clone(), one);
+            for tensor in &section.tensors {
+                let range = tensor.offset..tensor.offset + tensor.bytes;
+                let (layout, shape) = (tensor.layout, tensor.shape.clone());
+                tensors.insert(tensor.name.clone(), TensorLocation { file: section.path(), layout, shape, range });
             }
         }
-        Self { folder, source, stored, adapters: Vec::new() }
+        Self { folder, source, tensors, adapters: Vec::new() }
     }
 
-    /// Every weight's name, in order.
+    /// Returns the names of all weights, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.stored.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
     }
 
+    /// Returns whether the network has a weight of this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.stored.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
-    /// The best precision that loses nothing of the matrix `name` as it is stored; f16 is widened.
+    /// Returns the format that holds the matrix `name` without loss. An f16 matrix of a diffusers folder is widened to f32.
     ///
     /// # Errors
-    /// One that is missing.
-    pub fn precision(&self, name: &str) -> Result<Precision, Error> {
-        Ok(match self.named(name)?.layout {
-            Layout::Transposed(precision) => precision,
-            Layout::RowMajor(Dtype::BF16) => Precision::Bf16,
-            Layout::RowMajor(_) => Precision::F32,
+    /// A weight that is missing.
+    pub fn lossless_format(&self, name: &str) -> Result<WeightFormat, Error> {
+        let layout = self.location(name)?.layout;
+        Ok(match layout.weight_format() {
+            Some(format) => format,
+            None if layout.dtype == StoredDtype::Bf16 => WeightFormat::Bf16,
+            None => WeightFormat::F32,
         })
     }
 
-    /// # Errors
-    /// One that is missing.
-    pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
-        Ok(&self.named(name)?.shape)
-    }
-
-    /// The weight `name`, row major.
+    /// Returns the shape of a weight.
     ///
     /// # Errors
-    /// One that is missing, of another shape, of a dtype that is not F32, F16 or BF16, or not finite.
+    /// A weight that is missing.
+    pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
+        Ok(&self.location(name)?.shape)
+    }
+
+    /// Reads the weight `name` as f32, row-major, with LoRA adapters merged.
+    ///
+    /// # Errors
+    /// A weight that is missing, of another shape, of a dtype other than F32, F16 and BF16, or not finite.
     pub async fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let stored = self.stored(name, shape)?;
-        let mut values = match stored.layout {
-            Layout::RowMajor(Dtype::F32) => self.numbers(stored, f32::from_le_bytes).await?,
-            Layout::RowMajor(Dtype::F16) => self.numbers(stored, |bytes| f16::from_le_bytes(bytes).to_f32()).await?,
-            Layout::RowMajor(Dtype::BF16) => self.numbers(stored, |bytes| bf16::from_le_bytes(bytes).to_f32()).await?,
-            Layout::RowMajor(got) => {
-                let (file, tensor) = (stored.file.clone(), name.to_owned());
-                return Err(Error::WrongDtype { file, tensor, got, accepted: WEIGHT_DTYPES.to_vec() });
+        let tensor = self.location_of_shape(name, shape)?;
+        let mut values = match (tensor.layout.weight_format(), tensor.layout.dtype) {
+            (Some(format), _) => {
+                let matrix = self.read_words(name, tensor, format).await?;
+                let [inputs, outputs] = matrix.shape;
+                transposed(&matrix.values(), inputs, outputs)
             }
-            Layout::Transposed(precision) => {
-                let packed = self.kept(name, stored, precision).await?;
-                let [inputs, outputs] = packed.shape;
-                transposed(&packed.values(), inputs, outputs)
+            (None, StoredDtype::F32) => self.read_elements(tensor, f32::from_le_bytes).await?,
+            (None, StoredDtype::F16) => self.read_elements(tensor, |bytes| f16::from_le_bytes(bytes).to_f32()).await?,
+            (None, StoredDtype::Bf16) => {
+                self.read_elements(tensor, |bytes| bf16::from_le_bytes(bytes).to_f32()).await?
             }
+            (None, got) => return Err(Error::weight_dtype(&tensor.file, name, got)),
         };
-        self.adapters.iter().for_each(|adapter| adapter.add_to(name, &mut values));
+        self.adapters.iter().for_each(|adapter| adapter.merge_into(name, &mut values));
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(not_finite(name, stored, index, values[index]));
+            return Err(not_finite(name, tensor, index, values[index]));
         }
         Ok(values)
     }
 
-    /// The matrix `name`, `[outputs, inputs]`, in `precision`, or in a smaller one that it is stored in, or in full where
-    /// its shape does not fit `precision`.
+    /// Reads the matrix `name` of shape `[outputs, inputs]` in `format`; in the format it is stored in where that is a
+    /// smaller one; in f32 where its shape does not permit `format`.
     ///
     /// # Errors
     /// As [`Weights::f32`].
-    pub async fn matrix(&self, name: &str, shape: [usize; 2], precision: Precision) -> Result<Packed, Error> {
+    pub async fn matrix(&self, name: &str, shape: [usize; 2], format: WeightFormat) -> Result<QuantizedMatrix, Error> {
         let [outputs, inputs] = shape;
-        let stored = self.stored(name, &shape)?;
-        let is_adapted = self.is_adapted(name);
-        if let (Layout::Transposed(kept), false) = (stored.layout, is_adapted)
-            && (kept >= precision || !precision.fits(inputs, outputs))
+        let tensor = self.location_of_shape(name, &shape)?;
+        let has_lora = self.has_lora(name);
+        if let (Some(stored), false) = (tensor.layout.weight_format(), has_lora)
+            && (stored >= format || !format.fits(inputs, outputs))
         {
-            return self.kept(name, stored, kept).await;
+            return self.read_words(name, tensor, stored).await;
         }
-        let precision = if precision.fits(inputs, outputs) { precision } else { Precision::F32 };
-        if let (Layout::RowMajor(Dtype::BF16), false, Precision::Bf16) = (stored.layout, is_adapted, precision) {
-            let halves = transposed(&self.numbers(stored, u16::from_le_bytes).await?, outputs, inputs);
-            return checked(name, stored, Packed::of_halves(&halves, [inputs, outputs], precision));
+        let format = if format.fits(inputs, outputs) { format } else { WeightFormat::F32 };
+        let is_bf16 = !tensor.layout.transposed && tensor.layout.dtype == StoredDtype::Bf16;
+        if is_bf16 && !has_lora && format == WeightFormat::Bf16 {
+            let halves = transposed(&self.read_elements(tensor, u16::from_le_bytes).await?, outputs, inputs);
+            return finite(name, tensor, QuantizedMatrix::from_halves(&halves, [inputs, outputs], format));
         }
         let values = transposed(&self.f32(name, &shape).await?, outputs, inputs);
-        Ok(Packed::new(&values, [inputs, outputs], precision))
+        Ok(QuantizedMatrix::new(&values, [inputs, outputs], format))
     }
 
-    /// Matrices `[outputs, inputs]` as one, in the file they are in. None where one is not in a file in memory, is added to, or
-    /// is not stored in `precision`.
+    /// Maps matrices of shape `[outputs, inputs]` as one matrix that stays in its file. Returns `None` where one of them is
+    /// not in a mapped file, has a LoRA adapter, or is not stored in `format`.
     ///
     /// # Errors
-    /// One that is missing, of another shape, or not finite.
-    pub fn rows(
+    /// A weight that is missing, of another shape, or not finite.
+    pub fn mapped_matrix(
         &self,
         names: &[String],
         [outputs, inputs]: [usize; 2],
-        precision: Precision,
-        order: Order,
-    ) -> Result<Option<Rows>, Error> {
-        let mut maps = Vec::with_capacity(names.len());
+        format: WeightFormat,
+        order: ColumnOrder,
+    ) -> Result<Option<MappedMatrix>, Error> {
+        let mut parts = Vec::with_capacity(names.len());
         for name in names {
-            let stored = self.stored(name, &[outputs, inputs])?;
-            let kept = match stored.layout {
-                Layout::RowMajor(Dtype::F32) => Precision::F32,
-                Layout::RowMajor(Dtype::BF16) => Precision::Bf16,
+            let tensor = self.location_of_shape(name, &[outputs, inputs])?;
+            let stored = match (tensor.layout.transposed, tensor.layout.dtype) {
+                (false, StoredDtype::F32) => WeightFormat::F32,
+                (false, StoredDtype::Bf16) => WeightFormat::Bf16,
                 _ => return Ok(None),
             };
-            match self.folder.mapped(&stored.file, stored.range.clone()) {
-                Some(mapped) if kept == precision && !self.is_adapted(name) => maps.push(mapped),
+            match self.folder.mapped(&tensor.file, tensor.range.clone()) {
+                Some(mapped) if stored == format && !self.has_lora(name) => parts.push(mapped),
                 _ => return Ok(None),
             }
         }
-        let rows = Rows::new(maps, order, [inputs, outputs], precision);
-        match rows.not_finite() {
-            Some((map, index, value)) => Err(not_finite(&names[map], self.named(&names[map])?, index, value)),
-            None => Ok(Some(rows)),
+        let matrix = MappedMatrix::new(parts, order, [inputs, outputs], format);
+        match matrix.find_non_finite() {
+            Some((part, index, value)) => Err(not_finite(&names[part], self.location(&names[part])?, index, value)),
+            None => Ok(Some(matrix)),
         }
     }
 
-    fn is_adapted(&self, name: &str) -> bool {
+    fn has_lora(&self, name: &str) -> bool {
         self.adapters.iter().flat_map(|adapter| adapter.weights()).any(|(adapted, _)| adapted == name)
     }
 
-    async fn kept(&self, name: &str, stored: &Stored, precision: Precision) -> Result<Packed, Error> {
-        let [outputs, inputs] = stored.shape[..].try_into().expect("a transposed tensor has two axes");
-        let words = self.numbers(stored, u32::from_le_bytes).await?;
-        checked(name, stored, Packed { words, shape: [inputs, outputs], precision })
-    }
-
-    async fn numbers<const BYTES: usize, T>(
+    /// Reads a matrix that is stored as words.
+    async fn read_words(
         &self,
-        stored: &Stored,
-        read: impl Fn([u8; BYTES]) -> T,
+        name: &str,
+        tensor: &TensorLocation,
+        format: WeightFormat,
+    ) -> Result<QuantizedMatrix, Error> {
+        let [outputs, inputs] = tensor.shape[..].try_into().expect("a transposed tensor has two axes");
+        let words = self.read_elements(tensor, u32::from_le_bytes).await?;
+        finite(name, tensor, QuantizedMatrix { words, shape: [inputs, outputs], format })
+    }
+
+    async fn read_elements<const BYTES: usize, T>(
+        &self,
+        tensor: &TensorLocation,
+        element: impl Fn([u8; BYTES]) -> T,
     ) -> Result<Vec<T>, Error> {
-        let Range { start, end } = stored.range;
-        let mut all = Vec::with_capacity((end - start) as usize / BYTES);
-        for from in (start..end).step_by(PIECE as usize) {
-            let bytes = self.folder.read(&stored.file, from..end.min(from + PIECE)).await?;
-            let (numbers, rest) = bytes.as_chunks::<BYTES>();
-            assert!(rest.is_empty(), "checks leave whole numbers, not {} bytes over", rest.len());
-            all.extend(numbers.iter().map(|bytes| read(*bytes)));
+        let Range { start, end } = tensor.range;
+        let mut elements = Vec::with_capacity((end - start) as usize / BYTES);
+        for from in (start..end).step_by(CHUNK_BYTES as usize) {
+            let bytes = self.folder.read(&tensor.file, from..end.min(from + CHUNK_BYTES)).await?;
+            let (chunks, rest) = bytes.as_chunks::<BYTES>();
+            assert!(rest.is_empty(), "header checks leave whole elements, not {} bytes over", rest.len());
+            elements.extend(chunks.iter().map(|bytes| element(*bytes)));
         }
-        Ok(all)
+        Ok(elements)
     }
 
-    fn stored(&self, name: &str, shape: &[usize]) -> Result<&Stored, Error> {
-        let stored = self.named(name)?;
-        if stored.shape == shape {
-            return Ok(stored);
+    fn location_of_shape(&self, name: &str, shape: &[usize]) -> Result<&TensorLocation, Error> {
+        let tensor = self.location(name)?;
+        if tensor.shape == shape {
+            return Ok(tensor);
         }
-        let (file, tensor) = (stored.file.clone(), name.to_owned());
-        Err(Error::WrongShape { file, tensor, expected: shape.to_vec(), got: stored.shape.clone() })
+        let file = tensor.file.clone();
+        Err(Error::WrongShape { file, tensor: name.to_owned(), expected: shape.to_vec(), got: tensor.shape.clone() })
+    }
+
+    fn location(&self, name: &str) -> Result<&TensorLocation, Error> {
+        let missing = || Error::MissingTensor { file: self.source.clone(), tensor: name.to_owned() };
+        self.tensors.get(name).ok_or_else(missing)
     }
 }
 
-impl Weights<'_> {
-    fn named(&self, name: &str) -> Result<&Stored, Error> {
-        self.stored.get(name).ok_or_else(|| Error::MissingTensor { file: self.source.clone(), tensor: name.to_owned() })
+fn finite(name: &str, tensor: &TensorLocation, matrix: QuantizedMatrix) -> Result<QuantizedMatrix, Error> {
+    match matrix.find_non_finite() {
+        Some((index, value)) => Err(not_finite(name, tensor, index, value)),
+        None => Ok(matrix),
     }
 }
 
-fn checked(name: &str, stored: &Stored, packed: Packed) -> Result<Packed, Error> {
-    match packed.not_finite() {
-        Some((index, value)) => Err(not_finite(name, stored, index, value)),
-        None => Ok(packed),
-    }
+fn not_finite(name: &str, tensor: &TensorLocation, index: usize, value: f32) -> Error {
+    Error::NotFinite { file: tensor.file.clone(), tensor: name.to_owned(), index, value }
 }
 
-fn not_finite(name: &str, stored: &Stored, index: usize, value: f32) -> Error {
-    Error::NotFinite { file: stored.file.clone(), tensor: name.to_owned(), index, value }
-}
-
-/// Row-major `[rows, columns]` → `[columns, rows]`.
+/// Transposes a row-major matrix `[rows, columns]` to `[columns, rows]`.
 ///
 /// # Panics
-/// Where the values do not fill the shape.
+/// If the number of values is not `rows · columns`.
 #[must_use]
 pub fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
-    // Small squares of both matrices are in the cache at once.
-    const SIDE: usize = 32;
+    // Tiles of this side keep the lines of both matrices in the cache.
+    const TILE: usize = 32;
     assert_eq!(values.len(), rows * columns);
     let mut out = vec![T::default(); values.len()];
-    for first_row in (0..rows).step_by(SIDE) {
-        for first_column in (0..columns).step_by(SIDE) {
-            for column in first_column..columns.min(first_column + SIDE) {
-                let out = &mut out[column * rows..][first_row..rows.min(first_row + SIDE)];
+    for first_row in (0..rows).step_by(TILE) {
+        for first_column in (0..columns).step_by(TILE) {
+            for column in first_column..columns.min(first_column + TILE) {
+                let out = &mut out[column * rows..][first_row..rows.min(first_row + TILE)];
                 for (out, row) in out.iter_mut().zip(first_row..) {
                     *out = values[row * columns + column];
                 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use pixart_weights::manifest::MANIFEST;
-use pixart_weights::{Folder, Manifest, Precision, Reader, Reading, Tensors, Weights};
+use pixart_weights::{Folder, Manifest, ReadFuture, Reader, WeightFormat, Weights};
 use serde_json::{Value, json};
 
 const CASES: u32 = 4_000;
@@ -206,14 +206,14 @@ fn in_json(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
 fn is_safetensors(bytes: &[u8]) -> bool {
     let mut folder = Folder::default();
     folder.insert("a", bytes.to_vec());
-    let both = (block_on(Weights::file(&folder, "a")), Tensors::file(&folder, "a"));
+    let both = (block_on(Weights::file(&folder, "a")), folder.tensors("a"));
     assert_eq!(both.0.is_ok(), both.1.is_ok(), "two readers of one file disagree");
     let (Ok(weights), Ok(recorded)) = both else { return false };
     let names: Vec<String> = weights.names().map(str::to_owned).collect();
     let read = |name: &String| {
         let shape = weights.shape(name).expect("it was listed").to_vec();
         if let [outputs, inputs] = shape[..] {
-            let _ = block_on(weights.matrix(name, [outputs, inputs], Precision::Q8));
+            let _ = block_on(weights.matrix(name, [outputs, inputs], WeightFormat::Q8));
         }
         let _ = (recorded.any_f32(name), recorded.integers(name), recorded.u8(name).is_ok());
         block_on(weights.f32(name, &shape)).is_ok()
@@ -225,7 +225,7 @@ fn is_safetensors(bytes: &[u8]) -> bool {
 struct Zeros(Vec<(String, u64)>);
 
 impl Reader for Zeros {
-    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let (_, bytes) = self.0.iter().find(|(file, _)| file == path).expect("only shards are read");
         assert!(range.start <= range.end && range.end <= *bytes, "{path}: {range:?} of {bytes}");
         // A manifest may speak of more bytes than anybody has; whoever holds them would refuse.
@@ -292,7 +292,7 @@ fn manifest() -> Vec<u8> {
         "tensors": tensors,
     });
     let manifest = json!({
-        "format": "pixart-pack", "version": 1, "pipeline": "", "precision": "q8", "license": "", "source": "",
+        "format": "pixart-pack", "version": 2, "pipeline": "", "weight_format": "q8", "license": "", "source": "",
         "configs": { "transformer/config.json": "{}" }, "sections": [section],
     });
     manifest.to_string().into_bytes()

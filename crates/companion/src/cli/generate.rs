@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use pixart_companion::device::Kind;
-use pixart_model::Precision;
+use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode, Generate, OutputType, Preset};
 
 use super::precision;
@@ -88,7 +88,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) style: Option<String>,
     /// How the matrices of the transformer's blocks are kept [default: the best that fits the device].
     #[arg(long, value_parser = precision(["f32", "bf16", "f16", "q8", "q4"]))]
-    pub(crate) dtype: Option<Precision>,
+    pub(crate) dtype: Option<WeightFormat>,
     /// A .pth file of PixArt's own, whose transformer takes the place of the checkpoint's.
     #[arg(long)]
     pub(crate) transformer: Option<PathBuf>,

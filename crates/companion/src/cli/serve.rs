@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use pixart_companion::serve::{Doors, Serving, Token};
 use pixart_companion::{Error, TextOpening};
-use pixart_model::Precision;
+use pixart_model::WeightFormat;
 
 use super::{Kind, TEXT_DTYPES, precision};
 
@@ -27,7 +27,7 @@ pub(crate) struct ServeArgs {
     api_only: bool,
     /// How the text encoder's matrices are kept [default: as they are stored; f16 as f32].
     #[arg(long, value_parser = precision(TEXT_DTYPES))]
-    text_dtype: Option<Precision>,
+    text_dtype: Option<WeightFormat>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     device: Kind,

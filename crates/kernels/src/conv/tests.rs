@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{ConvOptions, Resampling, conv_with_moments};
 use crate::testing::{assert_close, assert_moments_close, checks, moments, read, values};
-use crate::{Matrix, Precision, combine_moments, pack, unpack};
+use crate::{Matrix, WeightFormat, combine_moments, dequantize, quantize};
 
 /// What a launch is made of, as plain numbers.
 #[derive(Clone, Copy)]
@@ -10,13 +10,13 @@ struct Case {
     /// B, H, W, CI, CO.
     shape: [usize; 5],
     resampling: Resampling,
-    precision: Precision,
+    precision: WeightFormat,
     added: bool,
     half: bool,
 }
 
 const PLAIN: Case =
-    Case { shape: [1; 5], resampling: Resampling::None, precision: Precision::F32, added: false, half: false };
+    Case { shape: [1; 5], resampling: Resampling::None, precision: WeightFormat::F32, added: false, half: false };
 
 impl Case {
     /// Input, weights, bias and residual.
@@ -24,11 +24,11 @@ impl Case {
         let [b, h, w, ci, co] = self.shape;
         let weights = values(2, 9 * ci * co);
         let weights = match self.precision {
-            Precision::F32 => weights,
+            WeightFormat::F32 => weights,
             // Outliers would make the blocks they are in useless; what is left still fills the range of the integers.
             precision => {
                 let tame: Vec<f32> = weights.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-                unpack(&pack(&tame, [9 * ci, co], precision), [9 * ci, co], precision)
+                dequantize(&quantize(&tame, [9 * ci, co], precision), [9 * ci, co], precision)
             }
         };
         let stored = |values: Vec<f32>| {
@@ -174,7 +174,7 @@ async fn moments_are_those_of_y(device: &Device) {
 }
 
 async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
-    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
             Case { shape, precision, ..PLAIN }.check(device).await;
         }

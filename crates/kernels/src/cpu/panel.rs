@@ -5,23 +5,16 @@
 
 use std::ops::Range;
 
-use pixart_weights::Rows;
+use pixart_weights::{MappedMatrix, MatrixData};
 
 use super::lanes::Lanes;
-use crate::{BLOCK, Precision};
+use crate::{BLOCK, WeightFormat};
 
 /// Most columns that are packed at a time.
 pub(super) const MOST_COLUMNS: usize = 64;
 
-/// Weights `[K, N]`.
-#[derive(Clone, Copy)]
-pub(crate) enum WeightSlice<'a> {
-    Dense(&'a [f32]),
-    /// Words as [`pack`](crate::pack) makes them.
-    Quantized(&'a [i32], Precision),
-    /// A column lies side by side.
-    Mapped(&'a Rows),
-}
+/// Weights `[K, N]` in CPU memory.
+pub(crate) type WeightSlice<'a> = MatrixData<&'a [f32], &'a [i32], &'a MappedMatrix>;
 
 /// Columns of a panel.
 pub(super) const fn width<L: Lanes>() -> usize {
@@ -37,8 +30,8 @@ pub(super) fn pack<L: Lanes>(
     columns: Range<usize>,
     panels: &mut [f32],
 ) {
-    if let WeightSlice::Mapped(rows) = weights {
-        return pack_transposed::<L>(rows, inputs, columns, panels);
+    if let WeightSlice::Mapped(matrix) = weights {
+        return pack_transposed::<L>(matrix, inputs, columns, panels);
     }
     let mut scales = [0.0_f32; MOST_COLUMNS];
     for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
@@ -55,10 +48,10 @@ pub(super) fn pack<L: Lanes>(
                 }
                 WeightSlice::Dense(full) => values.copy_from_slice(&full[place..][..values.len()]),
                 WeightSlice::Mapped(_) => unreachable!("packed above"),
-                WeightSlice::Quantized(words, Precision::Bf16) => brain_halves(&words[place / 2..], values),
-                WeightSlice::Quantized(words, Precision::F16) => halves(&words[place / 2..], values),
-                WeightSlice::Quantized(words, precision) => {
-                    let (in_word, integers) = if precision == Precision::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
+                WeightSlice::Quantized(words, WeightFormat::Bf16) => brain_halves(&words[place / 2..], values),
+                WeightSlice::Quantized(words, WeightFormat::F16) => halves(&words[place / 2..], values),
+                WeightSlice::Quantized(words, format) => {
+                    let (in_word, integers) = if format == WeightFormat::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
                     let scales = &mut scales[at * width::<L>()..][..values.len()];
                     if row == inputs.start || row.is_multiple_of(BLOCK) {
                         halves(&words[integers + (row / BLOCK * n + first) / 2..], scales);
@@ -73,7 +66,7 @@ pub(super) fn pack<L: Lanes>(
 
 /// [`pack`] of weights whose columns lie side by side.
 #[inline(always)]
-fn pack_transposed<L: Lanes>(rows: &Rows, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
+fn pack_transposed<L: Lanes>(matrix: &MappedMatrix, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
     let panels = panels.chunks_exact_mut(inputs.len() * width::<L>());
     for (first, panel) in columns.clone().step_by(width::<L>()).zip(panels) {
         for at in 0..width::<L>() {
@@ -82,9 +75,9 @@ fn pack_transposed<L: Lanes>(rows: &Rows, inputs: Range<usize>, columns: Range<u
                 places.for_each(|place| *place = 0.0);
                 continue;
             }
-            let column = rows.column(first + at, inputs.clone());
-            match rows.precision() {
-                Precision::F32 => {
+            let column = matrix.column(first + at, inputs.clone());
+            match matrix.format() {
+                WeightFormat::F32 => {
                     places.zip(column.as_chunks().0).for_each(|(place, bytes)| *place = f32::from_le_bytes(*bytes));
                 }
                 _ => places.zip(column.as_chunks().0).for_each(|(place, bytes)| {

@@ -3,7 +3,7 @@
 
 use super::{MatmulEpilogue, WeightSlice, matmul};
 use crate::testing::{assert_close, values};
-use crate::{Precision, pack, unpack};
+use crate::{WeightFormat, dequantize, quantize};
 
 const TOLERANCE: f32 = 2e-6;
 
@@ -35,12 +35,12 @@ fn products_of_every_shape_agree() {
 
 #[test]
 fn packed_weights_give_what_they_stand_for() {
-    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         // Blocks of 32 inputs across pieces of 256, and columns that fill no panel.
         for [m, k, n] in [[3, 32, 8], [13, 320, 72], [8, 288, 24]] {
             let tame: Vec<f32> = values(2, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-            let words = pack(&tame, [k, n], precision);
-            let (x, dequantized) = (values(1, m * k), unpack(&words, [k, n], precision));
+            let words = quantize(&tame, [k, n], precision);
+            let (x, dequantized) = (values(1, m * k), dequantize(&words, [k, n], precision));
             let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
             let got = matmul(&x, WeightSlice::Quantized(&words, precision), [k, n], MatmulEpilogue::default());
             let want = narrow(matmul_f64(&x, &dequantized, [k, n]));
@@ -53,8 +53,8 @@ fn packed_weights_give_what_they_stand_for() {
 fn small_halves_are_exact() {
     let halves: Vec<f32> =
         [1, 2, 0x3ff, 0x400, 0x3c00, 0x7bff, 0x8001, 0xbc00].map(|bits| half::f16::from_bits(bits).to_f32()).to_vec();
-    let words: Vec<i32> = pack(&halves, [1, 8], Precision::F16).into_iter().map(u32::cast_signed).collect();
-    let got = matmul(&[1.0], WeightSlice::Quantized(&words, Precision::F16), [1, 8], MatmulEpilogue::default());
+    let words: Vec<i32> = quantize(&halves, [1, 8], WeightFormat::F16).into_iter().map(u32::cast_signed).collect();
+    let got = matmul(&[1.0], WeightSlice::Quantized(&words, WeightFormat::F16), [1, 8], MatmulEpilogue::default());
     assert_eq!(got, halves);
 }
 

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{Epilogue, linear};
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Activation, AdaLnChunk, Matrix, Packed, Precision, pack, unpack};
+use crate::{Activation, AdaLnChunk, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize};
 
 /// What a launch is made of, as plain numbers.
 struct Case {
@@ -10,7 +10,7 @@ struct Case {
     t: usize,
     k: usize,
     n: usize,
-    precision: Precision,
+    precision: WeightFormat,
     activation: Activation,
     biased: bool,
     gated: bool,
@@ -24,7 +24,7 @@ const PLAIN: Case = Case {
     t: 1,
     k: 4,
     n: 4,
-    precision: Precision::F32,
+    precision: WeightFormat::F32,
     activation: Activation::None,
     biased: false,
     gated: false,
@@ -40,11 +40,11 @@ impl Case {
         let Self { b, t, k, n, .. } = *self;
         let weights = values(2, k * n);
         let weights = match self.precision {
-            Precision::F32 => weights,
+            WeightFormat::F32 => weights,
             // Outliers would make the blocks they are in useless; what is left still fills the range of the integers.
             precision => {
                 let tame: Vec<f32> = weights.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-                unpack(&pack(&tame, [k, n], precision), [k, n], precision)
+                dequantize(&quantize(&tame, [k, n], precision), [k, n], precision)
             }
         };
         let rounded = |values: Vec<f32>| {
@@ -159,7 +159,7 @@ async fn each_epilogue_agrees_with_the_f64_reference(device: &Device) {
 }
 
 async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
-    for precision in [Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4] {
+    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
             Case { t, k, n, precision, biased: true, ..PLAIN }.check(device).await;
         }
@@ -169,7 +169,7 @@ async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
 
 async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: &Device) {
     Case { b: 2, t: 35, k: 64, n: 72, biased: true, gated: true, residual: 2, half: true, ..PLAIN }.check(device).await;
-    Case { t: 70, k: 64, n: 64, precision: Precision::Q8, half: true, ..PLAIN }.check(device).await;
+    Case { t: 70, k: 64, n: 64, precision: WeightFormat::Q8, half: true, ..PLAIN }.check(device).await;
 }
 
 async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
@@ -179,8 +179,8 @@ async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
         |w: &[f32], column: usize| -> f64 { (0..8).map(|i| f64::from(x[i]) * f64::from(w[i * 4 + column])).sum() };
     let want: Vec<f32> = (0..4).map(|column| (gelu(sum(&gate, column)) * sum(&value, column)) as f32).collect();
 
-    let maps = [&gate, &value].map(|map| Packed::new(map, [8, 4], Precision::F32));
-    let w = Matrix::of(Packed::in_turns_of_four(&maps), device);
+    let maps = [&gate, &value].map(|map| QuantizedMatrix::new(map, [8, 4], WeightFormat::F32));
+    let w = Matrix::of(QuantizedMatrix::interleave_columns(&maps), device);
     let x = Tensor::<3>::from_data(TensorData::new(x.clone(), [1, 1, 8]), device);
     let epilogue = Epilogue { activation: Activation::GatedGelu, ..Epilogue::default() };
     assert_close(&read(linear(x, &w, epilogue)).await, &want, 2e-6, "gated");

@@ -4,7 +4,7 @@
 use futures_lite::future::block_on;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_kernels::{KernelVariant, LaunchCounts, Precision, count_launches};
+use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 use pixart_weights::Folder;
 
 use super::{Dit, MODULATIONS, PATCH, Taps};
@@ -119,8 +119,8 @@ fn smaller_weights_change_the_prediction_by_their_rounding_only() {
             let dit = block_on(Dit::load_as(&checkpoint(size), precision, &device)).expect("loads");
             predicted(&dit, 2, 8, false, &device).0
         };
-        let full = predict(Precision::F32);
-        for (precision, tolerance) in [(Precision::F16, 2e-3), (Precision::Q8, 2e-2), (Precision::Q4, 0.4)] {
+        let full = predict(WeightFormat::F32);
+        for (precision, tolerance) in [(WeightFormat::F16, 2e-3), (WeightFormat::Q8, 2e-2), (WeightFormat::Q4, 0.4)] {
             let small = predict(precision);
             assert!(small != full, "{precision:?} weights are not used");
             assert_near(&small, &full, tolerance, &format!("{precision:?}"));

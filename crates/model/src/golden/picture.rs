@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor};
-use pixart_weights::Tensors;
 
 use super::meta::GoldenMeta;
 use super::{Check, PICTURE_TOLERANCE, compare, values_read};
@@ -16,7 +15,7 @@ impl Check<'_> {
     pub(super) async fn sampling(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
-        let recorded = Tensors::file(self.folder, "sampling.safetensors")?;
+        let recorded = self.folder.tensors("sampling.safetensors")?;
         let given = self.tolerance;
         let painter = Painter::load(&pipeline, self.device).await?;
 
@@ -67,7 +66,7 @@ impl Check<'_> {
     pub(super) async fn image(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
-        let recorded = Tensors::file(self.folder, "image.safetensors")?;
+        let recorded = self.folder.tensors("image.safetensors")?;
         let (shape, want) = recorded.u8("u8")?;
         let [pictures, height, width] = [shape[0], shape[1], shape[2]];
 
@@ -110,7 +109,7 @@ impl Check<'_> {
 
     /// The recorded embeddings as the sampler wants them: a row for each picture, the negative prompts' before.
     fn recorded_prompt_embeds(&self, meta: &GoldenMeta) -> Result<PromptEmbeds, Error> {
-        let text = Tensors::file(self.folder, "text.safetensors")?;
+        let text = self.folder.tensors("text.safetensors")?;
         let rows = (0..meta.cleaned.len() * meta.images).map(|row| (row / meta.images) as i32).collect::<Vec<_>>();
         let rows: Tensor<1, Int> = Tensor::from_data(rows.as_slice(), self.device);
         let embeds = |name: &str| Ok::<_, Error>(self.tensor::<3>(&text, name)?.select(0, rows.clone()));

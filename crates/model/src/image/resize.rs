@@ -56,7 +56,7 @@ impl Tap {
 
 #[cfg(test)]
 mod tests {
-    use pixart_weights::{Folder, Tensors};
+    use pixart_weights::Folder;
 
     use super::*;
     use crate::golden::compare;
@@ -69,7 +69,7 @@ mod tests {
     fn pictures_are_resized_as_diffusers_does() {
         let mut folder = Folder::default();
         folder.insert("r".to_owned(), include_bytes!("../../../../tests/golden/resize_crop.safetensors").to_vec());
-        let recorded = Tensors::file(&folder, "r").expect("recorded");
+        let recorded = folder.tensors("r").expect("recorded");
         let planes = recorded.any_f32("in").expect("recorded").1;
         let from = Size { height: 26, width: 38 };
         for [width, height] in [[38, 26], [37, 25], [60, 40], [19, 13], [30, 26]] {

@@ -1,7 +1,7 @@
 //! What a picture's file says of how it was drawn, so that it can be drawn again: as `parameters`, in the words of
 //! AUTOMATIC1111's web UI, which other tools read, and as JSON, which loses nothing.
 
-use pixart_kernels::Precision;
+use pixart_kernels::WeightFormat;
 use pixart_protocol::Generate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub struct Signature {
     /// See [`pixart_weights::Manifest::hash`]; of a packed checkpoint.
     pub model_hash: Option<String>,
     /// Of the transformer's matrices.
-    pub precision: Precision,
+    pub precision: WeightFormat,
     pub scheduler: String,
 }
 
@@ -86,7 +86,7 @@ mod tests {
             device: "cpu".into(),
             model: "scenes".into(),
             model_hash: Some("0123456789".into()),
-            precision: Precision::Q8,
+            precision: WeightFormat::Q8,
             scheduler: "euler".into(),
         };
         let picture = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };

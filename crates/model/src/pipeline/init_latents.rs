@@ -4,7 +4,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Resolved};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::Folder;
 
 use super::Painter;
 use crate::image::{Size, from_png, mask, planes, resized};
@@ -121,7 +121,7 @@ impl Painter {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
         folder.insert(FILE, file);
-        let (got, values) = Tensors::file(&folder, FILE)?.any_f32("latents")?;
+        let (got, values) = folder.tensors(FILE)?.any_f32("latents")?;
         let [_, channels, rows, columns] = shape;
         let expected = [request.num_images_per_prompt as usize, channels, rows, columns];
         if got != expected || !values.iter().all(|value| value.is_finite()) {

@@ -1,7 +1,7 @@
 //! The stages that draw: what a request asks for as latents, steps and a picture, on the networks of one checkpoint.
 
 use burn::tensor::{Device, Tensor};
-use pixart_kernels::Precision;
+use pixart_kernels::WeightFormat;
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::Folder;
 
@@ -22,7 +22,7 @@ pub struct Painter {
     pub scheduler: SchedulerConfig,
     pub vae: Decoding,
     planner: Planner,
-    precision: Precision,
+    precision: WeightFormat,
     preset: Preset,
     /// What a packed checkpoint's manifest says of where it is from, and its hash.
     origin: Option<[String; 2]>,
@@ -56,7 +56,7 @@ impl Painter {
         folder: &Folder,
         device: &Device,
         limits: DeviceLimits,
-        chosen: Option<Precision>,
+        chosen: Option<WeightFormat>,
     ) -> Result<Self, Error> {
         let planner = Planner { chosen, ..Planner::read(folder, limits)? };
         let precision = planner.precision().map_err(Error::Request)?;

@@ -42,7 +42,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 #[test]
 fn pictures_and_masks_are_read_as_diffusers_reads_them() {
     let (folder, _) = recorded();
-    let tensors = Tensors::file(&folder, "over").expect("recorded");
+    let tensors = folder.tensors("over").expect("recorded");
     let size = Size { height: 64, width: 64 };
     let resized = |name: &str| {
         let file = image::png(&picture(&tensors, name), &[]).expect("it is written");
@@ -60,7 +60,7 @@ fn pictures_and_masks_are_read_as_diffusers_reads_them() {
 
 fn check(device: &Device) {
     let (folder, runs) = recorded();
-    let tensors = Tensors::file(&folder, "over").expect("recorded");
+    let tensors = folder.tensors("over").expect("recorded");
     let mut pipeline = Folder::default();
     let root = golden().join("alpha_plain/pipeline");
     for part in ["", "tokenizer", "text_encoder", "transformer", "scheduler", "vae"] {

@@ -7,7 +7,7 @@ fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
         memory_bytes: memory_mib.map(|mib| mib << 20),
         ..DeviceLimits::LEAST
     };
-    Planner { dit: XL_2, vae: sd_vae(), stored: Precision::F32, chosen: None, limits }
+    Planner { dit: XL_2, vae: sd_vae(), stored: WeightFormat::F32, chosen: None, limits }
 }
 
 /// The same for the checkpoint of 1024 px.
@@ -21,7 +21,7 @@ fn picture(pixels: usize) -> Picture {
 
 #[test]
 fn a_small_picture_is_computed_at_once() {
-    let plan = planner(128, None).plan(picture(256), Precision::F16).expect("it fits");
+    let plan = planner(128, None).plan(picture(256), WeightFormat::F16).expect("it fits");
     assert_eq!((plan.guidance, plan.decode, plan.why.len()), (Guidance::Together, Decode::Whole, 1));
     let least = "f16 weights, captions together, decoded whole (f32 weights are";
     assert!(plan.line().starts_with(least), "{}", plan.line());
@@ -31,8 +31,8 @@ fn a_small_picture_is_computed_at_once() {
 fn at_the_least_limits_a_picture_of_1024_px_is_cut_and_every_buffer_fits() {
     let planner = large(128, None);
     assert_eq!(planner.limits, DeviceLimits::LEAST);
-    assert_eq!(planner.precision(), Ok(Precision::F16));
-    let plan = planner.plan(picture(1024), Precision::F16).expect("it fits");
+    assert_eq!(planner.precision(), Ok(WeightFormat::F16));
+    let plan = planner.plan(picture(1024), WeightFormat::F16).expect("it fits");
     assert_eq!(plan.guidance, Guidance::InTurn);
     assert_eq!(plan.decode, Decode::Strips { limit_bytes: 128 << 20 });
     // 256×256 pixels of 512 channels.
@@ -44,44 +44,44 @@ fn at_the_least_limits_a_picture_of_1024_px_is_cut_and_every_buffer_fits() {
 
 #[test]
 fn larger_buffers_are_used_where_there_are_some() {
-    let plan = planner(2048, Some(16384)).plan(picture(1024), Precision::F32).expect("it fits");
+    let plan = planner(2048, Some(16384)).plan(picture(1024), WeightFormat::F32).expect("it fits");
     assert_eq!((plan.guidance, plan.decode, &plan.why[..]), (Guidance::Together, Decode::Whole, &[][..]));
-    let plan = planner(1, None).plan(picture(1024), Precision::F32);
+    let plan = planner(1, None).plan(picture(1024), WeightFormat::F32);
     assert_eq!(plan.expect_err("a step binds more").code, FaultCode::OutOfMemory);
     let free = Planner { limits: DeviceLimits::NONE, ..planner(1, None) };
-    assert_eq!(free.plan(picture(2048), Precision::F32).expect("it fits").decode, Decode::Whole);
+    assert_eq!(free.plan(picture(2048), WeightFormat::F32).expect("it fits").decode, Decode::Whole);
 }
 
 #[test]
 fn a_precision_that_was_asked_for_is_taken_as_far_as_what_is_stored_allows() {
-    let asked = Planner { chosen: Some(Precision::Bf16), ..planner(128, None) };
-    assert_eq!(asked.precision(), Ok(Precision::Bf16));
-    let plan = asked.plan(picture(256), Precision::Bf16).expect("it fits");
+    let asked = Planner { chosen: Some(WeightFormat::Bf16), ..planner(128, None) };
+    assert_eq!(asked.precision(), Ok(WeightFormat::Bf16));
+    let plan = asked.plan(picture(256), WeightFormat::Bf16).expect("it fits");
     assert_eq!(plan.why, ["as was asked for"]);
-    assert_eq!(Planner { stored: Precision::Q8, ..asked }.precision(), Ok(Precision::Q8));
+    assert_eq!(Planner { stored: WeightFormat::Q8, ..asked }.precision(), Ok(WeightFormat::Q8));
 }
 
 #[test]
 fn the_best_precision_that_fits_is_chosen() {
     let chosen = |memory_mib| planner(128, Some(memory_mib)).precision();
-    assert_eq!(chosen(4096), Ok(Precision::F32));
-    assert_eq!(chosen(2048), Ok(Precision::F16));
-    assert_eq!(chosen(1100), Ok(Precision::Q8));
-    assert_eq!(chosen(800), Ok(Precision::Q4));
+    assert_eq!(chosen(4096), Ok(WeightFormat::F32));
+    assert_eq!(chosen(2048), Ok(WeightFormat::F16));
+    assert_eq!(chosen(1100), Ok(WeightFormat::Q8));
+    assert_eq!(chosen(800), Ok(WeightFormat::Q4));
     assert_eq!(chosen(256).expect_err("nothing fits").code, FaultCode::OutOfMemory);
-    assert_eq!(planner(128, None).precision(), Ok(Precision::F16));
+    assert_eq!(planner(128, None).precision(), Ok(WeightFormat::F16));
 }
 
 #[test]
 fn tiles_are_the_last_resort() {
-    let plan = large(128, Some(1024)).plan(picture(1024), Precision::Q4).expect("it fits");
+    let plan = large(128, Some(1024)).plan(picture(1024), WeightFormat::Q4).expect("it fits");
     assert!(matches!(plan.decode, Decode::Tiles(_)), "{}", plan.line());
     assert!(plan.decode_bytes <= 1 << 30 && plan.binding_bytes <= 128 << 20, "{plan:?}");
 }
 
 #[test]
 fn a_picture_that_fits_in_no_way_is_refused_with_what_it_needs() {
-    let fault = planner(128, None).plan(picture(4096), Precision::Q4).expect_err("65,536 tokens");
+    let fault = planner(128, None).plan(picture(4096), WeightFormat::Q4).expect_err("65,536 tokens");
     assert_eq!(fault.code, FaultCode::OutOfMemory);
     assert!(fault.what.contains("a step needs") && fault.what.contains("128 MiB"), "{fault}");
 }

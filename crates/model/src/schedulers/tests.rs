@@ -2,7 +2,7 @@
 //! Each recorded step is made from the recorded latent before it, so that a step's error is its own.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_weights::{Folder, Tensors};
+use pixart_weights::Folder;
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -50,7 +50,7 @@ fn every_recorded_run_is_reproduced() {
     let mut folder = Folder::default();
     let file = include_bytes!("../../../../tests/golden/schedulers.safetensors");
     folder.insert("runs", file.to_vec());
-    let recorded = Tensors::file(&folder, "runs").expect("recorded");
+    let recorded = folder.tensors("runs").expect("recorded");
     let runs: Vec<Value> =
         serde_json::from_str(include_str!("../../../../tests/golden/schedulers.json")).expect("recorded");
     let (mut wrong, mut worst) = (Vec::new(), ("", 0.0));

@@ -4,7 +4,7 @@
 
 use burn::tensor::Tensor;
 use pixart_kernels::{
-    Heads, Matrix, Precision, Resampling, attention, combine_moments, conv_with_moments, group_moments,
+    Heads, Matrix, Resampling, WeightFormat, attention, combine_moments, conv_with_moments, group_moments,
     group_norm_with_moments,
 };
 
@@ -42,7 +42,7 @@ impl Conv {
         let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
         bias.resize(columns, 0.0);
         let weight = windows(&weight, [inputs, outputs], [rows, columns]);
-        let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], Precision::F32, params.device());
+        let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], WeightFormat::F32, params.device());
         Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, resampling })
     }
 

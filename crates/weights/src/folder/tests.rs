@@ -14,7 +14,7 @@ fn folder() -> Folder {
 struct Places;
 
 impl Reader for Places {
-    fn read(&self, _path: &str, range: Range<u64>) -> Reading {
+    fn read(&self, _path: &str, range: Range<u64>) -> ReadFuture {
         let end = if range.end > 10 { range.end - 1 } else { range.end };
         Box::pin(std::future::ready(Ok((range.start..end).map(|place| place as u8).collect())))
     }
@@ -48,12 +48,12 @@ fn a_removed_file_is_gone() {
 fn bytes_are_read_where_they_are_and_a_reader_that_brings_too_few_is_told() {
     let mut folder = folder();
     let reader: Rc<dyn Reader> = Rc::new(Places);
-    folder.insert_elsewhere("far", 20, &reader);
+    folder.insert_with_reader("far", 20, &reader);
     assert_eq!(block_on(folder.read("text.safetensors", 1..3)), Ok(vec![2, 3]));
     assert_eq!(block_on(folder.read("far", 7..10)), Ok(vec![7, 8, 9]));
-    for (range, told) in [(8..12, "3 of the bytes 8..12"), (8..21, "it has 20")] {
+    for (range, told) in [(8..12, "of the bytes 8 to 12, only 3 are there"), (8..21, "the file has 20")] {
         let error = block_on(folder.read("far", range)).expect_err("there is not so much");
         assert!(error.to_string().contains(told), "{error}");
     }
-    assert_eq!(folder.bytes("far"), Err(Error::NotHeld { file: "far".into() }));
+    assert_eq!(folder.bytes("far"), Err(Error::NotInMemory { file: "far".into() }));
 }

@@ -22,7 +22,7 @@ fn the_weights_are_those_of_the_diffusers_folder_bit_for_bit() {
         let theirs = file(&format!("{variant}/pipeline/transformer/diffusion_pytorch_model.safetensors"));
         let ours = transformer("o.pth", &file(&format!("original/{variant}.pth"))).expect("it is read");
         let (theirs, ours) = (folder(theirs), folder(ours));
-        let (theirs, ours) = (Tensors::file(&theirs, "a").expect("read"), Tensors::file(&ours, "a").expect("read"));
+        let (theirs, ours) = (theirs.tensors("a").expect("read"), ours.tensors("a").expect("read"));
         let names = |tensors: &Tensors<'_>| tensors.names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(&ours), names(&theirs));
         for name in theirs.names() {

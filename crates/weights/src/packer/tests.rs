@@ -3,24 +3,25 @@
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::*;
 use crate::manifest::{ALIGNMENT, shard_name};
-use crate::{Reader, Weights, pack, transposed, unpack};
+use crate::{Reader, Weights, dequantize, quantize, transposed};
 
 const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";
 
 /// Keeps shards in memory; their hash is a checksum that is long enough.
 #[derive(Clone, Default)]
-struct Kept(Rc<std::cell::RefCell<BTreeMap<String, Vec<u8>>>>);
+struct MemorySink(Rc<std::cell::RefCell<BTreeMap<String, Vec<u8>>>>);
 
 fn hash(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     format!("{sum:016x}").repeat(4)
 }
 
-impl Sink for Kept {
+impl ShardSink for MemorySink {
     fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -37,8 +38,8 @@ impl Sink for Kept {
     }
 }
 
-impl Reader for Kept {
-    fn read(&self, path: &str, range: Range<u64>) -> Reading {
+impl Reader for MemorySink {
+    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let shard = self.0.borrow().get(path).cloned().expect("it was kept");
         Box::pin(std::future::ready(Ok(shard[range.start as usize..range.end as usize].to_vec())))
     }
@@ -79,29 +80,29 @@ fn checkpoint(tensors: &[Tensor]) -> Folder {
     folder
 }
 
-fn rule(precision: Precision) -> impl Fn(Weight<'_>) -> Option<(&'static str, Form)> {
-    move |Weight { name, shape, .. }| match *shape {
+fn policy(format: WeightFormat) -> impl Fn(SourceTensor<'_>) -> Option<(&'static str, TensorLayout)> {
+    move |SourceTensor { name, shape, .. }| match *shape {
         _ if name == "unread" => None,
-        [rows, columns] => Some(("transformer", Form::matrix(precision, [rows, columns]))),
-        _ => Some(("transformer", Form::plain(crate::Kept::F32))),
+        [rows, columns] => Some(("transformer", TensorLayout::matrix(format, [rows, columns]))),
+        _ => Some(("transformer", TensorLayout::row_major(crate::StoredDtype::F32))),
     }
 }
 
 fn packed(
     folder: &Folder,
-    precision: Precision,
+    format: WeightFormat,
     change: impl FnOnce(&mut Packer<'_>),
-) -> (Kept, Result<Manifest, Error>) {
-    let (rule, mut kept) = (rule(precision), Kept::default());
+) -> (MemorySink, Result<Manifest, Error>) {
+    let (policy, mut kept) = (policy(format), MemorySink::default());
     let mut packer = Packer {
-        rule: &rule,
-        precision,
+        policy: &policy,
+        weight_format: format,
         shard_bytes: 100_000,
         license: "MIT".into(),
         source: "a test".into(),
         networks: &["transformer", "text_encoder"],
         in_file_order: false,
-        made: BTreeMap::new(),
+        finished_shards: BTreeMap::new(),
     };
     change(&mut packer);
     let manifest = block_on(packer.pack(folder, &mut kept));
@@ -110,8 +111,8 @@ fn packed(
 
 #[test]
 fn what_is_packed_is_read_again() {
-    for precision in [Precision::F32, Precision::F16, Precision::Q8, Precision::Q4] {
-        let (kept, manifest) = packed(&checkpoint(&tensors()), precision, |_| ());
+    for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+        let (kept, manifest) = packed(&checkpoint(&tensors()), format, |_| ());
         let manifest = manifest.expect("it is packed");
         assert_eq!(Manifest::read(&manifest.to_json()), Ok(manifest.clone()), "it is its own reader's");
         assert_eq!((manifest.pipeline.as_str(), manifest.sections.len()), ("PixArtAlphaPipeline", 2));
@@ -127,17 +128,17 @@ fn what_is_packed_is_read_again() {
                 assert_eq!(got, values, "{name}");
                 continue;
             };
-            let kept_as = if precision.fits(columns, rows) { precision } else { Precision::F32 };
+            let stored_as = if format.fits(columns, rows) { format } else { WeightFormat::F32 };
             let across = transposed(&values, rows, columns);
-            let matrix = block_on(weights.matrix(name, [rows, columns], Precision::F32)).expect("it is there");
-            assert_eq!(matrix.precision, kept_as);
+            let matrix = block_on(weights.matrix(name, [rows, columns], WeightFormat::F32)).expect("it is there");
+            assert_eq!(matrix.format, stored_as);
             // Bands are packed one by one, and give what the whole gives.
-            assert_eq!(matrix.words, pack(&across, [columns, rows], kept_as), "{name} as {precision:?}");
-            let whole = unpack(&matrix.words, [columns, rows], kept_as);
-            assert_eq!(got, transposed(&whole, columns, rows), "{name} as {precision:?}");
-            let smaller = block_on(weights.matrix(name, [rows, columns], Precision::Q4)).expect("it is there");
-            let smallest = if Precision::Q4.fits(columns, rows) { Precision::Q4 } else { kept_as };
-            assert_eq!(smaller.precision, smallest, "{name} from {precision:?}");
+            assert_eq!(matrix.words, quantize(&across, [columns, rows], stored_as), "{name} as {format}");
+            let whole = dequantize(&matrix.words, [columns, rows], stored_as);
+            assert_eq!(got, transposed(&whole, columns, rows), "{name} as {format}");
+            let smaller = block_on(weights.matrix(name, [rows, columns], WeightFormat::Q4)).expect("it is there");
+            let smallest = if WeightFormat::Q4.fits(columns, rows) { WeightFormat::Q4 } else { stored_as };
+            assert_eq!(smaller.format, smallest, "{name} from {format}");
         }
     }
 }
@@ -145,7 +146,7 @@ fn what_is_packed_is_read_again() {
 #[test]
 fn the_same_folder_gives_the_same_bytes_and_blocks_follow_by_their_numbers() {
     let folder = checkpoint(&tensors());
-    let [(first, one), (second, other)] = [(); 2].map(|()| packed(&folder, Precision::Q8, |_| ()));
+    let [(first, one), (second, other)] = [(); 2].map(|()| packed(&folder, WeightFormat::Q8, |_| ()));
     let manifest = one.expect("it is packed");
     assert_eq!((&manifest, &*first.0.borrow()), (&other.expect("it is packed"), &*second.0.borrow()));
     let section = manifest.sections.iter().find(|section| section.name == "transformer").expect("it is there");
@@ -158,15 +159,15 @@ fn the_same_folder_gives_the_same_bytes_and_blocks_follow_by_their_numbers() {
 fn a_pass_that_was_interrupted_goes_on_with_the_shards_that_were_made() {
     let folder = checkpoint(&tensors());
     for in_file_order in [false, true] {
-        let (whole, manifest) = packed(&folder, Precision::Q8, |packer| packer.in_file_order = in_file_order);
+        let (whole, manifest) = packed(&folder, WeightFormat::Q8, |packer| packer.in_file_order = in_file_order);
         let manifest = manifest.expect("it is packed");
         let shards =
             &manifest.sections.iter().find(|section| section.name == "transformer").expect("it is there").shards;
         for made in 1..=shards.len() {
             let made: BTreeMap<_, _> = [("transformer".to_owned(), shards[..made].to_vec())].into();
             let count: usize = made.values().map(Vec::len).sum();
-            let (rest, again) = packed(&folder, Precision::Q8, |packer| {
-                (packer.in_file_order, packer.made) = (in_file_order, made);
+            let (rest, again) = packed(&folder, WeightFormat::Q8, |packer| {
+                (packer.in_file_order, packer.finished_shards) = (in_file_order, made);
             });
             assert_eq!(again.as_ref(), Ok(&manifest), "after {count} shards");
             let rest = rest.0.borrow();
@@ -179,12 +180,12 @@ fn a_pass_that_was_interrupted_goes_on_with_the_shards_that_were_made() {
 #[test]
 fn what_cannot_be_packed_is_named() {
     let one = |value: f32| checkpoint(&[("w", vec![4, 4], [vec![0.0; 15], vec![value]].concat())]);
-    let refused = |folder: &Folder, precision| packed(folder, precision, |_| ()).1.expect_err("it is refused");
-    let error = refused(&one(f32::NAN), Precision::F32);
+    let refused = |folder: &Folder, format| packed(folder, format, |_| ()).1.expect_err("it is refused");
+    let error = refused(&one(f32::NAN), WeightFormat::F32);
     assert!(matches!(&error, Error::NotFinite { tensor, .. } if tensor == "w"), "{error}");
-    let error = refused(&one(1e6), Precision::F16);
-    assert!(matches!(&error, Error::TooLargeForHalf { tensor, .. } if tensor == "w"), "{error}");
-    assert!(packed(&one(1e6), Precision::F32, |_| ()).1.is_ok());
-    let error = refused(&Folder::default(), Precision::F32);
+    let error = refused(&one(1e6), WeightFormat::F16);
+    assert!(matches!(&error, Error::TooLargeForF16 { tensor, .. } if tensor == "w"), "{error}");
+    assert!(packed(&one(1e6), WeightFormat::F32, |_| ()).1.is_ok());
+    let error = refused(&Folder::default(), WeightFormat::F32);
     assert!(matches!(error, Error::MissingFile { .. }), "{error}");
 }

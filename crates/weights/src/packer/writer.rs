@@ -1,98 +1,109 @@
-//! One section of a packed checkpoint while it is written: tensors get their places first, and bytes leave as shards.
+//! The writer of one section: tensors are placed first, then their bytes are cut into shards.
 
 use std::ops::Range;
 
-use super::Sink;
-use super::job::Job;
+use super::ShardSink;
+use super::job::TensorJob;
 use crate::Error;
-use crate::manifest::{ALIGNMENT, Packing, Shard, shard_name};
+use crate::manifest::{ALIGNMENT, PackedTensor, Shard, shard_name};
 
-/// One section while it is written.
-pub(super) struct Writer {
+/// A section that is being written.
+pub(super) struct SectionWriter {
     pub(super) dir: String,
     pub(super) shard_bytes: u64,
     pub(super) shards: Vec<Shard>,
-    pub(super) tensors: Vec<Packing>,
-    /// Bytes of the shards that were made before; what falls among them is dropped.
-    made: u64,
-    /// Where the next byte goes, and the end of what has been laid out.
+    pub(super) tensors: Vec<PackedTensor>,
+    /// Bytes of the shards that an interrupted pass finished. Bytes before this offset are dropped.
+    finished: u64,
+    /// The offset of the next byte.
     position: u64,
+    /// The end of the placed tensors.
     end: u64,
     shard: Vec<u8>,
 }
 
-impl Writer {
-    pub(super) fn new(dir: &str, shard_bytes: u64, made: Option<&Vec<Shard>>) -> Self {
-        let shards = made.cloned().unwrap_or_default();
-        let made = shards.iter().map(|shard| shard.bytes).sum();
+impl SectionWriter {
+    pub(super) fn new(dir: &str, shard_bytes: u64, finished: Option<&Vec<Shard>>) -> Self {
+        let shards = finished.cloned().unwrap_or_default();
+        let finished = shards.iter().map(|shard| shard.bytes).sum();
         let (tensors, shard) = (Vec::new(), Vec::new());
-        Self { dir: dir.to_owned(), shard_bytes, shards, tensors, made, position: made, end: 0, shard }
+        Self { dir: dir.to_owned(), shard_bytes, shards, tensors, finished, position: finished, end: 0, shard }
     }
 
-    /// Gives the tensor of `job` its place.
-    pub(super) fn lay(&mut self, job: &Job) {
+    /// Assigns the tensor of `job` its offset.
+    pub(super) fn place_tensor(&mut self, job: &TensorJob) {
         let offset = self.end.next_multiple_of(ALIGNMENT);
-        self.end = offset + job.kept_bytes;
-        let Job { name, form, shape, kept_bytes, .. } = job;
-        let (name, shape) = (name.clone(), shape.clone());
-        self.tensors.push(Packing { name, form: *form, shape, offset, bytes: *kept_bytes });
+        self.end = offset + job.packed_bytes;
+        self.tensors.push(PackedTensor {
+            name: job.name.clone(),
+            layout: job.layout,
+            shape: job.source.shape.clone(),
+            offset,
+            bytes: job.packed_bytes,
+        });
     }
 
-    fn place(&self, job: &Job) -> Range<u64> {
-        let laid = self.tensors.iter().find(|tensor| tensor.name == job.name).expect("every job is laid out");
-        laid.offset..laid.offset + laid.bytes
+    fn range(&self, job: &TensorJob) -> Range<u64> {
+        let tensor = self.tensors.iter().find(|tensor| tensor.name == job.name).expect("every job has been placed");
+        tensor.offset..tensor.offset + tensor.bytes
     }
 
-    /// Bytes that are yet to be put.
-    pub(super) fn room(&self) -> u64 {
-        self.end.saturating_sub(self.made)
+    /// Returns the bytes that are not in finished shards.
+    pub(super) fn remaining_bytes(&self) -> u64 {
+        self.end.saturating_sub(self.finished)
     }
 
-    pub(super) fn is_made(&self, job: &Job) -> bool {
-        self.place(job).end <= self.made
+    /// Returns whether finished shards hold all of the tensor.
+    pub(super) fn is_finished(&self, job: &TensorJob) -> bool {
+        self.range(job).end <= self.finished
     }
 
-    /// Goes to the place of a tensor, of which shards made before may hold a part.
-    pub(super) async fn begin(&mut self, section: &str, sink: &mut impl Sink, job: &Job) -> Result<(), Error> {
-        let offset = self.place(job).start;
+    /// Moves to the offset of a tensor, of which finished shards may hold a part.
+    pub(super) async fn begin_tensor(
+        &mut self,
+        section: &str,
+        sink: &mut impl ShardSink,
+        job: &TensorJob,
+    ) -> Result<(), Error> {
+        let offset = self.range(job).start;
         if offset < self.position {
             self.position = offset;
             return Ok(());
         }
-        let gap = vec![0; (offset - self.position) as usize];
-        self.append(section, sink, &gap).await
+        let padding = vec![0; (offset - self.position) as usize];
+        self.append(section, sink, &padding).await
     }
 
-    pub(super) async fn append(&mut self, section: &str, sink: &mut impl Sink, bytes: &[u8]) -> Result<(), Error> {
-        let known = self.made.saturating_sub(self.position).min(bytes.len() as u64);
+    pub(super) async fn append(&mut self, section: &str, sink: &mut impl ShardSink, bytes: &[u8]) -> Result<(), Error> {
+        let finished = self.finished.saturating_sub(self.position).min(bytes.len() as u64);
         self.position += bytes.len() as u64;
-        let mut bytes = &bytes[known as usize..];
+        let mut bytes = &bytes[finished as usize..];
         while !bytes.is_empty() {
             if self.shard.capacity() == 0 {
-                // A vector that grows by itself takes twice the room that it needs.
-                let left = self.end - self.shards.iter().map(|shard| shard.bytes).sum::<u64>();
-                self.shard.reserve_exact(self.shard_bytes.min(left) as usize);
+                // A vector that grows by doubling would take twice the memory.
+                let remaining = self.end - self.shards.iter().map(|shard| shard.bytes).sum::<u64>();
+                self.shard.reserve_exact(self.shard_bytes.min(remaining) as usize);
             }
             let room = self.shard_bytes as usize - self.shard.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.shard.extend_from_slice(now);
             bytes = later;
             if self.shard.len() as u64 == self.shard_bytes {
-                self.put(section, sink).await?;
+                self.write_shard(section, sink).await?;
             }
         }
         Ok(())
     }
 
-    pub(super) async fn finish(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
+    pub(super) async fn finish(&mut self, section: &str, sink: &mut impl ShardSink) -> Result<(), Error> {
         if !self.shard.is_empty() {
-            self.put(section, sink).await?;
+            self.write_shard(section, sink).await?;
         }
         self.shard = Vec::new();
         Ok(())
     }
 
-    async fn put(&mut self, section: &str, sink: &mut impl Sink) -> Result<(), Error> {
+    async fn write_shard(&mut self, section: &str, sink: &mut impl ShardSink) -> Result<(), Error> {
         let index = self.shards.len();
         let sha256 = sink.put(section, index, &self.shard).await?;
         let bytes = self.shard.len() as u64;

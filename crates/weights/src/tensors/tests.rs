@@ -3,7 +3,6 @@
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use super::Tensors;
 use crate::{Error, Folder};
 
 const PATH: &str = "vae/model.safetensors";
@@ -30,7 +29,7 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn refusal(folder: &Folder) -> Error {
-    Tensors::file(folder, PATH).err().expect("the file is refused")
+    folder.tensors(PATH).err().expect("the file is refused")
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn recorded_values_of_any_dtype_are_read() {
         ("double", Dtype::F64, &[2], double),
         ("wide", Dtype::U64, &[1], vec![0; 8]),
     ]);
-    let tensors = Tensors::file(&folder, PATH).expect("opens");
+    let tensors = folder.tensors(PATH).expect("opens");
     assert_eq!(tensors.integers("long"), Ok((vec![2], vec![-1, i64::MAX])));
     assert_eq!(tensors.integers("int"), Ok((vec![1], vec![-7])));
     assert_eq!(tensors.integers("bool"), Ok((vec![2], vec![0, 1])));

@@ -1,9 +1,10 @@
-//! Packing loses no more than it says, and merges as values would.
+//! Quantization loses no more than it says, and merges as values would.
 
 use super::*;
 
 const SHAPE: [usize; 2] = [64, 24];
-const ALL: [Precision; 5] = [Precision::F32, Precision::Bf16, Precision::F16, Precision::Q8, Precision::Q4];
+const ALL: [WeightFormat; 5] =
+    [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
 
 /// Numbers in -1..1, and now and then 30.
 fn values(seed: u32, count: usize) -> Vec<f32> {
@@ -28,12 +29,12 @@ fn merged(maps: &[Vec<f32>], columns: usize, turn: usize) -> Vec<f32> {
 fn maps_are_merged_as_their_values_would_be() {
     let maps = [values(2, SHAPE[0] * SHAPE[1]), values(3, SHAPE[0] * SHAPE[1])];
     let wide = [SHAPE[0], 2 * SHAPE[1]];
-    for precision in ALL {
-        let packed = maps.each_ref().map(|map| Packed::new(map, SHAPE, precision));
-        let beside = Packed::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, precision);
-        assert_eq!(Packed::side_by_side(&packed), beside);
-        let in_turns = Packed::new(&merged(&maps, SHAPE[1], 4), wide, precision);
-        assert_eq!(Packed::in_turns_of_four(&packed), in_turns);
+    for format in ALL {
+        let packed = maps.each_ref().map(|map| QuantizedMatrix::new(map, SHAPE, format));
+        let beside = QuantizedMatrix::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, format);
+        assert_eq!(QuantizedMatrix::concat_columns(&packed), beside);
+        let in_turns = QuantizedMatrix::new(&merged(&maps, SHAPE[1], 4), wide, format);
+        assert_eq!(QuantizedMatrix::interleave_columns(&packed), in_turns);
         assert_ne!(in_turns.values(), beside.values());
     }
 }
@@ -41,9 +42,9 @@ fn maps_are_merged_as_their_values_would_be() {
 #[test]
 fn a_matrix_survives_packing_within_half_a_step() {
     let kept = values(1, SHAPE[0] * SHAPE[1]);
-    let words = pack(&kept, SHAPE, Precision::Q8);
-    assert_eq!(words.len() * 4, Precision::Q8.bytes(SHAPE[0], SHAPE[1]));
-    let back = unpack(&words, SHAPE, Precision::Q8);
+    let words = quantize(&kept, SHAPE, WeightFormat::Q8);
+    assert_eq!(words.len() * 4, WeightFormat::Q8.bytes(SHAPE[0], SHAPE[1]));
+    let back = dequantize(&words, SHAPE, WeightFormat::Q8);
     for (at, (back, value)) in back.iter().zip(&kept).enumerate() {
         let scale = block(&kept, at).fold(0.0_f32, |peak, value| peak.max(value.abs())) / 127.0;
         // The scale itself is rounded to f16, by at most one part in 2048.
@@ -54,9 +55,9 @@ fn a_matrix_survives_packing_within_half_a_step() {
 #[test]
 fn no_block_of_q4_is_worse_than_by_the_scale_of_its_largest_magnitude() {
     let kept = values(1, SHAPE[0] * SHAPE[1]);
-    let words = pack(&kept, SHAPE, Precision::Q4);
-    assert_eq!(words.len() * 4, Precision::Q4.bytes(SHAPE[0], SHAPE[1]));
-    let back = unpack(&words, SHAPE, Precision::Q4);
+    let words = quantize(&kept, SHAPE, WeightFormat::Q4);
+    assert_eq!(words.len() * 4, WeightFormat::Q4.bytes(SHAPE[0], SHAPE[1]));
+    let back = dequantize(&words, SHAPE, WeightFormat::Q4);
     let mut better = 0;
     for at in (0..kept.len()).filter(|at| (at / SHAPE[1]).is_multiple_of(BLOCK)) {
         let plain = f16::from_f32(block(&kept, at).fold(0.0, |peak: f32, value| peak.max(value.abs())) / 7.0).to_f32();
@@ -77,8 +78,8 @@ fn block(values: &[f32], at: usize) -> impl Iterator<Item = f32> {
 #[test]
 fn halves_and_whole_numbers_are_kept_exactly() {
     let kept: Vec<f32> = (0..SHAPE[0] * SHAPE[1]).map(|i| (i % 255) as f32 - 127.0).collect();
-    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
-        assert_eq!(unpack(&pack(&kept, SHAPE, precision), SHAPE, precision), kept);
+    for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16] {
+        assert_eq!(dequantize(&quantize(&kept, SHAPE, format), SHAPE, format), kept);
     }
 }
 
@@ -89,10 +90,10 @@ fn the_layout_of_a_word_is_the_documented_one() {
     kept[1] = -127.0;
     kept[8] = 1.0;
     kept[9] = 1.0;
-    let words = pack(&kept, [32, 8], Precision::Q8);
+    let words = quantize(&kept, [32, 8], WeightFormat::Q8);
     assert_eq!((words[0], words[2], words.len()), (0x0000_817f, 0x0000_0101, 32 * 2 + 4));
     assert_eq!(words[64], 0x3c00_3c00, "two scales of 1");
     let kept: Vec<f32> = kept.iter().map(|value| value.clamp(-7.0, 7.0)).collect();
-    let words = pack(&kept, [32, 8], Precision::Q4);
+    let words = quantize(&kept, [32, 8], WeightFormat::Q4);
     assert_eq!((words[0], words[1], words.len()), (0x8888_881f, 0x8888_8899, 32 + 4));
 }

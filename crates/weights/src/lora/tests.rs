@@ -3,7 +3,7 @@
 use futures_lite::future::block_on;
 
 use super::*;
-use crate::Weights;
+use crate::{Folder, Weights};
 
 fn file(path: &str) -> Vec<u8> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/");
@@ -12,7 +12,7 @@ fn file(path: &str) -> Vec<u8> {
 
 fn adapter(name: &str) -> Folder {
     let mut folder = Folder::default();
-    for part in [CONFIG, MODEL] {
+    for part in [CONFIG_FILE, MODEL_FILE] {
         folder.insert(part, file(&format!("lora/{name}/{part}")));
     }
     folder
@@ -33,11 +33,11 @@ fn weights(folder: &Folder) -> Result<Weights<'_>, Error> {
 #[test]
 fn two_adapters_give_the_weights_that_peft_merges() {
     let mut folder = checkpoint();
-    folder.adapt("transformer", Adapter::read(&adapter("first"), 1.0).expect("it is read"));
-    folder.adapt("transformer", Adapter::read(&adapter("second"), 0.5).expect("it is read"));
+    folder.insert_lora("transformer", adapter("first").read_lora(1.0).expect("it is read"));
+    folder.insert_lora("transformer", adapter("second").read_lora(0.5).expect("it is read"));
     let mut recorded = Folder::default();
     recorded.insert("merged", file("lora/merged.safetensors"));
-    let merged = Tensors::file(&recorded, "merged").expect("recorded");
+    let merged = recorded.tensors("merged").expect("recorded");
     let plain = checkpoint();
     let (plain, adapted) = (weights(&plain).expect("it is read"), weights(&folder).expect("they fit"));
     let mut changed = 0;
@@ -62,21 +62,21 @@ fn two_adapters_give_the_weights_that_peft_merges() {
 fn a_part_of_a_folder_keeps_its_adapters() {
     let mut folder = Folder::default();
     folder.insert(format!("pipeline/{TRANSFORMER}"), file(&format!("alpha_plain/pipeline/{TRANSFORMER}")));
-    folder.adapt("pipeline/transformer", Adapter::read(&adapter("second"), 1.0).expect("it is read"));
-    assert_eq!(folder.under("pipeline/").adapters("transformer").len(), 1);
-    assert_eq!(folder.under("other/").adapters("transformer").len(), 0);
+    folder.insert_lora("pipeline/transformer", adapter("second").read_lora(1.0).expect("it is read"));
+    assert_eq!(folder.under("pipeline/").lora_adapters("transformer").len(), 1);
+    assert_eq!(folder.under("other/").lora_adapters("transformer").len(), 0);
 }
 
 #[test]
 fn an_adapter_of_another_network_is_refused_by_name() {
     let mut folder = checkpoint();
-    let mut other = Adapter::read(&adapter("second"), 1.0).expect("it is read");
+    let mut other = adapter("second").read_lora(1.0).expect("it is read");
     let delta = other.deltas.values_mut().next().expect("it has weights");
     delta.shape[0] += 1;
-    folder.adapt("transformer", other);
+    folder.insert_lora("transformer", other);
     let error = weights(&folder).err().expect("it does not fit").to_string();
     assert!(error.contains("`transformer_blocks.0.attn1.to_q.weight` of shape [25, 24]"), "{error}");
-    assert!(error.contains("the checkpoint has [24, 24]"), "{error}");
+    assert!(error.contains("the checkpoint has shape [24, 24]"), "{error}");
 }
 
 #[test]
@@ -89,16 +89,16 @@ fn what_would_be_merged_wrongly_is_refused() {
         ("alpha_pattern", r#"{"to_(q|k)": 3}"#, "is not supported, only names of modules"),
     ] {
         let mut folder = adapter("second");
-        let mut config: Value = serde_json::from_slice(folder.bytes(CONFIG).expect("there")).expect("JSON");
+        let mut config: Value = serde_json::from_slice(folder.bytes(CONFIG_FILE).expect("there")).expect("JSON");
         config[key] = serde_json::from_str(value).expect("JSON");
-        folder.insert(CONFIG, config.to_string().into_bytes());
-        let error = Adapter::read(&folder, 1.0).expect_err(key);
+        folder.insert(CONFIG_FILE, config.to_string().into_bytes());
+        let error = folder.read_lora(1.0).expect_err(key);
         assert!(matches!(&error, Error::Unsupported { key: named, .. } if named == key), "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
     let mut folder = adapter("second");
-    folder.insert(MODEL, file("lora/merged.safetensors"));
-    assert!(matches!(Adapter::read(&folder, 1.0), Err(Error::Unsupported { .. })));
-    folder.remove(CONFIG);
-    assert!(matches!(Adapter::read(&folder, 1.0), Err(Error::MissingFile { .. })));
+    folder.insert(MODEL_FILE, file("lora/merged.safetensors"));
+    assert!(matches!(folder.read_lora(1.0), Err(Error::Unsupported { .. })));
+    folder.remove(CONFIG_FILE);
+    assert!(matches!(folder.read_lora(1.0), Err(Error::MissingFile { .. })));
 }

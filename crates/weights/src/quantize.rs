@@ -1,0 +1,253 @@
+//! Quantization of weight matrices `[inputs, outputs]` to the words of a [`WeightFormat`], and back.
+//!
+//! w ≈ q·s, with one scale s per [`BLOCK`] inputs of a column. Values are rounded to nearest, ties to even. The scale is
+//! rounded to f16 before values are divided by it, so that quantization sees the scale that dequantization will.
+//!
+//! - q8: s = max|w| / 127, q in -127..=127.
+//! - q4: q in -8..=7. Of a few candidates for s around max|w|/7 and max|w|/8, of either sign, the one of the least squared
+//!   error is taken.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+
+use crate::{BLOCK, MatrixData, WeightFormat};
+
+/// Candidate scales of a q4 block below each starting point, and their distance relative to it.
+const SCALE_CANDIDATES: u8 = 6;
+const SCALE_STEP: f32 = 0.05;
+
+/// The integer grid of a quantized format.
+#[derive(Clone, Copy)]
+struct Grid {
+    min: f32,
+    max: f32,
+    searches_scale: bool,
+}
+
+impl Grid {
+    /// Returns the grid of q8, or of q4.
+    fn of(format: WeightFormat) -> Self {
+        match format {
+            WeightFormat::Q8 => Self { min: -127.0, max: 127.0, searches_scale: false },
+            _ => Self { min: -8.0, max: 7.0, searches_scale: true },
+        }
+    }
+
+    fn round(self, value: f32) -> f32 {
+        value.round_ties_even().clamp(self.min, self.max)
+    }
+
+    /// Returns the scale of a block, rounded to f16.
+    fn scale(self, block: &[f32; BLOCK]) -> f32 {
+        let to_f16 = |scale: f32| f16::from_f32(scale).to_f32();
+        let peak = block.iter().fold(0.0, |peak: f32, value| if value.abs() > peak.abs() { *value } else { peak });
+        if !self.searches_scale || peak == 0.0 {
+            return to_f16(peak.abs() / self.max);
+        }
+        // A grid of 16 steps gains from a search for the scale, which may be negative.
+        let squared_error = |scale: f32| -> f32 {
+            let error = |value: &f32| value - scale * self.round(value / scale);
+            block.iter().map(|value| error(value) * error(value)).sum()
+        };
+        let starts = [peak.abs() / self.max, -peak.abs() / self.max, peak / self.min];
+        let candidates = starts
+            .into_iter()
+            .flat_map(|start| (0..SCALE_CANDIDATES).map(move |i| start * (1.0 - i as f32 * SCALE_STEP)));
+        let errors = candidates.map(to_f16).filter(|scale| *scale != 0.0).map(|scale| (squared_error(scale), scale));
+        errors.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
+    }
+}
+
+/// A weight matrix on the host, as the words of a format. [`WeightFormat::F32`] is a format too: one word per value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedMatrix {
+    pub words: Vec<u32>,
+    /// `[inputs, outputs]`.
+    pub shape: [usize; 2],
+    pub format: WeightFormat,
+}
+
+impl QuantizedMatrix {
+    /// Quantizes `values`, row-major `[inputs, outputs]`.
+    ///
+    /// # Panics
+    /// If the shape does not match the number of values, or the format does not fit the shape.
+    #[must_use]
+    pub fn new(values: &[f32], shape: [usize; 2], format: WeightFormat) -> Self {
+        let [inputs, outputs] = shape;
+        assert_eq!(values.len(), inputs * outputs, "values of a {inputs} × {outputs} matrix");
+        assert!(format.fits(inputs, outputs), "{inputs} × {outputs} cannot be stored as {format}");
+        Self { words: quantize(values, shape, format), shape, format }
+    }
+
+    /// Packs the bits of f16 or bf16 values, row-major `[inputs, outputs]`, without conversion.
+    ///
+    /// # Panics
+    /// If the shape does not match the number of values, or the format is not a 16-bit one or does not fit the shape.
+    #[must_use]
+    pub fn from_halves(halves: &[u16], shape: [usize; 2], format: WeightFormat) -> Self {
+        let [inputs, outputs] = shape;
+        assert_eq!(halves.len(), inputs * outputs, "values of a {inputs} × {outputs} matrix");
+        assert!(format.bits() == 16 && format.fits(inputs, outputs), "{inputs} × {outputs} as {format}");
+        let words = halves.chunks_exact(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect();
+        Self { words, shape, format }
+    }
+
+    /// Returns the dequantized values `[inputs, outputs]`.
+    #[must_use]
+    pub fn values(&self) -> Vec<f32> {
+        dequantize(&self.words, self.shape, self.format)
+    }
+
+    /// Returns the storage for a device: f32 words become dense values.
+    #[must_use]
+    pub fn into_data<Mapped>(self) -> MatrixData<Vec<f32>, Vec<u32>, Mapped> {
+        match self.format {
+            WeightFormat::F32 => MatrixData::Dense(self.words.into_iter().map(f32::from_bits).collect()),
+            format => MatrixData::Quantized(self.words, format),
+        }
+    }
+
+    /// Finds the first value, or the first scale of a format that has scales, that is not finite: its index and value.
+    pub(crate) fn find_non_finite(&self) -> Option<(usize, f32)> {
+        // A 16-bit float is not finite if all bits of its exponent are set.
+        let halves = |words: &[u32], exponent: u32, value: fn(u16) -> f32| {
+            let is_infinite = |half: u32| half & exponent == exponent;
+            let index = words.iter().position(|word| is_infinite(*word) || is_infinite(word >> 16))?;
+            let half = if is_infinite(words[index]) { words[index] } else { words[index] >> 16 };
+            Some((index * 2, value(half as u16)))
+        };
+        let f16s = |words: &[u32]| halves(words, 0x7c00, |bits| f16::from_bits(bits).to_f32());
+        match self.format {
+            WeightFormat::F32 => {
+                let mut values = self.words.iter().map(|bits| f32::from_bits(*bits)).enumerate();
+                values.find(|(_, value)| !value.is_finite())
+            }
+            WeightFormat::Bf16 => halves(&self.words, 0x7f80, |bits| bf16::from_bits(bits).to_f32()),
+            WeightFormat::F16 => f16s(&self.words),
+            WeightFormat::Q8 | WeightFormat::Q4 => {
+                f16s(&self.words[self.shape[0] * self.shape[1] * self.format.bits() / 32..])
+            }
+        }
+    }
+
+    /// Concatenates matrices of one shape and format along their columns.
+    ///
+    /// # Panics
+    /// If the shapes or formats differ.
+    #[must_use]
+    pub fn concat_columns(matrices: &[Self]) -> Self {
+        Self::merge_columns(matrices, matrices[0].shape[1])
+    }
+
+    /// Interleaves the columns of two matrices of one shape and format in groups of four.
+    ///
+    /// # Panics
+    /// If the shapes or formats differ.
+    #[must_use]
+    pub fn interleave_columns(matrices: &[Self; 2]) -> Self {
+        Self::merge_columns(matrices, 4)
+    }
+
+    /// Takes `group` columns of each matrix in turn.
+    fn merge_columns(matrices: &[Self], group: usize) -> Self {
+        let (shape, format) = (matrices[0].shape, matrices[0].format);
+        assert!(
+            matrices.iter().all(|matrix| (matrix.shape, matrix.format) == (shape, format)),
+            "matrices of one shape and format"
+        );
+        let [inputs, outputs] = shape;
+        // Where a group ends within a word, words are split into 16-bit halves first.
+        let halves =
+            |words: &[u32]| -> Vec<u32> { words.iter().flat_map(|word| [word & 0xffff, word >> 16]).collect() };
+        let mut merged = Vec::with_capacity(matrices.iter().map(|matrix| matrix.words.len()).sum());
+        let value_words = inputs * outputs * format.bits() / 32;
+        let values_and_scales = [(0..value_words, format.bits()), (value_words..matrices[0].words.len(), 16)];
+        for (range, bits) in values_and_scales {
+            let whole_words = (group * bits).is_multiple_of(32);
+            let parts: Vec<Cow<'_, [u32]>> = matrices
+                .iter()
+                .map(|matrix| &matrix.words[range.clone()])
+                .map(|words| if whole_words { Cow::Borrowed(words) } else { Cow::Owned(halves(words)) })
+                .collect();
+            let group_units = group * bits / if whole_words { 32 } else { 16 };
+            let mut units = Vec::with_capacity(parts.len() * parts[0].len());
+            for first in (0..parts[0].len()).step_by(group_units) {
+                parts.iter().for_each(|part| units.extend_from_slice(&part[first..first + group_units]));
+            }
+            if whole_words {
+                merged.append(&mut units);
+            } else {
+                merged.extend(units.chunks_exact(2).map(|pair| pair[0] | pair[1] << 16));
+            }
+        }
+        Self { words: merged, shape: [inputs, matrices.len() * outputs], format }
+    }
+}
+
+/// Quantizes `values`, row-major `[inputs, outputs]`, to the words of `format`.
+#[must_use]
+pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFormat) -> Vec<u32> {
+    let halves = |values: &[f32], half: fn(f32) -> u16| -> Vec<u32> {
+        values.chunks_exact(2).map(|pair| u32::from(half(pair[0])) | u32::from(half(pair[1])) << 16).collect()
+    };
+    let f16s = |values: &[f32]| halves(values, |value| f16::from_f32(value).to_bits());
+    match format {
+        WeightFormat::F32 => return values.iter().map(|value| value.to_bits()).collect(),
+        WeightFormat::Bf16 => return halves(values, |value| bf16::from_f32(value).to_bits()),
+        WeightFormat::F16 => return f16s(values),
+        WeightFormat::Q8 | WeightFormat::Q4 => {}
+    }
+    let mut scales = vec![0.0_f32; inputs / BLOCK * outputs];
+    let mut block = [0.0; BLOCK];
+    let grid = Grid::of(format);
+    for (index, scale) in scales.iter_mut().enumerate() {
+        let (first, column) = (index / outputs * BLOCK, index % outputs);
+        block.iter_mut().zip(first..).for_each(|(value, row)| *value = values[row * outputs + column]);
+        *scale = grid.scale(&block);
+    }
+    let integer = |row: usize, column: usize| {
+        let scale = scales[row / BLOCK * outputs + column];
+        let scaled = if scale == 0.0 { 0.0 } else { values[row * outputs + column] / scale };
+        grid.round(scaled) as i32
+    };
+    let (columns, bits, offset) = if format == WeightFormat::Q8 { (4, 8, 0) } else { (8, 4, 8) };
+    let mask = (1_u32 << bits) - 1;
+    let mut words = Vec::with_capacity(inputs * outputs / columns + scales.len() / 2);
+    for row in 0..inputs {
+        for first in (0..outputs).step_by(columns) {
+            let field = |i: usize| ((integer(row, first + i) + offset).cast_unsigned() & mask) << (bits * i);
+            words.push((0..columns).map(field).fold(0, |word, field| word | field));
+        }
+    }
+    words.extend(f16s(&scales));
+    words
+}
+
+/// Dequantizes the words of `format` to values, row-major `[inputs, outputs]`.
+#[must_use]
+pub fn dequantize(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightFormat) -> Vec<f32> {
+    let bits = |words: &[u32], at: usize| (words[at / 2] >> (16 * (at % 2))) as u16;
+    let half = |words: &[u32], at: usize| f16::from_bits(bits(words, at)).to_f32();
+    let count = inputs * outputs;
+    let value = |at: usize| match format {
+        WeightFormat::F32 => f32::from_bits(words[at]),
+        WeightFormat::Bf16 => bf16::from_bits(bits(words, at)).to_f32(),
+        WeightFormat::F16 => half(words, at),
+        WeightFormat::Q8 | WeightFormat::Q4 => {
+            let scales = &words[count / if format == WeightFormat::Q8 { 4 } else { 8 }..];
+            let scale = half(scales, at / outputs / BLOCK * outputs + at % outputs);
+            let integer = if format == WeightFormat::Q8 {
+                i32::from((words[at / 4] >> (8 * (at % 4))) as i8)
+            } else {
+                (words[at / 8] >> (4 * (at % 8)) & 15) as i32 - 8
+            };
+            scale * integer as f32
+        }
+    };
+    (0..count).map(value).collect()
+}
+
+#[cfg(test)]
+mod tests;
