@@ -1,7 +1,7 @@
 //! The npm package in other pages, bundled by Vite and without a bundler; and the download sizes of the page.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,7 @@ const fromWeb = createRequire(under('package.json'));
 /** Bytes after gzip: of the page without its wasm module, and of the module. */
 const PAGE_MAX = 100_000;
 const WASM_MAX = 4_000_000;
+const EXAMPLE_MILLIS = 120_000;
 
 /** The README's example in TypeScript, with estimates, faults and cancellation. */
 const CONSUMER = `
@@ -68,6 +69,8 @@ before(async () => {
   writeFileSync(join(folder, 'main.ts'), CONSUMER);
   writeFileSync(join(folder, 'index.html'), `${PAGE}<script type="module" src="./main.ts"></script>`);
   symlinkSync(under('models'), join(folder, 'models'));
+  copyFileSync(new URL('../../examples/embed.html', import.meta.url), join(folder, 'embed.html'));
+  symlinkSync(join(folder, 'node_modules/pixart-web'), join(folder, 'pixart-web'));
   server = await serveFolder(folder);
   browser = await openBrowser({ flags: [] });
 });
@@ -120,6 +123,23 @@ test('a_page_without_a_bundler_imports_it_unchanged', async () => {
   const map = '<script type="importmap">{"imports":{"pixart-web":"/node_modules/pixart-web/index.js"}}</script>';
   writeFileSync(join(folder, 'plain.html'), `${PAGE}${map}<script type="module">${plain}</script>`);
   assertResult(await result('/plain.html'), false);
+});
+
+test('the_embed_example_generates_an_image_and_shows_a_fault', async () => {
+  const page = await browser.context.newPage();
+  const errors = [];
+  page.on('pageerror', (error) => errors.push(error.message));
+  await page.goto(new URL('/embed.html', server.url).href);
+  await page.click('#generate', { timeout: EXAMPLE_MILLIS });
+  await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('Step '), undefined, { timeout: EXAMPLE_MILLIS });
+  await page.waitForSelector('#image:not([hidden])', { timeout: EXAMPLE_MILLIS });
+  assert.deepEqual(await page.evaluate(async () => (await document.getElementById('image').decode(), [document.getElementById('image').naturalWidth])), [128]);
+  assert.match(await page.innerText('#status'), /^Generated in [\d.]+ s$/);
+  await page.fill('#prompt', '');
+  await page.click('#generate');
+  await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('the prompt is empty: '));
+  assert.deepEqual(errors, []);
+  await page.close();
 });
 
 test('the_page_and_its_wasm_module_are_within_their_size_limits', () => {
