@@ -32,7 +32,7 @@ for (const file of readdirSync(`${OUT}/types`)) if (!TYPES.includes(file.replace
 const manifest = {
   name,
   version,
-  description: 'PixArt text-to-image in a browser tab, on the visitor’s GPU or processor.',
+  description: 'PixArt text-to-image in a browser tab, on the visitor’s GPU (WebGPU) or CPU.',
   license,
   type: 'module',
   exports: { '.': { types: './types/index.d.ts', default: './index.js' } },
