@@ -159,6 +159,36 @@ test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   await page.close();
 });
 
+test('the_gallery_lists_the_newest_image_first', async () => {
+  const other = await openBrowser();
+  try {
+    const page = await other.context.newPage();
+    await page.setViewportSize({ width: 1180, height: 900 });
+    await page.goto(`${server.url}?device=wasm`);
+    await untilEngine(page, TIMEOUT_MILLIS);
+    const requests = [
+      ['a blue fish on a white background', 4],
+      ['a yellow star in the night sky', 9],
+      ['a purple house in the snow', 5],
+      ['an orange pumpkin in the desert', 2],
+      ['a red mushroom in a green field', 7],
+    ];
+    for (const [prompt, seed] of requests) {
+      await fillForm(page, { prompt, seed, steps: 20 });
+      assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
+    }
+    await page.locator('#settings').evaluate((section) => (section.open = false));
+    await page.click('#gallery > summary');
+    await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 5);
+    const listed = await page.locator('#gallery-list li p').allInnerTexts();
+    assert.deepEqual(listed, requests.map(([prompt, seed]) => `${prompt} · ${seed}`).reverse());
+    await page.locator('#gallery-list img').last().scrollIntoViewIfNeeded();
+    await screenshot(page, 'page');
+  } finally {
+    await other.close();
+  }
+});
+
 test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', async () => {
   const other = await openBrowser();
   try {
