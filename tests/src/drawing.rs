@@ -8,8 +8,8 @@ use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind, Opened};
 use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
 use pixart_model::{
-    DeviceLimits, Guidance, Pipeline, Plan, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, golden,
-    image, scheduler_names, text_bytes,
+    CfgBatching, DeviceLimits, MemoryPlan, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches,
+    golden, image, scheduler_names, text_encoder_bytes,
 };
 use pixart_protocol::{EncodeRequest, Generate, OutputType};
 use pixart_weights::Folder;
@@ -37,10 +37,10 @@ fn pipeline(opened: &Opened) -> Pipeline {
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
-fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: usize) -> (Vec<u8>, usize) {
+fn drawn(pipeline: &Pipeline, request: &Generate, cfg_batching: CfgBatching, blocks: usize) -> (Vec<u8>, usize) {
     let resolved = pipeline.resolve(request).expect("the request is good");
     let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
-    let plan = Plan { guidance, ..pipeline.plan(request, &resolved).expect("it fits") };
+    let plan = MemoryPlan { cfg_batching, ..pipeline.plan(request, &resolved).expect("it fits") };
     let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan).expect("the caption fits");
     let mut slices = 0;
     while sampler.advance(blocks, &mut Taps::off()) != SamplerProgress::Done {
@@ -54,13 +54,13 @@ fn drawn(pipeline: &Pipeline, request: &Generate, guidance: Guidance, blocks: us
 fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
     let (opened, folder, request) = (device::open(Kind::Cpu).expect("the processor is there"), scenes(), request(4.5));
     let within = |memory_bytes: u64| {
-        let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::NONE };
+        let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED };
         block_on(Pipeline::load_within(&folder, &opened.device, limits)).expect("the embedded checkpoint loads")
     };
     let roomy = within(u64::MAX);
     let resolved = roomy.resolve(&request).expect("the request is good");
     let plan = roomy.plan(&request, &resolved).expect("it fits");
-    let together = plan.bytes() + text_bytes(&folder).expect("its configuration is there");
+    let together = plan.bytes() + text_encoder_bytes(&folder).expect("its configuration is there");
     for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
         let pipeline = within(memory_bytes);
         let first = pipeline.encode(&request, &resolved).expect("the prompt is read");
@@ -78,12 +78,12 @@ fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
 fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
     let opened = device::open(Kind::Cpu).expect("the processor is there");
     let (pipeline, request) = (pipeline(&opened), request(4.5));
-    let (whole, steps) = drawn(&pipeline, &request, Guidance::Together, usize::MAX);
+    let (whole, steps) = drawn(&pipeline, &request, CfgBatching::Batched, usize::MAX);
     assert_eq!(steps, 2);
-    for (guidance, blocks) in [(Guidance::Together, 1), (Guidance::Together, 3), (Guidance::InTurn, 3)] {
-        let (sliced, slices) = drawn(&pipeline, &request, guidance, blocks);
+    for (cfg_batching, blocks) in [(CfgBatching::Batched, 1), (CfgBatching::Batched, 3), (CfgBatching::Sequential, 3)] {
+        let (sliced, slices) = drawn(&pipeline, &request, cfg_batching, blocks);
         assert!(slices > steps, "{slices} slices of {blocks} blocks");
-        assert!(sliced == whole, "slices of {blocks} blocks, {guidance:?}, give another picture");
+        assert!(sliced == whole, "slices of {blocks} blocks, {cfg_batching:?}, give another picture");
     }
 }
 
@@ -216,7 +216,7 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
         let pipeline = pipeline(&opened);
         let ((), both) = count_launches(|| {
             warm_up();
-            drawn(&pipeline, &request(4.5), Guidance::Together, usize::MAX);
+            drawn(&pipeline, &request(4.5), CfgBatching::Batched, usize::MAX);
         });
         assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
         assert_eq!(both.pipelines, warm.pipelines, "half precision {shader_f16}");

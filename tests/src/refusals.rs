@@ -3,7 +3,7 @@
 
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind};
-use pixart_model::{Error, Pipeline, stored_embeds};
+use pixart_model::{Error, Pipeline, read_prompt_embeds};
 use pixart_protocol::{Fault, FaultCode, Generate};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
@@ -67,17 +67,17 @@ fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
 #[test]
 fn embeddings_are_refused_as_diffusers_does() {
     const PROMPT: [(&str, &[usize]); 2] = [("prompt_embeds", &[1, 6, 32]), ("prompt_attention_mask", &[1, 6])];
-    let with = |more: &[(&str, &[usize])]| stored_embeds(file(&[&PROMPT[..], more].concat()));
+    let with = |more: &[(&str, &[usize])]| read_prompt_embeds(file(&[&PROMPT[..], more].concat()));
     let read = with(&[("negative_prompt_embeds", &[1, 6, 32]), ("negative_prompt_attention_mask", &[1, 6])]);
     assert_eq!(read.expect("all four").shape, [2, 6, 32]);
     for (diffusers, refused, what) in [
-        ("Must provide `prompt_attention_mask`", stored_embeds(file(&PROMPT[..1])), "prompt_attention_mask"),
+        ("Must provide `prompt_attention_mask`", read_prompt_embeds(file(&PROMPT[..1])), "prompt_attention_mask"),
         (
             "Must provide `negative_prompt_attention_mask`",
             with(&[("negative_prompt_embeds", &[1, 6, 32])]),
             "negative_prompt_attention_mask",
         ),
-        ("Cannot forward `negative_prompt_embeds` alone", stored_embeds(file(&[])), "prompt_embeds"),
+        ("Cannot forward `negative_prompt_embeds` alone", read_prompt_embeds(file(&[])), "prompt_embeds"),
         (
             "`prompt_embeds` and `negative_prompt_embeds` must have the same shape",
             with(&[("negative_prompt_embeds", &[1, 5, 32]), ("negative_prompt_attention_mask", &[1, 5])]),

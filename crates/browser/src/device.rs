@@ -53,7 +53,7 @@ pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter, DeviceLim
 
 fn processor(why: String) -> (Device, Adapter, DeviceLimits) {
     let adapter = Adapter { name: "processor".into(), backend: PROCESSOR.into(), software: false, why };
-    (Device::flex(), adapter, DeviceLimits { memory_bytes: Some(WASM_MEMORY), ..DeviceLimits::NONE })
+    (Device::flex(), adapter, DeviceLimits { memory_bytes: Some(WASM_MEMORY), ..DeviceLimits::UNLIMITED })
 }
 
 /// The browser's adapter, opened at the first call.
@@ -70,7 +70,7 @@ async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault>
     let (has, features) = (setup.device.limits(), setup.device.features());
     let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
     let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);
-    let limits = DeviceLimits::of_gpu(bindings, buffers, has_shader_f16, adapter.software);
+    let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, adapter.software);
     OPENED.set(Some((device.clone(), limits)));
     Ok((device, adapter, limits))
 }

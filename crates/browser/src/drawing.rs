@@ -7,7 +7,8 @@ use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
 use pixart_model::{
-    Error, Painter, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps, golden, stored_embeds,
+    Error, Painter, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps, golden,
+    read_prompt_embeds,
 };
 use pixart_protocol::{
     EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
@@ -43,7 +44,7 @@ impl Engine {
     async fn try_generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), Fault> {
         let request: Generate = value(request, "the request")?;
         let embeds = match &request.text {
-            TextSource::File { bytes } => Some(stored_embeds(bytes.clone())?),
+            TextSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
             _ => value(embeds, "the text embeddings")?,
         };
         let said: Option<Vec<serde_bytes::ByteBuf>> = value(said, "the steps that were made")?;

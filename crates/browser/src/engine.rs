@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Encoding, Error, Pipeline, PrewarmKernel, captions_of, golden, prewarm};
+use pixart_model::{DeviceLimits, Error, Pipeline, PrewarmKernel, VaeEncoder, captions_of, golden, prewarm};
 use pixart_protocol::{Event, Fault, FaultCode, Generate};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -30,7 +30,7 @@ pub struct Engine {
     pub(crate) is_busy: bool,
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
     /// What reads a picture to draw over, once one was asked for.
-    pub(crate) encoding: RefCell<Option<Rc<Encoding>>>,
+    pub(crate) encoding: RefCell<Option<Rc<VaeEncoder>>>,
     pub(crate) cancelled: Cell<Option<u32>>,
 }
 

@@ -1,7 +1,7 @@
 //! What a checkpoint will take on this device, told before it is fetched.
 
 use js_sys::Map;
-use pixart_model::{Picture, Planner, Trial, WeightFormat, preset_of, text_bytes};
+use pixart_model::{CostProbe, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_bytes};
 use pixart_protocol::{Cost, Fault};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -13,7 +13,7 @@ use crate::faults::{self, AtWork};
 use crate::weights;
 
 /// A launch is made larger until it takes this long: three kinds of them are about a second.
-const TRIAL_MILLIS: f64 = 150.0;
+const PROBE_MILLIS: f64 = 150.0;
 
 #[wasm_bindgen]
 impl Engine {
@@ -50,14 +50,14 @@ impl Engine {
         let planner = Planner { chosen, ..Planner::read(folder, self.limits)? };
         let preset = preset_of(folder)?;
         let guided = preset.clone().request("").is_guided();
-        let picture = Picture { pictures: 1, latent: [planner.dit.sample_size; 2], guided };
+        let batch = LatentBatch { images: 1, latent_size: [planner.dit.sample_size; 2], guided };
         let precision = planner.precision()?;
-        let plan = planner.plan(picture, precision)?;
-        let text = if text { text_bytes(folder)? } else { 0 };
-        let work = planner.work(picture, preset.steps as usize, preset.max_sequence_length as usize);
+        let plan = planner.plan(batch, precision)?;
+        let text = if text { text_encoder_bytes(folder)? } else { 0 };
+        let macs = planner.mac_count(batch, preset.steps as usize, preset.max_sequence_length as usize);
         let mut seconds = 0.0;
-        for trial in planner.trials(work, precision, &self.device) {
-            seconds += self.seconds(&trial).await?;
+        for probe in planner.cost_probes(macs, precision, &self.device) {
+            seconds += self.seconds(&probe).await?;
         }
         Ok(Cost {
             size: (planner.dit.sample_size * planner.vae.factor()) as u32,
@@ -68,17 +68,17 @@ impl Engine {
     }
 
     /// How long a picture's work of one kind takes.
-    async fn seconds(&self, trial: &Trial) -> Result<f64, Fault> {
+    async fn seconds(&self, probe: &CostProbe) -> Result<f64, Fault> {
         // The first launch is compiled.
-        self.reach("a trial", trial.launch(1).0).await?;
+        self.reach("a cost probe", probe.launch(1).0).await?;
         let mut scale = 1;
         loop {
             let began = now_millis();
-            let (done, multiplications) = trial.launch(scale);
-            self.reach("a trial", done).await?;
+            let (done, macs) = probe.launch(scale);
+            self.reach("a cost probe", done).await?;
             let millis = now_millis() - began;
-            if millis >= TRIAL_MILLIS || scale == Trial::SCALE_MAX {
-                return Ok(millis / 1e3 * trial.multiplications as f64 / multiplications as f64);
+            if millis >= PROBE_MILLIS || scale == CostProbe::SCALE_MAX {
+                return Ok(millis / 1e3 * probe.macs as f64 / macs as f64);
             }
             scale *= 2;
         }

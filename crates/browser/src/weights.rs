@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
-use pixart_model::{DeviceLimits, Encoding, Pipeline, WeightFormat, form, precision_of, scheduler_names};
+use pixart_model::{DeviceLimits, Pipeline, VaeEncoder, WeightFormat, form, recommended_precision, scheduler_names};
 use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
@@ -103,7 +103,7 @@ impl Engine {
     /// As [`Engine::load`]'s.
     pub async fn load_encoding(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(Encoding::load(&packed(manifest, Read(read))?, &self.device).await?) };
+        let load = async { Ok::<_, Fault>(VaeEncoder::load(&packed(manifest, Read(read))?, &self.device).await?) };
         let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
         faults::first().and(loaded).map_err(|fault| object(&fault))
     }
@@ -229,7 +229,7 @@ pub(crate) fn held(files: &Map) -> Folder {
 
 /// The precision that a checkpoint with these configurations is converted to for a device of these limits.
 fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightFormat, Fault> {
-    Ok(precision_of(&held(files), network, limits)?)
+    Ok(recommended_precision(&held(files), network, limits)?)
 }
 
 /// Converts the files of a diffusers folder; returns the manifest's text.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use futures_lite::future::block_on;
-use pixart_model::{Decode, Decoding, image};
+use pixart_model::{DecodeMode, VaeDecoder, image};
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::{Folder, Weights};
 
@@ -21,7 +21,7 @@ pub(crate) const LATENTS: &str = "latents";
 pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     let opened = device::open(kind)?;
     let folder = checkpoint::read(checkpoint, &["transformer", "text_encoder", "tokenizer", "scheduler"])?;
-    let decoding = block_on(Decoding::load(&folder, &opened.device)).map_err(Error::Model)?;
+    let decoding = block_on(VaeDecoder::load(&folder, &opened.device)).map_err(Error::Model)?;
     let (name, mut stored) = (path.display().to_string(), Folder::default());
     stored.insert(&name, bytes);
     let weights = |error| Error::Model(pixart_model::Error::Weights(error));
@@ -39,7 +39,7 @@ pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>
     let shape = [1, expected[1], rows, columns];
     let latent = TensorData::new(block_on(tensors.f32(LATENTS, &shape)).map_err(weights)?, shape);
     let latent = Tensor::<4>::from_data(latent, &opened.device) / decoding.config().scaling_factor;
-    let picture = decoding.decode(latent, Decode::Strips { limit_bytes: opened.limits.binding_bytes });
+    let picture = decoding.decode(latent, DecodeMode::Strips { limit_bytes: opened.limits.binding_bytes });
     let [height, width] = [rows, columns].map(|side| side * decoding.config().factor());
     let picture = block_on(image::rgb8_read(picture, image::Size { height, width })).map_err(Error::Model)?;
     image::png(&picture, &[("Software", "pixart-web")]).map_err(Error::Model)

@@ -66,7 +66,7 @@ pub struct Opened {
 /// A device that is not there, or that this build was made without.
 pub fn open(kind: Kind) -> Result<Opened, Error> {
     match kind {
-        Kind::Cpu => Ok(Opened { device: Device::flex(), name: "cpu".to_owned(), limits: DeviceLimits::NONE }),
+        Kind::Cpu => Ok(Opened { device: Device::flex(), name: "cpu".to_owned(), limits: DeviceLimits::UNLIMITED }),
         Kind::Wgpu => {
             let opened = Device::wgpu_options().init_with_setup();
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
@@ -76,20 +76,20 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
             let (has, features) = (setup.device.limits(), setup.device.features());
             let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
             let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);
-            let limits = DeviceLimits::of_gpu(bindings, buffers, has_shader_f16, software);
+            let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, software);
             Ok(Opened { device, name: adapter_name(&info), limits })
         }
         #[cfg(feature = "vulkan")]
         Kind::Vulkan => Ok(Opened {
             device: Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
             name: kind.to_string(),
-            limits: DeviceLimits::NONE,
+            limits: DeviceLimits::UNLIMITED,
         }),
         #[cfg(feature = "cuda")]
         Kind::Cuda(index) => {
             let device = Device::cuda(index);
             answers(&device)?;
-            Ok(Opened { device, name: kind.to_string(), limits: DeviceLimits::NONE })
+            Ok(Opened { device, name: kind.to_string(), limits: DeviceLimits::UNLIMITED })
         }
         #[cfg(not(all(feature = "vulkan", feature = "cuda")))]
         _ => Err(Error::NotInThisBuild { kind }),

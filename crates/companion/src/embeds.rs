@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use pixart_model::stored_embeds;
+use pixart_model::read_prompt_embeds;
 use pixart_protocol::EncodeReply;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -48,10 +48,10 @@ pub fn one(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
     safetensors::serialize([(name, view)], None).expect("one named tensor can be laid out")
 }
 
-/// Reads what [`write()`] wrote, or what [`stored_embeds`] can. `path` is named in errors.
+/// Reads what [`write()`] wrote, or what [`read_prompt_embeds`] can. `path` is named in errors.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
     let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };
-    let embeds = stored_embeds(bytes.to_vec()).map_err(|error| bad(error.to_string()))?;
+    let embeds = read_prompt_embeds(bytes.to_vec()).map_err(|error| bad(error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| bad(error.to_string()))?;
     let captions = match header.metadata().as_ref().and_then(|notes| notes.get(CAPTIONS)) {
         Some(json) => serde_json::from_str(json).map_err(|error| bad(format!("`{CAPTIONS}`: {error}")))?,

@@ -9,7 +9,7 @@ use futures_lite::future::block_on;
 use pixart_model::image::Signature;
 use pixart_model::recording::Recording;
 use pixart_model::{
-    Encoding, Painter, Plan, PromptEmbeds, Taps, TextEncoder, WeightFormat, caption_rows, captions_of, image,
+    MemoryPlan, Painter, PromptEmbeds, Taps, TextEncoder, VaeEncoder, WeightFormat, caption_rows, captions_of, image,
 };
 use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub struct Generator {
     painter: Painter,
     text: Text,
     /// Where pictures are drawn over.
-    encoding: Option<Encoding>,
+    encoding: Option<VaeEncoder>,
     opened: Opened,
     /// The name of the checkpoint's folder.
     model: String,
@@ -141,7 +141,7 @@ impl Generator {
             TextFrom::Stored(embeds) => Text::Stored(embeds),
             TextFrom::Asker => Text::Asker,
         };
-        let encoding = opening.over_image.then(|| block_on(Encoding::load(&folder, &opened.device))).transpose()?;
+        let encoding = opening.over_image.then(|| block_on(VaeEncoder::load(&folder, &opened.device))).transpose()?;
         let model = opening.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let generator = Self { painter, text, encoding, opened, model, load_millis: 0.0 };
         generator.finish("loading the checkpoint")?;
@@ -155,7 +155,7 @@ impl Generator {
     pub fn read_pictures(&mut self, dir: &Path) -> Result<(), Error> {
         if self.encoding.is_none() {
             let folder = checkpoint::part(dir, &["text_encoder", "tokenizer", "transformer"])?;
-            self.encoding = Some(block_on(Encoding::load(&folder, &self.opened.device))?);
+            self.encoding = Some(block_on(VaeEncoder::load(&folder, &self.opened.device))?);
         }
         Ok(())
     }
@@ -236,7 +236,7 @@ impl Generator {
             let start = self.painter.init_latents(request, resolved, self.encoding.as_ref(), index, &mut noise)?;
             let scales = self.painter.guidance(request)?;
             let sampler = self.painter.sampler(start, noise, caption.clone(), scales, run);
-            let mut sampler = sampler.planned(plan.guidance);
+            let mut sampler = sampler.planned(plan.cfg_batching);
             let mut recording = match request.record {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, caption))?),
                 false => None,
@@ -281,14 +281,20 @@ impl Generator {
     }
 
     /// A finished latent as the file that was asked for.
-    fn file(&self, request: &Generate, resolved: &Resolved, plan: &Plan, latent: Tensor<4>) -> Result<Vec<u8>, Error> {
+    fn file(
+        &self,
+        request: &Generate,
+        resolved: &Resolved,
+        plan: &MemoryPlan,
+        latent: Tensor<4>,
+    ) -> Result<Vec<u8>, Error> {
         if request.output_type == OutputType::Latent {
             let shape = latent.dims();
             let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
             return Ok(embeds::one(LATENTS, &shape, &values));
         }
         let size = image::Size::from(resolved);
-        let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode), size))?;
+        let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode_mode), size))?;
         let picture = image::rgb8(&pixels, size.height, size.width)?;
         let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
         let plane = size.height * size.width;

@@ -62,7 +62,7 @@ pub struct MicroConditions {
 }
 
 /// What the transformer is told that is constant over all steps of a picture.
-pub struct Conditions {
+pub struct Conditioning {
     /// Each block's caption keys and values, side by side: `[B, L, 2·C]`.
     captions: Vec<Tensor<3>>,
     /// `[B, 1, 1, L]`: 0 for a token, [`PADDING_SCORE`] for padding.
@@ -77,7 +77,7 @@ pub struct Conditions {
 }
 
 /// A forward pass between two blocks.
-pub struct Pass {
+pub struct ForwardState {
     /// `[B, h·w, C]`.
     x: Tensor<3>,
     /// `[LAYERS, B, 6, C]`.
@@ -88,14 +88,14 @@ pub struct Pass {
     layer: usize,
 }
 
-impl Pass {
+impl ForwardState {
     /// What was computed last.
     pub(crate) fn latest(&self) -> Tensor<1> {
         self.x.clone().flatten(0, 2)
     }
 }
 
-impl Conditions {
+impl Conditioning {
     /// What a block alone reads: captions as [`Block::caption`] gives them, one for each block, and their bias.
     pub(crate) fn of_caption(captions: Vec<Tensor<3>>, caption_bias: Tensor<4>) -> Self {
         let positions = Tensor::zeros([1, 1, 1], &caption_bias.device());
@@ -181,7 +181,7 @@ impl Dit {
 
     /// The same with activations stored in half precision, on a device whose shaders compute in it.
     #[must_use]
-    pub fn in_half(self) -> Self {
+    pub fn with_f16_activations(self) -> Self {
         Self { stored: DType::F16, ..self }
     }
 
@@ -199,7 +199,7 @@ impl Dit {
         [rows, columns]: [usize; 2],
         micro: Option<MicroConditions>,
         taps: &mut Taps,
-    ) -> Conditions {
+    ) -> Conditioning {
         let [b, l, _] = embeds.dims();
         assert_eq!([b, l], mask.dims(), "mask does not fit the text embeddings");
         let grid = [rows / PATCH, columns / PATCH];
@@ -208,7 +208,7 @@ impl Dit {
         taps.see(format_args!("caption_projection"), &tokens);
         let bias = (mask.neg() + 1.0) * PADDING_SCORE;
         let tokens = self.stored(tokens);
-        Conditions {
+        Conditioning {
             captions: self.blocks.iter().map(|block| block.caption(tokens.clone())).collect(),
             caption_bias: bias.reshape([b, 1, 1, l]),
             positions: self.stored(self.positions(grid)),
@@ -222,7 +222,7 @@ impl Dit {
     ///
     /// latent `[P, latent_channels, H, W]` → `[B, out_channels, H, W]`, B as in the conditions: latents repeat to fill it.
     #[must_use]
-    pub fn forward(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditions, taps: &mut Taps) -> Tensor<4> {
+    pub fn forward(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditioning, taps: &mut Taps) -> Tensor<4> {
         let mut pass = self.begin(latent, timestep, conditions, taps);
         while self.advance(&mut pass, conditions, taps) {}
         self.finish(pass, conditions, taps)
@@ -230,7 +230,7 @@ impl Dit {
 
     /// [`Dit::forward`] as far as the first block.
     #[must_use]
-    pub fn begin(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditions, taps: &mut Taps) -> Pass {
+    pub fn begin(&self, latent: Tensor<4>, timestep: f32, conditions: &Conditioning, taps: &mut Taps) -> ForwardState {
         let [_, _, rows, columns] = latent.dims();
         let [h, w] = conditions.grid;
         assert_eq!([rows, columns], [h * PATCH, w * PATCH], "the conditions are of another size");
@@ -248,11 +248,11 @@ impl Dit {
         taps.see(format_args!("adaln_single.1"), &embedded);
         let modulation = self.tables.clone() + modulation.reshape([1, b, MODULATIONS, c]); // [LAYERS, B, 6, C]
 
-        Pass { x, modulation, embedded, layer: 0 }
+        ForwardState { x, modulation, embedded, layer: 0 }
     }
 
     /// One block more. False once there is none left.
-    pub fn advance(&self, pass: &mut Pass, conditions: &Conditions, taps: &mut Taps) -> bool {
+    pub fn advance(&self, pass: &mut ForwardState, conditions: &Conditioning, taps: &mut Taps) -> bool {
         let Some(block) = self.blocks.get(pass.layer) else { return false };
         pass.x = block.forward(pass.x.clone(), &pass.modulation, conditions, pass.layer, taps);
         pass.layer += 1;
@@ -261,8 +261,8 @@ impl Dit {
 
     /// What follows the last block.
     #[must_use]
-    pub fn finish(&self, pass: Pass, conditions: &Conditions, taps: &mut Taps) -> Tensor<4> {
-        let Pass { x, embedded, layer, .. } = pass;
+    pub fn finish(&self, pass: ForwardState, conditions: &Conditioning, taps: &mut Taps) -> Tensor<4> {
+        let ForwardState { x, embedded, layer, .. } = pass;
         assert_eq!(layer, self.blocks.len(), "a pass is finished after the last block");
         let ([_, b, c], [h, w]) = (embedded.dims(), conditions.grid);
         let table = self.final_table.clone() + embedded.reshape([1, b, 1, c]); // [1, B, 2, C]

@@ -15,7 +15,7 @@ const MASK: &str = "prompt_attention_mask";
 ///
 /// # Errors
 /// A tensor that is missing, of another shape or not finite, by name.
-pub fn stored_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
+pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
     let mut folder = Folder::default();
     folder.insert(FILE, bytes);
     let tensors = folder.tensors(FILE)?;

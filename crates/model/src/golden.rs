@@ -93,7 +93,7 @@ impl Check<'_> {
         let positive = encoder.encode(&prompts, meta.tokens, &mut taps)?;
         taps.see(format_args!("negative_prompt_embeds"), &negative.embeds);
         taps.see(format_args!("prompt_embeds"), &positive.embeds);
-        let mut seen = taps.into_seen();
+        let mut seen = taps.into_tensors();
         if let Some(bias) = seen.get("position_bias").cloned() {
             // transformers hands the bias from block to block, and its hooks record it at each.
             for name in recorded.names().filter(|name| name.starts_with("t5.block.") && name.ends_with(".1")) {
@@ -135,7 +135,7 @@ impl Check<'_> {
         } else {
             let _ = dit.forward(latent, timestep, &conditions, &mut taps);
         }
-        self.taps(&recorded, taps.into_seen(), |name| name.starts_with("in.")).await
+        self.taps(&recorded, taps.into_tensors(), |name| name.starts_with("in.")).await
     }
 
     async fn vae(&mut self) -> Result<(), Error> {
@@ -152,7 +152,7 @@ impl Check<'_> {
         taps.see(format_args!("logvar"), &moments.log_variance);
         taps.see(format_args!("std"), &moments.standard_deviation());
         taps.see(format_args!("posterior_sample_seed9"), &moments.sample(noise));
-        let mut seen = taps.into_seen();
+        let mut seen = taps.into_tensors();
         if let Some(moments) = seen.get("quant_conv").cloned() {
             seen.insert("moments".into(), moments);
         }
@@ -167,7 +167,7 @@ impl Check<'_> {
             } else {
                 let _ = vae.encode(self.tensor(&recorded, latent)?, &mut taps);
             }
-            let mut tiled = taps.into_seen();
+            let mut tiled = taps.into_tensors();
             let tap = if image == "untiled.image" { "untiled.image" } else { "quant_conv" };
             seen.insert(image.into(), tiled.remove(tap).expect("shown above"));
         }
@@ -178,7 +178,7 @@ impl Check<'_> {
             taps.see(format_args!("tiled.image"), &image);
             let Moments { mean, log_variance } = vae.encode_tiled(self.tensor(&recorded, "tiled_enc.image")?, tiling);
             taps.see(format_args!("tiled_enc.moments"), &Tensor::cat(vec![mean, log_variance], 1));
-            seen.append(&mut taps.into_seen());
+            seen.append(&mut taps.into_tensors());
         }
         let inputs = ["z", "encode_in", "tiled.z", "tiled_enc.image"];
         seen.retain(|name, _| recorded.contains(name));

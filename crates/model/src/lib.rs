@@ -39,8 +39,8 @@ mod workload;
 
 pub use architecture::Architecture;
 pub use caption::{clean, plain};
-pub use dit::{Conditions, Dit, MicroConditions};
-pub use embeddings::stored_embeds;
+pub use dit::{Conditioning, Dit, MicroConditions};
+pub use embeddings::read_prompt_embeds;
 pub use error::Error;
 pub use form::form;
 pub use noise::randn;
@@ -49,7 +49,9 @@ pub use pipeline::{
     caption_rows, captions_of, preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
-pub use plan::{Decode, DeviceLimits, Guidance, Picture, Plan, Planner, precision_of, text_bytes};
+pub use plan::{
+    CfgBatching, DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_precision, text_encoder_bytes,
+};
 pub use preview::Preview;
 pub use prewarm::prewarm;
 pub use schedulers::{
@@ -59,8 +61,8 @@ pub use schedulers::{
 pub use slices::SliceController;
 pub use t5::T5;
 pub use taps::Taps;
-pub use tokenizer::{CaptionTokenizer, Tokens};
-pub use trial::{Trial, Work};
-pub use vae::{Decoding, Encoding, Moments, Tiling, Vae};
+pub use tokenizer::{CaptionTokenizer, TokenizedCaption};
+pub use trial::{CostProbe, MacCount};
+pub use vae::{Moments, Tiling, Vae, VaeDecoder, VaeEncoder};
 pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

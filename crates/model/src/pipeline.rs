@@ -9,8 +9,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
 use pixart_weights::{Folder, WeightFormat};
 
-use crate::plan::{DeviceLimits, Plan, text_bytes};
-use crate::{CaptionTokenizer, Encoding, Error, T5, Taps, Tokens, clean, plain};
+use crate::plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
+use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, VaeEncoder, clean, plain};
 
 mod guidance;
 mod init_latents;
@@ -91,7 +91,7 @@ impl TextEncoder {
     ///
     /// # Errors
     /// A caption the tokenizer cannot read.
-    pub fn tokens(&self, captions: &[impl AsRef<str>], tokens: usize) -> Result<Vec<Tokens>, Error> {
+    pub fn tokens(&self, captions: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenizedCaption>, Error> {
         captions.iter().map(|caption| self.tokenizer.encode(&plain(caption.as_ref()), tokens)).collect()
     }
 
@@ -141,7 +141,7 @@ impl Pipeline {
     pub async fn load_text(&self, folder: &Folder) -> Result<(), Error> {
         if !self.can_read() {
             let loaded = TextEncoder::load(folder, &self.painter.device).await?;
-            let bytes = text_bytes(folder)?;
+            let bytes = text_encoder_bytes(folder)?;
             self.text.replace(Some((Rc::new(loaded), bytes)));
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
-    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
+    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<MemoryPlan, Error> {
         self.painter.plan(request, resolved)
     }
 
@@ -211,9 +211,9 @@ impl Pipeline {
         &self,
         request: &Generate,
         resolved: &Resolved,
-        encoding: Option<&Encoding>,
+        encoding: Option<&VaeEncoder>,
         prompt_embeds: PromptEmbeds,
-        plan: &Plan,
+        plan: &MemoryPlan,
     ) -> Result<Sampler<'_>, Error> {
         let (expected, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
         let [rows, _, got] = prompt_embeds.embeds.dims();
@@ -228,13 +228,13 @@ impl Pipeline {
         let init = self.painter.init_latents(request, resolved, encoding, 0, &mut noise)?;
         let (guidance, scheduler) = (self.painter.guidance(request)?, self.painter.scheduler_state(request)?);
         let sampler = self.painter.sampler(init, noise, prompt_embeds, guidance, scheduler);
-        Ok(sampler.planned(plan.guidance))
+        Ok(sampler.planned(plan.cfg_batching))
     }
 
     /// Finished latent → picture in -1..1 `[1, 3, height, width]`.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>, plan: &Plan) -> Tensor<4> {
-        self.painter.decode_as(latent, plan.decode)
+    pub fn decode(&self, latent: Tensor<4>, plan: &MemoryPlan) -> Tensor<4> {
+        self.painter.decode_as(latent, plan.decode_mode)
     }
 }
 

@@ -1,8 +1,9 @@
-//! Memory by plan: before anything is loaded, which precision the transformer's blocks get; before a picture, whether
-//! guidance runs both captions at once and how the autoencoder decodes. Sizes follow from the configurations alone.
+//! Memory planning. Before weights are loaded, the plan selects the weight precision of the transformer blocks; before an
+//! image is generated, it selects batched or sequential guidance and how the VAE decodes. All sizes follow from the
+//! `config.json` files.
 //!
-//! Counted are all weights of drawing and, at the widest place of each network, the tensors that live at the same time, in
-//! f32. The text encoder is not: where it is large it runs elsewhere.
+//! The estimate is the weights of the transformer and the VAE decoder, plus the f32 activations that are live at the same
+//! time at each network's peak. The text encoder is not included: a large one runs in another process.
 
 use pixart_kernels::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
@@ -14,168 +15,182 @@ use crate::dit::MODULATIONS;
 use crate::vae::Tiling;
 use crate::vae::footprint::{self, Footprint};
 
-/// Bytes of a number that is computed with.
-const NUMBER: u64 = 4;
-/// What is counted on where a device does not tell how much memory it has, as none does in a browser.
-const MEMORY_UNKNOWN: u64 = 2560 << 20;
-/// Sides of the autoencoder's tiles, in pixels, that are tried where a picture fits in no other way.
-const TILES: [usize; 5] = [512, 384, 256, 192, 128];
+/// Bytes of one f32.
+const F32_BYTES: u64 = 4;
+/// Memory assumed for a device that does not report any. WebGPU reports none.
+const ASSUMED_MEMORY_BYTES: u64 = 2560 << 20;
+/// Tile sides in pixels, tried from the largest when neither whole nor strip decoding fits.
+const TILE_SIDES: [usize; 5] = [512, 384, 256, 192, 128];
 const MIB: f64 = (1 << 20) as f64;
 
-/// What a device can hold.
+/// Memory limits and half-precision support of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceLimits {
-    /// The largest buffer that a shader can be given.
+    /// Largest buffer that can be bound to a shader, in bytes.
     pub binding_bytes: u64,
-    /// All of its memory, where that is known.
+    /// Total memory in bytes, if the device reports it.
     pub memory_bytes: Option<u64>,
-    /// Whether it is a GPU whose shaders compute in half precision. One that software plays is not faster for it.
+    /// Whether shaders compute in half precision. False on a fallback adapter, where f16 is not faster.
     pub shader_f16: bool,
 }
 
 impl DeviceLimits {
-    /// What every WebGPU device has.
-    pub const LEAST: Self = Self { binding_bytes: 128 << 20, memory_bytes: None, shader_f16: false };
+    /// The minimum limits of a WebGPU device.
+    pub const WEBGPU_MINIMUM: Self = Self { binding_bytes: 128 << 20, memory_bytes: None, shader_f16: false };
 
-    /// None: of a processor, whose tensors are of any size.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX), shader_f16: false };
+    /// No limits: a CPU, whose tensors may have any size.
+    pub const UNLIMITED: Self = Self { binding_bytes: u64::MAX, memory_bytes: Some(u64::MAX), shader_f16: false };
 
-    /// Those of a GPU that tells its largest binding, its largest buffer and whether it has shader-f16, but not its memory.
+    /// Returns the limits of a GPU that reports its largest binding and buffer in bytes, but not its memory.
     #[must_use]
-    pub fn of_gpu(bindings: u64, buffers: u64, has_shader_f16: bool, software: bool) -> Self {
-        Self { binding_bytes: bindings.min(buffers), memory_bytes: None, shader_f16: has_shader_f16 && !software }
+    pub fn from_gpu(binding_bytes: u64, buffer_bytes: u64, has_shader_f16: bool, is_fallback: bool) -> Self {
+        let binding_bytes = binding_bytes.min(buffer_bytes);
+        Self { binding_bytes, memory_bytes: None, shader_f16: has_shader_f16 && !is_fallback }
     }
 
-    /// What is planned with.
+    /// Returns the memory that plans must fit, in bytes.
     pub(crate) fn memory(self) -> u64 {
-        self.memory_bytes.unwrap_or(MEMORY_UNKNOWN)
+        self.memory_bytes.unwrap_or(ASSUMED_MEMORY_BYTES)
     }
 }
 
-/// What is asked for: P pictures of one latent size.
+/// A batch of images of one latent size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Picture {
-    pub pictures: usize,
+pub struct LatentBatch {
+    pub images: usize,
     /// Latent rows and columns.
-    pub latent: [usize; 2],
-    /// Guidance doubles the batch.
+    pub latent_size: [usize; 2],
+    /// Whether classifier-free guidance is on, which doubles the batch.
     pub guided: bool,
 }
 
-/// How the captions of classifier-free guidance are computed.
+/// Batching of the unconditional and the conditional pass of classifier-free guidance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guidance {
-    /// In one batch.
-    Together,
-    /// One after the other, in half the memory.
-    InTurn,
+pub enum CfgBatching {
+    /// Both in one batch.
+    Batched,
+    /// One after the other, in half the activation memory.
+    Sequential,
 }
 
-/// How the autoencoder decodes.
+/// VaeDecoder strategy of the VAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decode {
-    /// The undivided picture.
+pub enum DecodeMode {
+    /// The whole image at once.
     Whole,
-    /// In strips, none in a buffer of more than so many bytes; the same picture.
+    /// Strips of rows, each in buffers of at most `limit_bytes`. The result is that of `Whole`.
     Strips { limit_bytes: u64 },
-    /// In tiles that know nothing of each other, in the least memory; another picture, see [`Tiling`].
+    /// Independent tiles that are blended, in the least memory. The result differs from `Whole`, see [`Tiling`].
     Tiles(Tiling),
 }
 
-/// How one picture is computed, and why so.
+/// WeightFormat, guidance batching and decoding strategy of one batch, with their estimated memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct MemoryPlan {
     pub precision: WeightFormat,
-    pub guidance: Guidance,
-    pub decode: Decode,
-    /// Bytes of the transformer's stage, and of the autoencoder's.
+    pub cfg_batching: CfgBatching,
+    pub decode_mode: DecodeMode,
+    /// Estimated bytes during denoising, and during decoding, weights included.
     pub denoise_bytes: u64,
     pub decode_bytes: u64,
-    /// The largest buffer of either.
+    /// Largest bound buffer of both stages, in bytes.
     pub binding_bytes: u64,
-    pub why: Vec<String>,
+    /// Reasons for every choice that is not the default.
+    pub reasons: Vec<String>,
 }
 
-impl Plan {
-    /// What it needs at once, weights and all.
+impl MemoryPlan {
+    /// Returns the estimated peak memory in bytes, weights included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.denoise_bytes.max(self.decode_bytes)
     }
 
-    /// What is done, in one line, with the reasons.
+    /// Returns a one-line summary with the reasons.
     #[must_use]
     pub fn line(&self) -> String {
-        let precision = format!("{:?}", self.precision).to_lowercase();
-        let captions = match self.guidance {
-            Guidance::Together => "captions together",
-            Guidance::InTurn => "captions in turn",
+        let precision = self.precision;
+        let guidance = match self.cfg_batching {
+            CfgBatching::Batched => "batched guidance",
+            CfgBatching::Sequential => "sequential guidance",
         };
-        let decode = match self.decode {
-            Decode::Whole => "decoded whole".to_owned(),
-            Decode::Strips { .. } => "decoded in strips".to_owned(),
-            Decode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.picture),
+        let decode = match self.decode_mode {
+            DecodeMode::Whole => "decoded whole".to_owned(),
+            DecodeMode::Strips { .. } => "decoded in strips".to_owned(),
+            DecodeMode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.picture),
         };
-        let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why.join("; ")) };
-        format!("{precision} weights, {captions}, {decode}{why}")
+        let reasons = if self.reasons.is_empty() { String::new() } else { format!(" ({})", self.reasons.join("; ")) };
+        format!("{precision} weights, {guidance}, {decode}{reasons}")
     }
 }
 
-/// The folder of the text encoder, and its section.
-const TEXT: &str = "text_encoder";
-/// Bytes of a text encoder in f32 that a tab keeps in full.
-const TEXT_FULL_MAX: u64 = 256 << 20;
+/// Folder of the text encoder, and name of its section in a packed checkpoint.
+const TEXT_ENCODER: &str = "text_encoder";
+/// Largest f32 text encoder that a tab does not quantise, in bytes.
+const TEXT_ENCODER_F32_MAX: u64 = 256 << 20;
 
-/// The precision that the network in `dir` of the checkpoint in `folder` should be converted to for a device of these limits.
-/// A text encoder that is large is q8.
+/// Returns the precision that network `dir` of the checkpoint in `folder` should be converted to for a device of these
+/// limits. A large text encoder becomes q8.
 ///
 /// # Errors
-/// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] where no precision fits.
-pub fn precision_of(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<WeightFormat, Error> {
-    if dir != TEXT {
+/// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] when no precision fits.
+pub fn recommended_precision(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<WeightFormat, Error> {
+    if dir != TEXT_ENCODER {
         return Planner::read(folder, limits)?.precision().map_err(Error::Request);
     }
-    Ok(text_kept(folder)?.0)
+    Ok(text_encoder_storage(folder)?.0)
 }
 
-/// Bytes of the text encoder of the checkpoint in `folder`, as it is packed or as a tab converts it.
+/// Returns the bytes of the text encoder of the checkpoint in `folder`, as packed or as a tab converts it.
 ///
 /// # Errors
 /// A configuration that is missing or not supported.
-pub fn text_bytes(folder: &Folder) -> Result<u64, Error> {
-    let packed = folder.manifest().and_then(|manifest| manifest.sections.iter().find(|one| one.name == TEXT));
-    packed.map_or_else(|| Ok(text_kept(folder)?.1), |section| Ok(section.bytes()))
+pub fn text_encoder_bytes(folder: &Folder) -> Result<u64, Error> {
+    let packed =
+        folder.manifest().and_then(|manifest| manifest.sections.iter().find(|section| section.name == TEXT_ENCODER));
+    packed.map_or_else(|| Ok(text_encoder_storage(folder)?.1), |section| Ok(section.bytes()))
 }
 
-/// The precision that a tab converts a text encoder to, and the bytes that it then has.
-fn text_kept(folder: &Folder) -> Result<(WeightFormat, u64), Error> {
-    let all = T5Config::read(folder)?.inventory();
-    let numbers: u64 = all.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-    let full = numbers * NUMBER;
-    Ok(if full > TEXT_FULL_MAX { (WeightFormat::Q8, numbers) } else { (WeightFormat::F32, full) })
+/// Returns the precision that a tab converts the text encoder to, and its bytes in that precision.
+fn text_encoder_storage(folder: &Folder) -> Result<(WeightFormat, u64), Error> {
+    let parameters: u64 = T5Config::read(folder)?.inventory().iter().map(|(_, shape)| element_count(shape)).sum();
+    let f32_bytes = parameters * F32_BYTES;
+    Ok(if f32_bytes > TEXT_ENCODER_F32_MAX { (WeightFormat::Q8, parameters) } else { (WeightFormat::F32, f32_bytes) })
 }
 
-/// The sizes of one checkpoint's networks.
+fn element_count(shape: &[usize]) -> u64 {
+    shape.iter().product::<usize>() as u64
+}
+
+/// Memory planner of one checkpoint on one device.
 #[derive(Clone, Debug)]
 pub struct Planner {
     pub dit: DitConfig,
     pub vae: VaeConfig,
-    /// What a packed checkpoint is in; weights are not kept in a better precision.
+    /// WeightFormat of a packed checkpoint, f32 otherwise. No better one is selected.
     pub stored: WeightFormat,
-    /// What is to be kept, whatever fits.
+    /// Requested precision, used even if it does not fit.
     pub chosen: Option<WeightFormat>,
     pub limits: DeviceLimits,
 }
 
-/// Bytes that live at once, and the largest buffer among them.
+/// Peak bytes of live activations, and the largest buffer among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Need {
+struct ActivationMemory {
     live: u64,
     binding: u64,
 }
 
+/// Bytes of all weights, and the limits that they and the activations must fit.
+#[derive(Clone, Copy)]
+struct Budget {
+    weights: u64,
+    memory: u64,
+    binding_bytes: u64,
+}
+
 impl Planner {
-    /// For the checkpoint in `folder`.
+    /// Reads the configurations of the checkpoint in `folder`.
     ///
     /// # Errors
     /// A configuration that is missing or not supported.
@@ -184,22 +199,22 @@ impl Planner {
         Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, chosen: None, limits })
     }
 
-    /// The chosen precision, or the best in which everything fits that a picture of the checkpoint's own size needs.
+    /// Returns the requested precision, or the best one in which a guided image of the checkpoint's native size fits.
     ///
     /// # Errors
-    /// [`FaultCode::OutOfMemory`] where not even the smallest does.
+    /// [`FaultCode::OutOfMemory`] when not even the smallest fits.
     pub fn precision(&self) -> Result<WeightFormat, Fault> {
         if let Some(chosen) = self.chosen {
             return Ok(chosen.max(self.stored));
         }
         let side = self.dit.sample_size;
-        let picture = Picture { pictures: 1, latent: [side, side], guided: true };
-        // The smaller half of f16 is kept for devices that have not enough for it.
+        let batch = LatentBatch { images: 1, latent_size: [side, side], guided: true };
+        // f16 is preferred to bf16: it has more mantissa bits in the same bytes.
         let mut last = None;
         let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
         for precision in all.into_iter().filter(|precision| *precision >= self.stored) {
-            match self.plan(picture, precision) {
-                Ok(plan) if !matches!(plan.decode, Decode::Tiles(_)) => return Ok(precision),
+            match self.plan(batch, precision) {
+                Ok(plan) if !matches!(plan.decode_mode, DecodeMode::Tiles(_)) => return Ok(precision),
                 Ok(_) => last = Some(Ok(precision)),
                 Err(fault) => last = last.or(Some(Err(fault))),
             }
@@ -207,126 +222,151 @@ impl Planner {
         last.expect("there is a precision")
     }
 
-    /// How to compute `picture` with weights of `precision`.
+    /// Returns the plan of `batch` with weights of `precision`.
     ///
     /// # Errors
-    /// [`FaultCode::OutOfMemory`] where it fits in no way.
-    pub fn plan(&self, picture: Picture, precision: WeightFormat) -> Result<Plan, Fault> {
-        let Picture { pictures, latent, guided } = picture;
-        let [memory, limit_bytes] = [self.limits.memory(), self.limits.binding_bytes];
-        let whole = footprint::decode(&self.vae, pictures, latent, u64::MAX);
-        let weights = self.weights(precision) + whole.weights;
-        let fits = |need: Need| need.binding <= limit_bytes && need.live.saturating_add(weights) <= memory;
-        let refuse = |what: &str, need: Need, remedy: &str| {
-            let binds = need.binding > limit_bytes;
-            let needed = if binds { need.binding } else { need.live + weights };
-            too_large(what, needed, if binds { limit_bytes } else { memory }, binds, remedy)
+    /// [`FaultCode::OutOfMemory`] when no plan fits.
+    pub fn plan(&self, batch: LatentBatch, precision: WeightFormat) -> Result<MemoryPlan, Fault> {
+        let LatentBatch { images, latent_size, guided } = batch;
+        let memory = self.limits.memory();
+        let whole = footprint::decode(&self.vae, images, latent_size, u64::MAX);
+        let budget = Budget {
+            weights: self.weights(precision) + whole.weights,
+            memory,
+            binding_bytes: self.limits.binding_bytes,
         };
-        let mut why = Vec::new();
+        let mut reasons = Vec::new();
         if precision == self.stored && precision != WeightFormat::F32 {
-            why.push("as the checkpoint is packed".to_owned());
+            reasons.push("as the checkpoint is packed".to_owned());
         } else if self.chosen == Some(precision) {
-            why.push("as was asked for".to_owned());
+            reasons.push("as requested".to_owned());
         } else if precision != WeightFormat::F32 {
-            let [full, has] = [self.weights(WeightFormat::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
-            let told = if self.limits.memory_bytes.is_some() { "the device has" } else { "counted on" };
-            why.push(format!("f32 weights are {full:.0} MiB, {told} {has:.0} MiB"));
-        }
-        let reason = |need: Need| {
-            let binds = need.binding > limit_bytes;
-            let [needed, has] = if binds { [need.binding, limit_bytes] } else { [need.live + weights, memory] }
-                .map(|bytes| bytes as f64 / MIB);
-            format!("{} of {needed:.0} MiB, {has:.0} MiB offered", if binds { "a buffer" } else { "a total" })
-        };
-
-        let rows = if guided { 2 * pictures } else { pictures };
-        let (together, alone) = (self.denoise(rows, latent), self.denoise(pictures, latent));
-        let (guidance, denoise) =
-            if fits(together) { (Guidance::Together, together) } else { (Guidance::InTurn, alone) };
-        if !fits(denoise) {
-            return Err(refuse("a step", denoise, "choose a smaller picture"));
-        }
-        if guidance == Guidance::InTurn {
-            why.push(format!("captions together: {}", reason(together)));
+            let [f32_weights, memory] =
+                [self.weights(WeightFormat::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
+            let source = if self.limits.memory_bytes.is_some() { "the device has" } else { "the assumed memory is" };
+            reasons.push(format!("f32 weights are {f32_weights:.0} MiB, {source} {memory:.0} MiB"));
         }
 
-        let (decode, decoded) = self.decode(picture, &whole, fits)?;
-        if decode != Decode::Whole {
-            why.push(format!("decoding whole: {}", reason(Need::from(&whole))));
+        let rows = if guided { 2 * images } else { images };
+        let (batched, sequential) = (self.denoise(rows, latent_size), self.denoise(images, latent_size));
+        let (cfg_batching, denoise) =
+            if budget.fits(batched) { (CfgBatching::Batched, batched) } else { (CfgBatching::Sequential, sequential) };
+        if !budget.fits(denoise) {
+            return Err(budget.exceeded("a denoising step", denoise));
         }
-        if matches!(decode, Decode::Tiles(_)) {
-            why.push(format!("in strips: {}", reason(self.strips(picture))));
+        if cfg_batching == CfgBatching::Sequential {
+            reasons.push(format!("batched guidance: {}", budget.reason(batched)));
         }
-        Ok(Plan {
+
+        let (decode_mode, decoded) = self.decode(batch, &whole, budget)?;
+        if decode_mode != DecodeMode::Whole {
+            reasons.push(format!("decoding whole: {}", budget.reason(ActivationMemory::from(&whole))));
+        }
+        if matches!(decode_mode, DecodeMode::Tiles(_)) {
+            reasons.push(format!("in strips: {}", budget.reason(self.strips(batch))));
+        }
+        Ok(MemoryPlan {
             precision,
-            guidance,
-            decode,
-            denoise_bytes: weights + denoise.live,
-            decode_bytes: weights + decoded.live,
+            cfg_batching,
+            decode_mode,
+            denoise_bytes: budget.weights + denoise.live,
+            decode_bytes: budget.weights + decoded.live,
             binding_bytes: denoise.binding.max(decoded.binding),
-            why,
+            reasons,
         })
     }
 
-    fn strips(&self, picture: Picture) -> Need {
-        Need::from(&footprint::decode(&self.vae, picture.pictures, picture.latent, self.limits.binding_bytes))
+    fn strips(&self, batch: LatentBatch) -> ActivationMemory {
+        let LatentBatch { images, latent_size, .. } = batch;
+        ActivationMemory::from(&footprint::decode(&self.vae, images, latent_size, self.limits.binding_bytes))
     }
 
-    /// The first that `fits`: the whole, strips, the largest tiles.
+    /// Returns the first mode within `budget`: whole, strips, then the largest tiles.
     fn decode(
         &self,
-        picture: Picture,
+        batch: LatentBatch,
         whole: &Footprint,
-        fits: impl Fn(Need) -> bool,
-    ) -> Result<(Decode, Need), Fault> {
-        let whole = Need::from(whole);
-        if fits(whole) {
-            return Ok((Decode::Whole, whole));
+        budget: Budget,
+    ) -> Result<(DecodeMode, ActivationMemory), Fault> {
+        let whole = ActivationMemory::from(whole);
+        if budget.fits(whole) {
+            return Ok((DecodeMode::Whole, whole));
         }
-        let strips = self.strips(picture);
-        if fits(strips) {
-            return Ok((Decode::Strips { limit_bytes: self.limits.binding_bytes }, strips));
+        let strips = self.strips(batch);
+        if budget.fits(strips) {
+            return Ok((DecodeMode::Strips { limit_bytes: budget.binding_bytes }, strips));
         }
-        let tiles = TILES.map(|side| Tiling::new(side, self.vae.factor())).map(|tiling| {
-            let latent = picture.latent.map(|side| side.min(tiling.latent));
-            let need = Need::from(&footprint::decode(&self.vae, picture.pictures, latent, u64::MAX));
-            (Decode::Tiles(tiling), need)
+        let tiles = TILE_SIDES.map(|side| Tiling::new(side, self.vae.factor())).map(|tiling| {
+            let latent_size = batch.latent_size.map(|side| side.min(tiling.latent));
+            let tile = ActivationMemory::from(&footprint::decode(&self.vae, batch.images, latent_size, u64::MAX));
+            (DecodeMode::Tiles(tiling), tile)
         });
-        let found = tiles.into_iter().find(|(_, need)| fits(*need));
-        found.ok_or_else(|| {
+        let fitting = tiles.into_iter().find(|(_, tile)| budget.fits(*tile));
+        fitting.ok_or_else(|| {
             let [.., (_, least)] = tiles;
-            let needed = least.live.max(least.binding);
-            too_large("decoding in the smallest tiles", needed, self.limits.memory(), false, "choose a smaller picture")
+            out_of_memory(
+                "decoding in the smallest tiles",
+                least.live.max(least.binding),
+                budget.memory,
+                "with all weights",
+            )
         })
     }
 
-    /// All of the transformer: 16·C² a block in `precision`, its table and the embedders in f32.
+    /// Returns the bytes of the transformer: 16·C² numbers a block in `precision`, tables and embedders in f32.
     fn weights(&self, precision: WeightFormat) -> u64 {
         let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
         let precision = if precision.fits(c, c) { precision } else { WeightFormat::F32 };
         let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + MODULATIONS) * c + MODULATIONS * layers);
-        (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * NUMBER
+        (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * F32_BYTES
     }
 
-    /// One step of `b` captions: in a block's hidden layer x, its norm and the hidden 4·C live together.
-    fn denoise(&self, b: usize, [rows, columns]: [usize; 2]) -> Need {
+    /// Returns the activations of one step of `b` captions. The peak is a block's feed-forward: x, its norm and the
+    /// hidden 4·C are live together.
+    fn denoise(&self, b: usize, [rows, columns]: [usize; 2]) -> ActivationMemory {
         let numbers = (b * (rows / PATCH) * (columns / PATCH) * self.dit.channels()) as u64;
-        Need { live: 6 * numbers * NUMBER, binding: 4 * numbers * NUMBER }
+        ActivationMemory { live: 6 * numbers * F32_BYTES, binding: 4 * numbers * F32_BYTES }
     }
 }
 
-impl From<&Footprint> for Need {
-    fn from(cost: &Footprint) -> Self {
-        Self { live: cost.live, binding: cost.binding() }
+impl Budget {
+    fn fits(self, need: ActivationMemory) -> bool {
+        need.binding <= self.binding_bytes && need.live.saturating_add(self.weights) <= self.memory
+    }
+
+    /// Returns what `need` exceeds: the bytes needed, the bytes available, and whether one buffer is too large.
+    fn excess(self, need: ActivationMemory) -> (u64, u64, bool) {
+        if need.binding > self.binding_bytes {
+            (need.binding, self.binding_bytes, true)
+        } else {
+            (need.live + self.weights, self.memory, false)
+        }
+    }
+
+    fn reason(self, need: ActivationMemory) -> String {
+        let (needed, available, one_buffer) = self.excess(need);
+        let [needed, available] = [needed, available].map(|bytes| bytes as f64 / MIB);
+        let kind = if one_buffer { "one buffer" } else { "a total" };
+        format!("{kind} of {needed:.0} MiB, {available:.0} MiB available")
+    }
+
+    fn exceeded(self, what: &str, need: ActivationMemory) -> Fault {
+        let (needed, available, one_buffer) = self.excess(need);
+        out_of_memory(what, needed, available, if one_buffer { "in one buffer" } else { "with all weights" })
     }
 }
 
-fn too_large(what: &str, needed: u64, has: u64, binds: bool, remedy: &str) -> Fault {
-    let [needed, has] = [needed, has].map(|bytes| bytes as f64 / MIB);
-    let of = if binds { "in one buffer" } else { "with all weights" };
-    let what = format!("{what} needs {needed:.0} MiB {of}, and the device has {has:.0} MiB");
-    Fault::new(FaultCode::OutOfMemory, what, remedy)
+impl From<&Footprint> for ActivationMemory {
+    fn from(footprint: &Footprint) -> Self {
+        Self { live: footprint.live, binding: footprint.binding() }
+    }
+}
+
+fn out_of_memory(what: &str, needed: u64, available: u64, scope: &str) -> Fault {
+    let [needed, available] = [needed, available].map(|bytes| bytes as f64 / MIB);
+    let what = format!("{what} needs {needed:.0} MiB {scope}, and the device has {available:.0} MiB");
+    Fault::new(FaultCode::OutOfMemory, what, "choose a smaller image")
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ mod tests {
         };
         let bytes = recording.to_bytes();
         assert_eq!(Recording::read("r", bytes.clone()).expect("just written"), recording);
-        let read = crate::stored_embeds(bytes.clone()).expect("it is a file of embeddings");
+        let read = crate::read_prompt_embeds(bytes.clone()).expect("it is a file of embeddings");
         assert_eq!((read.shape, read.embeds, read.mask), ([1, 2, 3], recording.embeds.1, recording.mask.1));
         for length in 0..bytes.len() {
             assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());

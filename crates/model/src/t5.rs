@@ -9,7 +9,7 @@ use pixart_weights::{Folder, WeightFormat, Weights};
 use crate::config::T5Config;
 use crate::linear::Linear;
 use crate::params::Params;
-use crate::{Error, Taps, Tokens};
+use crate::{Error, Taps, TokenizedCaption};
 
 /// Added to the score of a padding key: transformers uses the dtype's least finite value.
 const PADDING_SCORE: f32 = f32::MIN;
@@ -72,7 +72,7 @@ impl T5 {
 
     /// Token rows of one length → embeddings `[B, L, C]`. Padded positions hold values that nothing may attend to.
     #[must_use]
-    pub fn forward(&self, rows: &[Tokens], taps: &mut Taps) -> Tensor<3> {
+    pub fn forward(&self, rows: &[TokenizedCaption], taps: &mut Taps) -> Tensor<3> {
         let (b, l) = (rows.len(), rows[0].ids.len());
         let T5Config { vocabulary, channels, .. } = self.config;
         let mut embedded = Vec::with_capacity(b * l * channels);
@@ -96,7 +96,7 @@ impl T5 {
     }
 
     /// What is added to every block's scores: the position bias plus the padding mask, `[B, N, L, L]`.
-    fn bias(&self, rows: &[Tokens], l: usize, taps: &mut Taps) -> Tensor<4> {
+    fn bias(&self, rows: &[TokenizedCaption], l: usize, taps: &mut Taps) -> Tensor<4> {
         let heads = self.config.heads;
         let mut position = vec![0.0; heads * l * l];
         for (head, scores) in position.chunks_mut(l * l).enumerate() {

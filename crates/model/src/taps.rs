@@ -40,7 +40,7 @@ impl Taps {
 
     /// The tensors seen, by name.
     #[must_use]
-    pub fn into_seen(self) -> BTreeMap<String, Tensor<1>> {
+    pub fn into_tensors(self) -> BTreeMap<String, Tensor<1>> {
         self.seen.unwrap_or_default()
     }
 }

@@ -29,7 +29,7 @@ pub struct CaptionTokenizer {
 
 /// One caption, padded: 1 in `mask` where `ids` holds a token of the caption, 0 where it holds padding.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tokens {
+pub struct TokenizedCaption {
     pub ids: Vec<u32>,
     pub mask: Vec<f32>,
 }
@@ -58,7 +58,7 @@ impl CaptionTokenizer {
     }
 
     /// `max_tokens` ids and their mask.
-    pub fn encode(&self, caption: &str, max_tokens: usize) -> Result<Tokens, Error> {
+    pub fn encode(&self, caption: &str, max_tokens: usize) -> Result<TokenizedCaption, Error> {
         assert!(max_tokens > 0, "{max_tokens} tokens leave no room for {EOS}");
         let pieces = self.tokenizer.encode_fast(caption, false).map_err(refusal(self.file))?;
         let mut ids: Vec<u32> = pieces.get_ids().iter().copied().take(max_tokens - 1).collect();
@@ -66,7 +66,7 @@ impl CaptionTokenizer {
         let mut mask = vec![1.0; ids.len()];
         ids.resize(max_tokens, self.pad);
         mask.resize(max_tokens, 0.0);
-        Ok(Tokens { ids, mask })
+        Ok(TokenizedCaption { ids, mask })
     }
 }
 

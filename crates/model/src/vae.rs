@@ -9,7 +9,7 @@ use pixart_weights::{Folder, Weights};
 
 use crate::config::VaeConfig;
 use crate::params::Params;
-use crate::plan::Decode;
+use crate::plan::DecodeMode;
 use crate::{Error, Taps};
 
 mod decoding;
@@ -19,8 +19,8 @@ mod layers;
 mod strips;
 mod tiling;
 
-pub use decoding::Decoding;
-pub use encoding::Encoding;
+pub use decoding::VaeDecoder;
+pub use encoding::VaeEncoder;
 pub use tiling::Tiling;
 
 use layers::{Attention, Resnet};
@@ -30,8 +30,8 @@ use strips::Strips;
 pub(crate) const RGB: usize = 3;
 /// The autoencoder's weights.
 pub struct Vae {
-    encoding: Encoding,
-    decoding: Decoding,
+    encoding: VaeEncoder,
+    decoding: VaeDecoder,
 }
 
 /// What the encoder says of a picture: a normal distribution per latent number, each `[B, latent_channels, H, W]`.
@@ -63,8 +63,8 @@ impl Vae {
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
         let params = Params::new(&weights, device);
         Ok(Self {
-            encoding: Encoding::from_params(&params, config.clone()).await?,
-            decoding: Decoding::from_params(&params, config).await?,
+            encoding: VaeEncoder::from_params(&params, config.clone()).await?,
+            decoding: VaeDecoder::from_params(&params, config).await?,
         })
     }
 
@@ -81,16 +81,16 @@ impl Vae {
     /// [`Vae::decode`] in tiles.
     #[must_use]
     pub fn decode_tiled(&self, latent: Tensor<4>, tiling: Tiling) -> Tensor<4> {
-        self.decoding.decode(latent, Decode::Tiles(tiling))
+        self.decoding.decode(latent, DecodeMode::Tiles(tiling))
     }
 
-    /// See [`Encoding::encode`].
+    /// See [`VaeEncoder::encode`].
     #[must_use]
     pub fn encode(&self, picture: Tensor<4>, taps: &mut Taps) -> Moments {
         self.encoding.encode(picture, taps)
     }
 
-    /// See [`Encoding::encode_tiled`].
+    /// See [`VaeEncoder::encode_tiled`].
     #[must_use]
     pub fn encode_tiled(&self, picture: Tensor<4>, tiling: Tiling) -> Moments {
         self.encoding.encode_tiled(picture, tiling)

@@ -7,10 +7,10 @@ use pixart_kernels::WeightFormat;
 use pixart_weights::{Folder, Tensors, Weights};
 
 use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
-use crate::dit::{Block, Conditions, Dit, MODULATIONS, PADDING_SCORE};
+use crate::dit::{Block, Conditioning, Dit, MODULATIONS, PADDING_SCORE};
 use crate::params::{Params, recorded};
-use crate::plan::Decode;
-use crate::vae::Decoding;
+use crate::plan::DecodeMode;
+use crate::vae::VaeDecoder;
 use crate::{Error, Taps, t5};
 
 /// One part with its inputs on a device.
@@ -26,7 +26,7 @@ enum Part {
     /// One layer of T5 v1.1 XL.
     Layer { layer: t5::Block, hidden: Tensor<3>, bias: Tensor<4> },
     /// The decoding half of Stable Diffusion's autoencoder.
-    Vae { decoding: Decoding, latent: Tensor<4> },
+    Vae { decoding: VaeDecoder, latent: Tensor<4> },
     /// All of PixArt-XL/2, with the caption's part that a picture needs once.
     Xl { dit: Dit, latent: Tensor<4>, timestep: f32, caption: [Tensor<3>; 2] },
 }
@@ -46,7 +46,7 @@ impl Workload {
             "t5" => layer(&io, &params).await?,
             "xl" => xl(&io, &params).await?,
             "vae" => {
-                Part::Vae { decoding: Decoding::from_params(&params, sd_vae()).await?, latent: io.tensor("latent")? }
+                Part::Vae { decoding: VaeDecoder::from_params(&params, sd_vae()).await?, latent: io.tensor("latent")? }
             }
             _ => {
                 return Err(Error::Config { file: name.into(), key: "workload".into(), why: "it is not known".into() });
@@ -69,7 +69,7 @@ impl Workload {
             Part::Block { block, hidden, table, modulation, caption: [tokens, bias] } => {
                 let modulation = table.clone() + modulation.clone();
                 let conditions =
-                    Conditions::of_caption(vec![block.caption(tokens.clone())], bias.clone().unsqueeze_dim(1));
+                    Conditioning::of_caption(vec![block.caption(tokens.clone())], bias.clone().unsqueeze_dim(1));
                 block.forward(hidden.clone(), &modulation, &conditions, 0, &mut Taps::off()).flatten(0, 2)
             }
             Part::Layer { layer, hidden, bias } => {
@@ -81,7 +81,7 @@ impl Workload {
                 let conditions = dit.prepare(embeds.clone(), mask, [rows, columns], None, &mut Taps::off());
                 dit.forward(latent.clone(), *timestep, &conditions, &mut Taps::off()).flatten(0, 3)
             }
-            Part::Vae { decoding, latent } => decoding.decode(latent.clone(), Decode::Whole).flatten(0, 3),
+            Part::Vae { decoding, latent } => decoding.decode(latent.clone(), DecodeMode::Whole).flatten(0, 3),
         }
     }
 

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use pixart_kernels::{Activation, AdaLnChunk, AttentionOptions, Heads, Modulation, attention, layer_norm};
 
-use super::Conditions;
+use super::Conditioning;
 use crate::config::DitConfig;
 use crate::linear::Linear;
 use crate::params::Params;
@@ -63,7 +63,7 @@ impl Block {
         &self,
         x: Tensor<3>,
         modulation: &Tensor<4>,
-        conditions: &Conditions,
+        conditions: &Conditioning,
         layer: usize,
         taps: &mut Taps,
     ) -> Tensor<3> {

@@ -135,7 +135,7 @@ fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() 
         let size = Size { heads: 4, head_channels: 16, layers: 3 };
         let dit = || block_on(Dit::load(&checkpoint(size), &device)).expect("loads");
         let (full, _) = predicted(&dit(), 2, 8, false, &device);
-        let (half, _) = predicted(&dit().in_half(), 2, 8, false, &device);
+        let (half, _) = predicted(&dit().with_f16_activations(), 2, 8, false, &device);
         assert!(half != full, "nothing was stored in half precision");
         assert_near(&half, &full, 5e-3, "activations in half precision");
     }

@@ -43,7 +43,7 @@ impl Check<'_> {
             if !sampler.step(&mut taps) {
                 break;
             }
-            let mut step_taps = taps.into_seen();
+            let mut step_taps = taps.into_tensors();
             for (tap, name) in [("out", "model_out"), ("eps", "eps"), ("prev_sample", "prev_sample")] {
                 let tensor = step_taps.remove(tap).expect("every step shows its prediction and its latent");
                 if tap == "prev_sample" {

@@ -10,7 +10,7 @@ use super::Painter;
 use crate::image::{Size, from_png, mask, planes, resized};
 use crate::noise::Noise;
 use crate::schedulers::SchedulerState;
-use crate::{Encoding, Error, Taps};
+use crate::{Error, Taps, VaeEncoder};
 
 /// Source of an image's first latents.
 pub struct InitLatents {
@@ -78,7 +78,7 @@ impl Painter {
         &self,
         request: &Generate,
         resolved: &Resolved,
-        encoding: Option<&Encoding>,
+        encoding: Option<&VaeEncoder>,
         index: usize,
         noise: &mut Noise,
     ) -> Result<InitLatents, Error> {

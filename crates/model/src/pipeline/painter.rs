@@ -9,9 +9,9 @@ use super::{GuidanceConfig, InitLatents, PromptEmbeds, Sampler};
 use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::image::Signature;
 use crate::noise::Noise;
-use crate::plan::{Decode, DeviceLimits, Picture, Plan, Planner};
+use crate::plan::{DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner};
 use crate::schedulers::{SchedulerConfig, SchedulerOptions, SchedulerState, Steps};
-use crate::{Decoding, Dit, Error, MicroConditions, Taps, bins};
+use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder, bins};
 
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
 const SIZE_RANGE: u32 = 2;
@@ -20,7 +20,7 @@ const SIZE_RANGE: u32 = 2;
 pub struct Painter {
     pub dit: Dit,
     pub scheduler: SchedulerConfig,
-    pub vae: Decoding,
+    pub vae: VaeDecoder,
     planner: Planner,
     precision: WeightFormat,
     preset: Preset,
@@ -33,9 +33,9 @@ impl Painter {
     /// Reads `transformer/`, `scheduler/` and `vae/`.
     ///
     /// # Errors
-    /// See [`Dit::load`], [`SchedulerConfig::read`] and [`Decoding::load`].
+    /// See [`Dit::load`], [`SchedulerConfig::read`] and [`VaeDecoder::load`].
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_within(folder, device, DeviceLimits::NONE).await
+        Self::load_within(folder, device, DeviceLimits::UNLIMITED).await
     }
 
     /// [`Painter::load`], the transformer in the best precision that fits a device of these limits, and with activations in
@@ -62,9 +62,9 @@ impl Painter {
         let precision = planner.precision().map_err(Error::Request)?;
         let dit = Dit::load_as(folder, precision, device).await?;
         Ok(Self {
-            dit: if limits.shader_f16 { dit.in_half() } else { dit },
+            dit: if limits.shader_f16 { dit.with_f16_activations() } else { dit },
             scheduler: SchedulerConfig::read(folder)?,
-            vae: Decoding::load(folder, device).await?,
+            vae: VaeDecoder::load(folder, device).await?,
             planner,
             precision,
             preset: preset_of(folder)?,
@@ -112,10 +112,10 @@ impl Painter {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
-    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<Plan, Error> {
-        let latent = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
-        let picture = Picture { pictures: 1, latent, guided: request.is_guided() };
-        self.planner.plan(picture, self.precision).map_err(Error::Request)
+    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<MemoryPlan, Error> {
+        let latent_size = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
+        let batch = LatentBatch { images: 1, latent_size, guided: request.is_guided() };
+        self.planner.plan(batch, self.precision).map_err(Error::Request)
     }
 
     /// What this checkpoint can draw.
@@ -243,12 +243,12 @@ impl Painter {
     /// Finished latent → picture in -1..1 `[P, 3, 8·H, 8·W]`.
     #[must_use]
     pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
-        self.decode_as(latent, Decode::Whole)
+        self.decode_as(latent, DecodeMode::Whole)
     }
 
     /// [`Painter::decode`] as planned.
     #[must_use]
-    pub fn decode_as(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+    pub fn decode_as(&self, latent: Tensor<4>, how: DecodeMode) -> Tensor<4> {
         self.vae.decode(latent / self.vae.config().scaling_factor, how)
     }
 }

@@ -4,25 +4,25 @@ use burn::tensor::Tensor;
 
 use super::guidance::GuidanceConfig;
 use super::init_latents::InpaintMask;
-use crate::dit::Pass;
+use crate::dit::ForwardState;
 use crate::noise::Noise;
-use crate::plan::Guidance;
+use crate::plan::CfgBatching;
 use crate::schedulers::SchedulerState;
-use crate::{Conditions, Dit, Taps};
+use crate::{Conditioning, Dit, Taps};
 
 /// The denoising of one image, from the initial latents to the clean ones.
 pub struct Sampler<'pipeline> {
     dit: &'pipeline Dit,
-    /// Conditions of one forward pass each. Batched guidance has one for all prompts; sequential guidance has one for the
+    /// Conditioning of one forward pass each. Batched guidance has one for all prompts; sequential guidance has one for the
     /// negative prompts and one for the others. Perturbed attention adds one for the prompts.
-    conditions: Vec<Conditions>,
+    conditions: Vec<Conditioning>,
     guidance: GuidanceConfig,
     scheduler: SchedulerState,
     noise: Noise,
     latents: Tensor<4>,
     inpaint: Option<InpaintMask>,
     /// The forward pass at work, and the outputs of the passes before it in the same step.
-    pass: Option<Pass>,
+    pass: Option<ForwardState>,
     outs: Vec<Tensor<4>>,
     step_output: Option<StepOutput>,
 }
@@ -51,7 +51,7 @@ pub enum SamplerProgress {
 impl<'pipeline> Sampler<'pipeline> {
     pub(super) fn new(
         dit: &'pipeline Dit,
-        conditions: Conditions,
+        conditions: Conditioning,
         guidance: GuidanceConfig,
         scheduler: SchedulerState,
         noise: Noise,
@@ -67,8 +67,8 @@ impl<'pipeline> Sampler<'pipeline> {
 
     /// Sets how the prompts of classifier-free guidance are computed: in one batch, or one after the other.
     #[must_use]
-    pub fn planned(mut self, batching: Guidance) -> Self {
-        if self.guidance.is_guided() && batching == Guidance::InTurn {
+    pub fn planned(mut self, batching: CfgBatching) -> Self {
+        if self.guidance.is_guided() && batching == CfgBatching::Sequential {
             let both = self.conditions.remove(0).halves();
             self.conditions.splice(0..0, both);
         }
@@ -141,7 +141,7 @@ impl<'pipeline> Sampler<'pipeline> {
     /// Returns one element of the tensor computed last: reading it back waits for that computation.
     #[must_use]
     pub fn latest(&self) -> Tensor<1> {
-        let latest = self.pass.as_ref().map(Pass::latest);
+        let latest = self.pass.as_ref().map(ForwardState::latest);
         latest.unwrap_or_else(|| self.outs.last().unwrap_or(&self.latents).clone().flatten(0, 3)).narrow(0, 0, 1)
     }
 

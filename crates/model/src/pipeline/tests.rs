@@ -14,7 +14,7 @@ use super::{Painter, TextEncoder, captions_of};
 use crate::golden::compare;
 use crate::image::{self, Rgb8, Size};
 use crate::testing::gpu;
-use crate::{Encoding, Taps};
+use crate::{Taps, VaeEncoder};
 
 /// Of a latent's largest magnitude.
 const TOLERANCE: f64 = 1e-5;
@@ -73,7 +73,7 @@ fn check(device: &Device) {
     }
     let painter = block_on(Painter::load(&pipeline, device)).expect("it loads");
     let text = block_on(TextEncoder::load(&pipeline, device)).expect("it loads");
-    let encoding = block_on(Encoding::load(&pipeline, device)).expect("it loads");
+    let encoding = block_on(VaeEncoder::load(&pipeline, device)).expect("it loads");
     let file = |name: &str| Some(image::png(&picture(&tensors, name), &[]).expect("it is written"));
     let mut asked = runs["request"].clone();
     asked["id"] = 0.into();

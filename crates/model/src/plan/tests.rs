@@ -5,60 +5,63 @@ fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
     let limits = DeviceLimits {
         binding_bytes: binding_mib << 20,
         memory_bytes: memory_mib.map(|mib| mib << 20),
-        ..DeviceLimits::LEAST
+        ..DeviceLimits::WEBGPU_MINIMUM
     };
     Planner { dit: XL_2, vae: sd_vae(), stored: WeightFormat::F32, chosen: None, limits }
 }
 
-/// The same for the checkpoint of 1024 px.
+/// [`planner`] for the checkpoint of 1024 px.
 fn large(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
     Planner { dit: DitConfig { sample_size: 128, ..XL_2 }, ..planner(binding_mib, memory_mib) }
 }
 
-fn picture(pixels: usize) -> Picture {
-    Picture { pictures: 1, latent: [pixels / 8; 2], guided: true }
+fn square(pixels: usize) -> LatentBatch {
+    LatentBatch { images: 1, latent_size: [pixels / 8; 2], guided: true }
 }
 
 #[test]
-fn a_small_picture_is_computed_at_once() {
-    let plan = planner(128, None).plan(picture(256), WeightFormat::F16).expect("it fits");
-    assert_eq!((plan.guidance, plan.decode, plan.why.len()), (Guidance::Together, Decode::Whole, 1));
-    let least = "f16 weights, captions together, decoded whole (f32 weights are";
+fn a_small_image_is_batched_and_decoded_whole() {
+    let plan = planner(128, None).plan(square(256), WeightFormat::F16).expect("it fits");
+    assert_eq!((plan.cfg_batching, plan.decode_mode, plan.reasons.len()), (CfgBatching::Batched, DecodeMode::Whole, 1));
+    let least = "f16 weights, batched guidance, decoded whole (f32 weights are";
     assert!(plan.line().starts_with(least), "{}", plan.line());
 }
 
 #[test]
-fn at_the_least_limits_a_picture_of_1024_px_is_cut_and_every_buffer_fits() {
+fn at_the_minimum_limits_a_1024_px_image_is_decoded_in_strips_and_every_buffer_fits() {
     let planner = large(128, None);
-    assert_eq!(planner.limits, DeviceLimits::LEAST);
+    assert_eq!(planner.limits, DeviceLimits::WEBGPU_MINIMUM);
     assert_eq!(planner.precision(), Ok(WeightFormat::F16));
-    let plan = planner.plan(picture(1024), WeightFormat::F16).expect("it fits");
-    assert_eq!(plan.guidance, Guidance::InTurn);
-    assert_eq!(plan.decode, Decode::Strips { limit_bytes: 128 << 20 });
+    let plan = planner.plan(square(1024), WeightFormat::F16).expect("it fits");
+    assert_eq!(plan.cfg_batching, CfgBatching::Sequential);
+    assert_eq!(plan.decode_mode, DecodeMode::Strips { limit_bytes: 128 << 20 });
     // 256×256 pixels of 512 channels.
     assert_eq!(plan.binding_bytes, 128 << 20);
-    assert!(plan.decode_bytes <= MEMORY_UNKNOWN, "{plan:?}");
+    assert!(plan.decode_bytes <= ASSUMED_MEMORY_BYTES, "{plan:?}");
     println!("{}", plan.line());
-    assert_eq!(plan.why.len(), 3);
+    assert_eq!(plan.reasons.len(), 3);
 }
 
 #[test]
-fn larger_buffers_are_used_where_there_are_some() {
-    let plan = planner(2048, Some(16384)).plan(picture(1024), WeightFormat::F32).expect("it fits");
-    assert_eq!((plan.guidance, plan.decode, &plan.why[..]), (Guidance::Together, Decode::Whole, &[][..]));
-    let plan = planner(1, None).plan(picture(1024), WeightFormat::F32);
+fn larger_buffers_are_used_when_available() {
+    let plan = planner(2048, Some(16384)).plan(square(1024), WeightFormat::F32).expect("it fits");
+    assert_eq!(
+        (plan.cfg_batching, plan.decode_mode, &plan.reasons[..]),
+        (CfgBatching::Batched, DecodeMode::Whole, &[][..])
+    );
+    let plan = planner(1, None).plan(square(1024), WeightFormat::F32);
     assert_eq!(plan.expect_err("a step binds more").code, FaultCode::OutOfMemory);
-    let free = Planner { limits: DeviceLimits::NONE, ..planner(1, None) };
-    assert_eq!(free.plan(picture(2048), WeightFormat::F32).expect("it fits").decode, Decode::Whole);
+    let free = Planner { limits: DeviceLimits::UNLIMITED, ..planner(1, None) };
+    assert_eq!(free.plan(square(2048), WeightFormat::F32).expect("it fits").decode_mode, DecodeMode::Whole);
 }
 
 #[test]
-fn a_precision_that_was_asked_for_is_taken_as_far_as_what_is_stored_allows() {
-    let asked = Planner { chosen: Some(WeightFormat::Bf16), ..planner(128, None) };
-    assert_eq!(asked.precision(), Ok(WeightFormat::Bf16));
-    let plan = asked.plan(picture(256), WeightFormat::Bf16).expect("it fits");
-    assert_eq!(plan.why, ["as was asked for"]);
-    assert_eq!(Planner { stored: WeightFormat::Q8, ..asked }.precision(), Ok(WeightFormat::Q8));
+fn a_requested_precision_is_used_unless_the_checkpoint_is_packed_smaller() {
+    let requested = Planner { chosen: Some(WeightFormat::Bf16), ..planner(128, None) };
+    assert_eq!(requested.precision(), Ok(WeightFormat::Bf16));
+    let plan = requested.plan(square(256), WeightFormat::Bf16).expect("it fits");
+    assert_eq!(plan.reasons, ["as requested"]);
+    assert_eq!(Planner { stored: WeightFormat::Q8, ..requested }.precision(), Ok(WeightFormat::Q8));
 }
 
 #[test]
@@ -74,21 +77,21 @@ fn the_best_precision_that_fits_is_chosen() {
 
 #[test]
 fn tiles_are_the_last_resort() {
-    let plan = large(128, Some(1024)).plan(picture(1024), WeightFormat::Q4).expect("it fits");
-    assert!(matches!(plan.decode, Decode::Tiles(_)), "{}", plan.line());
+    let plan = large(128, Some(1024)).plan(square(1024), WeightFormat::Q4).expect("it fits");
+    assert!(matches!(plan.decode_mode, DecodeMode::Tiles(_)), "{}", plan.line());
     assert!(plan.decode_bytes <= 1 << 30 && plan.binding_bytes <= 128 << 20, "{plan:?}");
 }
 
 #[test]
-fn a_picture_that_fits_in_no_way_is_refused_with_what_it_needs() {
-    let fault = planner(128, None).plan(picture(4096), WeightFormat::Q4).expect_err("65,536 tokens");
+fn an_image_that_fits_in_no_plan_is_refused_with_the_bytes_it_needs() {
+    let fault = planner(128, None).plan(square(4096), WeightFormat::Q4).expect_err("65,536 tokens");
     assert_eq!(fault.code, FaultCode::OutOfMemory);
-    assert!(fault.what.contains("a step needs") && fault.what.contains("128 MiB"), "{fault}");
+    assert!(fault.what.contains("a denoising step needs") && fault.what.contains("128 MiB"), "{fault}");
 }
 
-/// T5-XXL's encoder has 4 762 310 656 numbers; a number of a small one is f32.
+/// T5-XXL's encoder has 4 762 310 656 parameters, in q8; a small encoder stays f32.
 #[test]
-fn a_text_encoder_is_counted_as_it_is_kept() {
+fn a_text_encoder_is_counted_in_the_format_a_tab_converts_it_to() {
     let config = |channels: usize, layers: usize| {
         let mut folder = Folder::default();
         let config = format!(
@@ -96,7 +99,7 @@ fn a_text_encoder_is_counted_as_it_is_kept() {
                 "num_heads": 64, "num_layers": {layers}, "relative_attention_num_buckets": 32}}"#
         );
         folder.insert("text_encoder/config.json", config.into_bytes());
-        text_bytes(&folder).expect("it has all keys")
+        text_encoder_bytes(&folder).expect("it has all keys")
     };
     assert_eq!(config(4096, 24), 4_762_310_656);
     // Embeddings, four maps of the heads' 4096 columns and three of the hidden layer's, places, three norms.

@@ -4,7 +4,7 @@
 use futures_lite::future::block_on;
 use pixart_weights::Folder;
 
-use super::{CaptionTokenizer, SPIECE_MODEL, TOKENIZER_JSON, Tokens, spiece};
+use super::{CaptionTokenizer, SPIECE_MODEL, TOKENIZER_JSON, TokenizedCaption, spiece};
 use crate::Error;
 
 static SPIECE: &[u8] =
@@ -64,7 +64,7 @@ fn truncation_keeps_the_end_token() {
     let tokenizer = scenes();
     let caption = "a red circle on a blue background";
     let tokens = tokenizer.encode(caption, 4).expect("encodes");
-    assert_eq!(tokens, Tokens { ids: vec![3, 9, 1131, 1], mask: vec![1.0; 4] });
+    assert_eq!(tokens, TokenizedCaption { ids: vec![3, 9, 1131, 1], mask: vec![1.0; 4] });
     assert_eq!(tokenizer.encode(caption, 1).expect("encodes").ids, [1]);
     assert_eq!(tokenizer.encode(caption, 10).expect("encodes").ids.last(), Some(&1));
 }

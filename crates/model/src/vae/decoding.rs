@@ -9,17 +9,17 @@ use super::strips::Strips;
 use super::{Mid, RGB, channels_first, channels_last, resnets};
 use crate::config::VaeConfig;
 use crate::params::Params;
-use crate::plan::Decode;
+use crate::plan::DecodeMode;
 use crate::{Error, Taps};
 
 /// Latents to pictures: what drawing needs of an autoencoder.
-pub struct Decoding {
+pub struct VaeDecoder {
     config: VaeConfig,
     post_quant: Pointwise,
     decoder: Decoder,
 }
 
-impl Decoding {
+impl VaeDecoder {
     /// Reads the decoding half of `vae/`.
     ///
     /// # Errors
@@ -43,12 +43,12 @@ impl Decoding {
 
     /// [`super::Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>, how: Decode) -> Tensor<4> {
+    pub fn decode(&self, latent: Tensor<4>, how: DecodeMode) -> Tensor<4> {
         let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());
         match how {
-            Decode::Whole => within(latent, u64::MAX),
-            Decode::Strips { limit_bytes } => within(latent, limit_bytes),
-            Decode::Tiles(tiling) => tiling.decode(latent, |tile| within(tile, u64::MAX)),
+            DecodeMode::Whole => within(latent, u64::MAX),
+            DecodeMode::Strips { limit_bytes } => within(latent, limit_bytes),
+            DecodeMode::Tiles(tiling) => tiling.decode(latent, |tile| within(tile, u64::MAX)),
         }
     }
 

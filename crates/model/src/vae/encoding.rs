@@ -15,13 +15,13 @@ use crate::{Error, Taps};
 const LOG_VARIANCE: [f64; 2] = [-30.0, 20.0];
 
 /// Pictures to latents: what drawing over a picture needs of an autoencoder.
-pub struct Encoding {
+pub struct VaeEncoder {
     config: VaeConfig,
     encoder: Encoder,
     quant: Pointwise,
 }
 
-impl Encoding {
+impl VaeEncoder {
     /// Reads the encoding half of `vae/`.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Encoding {
         self.moments(x)
     }
 
-    /// [`Encoding::encode`] in tiles.
+    /// [`VaeEncoder::encode`] in tiles.
     #[must_use]
     pub fn encode_tiled(&self, picture: Tensor<4>, tiling: Tiling) -> Moments {
         self.moments(tiling.encode(picture, |tile| self.parameters(tile, &mut Taps::off())))

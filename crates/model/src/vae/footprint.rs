@@ -1,52 +1,52 @@
-//! What decoding binds and holds, from shapes alone: the same walk through the decoder as [`super::Decoder`]'s, without a
-//! device.
+//! Memory footprint and MACs of VAE decoding, computed from shapes: the walk through the decoder that the `Decoder` of
+//! [`super::VaeDecoder`] makes, without a device.
 
 use super::RGB;
 use super::layers::{FOUR, WINDOW};
 use super::strips::parts;
-use crate::Work;
+use crate::MacCount;
 use crate::config::VaeConfig;
 
-/// Bytes of a number.
-const NUMBER: u64 = 4;
-/// Numbers of y for each of its moments: those of four channels of 32 pixels are four. Tiles of more pixels leave fewer.
-const MOMENTS: usize = 32;
+/// Bytes of one f32.
+const F32_BYTES: u64 = 4;
+/// Output numbers per partial moment: a convolution tile of 32 pixels × 4 channels writes four. Larger tiles write fewer.
+const NUMBERS_PER_MOMENT: usize = 32;
 
-/// One launch, and the bytes of each buffer that it binds but the few numbers beside them.
+/// One kernel launch and the bytes of each buffer it binds. Biases and parameters are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub(crate) name: String,
     pub(crate) buffers: Vec<u64>,
 }
 
-/// What decoding one latent costs.
+/// Memory and work of decoding one batch of latents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) launches: Vec<Launch>,
     /// Bytes of the decoder's weights.
     pub(crate) weights: u64,
-    /// Most bytes of tensors that live at once.
+    /// Peak bytes of live activations.
     pub(crate) live: u64,
-    pub(crate) work: Work,
+    pub(crate) macs: MacCount,
 }
 
 impl Footprint {
-    /// The largest buffer.
+    /// Returns the largest bound buffer, in bytes.
     pub(crate) fn binding(&self) -> u64 {
         self.launches.iter().flat_map(|launch| launch.buffers.iter().copied()).max().unwrap_or(0)
     }
 }
 
-/// The cost of decoding `pictures` latents of `rows` × `columns` with strips where a tensor exceeds `limit_bytes`.
-pub(crate) fn decode(config: &VaeConfig, pictures: usize, [rows, columns]: [usize; 2], limit_bytes: u64) -> Footprint {
+/// Returns the footprint of decoding `images` latents of `rows` × `columns`, in strips when a tensor exceeds `limit_bytes`.
+pub(crate) fn decode(config: &VaeConfig, images: usize, [rows, columns]: [usize; 2], limit_bytes: u64) -> Footprint {
     let mut widths = config.block_channels.iter().rev().copied();
     let widest = widths.next().expect("a configuration has widths");
     let z = config.latent_channels;
-    let all = u64::MAX;
     let strips = vec![rows];
-    let mut walk = Walk { pictures, columns, strips, known: None, limit_bytes: all, cost: Footprint::default() };
-    walk.map("post_quant_conv", rows, [z, z], false);
-    walk.over("conv_in", Step { inputs: z, outputs: widest, ..Step::default() });
+    let mut walk =
+        Walk { images, columns, strips, partial_moments: None, limit_bytes: u64::MAX, footprint: Footprint::default() };
+    walk.linear("post_quant_conv", rows, [z, z], false);
+    walk.conv("conv_in", ConvSpec { inputs: z, outputs: widest, ..ConvSpec::default() });
     walk.resnet("mid_block.resnets.0", widest, widest);
     walk.attention(rows, widest);
     walk.resnet("mid_block.resnets.1", widest, widest);
@@ -59,139 +59,142 @@ pub(crate) fn decode(config: &VaeConfig, pictures: usize, [rows, columns]: [usiz
             inputs = outputs;
         }
         if block + 1 < config.block_channels.len() {
-            let step = Step { inputs, outputs, scale: 2, ..Step::default() };
-            walk.over(&format!("up_blocks.{block}.upsamplers.0"), step);
+            let spec = ConvSpec { inputs, outputs, scale: 2, ..ConvSpec::default() };
+            walk.conv(&format!("up_blocks.{block}.upsamplers.0"), spec);
         }
     }
-    walk.over("conv_out", Step { inputs, outputs: RGB, norm: true, ..Step::default() });
-    walk.cost
+    walk.conv("conv_out", ConvSpec { inputs, outputs: RGB, norm: true, ..ConvSpec::default() });
+    walk.footprint
 }
 
-/// In 64 bits, also where addresses have 32.
+/// Returns the product in 64 bits, also on wasm32.
 fn product(counts: [usize; 3]) -> u64 {
     counts.map(|count| count as u64).iter().product()
 }
 
-/// One convolution of the whole picture and what goes with it.
-struct Step {
+/// One convolution of the whole image and the operations fused with it.
+struct ConvSpec {
     inputs: usize,
     outputs: usize,
-    /// Rows of the output for each of the input.
+    /// Output rows per input row.
     scale: usize,
     norm: bool,
-    /// The input is needed again.
-    kept: bool,
-    /// A sum of as many numbers as the output has is added.
+    /// The input stays live: it is needed again.
+    keeps_input: bool,
+    /// A residual of the output's size is added.
     residual: bool,
-    /// The input also goes through a map of the same outputs.
+    /// The input also goes through a 1×1 convolution.
     shortcut: bool,
 }
 
-impl Default for Step {
+impl Default for ConvSpec {
     fn default() -> Self {
-        Self { inputs: 0, outputs: 0, scale: 1, norm: false, kept: false, residual: false, shortcut: false }
+        Self { inputs: 0, outputs: 0, scale: 1, norm: false, keeps_input: false, residual: false, shortcut: false }
     }
 }
 
 struct Walk {
-    pictures: usize,
+    images: usize,
     columns: usize,
     /// Rows of each strip.
     strips: Vec<usize>,
-    /// Numbers of the moments that what computed the picture left. For several pictures, whose tiles may meet, as if it left none.
-    known: Option<usize>,
+    /// Partial moments that the previous kernel wrote. None for a batch of several images, whose tiles may overlap two of them.
+    partial_moments: Option<usize>,
     limit_bytes: u64,
-    cost: Footprint,
+    footprint: Footprint,
 }
 
 impl Walk {
     fn launch(&mut self, name: String, numbers: &[usize]) {
-        let buffers = numbers.iter().map(|numbers| *numbers as u64 * NUMBER).collect();
-        self.cost.launches.push(Launch { name, buffers });
+        let buffers = numbers.iter().map(|numbers| *numbers as u64 * F32_BYTES).collect();
+        self.footprint.launches.push(Launch { name, buffers });
     }
 
     fn weights(&mut self, numbers: usize) {
-        self.cost.weights += numbers as u64 * NUMBER;
+        self.footprint.weights += numbers as u64 * F32_BYTES;
     }
 
     fn moments(&mut self, name: &str, c: usize) {
         self.weights(2 * c);
-        if self.known.is_none() {
+        if self.partial_moments.is_none() {
             for rows in self.strips.clone() {
-                self.launch(format!("{name}.moments"), &[self.pictures * rows * self.columns * c]);
+                self.launch(format!("{name}.moments"), &[self.images * rows * self.columns * c]);
             }
         }
-        if self.known.is_some() || self.strips.len() > 1 {
-            self.launch(format!("{name}.merged"), &[self.known.unwrap_or_default()]);
+        if self.partial_moments.is_some() || self.strips.len() > 1 {
+            self.launch(format!("{name}.merged"), &[self.partial_moments.unwrap_or_default()]);
         }
     }
 
-    fn map(&mut self, name: &str, rows: usize, [i, o]: [usize; 2], residual: bool) {
-        let pixels = self.pictures * rows * self.columns;
-        self.cost.work.products += product([pixels, i, o]);
+    fn linear(&mut self, name: &str, rows: usize, [i, o]: [usize; 2], residual: bool) {
+        let pixels = self.images * rows * self.columns;
+        self.footprint.macs.matmul += product([pixels, i, o]);
         self.launch(name.to_owned(), &[pixels * i, i * o, pixels * o, if residual { pixels * o } else { 0 }]);
     }
 
     fn resnet(&mut self, name: &str, inputs: usize, outputs: usize) {
         let shortcut = inputs != outputs;
-        let first = Step { inputs, outputs, norm: true, kept: !shortcut, shortcut, ..Step::default() };
-        self.over(&format!("{name}.conv1"), first);
-        let second = Step { inputs: outputs, outputs, norm: true, residual: true, ..Step::default() };
-        self.over(&format!("{name}.conv2"), second);
+        let first = ConvSpec { inputs, outputs, norm: true, keeps_input: !shortcut, shortcut, ..ConvSpec::default() };
+        self.conv(&format!("{name}.conv1"), first);
+        let second = ConvSpec { inputs: outputs, outputs, norm: true, residual: true, ..ConvSpec::default() };
+        self.conv(&format!("{name}.conv2"), second);
     }
 
     fn attention(&mut self, rows: usize, c: usize) {
-        let pixels = self.pictures * rows * self.columns;
+        let pixels = self.images * rows * self.columns;
         let name = "mid_block.attentions.0";
         self.moments(name, c);
         self.weights(4 * c * c);
-        self.cost.work.attention += product([2 * pixels, rows * self.columns, c]);
+        self.footprint.macs.attention += product([2 * pixels, rows * self.columns, c]);
         self.launch(format!("{name}.norm"), &[pixels * c; 2]);
-        self.map(&format!("{name}.own"), rows, [c, 3 * c], false);
-        self.launch(format!("{name}.mix"), &[3 * pixels * c, 3 * pixels * c, 3 * pixels * c, pixels * c]);
-        self.map(&format!("{name}.out"), rows, [c, c], true);
+        self.linear(&format!("{name}.qkv"), rows, [c, 3 * c], false);
+        self.launch(format!("{name}.attention"), &[3 * pixels * c, 3 * pixels * c, 3 * pixels * c, pixels * c]);
+        self.linear(&format!("{name}.out"), rows, [c, c], true);
         self.live(5 * pixels * c);
-        self.known = None;
+        self.partial_moments = None;
     }
 
     fn live(&mut self, numbers: usize) {
-        self.cost.live = self.cost.live.max(numbers as u64 * NUMBER);
+        self.footprint.live = self.footprint.live.max(numbers as u64 * F32_BYTES);
     }
 
-    fn over(&mut self, name: &str, step: Step) {
-        let Step { inputs, outputs, scale, norm, kept, residual, shortcut } = step;
-        // As stored: channels in fours.
+    fn conv(&mut self, name: &str, spec: ConvSpec) {
+        let ConvSpec { inputs, outputs, scale, norm, keeps_input, residual, shortcut } = spec;
+        // As stored: channels padded to a multiple of four.
         let [ci, co] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
         if norm {
             self.moments(name, ci);
         }
         let weights = WINDOW * WINDOW * ci * co;
         let height: usize = self.strips.iter().sum();
-        self.cost.work.convolutions += product([scale * scale * height * self.pictures, self.columns, weights]);
+        self.footprint.macs.convolutions += product([scale * scale * height * self.images, self.columns, weights]);
         self.weights(weights + co + if shortcut { inputs * outputs } else { 0 });
-        let row = self.pictures * self.columns;
+        let row = self.images * self.columns;
         let widest = row * inputs.max(scale * scale * outputs);
-        let parts: Vec<_> = parts(height, widest as u64 * NUMBER, self.limit_bytes).collect();
+        let parts: Vec<_> = parts(height, widest as u64 * F32_BYTES, self.limit_bytes).collect();
         for part in &parts {
             let pixels = (part.bottom() - part.top()) * row;
             if norm {
                 self.launch(format!("{name}.norm"), &[pixels * ci; 2]);
             }
             let y = scale * scale * pixels * co;
-            self.launch(name.to_owned(), &[pixels * ci, weights, y, if residual { y } else { 0 }, y / MOMENTS]);
+            self.launch(
+                name.to_owned(),
+                &[pixels * ci, weights, y, if residual { y } else { 0 }, y / NUMBERS_PER_MOMENT],
+            );
             if shortcut {
-                self.map(&format!("{name}.shortcut"), part.rows(), [inputs, outputs], false);
+                self.linear(&format!("{name}.shortcut"), part.rows(), [inputs, outputs], false);
             }
         }
         let (x, y) = (height * row * ci, height * row * scale * scale * co);
         let beside = if residual { y } else { 0 };
         if parts.len() == 1 {
-            self.live(x + if kept || shortcut { x } else { 0 } + y + y / MOMENTS + beside);
+            self.live(x + if keeps_input || shortcut { x } else { 0 } + y + y / NUMBERS_PER_MOMENT + beside);
         } else {
-            let pictures = if kept { x + y } else { (x + beside).max(if shortcut { 2 * y } else { y }) };
-            self.live(pictures + (self.limit_bytes / NUMBER) as usize);
+            let tensors = if keeps_input { x + y } else { (x + beside).max(if shortcut { 2 * y } else { y }) };
+            self.live(tensors + (self.limit_bytes / F32_BYTES) as usize);
         }
-        self.known = (parts.len() == 1 && self.pictures == 1).then_some(y / MOMENTS);
+        self.partial_moments = (parts.len() == 1 && self.images == 1).then_some(y / NUMBERS_PER_MOMENT);
         self.strips = parts.iter().map(|part| scale * part.rows()).collect();
         self.columns *= scale;
     }
@@ -203,16 +206,16 @@ mod tests {
     use crate::config::sd_vae;
 
     #[test]
-    fn every_buffer_of_a_picture_of_1024_px_fits_the_least_binding() {
-        let least = 128 << 20;
-        let cost = decode(&sd_vae(), 1, [128, 128], least);
+    fn every_buffer_of_a_1024_px_image_fits_the_minimum_binding() {
+        let minimum = 128 << 20;
+        let cost = decode(&sd_vae(), 1, [128, 128], minimum);
         let above: Vec<_> =
-            cost.launches.iter().filter(|launch| launch.buffers.iter().any(|bytes| *bytes > least)).collect();
+            cost.launches.iter().filter(|launch| launch.buffers.iter().any(|bytes| *bytes > minimum)).collect();
         assert!(above.is_empty(), "{above:?}");
-        // 256×256 pixels of 512 channels are computed at once, what follows is not.
-        assert_eq!(cost.binding(), least);
+        // 256×256 pixels of 512 channels are decoded whole, later layers in strips.
+        assert_eq!(cost.binding(), minimum);
         assert!(cost.launches.len() > 200, "{}", cost.launches.len());
-        // 1024×1024 pixels of 256 channels, and what strips take.
+        // 1024×1024 pixels of 256 channels, and the strips.
         assert_eq!(cost.live, (1024 + 128) << 20);
         let whole = decode(&sd_vae(), 1, [128, 128], u64::MAX);
         assert_eq!((whole.binding(), whole.weights), (1 << 30, cost.weights));

@@ -11,7 +11,7 @@ use pixart_weights::Folder;
 use super::footprint::{self, Footprint};
 use super::{Taps, Vae};
 use crate::config::{VaeConfig, sd_vae};
-use crate::plan::Decode;
+use crate::plan::DecodeMode;
 use crate::randn;
 use crate::testing::{gpu, large, peak, safetensors};
 
@@ -144,7 +144,7 @@ fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Dev
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
-    let (strips, counts) = count_launches(|| vae.decoding.decode(latent, Decode::Strips { limit_bytes }));
+    let (strips, counts) = count_launches(|| vae.decoding.decode(latent, DecodeMode::Strips { limit_bytes }));
     assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
     ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
 }
@@ -183,7 +183,7 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     let vae = block_on(Vae::load(&checkpoint(FULL), &device)).expect("the checkpoint is whole");
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
-    let how = Decode::Strips { limit_bytes: 128 << 20 };
+    let how = DecodeMode::Strips { limit_bytes: 128 << 20 };
     let (picture, counts) = count_launches(|| vae.decoding.decode(latent, how));
     let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
