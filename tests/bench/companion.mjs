@@ -163,7 +163,7 @@ async function terminated({ child, url, exited }) {
     });
   const client = async (index) => {
     while (asking) {
-      const body = index < 4 ? { prompt: 'a star', steps: 5, seed: index } : { captions: [`star ${index} ${Math.random()}`] };
+      const body = index < 4 ? { prompt: 'a star', num_inference_steps: 5, seed: index } : { captions: [`star ${index} ${Math.random()}`] };
       count[await one(index < 4 ? 'v1/images/generations' : 'v1/encode', body)] += 1;
       if (count.not_connected > 0) return;
     }

@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { echoConsole, fillForm, openBrowser, servePage, untilEngine } from '../page/browser.mjs';
 
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 128, height: 128 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 128, height: 128 };
 const MILLIS = 900_000;
 const KEYS = 120;
 const PAUSE_MILLIS = 60;
@@ -42,7 +42,7 @@ async function latency(page) {
       requestAnimationFrame(() => globalThis.taken.push(performance.now() - timeStamp));
     });
   });
-  await fillForm(page, { steps: 1000 });
+  await fillForm(page, { num_inference_steps: 1000 });
   await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: MILLIS });
   await page.focus('#prompt');
@@ -65,7 +65,7 @@ async function latency(page) {
 async function endurance(page, pictures) {
   const held = [];
   for (let at = 0; at < pictures; at += 1) {
-    const memory = await page.evaluate(async (request) => (await globalThis.pixart.generate(request)).memory, { ...SMALL, seed: at, text: { kind: 'tab' } });
+    const memory = await page.evaluate(async (request) => (await globalThis.pixart.generate(request)).memory, { ...SMALL, seed: at, text_encoder: { kind: 'tab' } });
     held.push(memory);
   }
   const [second, last] = [held[1], held.at(-1)];

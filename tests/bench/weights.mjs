@@ -114,17 +114,17 @@ async function step(page, estimate) {
     const embeds = Array.from({ length: TOKENS * CAPTION_CHANNELS }, (_, at) => Math.fround(Math.sin(at * 12.9898) * 0.3));
     const mask = Array.from({ length: TOKENS }, (_, at) => (at < 20 ? 1 : 0));
     await page.route('**/v1/encode', (route) => route.fulfill({ body: JSON.stringify({ shape, embeds, mask }) }));
-    const request = { prompt: 'one step', seed: 1, steps: 1, guidance: 1, width: SIDE, height: SIDE, max_sequence_length: TOKENS };
+    const request = { prompt: 'one step', seed: 1, num_inference_steps: 1, guidance_scale: 1, width: SIDE, height: SIDE, max_sequence_length: TOKENS };
     page.setDefaultTimeout(STEP_MILLIS);
     const image = await page.evaluate(async (request) => {
-      const picture = { ...request, text: { kind: 'companion', url: location.origin } };
+      const picture = { ...request, text_encoder: { kind: 'companion', url: location.origin } };
       const { png, millis } = await globalThis.pixart.generate(picture).catch((fault) => Promise.reject(new Error(fault.what)));
       return { png: [...png], millis };
     }, request);
     const [file, out] = [join(folder, 'embeds.safetensors'), join(folder, 'native.png')];
     writeFileSync(file, safetensors({ prompt_embeds: [shape, embeds], prompt_attention_mask: [shape.slice(0, 2), mask] }));
     execFileSync(options.pixart, [
-      ...['generate', '--checkpoint', options.packed, '--embeds', file, '--seed', '1', '--steps', '1', '--guidance', '1'],
+      ...['generate', '--checkpoint', options.packed, '--embeds', file, '--seed', '1', '--steps', '1', '--guidance-scale', '1'],
       ...['--width', String(SIDE), '--height', String(SIDE), '--max-sequence-length', String(TOKENS), '--out', out],
     ]);
     const [ours, theirs] = [await pixels(page, Buffer.from(image.png)), await pixels(page, readFileSync(out))];
@@ -139,9 +139,9 @@ async function step(page, estimate) {
       decode_ms: Math.round(image.millis.decode),
     });
     // What was told before anything was fetched: a guided picture, two captions a step.
-    const { steps, seconds } = estimate.drawing;
+    const { num_inference_steps: steps, seconds } = estimate.generation_cost;
     const measured = (2 * steps * image.millis.denoise + image.millis.decode) / 1e3;
-    row('estimate', { steps, seconds, measured_seconds: measured, of_measured: seconds / measured, fetch_bytes: estimate.fetch_bytes });
+    row('estimate', { steps, seconds, measured_seconds: measured, of_measured: seconds / measured, download_bytes: estimate.download_bytes });
   } finally {
     rmSync(folder, { recursive: true });
   }

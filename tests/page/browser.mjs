@@ -93,8 +93,8 @@ export async function fillForm(page, request) {
     '#prompt': request.prompt,
     '#negative-prompt': request.negative_prompt,
     '#seed': request.seed,
-    '#steps': request.steps,
-    '#guidance-scale': request.guidance,
+    '#steps': request.num_inference_steps,
+    '#guidance-scale': request.guidance_scale,
     '#width': request.width,
     '#height': request.height,
   };
@@ -103,10 +103,10 @@ export async function fillForm(page, request) {
     if (value !== undefined) await page.fill(field, String(value));
   }
   if (request.record) await page.check('#record');
-  if (request.text?.kind === 'tab') await page.check('#text-tab');
-  if (request.text?.kind === 'companion') {
+  if (request.text_encoder?.kind === 'tab') await page.check('#text-tab');
+  if (request.text_encoder?.kind === 'companion') {
     await page.check('#text-companion');
-    await page.fill('#companion-url', request.text.url);
+    await page.fill('#companion-url', request.text_encoder.url);
   }
 }
 

@@ -71,11 +71,11 @@ async function generateImage(page) {
   });
   return {
     adapter: `${adapter.name} (${adapter.backend})`,
-    software: adapter.software,
-    why: adapter.why,
+    is_fallback_adapter: adapter.is_fallback_adapter,
+    reason: adapter.reason,
     width: image.width,
     height: image.height,
-    steps: image.steps,
+    steps: image.num_inference_steps,
     seed: image.seed,
     millis: { open: opened_millis, load: checkpoint.load_millis, ...image.millis, page_to_image: image_millis },
     sha256: createHash('sha256').update(png).digest('hex'),

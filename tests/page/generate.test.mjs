@@ -17,7 +17,7 @@ const SCENES = new URL('../../web/models/scenes/', import.meta.url);
 const COUNTER = readFileSync(new URL('../bench/counter.js', import.meta.url), 'utf8');
 /** The time for an image, with model loading and shader compilation, on a slow machine. */
 const TIMEOUT_MILLIS = 300_000;
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, guidance: 4.5, text: { kind: 'tab' } };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, guidance_scale: 4.5, text_encoder: { kind: 'tab' } };
 
 let server;
 before(async () => {
@@ -74,11 +74,11 @@ function testGeneration(device) {
   });
 
   test('the_adapter_is_named_and_a_fallback_adapter_is_called_slow', async () => {
-    const { name, software } = await page.evaluate(() => globalThis.pixart.state().adapter);
+    const { name, is_fallback_adapter } = await page.evaluate(() => globalThis.pixart.state().adapter);
     const shown = await page.innerText('#adapter');
     console.log(`# adapter of the page tests: ${shown}`);
     assert.ok(name.length > 0 && shown.includes(name));
-    assert.equal(shown.includes('fallback adapter, slow'), software);
+    assert.equal(shown.includes('fallback adapter, slow'), is_fallback_adapter);
   });
 
   test('the_same_request_gives_the_same_bytes_and_another_seed_does_not', async () => {
@@ -89,9 +89,9 @@ function testGeneration(device) {
   const refused = [
     ['an_empty_prompt', { prompt: '' }, 'the prompt is empty'],
     ['a_prompt_of_10000_characters', { prompt: 'x'.repeat(10_000) }, 'the prompt has 10000 characters'],
-    ['zero_steps', { steps: 0 }, 'steps is 0'],
-    ['fractional_steps', { steps: 2.5 }, 'steps is 2.5'],
-    ['a_guidance_scale_that_is_not_a_number', { guidance: '' }, 'guidance is NaN'],
+    ['zero_steps', { num_inference_steps: 0 }, 'num_inference_steps is 0'],
+    ['fractional_steps', { num_inference_steps: 2.5 }, 'num_inference_steps is 2.5'],
+    ['a_guidance_scale_that_is_not_a_number', { guidance_scale: '' }, 'guidance_scale is NaN'],
     ['a_width_of_zero', { width: 0 }, 'width is 0'],
     ['a_height_that_is_not_a_multiple_of_16', { height: 72 }, 'height is 72'],
     ['a_seed_that_is_not_a_number', { seed: '' }, 'seed is not a number'],
@@ -125,7 +125,7 @@ function testGeneration(device) {
     const side = (await smallestSize(page)).width;
     await page.setInputFiles('#init-image', { name: 'a.png', mimeType: 'image/png', buffer: image.png });
     await page.fill('#strength', '0.5');
-    const changed = { prompt: 'a yellow circle on a blue background', steps: 4 };
+    const changed = { prompt: 'a yellow circle on a blue background', num_inference_steps: 4 };
     const over = await again(changed);
     assert.equal(over.fault, undefined);
     const folder = await mkdtemp(`${tmpdir()}/pixart-`);
@@ -153,7 +153,7 @@ function testGeneration(device) {
   });
 
   test('when_the_companion_is_down_the_tab_encodes_the_prompt_and_says_so', async () => {
-    const result = await again({ text: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
+    const result = await again({ text_encoder: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
     assert.deepEqual(result.png, image.png);
     assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
     assert.match(await page.textContent('#companion-status'), /did not answer.*This tab encodes the prompt instead/);
@@ -169,7 +169,7 @@ function testGeneration(device) {
     await page.uncheck('#record');
     assert.ok(await page.isVisible('#download-recording'));
     const header = JSON.parse(Buffer.from(recording.slice(8, 8 + recording[0] + 256 * recording[1])).toString());
-    assert.equal(Object.keys(header).filter((name) => name.startsWith('latents.')).length, SMALL.steps);
+    assert.equal(Object.keys(header).filter((name) => name.startsWith('latents.')).length, SMALL.num_inference_steps);
     assert.match(header.__metadata__.device, /^tab: /);
   });
 
@@ -179,7 +179,7 @@ function testGeneration(device) {
   ]) {
     test(`a_companion_that_answers_with_${name}_is_refused_and_the_tab_encodes_the_prompt`, async () => {
       await page.route('**/v1/encode', (route) => route.fulfill({ body: reply }));
-      const result = await again({ text: { kind: 'companion', url: server.url } });
+      const result = await again({ text_encoder: { kind: 'companion', url: server.url } });
       await page.unroute('**/v1/encode');
       assert.deepEqual(result.png, image.png);
       assert.match(await page.textContent('#note'), /answered something other|answered .* embedded captions/);
@@ -207,7 +207,7 @@ function testGeneration(device) {
   test('cancel_ends_a_generation_and_does_not_change_the_next_image', async () => {
     // Repeated, because a cancelled step's leftovers would change the next image only sometimes.
     for (let time = 0; time < 5; time += 1) {
-      await fillForm(page, { ...SMALL, ...(await smallestSize(page)), steps: 1000 });
+      await fillForm(page, { ...SMALL, ...(await smallestSize(page)), num_inference_steps: 1000 });
       await page.click('#generate');
       const at = () => page.evaluate(() => globalThis.pixart.state().progress?.step ?? 0);
       await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: TIMEOUT_MILLIS });
@@ -215,7 +215,7 @@ function testGeneration(device) {
       await page.click('#cancel');
       await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
       assert.ok(step < 1000);
-      assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 2, 'the previous image stays');
+      assert.equal(await page.evaluate(() => globalThis.pixart.state().image.num_inference_steps), 2, 'the previous image stays');
       const next = await again();
       assert.equal(next.fault, undefined);
       assert.deepEqual(next.png, image.png);

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { generate, dropPng, echoConsole, fillForm, openBrowser, servePage, screenshot, untilEngine } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
 /** A request as it was stored before its fields had diffusers' names. */
 const OLD_REQUEST = { prompt: '', negative_prompt: '', seed: 7, steps: 6, guidance: 3.5, width: 64, height: 64, text: { kind: 'tab' } };
 const AXE = createRequire(new URL('../../web/package.json', import.meta.url)).resolve('axe-core/axe.min.js');
@@ -41,7 +41,7 @@ test('a_preview_and_the_remaining_time_are_shown_during_a_generation', async () 
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
   await page.reload();
   await untilEngine(page, TIMEOUT_MILLIS);
-  await fillForm(page, { ...SMALL, steps: 200 });
+  await fillForm(page, { ...SMALL, num_inference_steps: 200 });
   await page.click('#generate');
   await untilStep(page, 3);
   const seen = await page.evaluate(() => {
@@ -62,7 +62,7 @@ test('a_preview_and_the_remaining_time_are_shown_during_a_generation', async () 
 
 test('the_last_preview_is_close_to_the_image', async () => {
   const page = await openPage();
-  await fillForm(page, { ...SMALL, width: 128, height: 128, steps: 10 });
+  await fillForm(page, { ...SMALL, width: 128, height: 128, num_inference_steps: 10 });
   await page.evaluate(() => {
     const look = () => {
       globalThis.seen = globalThis.pixart.state().progress?.preview ?? globalThis.seen;
@@ -87,7 +87,7 @@ test('the_last_preview_is_close_to_the_image', async () => {
 
 test('a_reloaded_page_resumes_its_generation_with_the_same_result', async () => {
   const page = await openPage();
-  const request = { ...SMALL, steps: 150 };
+  const request = { ...SMALL, num_inference_steps: 150 };
   await fillForm(page, request);
   const whole = await generate(page, TIMEOUT_MILLIS);
   await page.click('#generate');
@@ -110,7 +110,7 @@ test('a_reloaded_page_resumes_its_generation_with_the_same_result', async () => 
 
 test('a_dropped_png_restores_the_request_that_reproduces_it', async () => {
   const page = await openPage();
-  await fillForm(page, { ...SMALL, prompt: 'ein grüner Kaktus, 日本', negative_prompt: 'blur', seed: 11, guidance: 3 });
+  await fillForm(page, { ...SMALL, prompt: 'ein grüner Kaktus, 日本', negative_prompt: 'blur', seed: 11, guidance_scale: 3 });
   await page.selectOption('#scheduler', 'euler-a');
   const first = await generate(page, TIMEOUT_MILLIS);
   assert.equal(first.fault, undefined);
@@ -131,7 +131,7 @@ test('a_dropped_png_restores_the_request_that_reproduces_it', async () => {
 test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   const page = await openPage();
   for (const seed of [101, 102]) {
-    await fillForm(page, { ...SMALL, prompt: `a star for the gallery`, seed, steps: 2 });
+    await fillForm(page, { ...SMALL, prompt: `a star for the gallery`, seed, num_inference_steps: 2 });
     assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
   }
   await page.reload();
@@ -174,7 +174,7 @@ test('the_gallery_lists_the_newest_image_first', async () => {
       ['a red mushroom in a green field', 7],
     ];
     for (const [prompt, seed] of requests) {
-      await fillForm(page, { prompt, seed, steps: 20 });
+      await fillForm(page, { prompt, seed, num_inference_steps: 20 });
       assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
     }
     await page.locator('#settings').evaluate((section) => (section.open = false));
@@ -240,11 +240,11 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
 
 test('several_images_have_consecutive_seeds_and_cancel_stops_them_all', async () => {
   const page = await openPage();
-  await fillForm(page, { ...SMALL, steps: 2 });
+  await fillForm(page, { ...SMALL, num_inference_steps: 2 });
   await page.fill('#num-images', '3');
   await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
-  await fillForm(page, { steps: 500 });
+  await fillForm(page, { num_inference_steps: 500 });
   await page.click('#generate');
   await untilStep(page, 1);
   await page.click('#cancel');
@@ -256,9 +256,9 @@ test('several_images_have_consecutive_seeds_and_cancel_stops_them_all', async ()
 
 test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   const page = await openPage();
-  await fillForm(page, { ...SMALL, steps: 2 });
+  await fillForm(page, { ...SMALL, num_inference_steps: 2 });
   for (const [field, text] of [['#x-axis-values', '1, 2, 3'], ['#y-axis-values', '7,8']]) await page.fill(field, text);
-  await page.selectOption('#x-axis', 'steps');
+  await page.selectOption('#x-axis', 'num_inference_steps');
   await page.selectOption('#y-axis', 'seed');
   await page.click('#generate');
   await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: TIMEOUT_MILLIS });
@@ -269,7 +269,7 @@ test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   await screenshot(page, 'grid');
   await page.fill('#x-axis-values', '1, two');
   await page.click('#generate');
-  assert.equal(await page.innerText('#fault-what'), 'steps is "two" in the X/Y grid');
+  assert.equal(await page.innerText('#fault-what'), 'num_inference_steps is "two" in the X/Y grid');
   await page.close();
 });
 
@@ -312,14 +312,14 @@ test('aspect_ratio_buttons_give_sizes_within_the_limits_of_the_checkpoint', asyn
 
 test('the_keyboard_alone_generates_cancels_and_downloads', async () => {
   const page = await openPage();
-  await fillForm(page, { ...SMALL, steps: 300 });
+  await fillForm(page, { ...SMALL, num_inference_steps: 300 });
   await page.focus('#prompt');
   await page.keyboard.press('Control+Enter');
   await untilStep(page, 1);
   await tabTo(page, 'cancel');
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
-  await fillForm(page, { steps: 2 });
+  await fillForm(page, { num_inference_steps: 2 });
   await page.focus('#prompt');
   await page.keyboard.press('Control+Enter');
   await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });

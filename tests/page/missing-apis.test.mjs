@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { generate, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
 
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, width: 64, height: 64 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TIMEOUT_MILLIS = 120_000;
 
 /** The script that removes an API in a page or a worker, and the backend or store that is then used. */
@@ -86,7 +86,7 @@ for (const [name, { script, device, backend, store, refused }] of Object.entries
       assert.deepEqual(errors, []);
       const { adapter, checkpoint } = await page.evaluate(() => globalThis.pixart.state());
       if (backend) assert.equal(adapter.backend, backend);
-      if (store) assert.equal(checkpoint.store, store);
+      if (store) assert.equal(checkpoint.storage, store);
       if (adapter.backend === 'wasm') {
         whole ??= png;
         // The metadata holds the device's name, not the reason for its selection.

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { generate, fillForm, openBrowser, serveFolder, untilEngine } from './browser.mjs';
 
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 2, width: 64, height: 64 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TIMEOUT_MILLIS = 60_000;
 
 let browser;

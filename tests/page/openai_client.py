@@ -48,7 +48,7 @@ def main():
     assert len(models) == 1, models
 
     def draw(**changed):
-        extra = {"seed": 7, "steps": 3, **changed.pop("extra", {})}
+        extra = {"seed": 7, "num_inference_steps": 3, **changed.pop("extra", {})}
         asked = {"model": models[0], "prompt": "a red circle on a blue background", "size": "128x128", **changed}
         return client.images.generate(extra_body=extra, response_format="b64_json", **asked)
 

@@ -10,7 +10,7 @@ import { generate, dropPng, fillForm, largestDifference, openSettings, pixels, s
 import { untilLoaded, SCENES, useModelServer } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 4, width: 64, height: 64 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-choose-'));
 const PACKED = join(scratch, 'packed');
 
@@ -39,15 +39,15 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
 
     test('shows_its_estimate_and_is_downloaded_once_confirmed', async (context) => {
       const page = await openEstimate(context);
-      const { fetch_bytes, bytes_per_second, drawing } = await page.evaluate(() => globalThis.pixart.state().estimate);
-      if (kind === 'packed') assert.equal(fetch_bytes, bytes);
-      assert.ok(fixture.server.log.reduce((sum, { sent }) => sum + sent, 0) < fetch_bytes, 'only a sample was downloaded');
-      assert.ok(bytes_per_second > 0 && drawing.seconds > 0, JSON.stringify({ bytes_per_second, drawing }));
-      assert.deepEqual({ size: drawing.size, steps: drawing.steps }, { size: 128, steps: 20 });
-      assert.ok(drawing.memory_bytes > fetch_bytes, `${drawing.memory_bytes} bytes of memory`);
+      const { download_bytes, bytes_per_second, generation_cost: cost } = await page.evaluate(() => globalThis.pixart.state().estimate);
+      if (kind === 'packed') assert.equal(download_bytes, bytes);
+      assert.ok(fixture.server.log.reduce((sum, { sent }) => sum + sent, 0) < download_bytes, 'only a sample was downloaded');
+      assert.ok(bytes_per_second > 0 && cost.seconds > 0, JSON.stringify({ bytes_per_second, cost }));
+      assert.deepEqual({ size: cost.size, num_inference_steps: cost.num_inference_steps }, { size: 128, num_inference_steps: 20 });
+      assert.ok(cost.memory_bytes > download_bytes, `${cost.memory_bytes} bytes of memory`);
       const lines = await page.innerText('#estimate-lines');
       await screenshot(page, 'estimate');
-      assert.match(lines, new RegExp(`^Download: ${(fetch_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ s at [\\d.]+ MB/s; \\d+ MB of storage available`));
+      assert.match(lines, new RegExp(`^Download: ${(download_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ s at [\\d.]+ MB/s; \\d+ MB of storage available`));
       assert.match(lines, /about [\d.]+ (s|min) for 128 × 128 px in 20 steps/);
       assert.match(lines, /Runs without a GPU/);
       await page.click('#accept-download');
@@ -89,10 +89,10 @@ describe('a page with a checkpoint', () => {
     const fieldValues = () => page.evaluate(() => ['preset', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
     assert.deepEqual(await fieldValues(), ['alpha-dmd', '1', '1', 'ddpm']);
     const one = await generateImage(page);
-    assert.equal(await page.evaluate(() => globalThis.pixart.state().image.steps), 1);
+    assert.equal(await page.evaluate(() => globalThis.pixart.state().image.num_inference_steps), 1);
     await page.selectOption('#preset', 'alpha');
     assert.deepEqual(await fieldValues(), ['alpha', '20', '4.5', '']);
-    await fillForm(page, { steps: 4 });
+    await fillForm(page, { num_inference_steps: 4 });
     const other = await generateImage(page);
     assert.ok(largestDifference(await pixels(page, one), await pixels(page, other)) > 8, 'another preset gives another image');
     await dropPng(page, one);
@@ -115,7 +115,7 @@ describe('a page with a checkpoint', () => {
     await page.mouse.down();
     await page.mouse.move(box.x + box.width / 4, box.y + box.height - 1, { steps: 4 });
     await page.mouse.up();
-    await fillForm(page, { prompt: 'a green square', seed: 9, steps: 6 });
+    await fillForm(page, { prompt: 'a green square', seed: 9, num_inference_steps: 6 });
     await page.fill('#strength', '1');
     const painted = await generateImage(page);
     await screenshot(page, 'mask');
@@ -157,14 +157,14 @@ describe('a page with a checkpoint', () => {
 
   test('two_tabs_generate_at_once_and_share_the_gallery_but_not_their_unfinished_generation', async (context) => {
     const [one, two] = [await openPage(context), await openPage(context)];
-    for (const [page, prompt] of [[one, 'a red circle'], [two, 'a blue square']]) await fillForm(page, { ...SMALL, prompt, steps: 30 });
+    for (const [page, prompt] of [[one, 'a red circle'], [two, 'a blue square']]) await fillForm(page, { ...SMALL, prompt, num_inference_steps: 30 });
     const images = await Promise.all([one, two].map(generateImage));
     assert.ok(largestDifference(await pixels(one, images[0]), await pixels(one, images[1])) > 8, 'each tab generates its own image');
     for (const page of [one, two]) {
       await page.locator('#gallery').evaluate((fold) => (fold.open = true));
       await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
     }
-    await fillForm(one, { steps: 400 });
+    await fillForm(one, { num_inference_steps: 400 });
     await one.click('#generate');
     await one.waitForFunction(() => globalThis.pixart.state().progress?.step > 60, undefined, { timeout: TIMEOUT_MILLIS });
     await two.reload();

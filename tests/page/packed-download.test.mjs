@@ -35,7 +35,7 @@ describe('a packed checkpoint', () => {
   for (const store of ['indexeddb', 'opfs']) {
     test(`is_downloaded_once_into_${store}_and_opened_again_without_a_request`, async (context) => {
       const page = await fixture.openPage(context, { store });
-      assert.equal((await untilLoaded(page)).store, store);
+      assert.equal((await untilLoaded(page)).storage, store);
       assert.deepEqual(fixture.shardRequests().map(({ path }) => path).sort(), shards.map(({ file }) => file).sort());
       assert.equal(fixture.shardBytes(), size());
       fixture.server.reset();
@@ -249,7 +249,7 @@ describe('a packed checkpoint', () => {
     await untilLoaded(page);
     const storage = (task) => page.evaluate((task) => globalThis.pixart.storage(task), task);
     const [stored] = await storage({ kind: 'list' });
-    assert.deepEqual({ ...stored, saved_at: 0 }, { checkpoint: fixture.server.url, store: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 });
+    assert.deepEqual({ ...stored, saved_at: 0 }, { checkpoint: fixture.server.url, storage: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 });
     await page.evaluate(async (name) => {
       const opening = indexedDB.open('pixart-web');
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { generate, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, steps: 6, width: 64, height: 64 };
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 6, width: 64, height: 64 };
 
 /** Runs before the worker's own code: fails at the step that a `sabotage` message names. */
 const SABOTAGE = `
@@ -84,7 +84,7 @@ for (const [device, ways] of [
     after(() => page.close());
 
     for (const how of ways) {
-      const step = 1 + Math.floor(Math.random() * (SMALL.steps - 1));
+      const step = 1 + Math.floor(Math.random() * (SMALL.num_inference_steps - 1));
       test(`after_${how}_at_step_${step}_the_image_is_the_same`, async () => {
         const workers = await page.evaluate(() => globalThis.workers.length);
         await sabotage(page, how, step);
@@ -98,7 +98,7 @@ for (const [device, ways] of [
 
     if (device === 'wasm') {
       test('after_out_of_memory_the_generation_resumes_with_less_memory_and_the_page_says_so', async () => {
-        await fillForm(page, { ...SMALL, width: 256, height: 256, steps: 2 });
+        await fillForm(page, { ...SMALL, width: 256, height: 256, num_inference_steps: 2 });
         const whole = await generate(page, TIMEOUT_MILLIS);
         assert.match(await page.innerText('#adapter'), /decoded whole/);
         await sabotage(page, 'memory', 1);

@@ -15,7 +15,7 @@ use pixart_companion::queue::Queue;
 use pixart_companion::serve::{self, Doors, Server, Serving, Token};
 use pixart_companion::{Encoder, Error, Generator, Opening, Studio, TextOpening, embeds};
 use pixart_model::image;
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode, Generate};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest};
 use serde_json::{Value, json};
 
 const INDEX: &str = "<!doctype html><title>the page</title>";
@@ -121,7 +121,7 @@ fn embeddings_over_http_are_those_of_the_library() {
     let captions = ["", "a red circle on a blue background"];
     let (status, body) = encode(&captions);
     assert_eq!(status, 200, "{body}");
-    let reply: EncodeReply = serde_json::from_value(body).expect("an EncodeReply");
+    let reply: EncodeResponse = serde_json::from_value(body).expect("an EncodeResponse");
 
     let request = EncodeRequest::of(captions.map(str::to_owned).to_vec());
     let expected = Encoder::open(&text()).and_then(|encoder| encoder.encode(&request));
@@ -133,8 +133,8 @@ fn embeddings_over_http_are_those_of_the_library() {
     let (negative, positive) = reply.embeds.split_at(tokens * channels);
     assert_ne!(negative, positive, "two captions have two embeddings");
     let kept = |mask: &[f32]| mask.iter().sum::<f32>();
-    assert_eq!(kept(&reply.mask[..tokens]), 1.0, "an empty caption is its end token alone");
-    assert!(kept(&reply.mask[tokens..]) > 5.0);
+    assert_eq!(kept(&reply.attention_mask[..tokens]), 1.0, "an empty caption is its end token alone");
+    assert!(kept(&reply.attention_mask[tokens..]) > 5.0);
 }
 
 #[test]
@@ -255,7 +255,10 @@ fn the_interface_describes_itself() {
     assert_eq!([get("/healthz"), get("/readyz")], [(200, "ok\n".to_owned()), (200, "ready\n".to_owned())]);
     let models: Value = serde_json::from_str(&get("/v1/models").1).expect("JSON");
     let model = &models["data"][0];
-    assert_eq!((&model["id"], &model["device"], &model["draws"]), (&json!("scenes"), &json!("cpu"), &json!(true)));
+    assert_eq!(
+        (&model["id"], &model["device"], &model["generates_images"]),
+        (&json!("scenes"), &json!("cpu"), &json!(true))
+    );
     assert_eq!(model["fingerprint"].as_str().map(str::len), Some(64));
     let document: Value = serde_json::from_str(&get("/v1/openapi.json").1).expect("JSON");
     for (path, methods) in document["paths"].as_object().expect("paths") {
@@ -279,26 +282,26 @@ fn embeddings_are_also_sent_as_a_file() {
     let stored =
         embeds::read(Path::new("reply"), &reply.body_mut().read_to_vec().expect("bytes")).expect("a file of ours");
     assert_eq!(stored.captions, ["", "a blue square"]);
-    let same: EncodeReply = serde_json::from_value(encode(&["", "a blue square"]).1).expect("an EncodeReply");
+    let same: EncodeResponse = serde_json::from_value(encode(&["", "a blue square"]).1).expect("an EncodeResponse");
     assert_eq!(stored.embeds, same);
 }
 
 #[test]
 fn pictures_are_those_of_the_library_streamed_or_not() {
-    let request = json!({ "prompt": "a red circle", "n": 2, "size": "64x64", "seed": 7, "steps": 3 });
+    let request = json!({ "prompt": "a red circle", "n": 2, "size": "64x64", "seed": 7, "num_inference_steps": 3 });
     let (status, reply) = draw(request.clone());
     assert_eq!(status, 200, "{reply}");
     let files: Vec<Vec<u8>> = reply["data"].as_array().expect("a list").iter().map(decoded).collect();
 
     let opening = Opening { checkpoint: checkpoint(), ..Opening::default() };
     let generator = Generator::open(opening).expect("the embedded checkpoint loads");
-    let wanted = Generate {
+    let wanted = GenerateRequest {
         num_images_per_prompt: 2,
         width: Some(64),
         height: Some(64),
         seed: 7,
-        steps: 3,
-        ..Generate::of("a red circle")
+        num_inference_steps: 3,
+        ..GenerateRequest::of("a red circle")
     };
     let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
     let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
@@ -335,8 +338,9 @@ fn a_picture_is_drawn_over_as_the_library_does() {
     let opening = Opening { checkpoint: checkpoint(), over_image: true, ..Opening::default() };
     let generator = Generator::open(opening).expect("the embedded checkpoint loads");
     let (width, height) = (Some(64), Some(64));
-    let plain = Generate { width, height, seed: 7, steps: 3, ..Generate::of("a red circle") };
-    let wanted = Generate { image: Some(first.clone()), strength: Some(0.7), ..plain };
+    let plain =
+        GenerateRequest { width, height, seed: 7, num_inference_steps: 3, ..GenerateRequest::of("a red circle") };
+    let wanted = GenerateRequest { image: Some(first.clone()), strength: Some(0.7), ..plain };
     let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
     let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
     let got = pixels(&decoded(&reply["data"][0]));
@@ -368,7 +372,7 @@ fn a_picture_whose_asker_has_gone_is_cancelled() {
         line.parse().expect("a number")
     };
     let before = cancelled();
-    let body = json!({ "prompt": "p", "steps": 1000, "stream": true }).to_string();
+    let body = json!({ "prompt": "p", "num_inference_steps": 1000, "stream": true }).to_string();
     let mut stream = TcpStream::connect(server()).expect("the server listens");
     write!(
         stream,
@@ -440,7 +444,8 @@ fn a_server_that_is_told_to_stop_finishes_what_it_has_taken() {
     let address = start(Doors::default(), async { drop(stopped.await) });
     let asked = thread::spawn(move || {
         let url = format!("http://{address}/v1/images/generations");
-        let reply = agent().post(&url).send_json(json!({ "prompt": "p", "steps": 40 })).expect("an answer");
+        let reply =
+            agent().post(&url).send_json(json!({ "prompt": "p", "num_inference_steps": 40 })).expect("an answer");
         let status = reply.status().as_u16();
         (status, reply.into_body().read_to_vec().expect("the whole answer").len())
     });

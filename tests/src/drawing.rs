@@ -11,19 +11,19 @@ use pixart_model::{
     CfgBatching, DeviceLimits, MemoryPlan, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches,
     golden, image, scheduler_names, text_encoder_bytes,
 };
-use pixart_protocol::{EncodeRequest, Generate, OutputType};
+use pixart_protocol::{EncodeRequest, GenerateRequest, OutputType};
 use pixart_weights::Folder;
 
 use crate::gpu;
 
-fn request(guidance: f64) -> Generate {
-    Generate {
+fn request(guidance_scale: f64) -> GenerateRequest {
+    GenerateRequest {
         seed: 7,
-        steps: 2,
-        guidance,
+        num_inference_steps: 2,
+        guidance_scale,
         width: Some(64),
         height: Some(64),
-        ..Generate::of("a red circle on a blue background")
+        ..GenerateRequest::of("a red circle on a blue background")
     }
 }
 
@@ -37,7 +37,7 @@ fn pipeline(opened: &Opened) -> Pipeline {
 }
 
 /// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
-fn drawn(pipeline: &Pipeline, request: &Generate, cfg_batching: CfgBatching, blocks: usize) -> (Vec<u8>, usize) {
+fn drawn(pipeline: &Pipeline, request: &GenerateRequest, cfg_batching: CfgBatching, blocks: usize) -> (Vec<u8>, usize) {
     let resolved = pipeline.resolve(request).expect("the request is good");
     let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
     let plan = MemoryPlan { cfg_batching, ..pipeline.plan(request, &resolved).expect("it fits") };
@@ -93,7 +93,8 @@ fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
     let pipeline = pipeline(&opened);
     let named = scheduler_names().map(Some).chain([None]);
     for scheduler in named {
-        let request = Generate { steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
+        let request =
+            GenerateRequest { num_inference_steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
         let resolved = pipeline.resolve(&request).expect("the request is good");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
         let begun = || {
@@ -142,7 +143,7 @@ fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
         "a small black car in the snow",
         "a purple house by the sea",
     ]) {
-        let request = Generate { seed, steps: 10, ..Generate::of(prompt) };
+        let request = GenerateRequest { seed, num_inference_steps: 10, ..GenerateRequest::of(prompt) };
         let resolved = pipeline.resolve(&request).expect("the request is good");
         let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
@@ -228,7 +229,7 @@ fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
     let asked = request(4.5);
     let opening = |text| Opening { checkpoint: checkpoint.clone(), text, ..Opening::default() };
-    let draw = |opening, request: &Generate| {
+    let draw = |opening, request: &GenerateRequest| {
         let generator = Generator::open(opening).expect("the embedded checkpoint loads");
         generator.draw(request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
     };
@@ -239,7 +240,8 @@ fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
         .expect("the text encoder loads");
     let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
     drop(encoder);
-    let latents = draw(opening(TextFrom::Stored(embeds)), &Generate { output_type: OutputType::Latent, ..asked });
+    let latents =
+        draw(opening(TextFrom::Stored(embeds)), &GenerateRequest { output_type: OutputType::Latent, ..asked });
     let path = Path::new("latents.safetensors");
     let staged = decode::decode(&checkpoint, Kind::Cpu, path, latents).expect("the decoder loads");
     let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");

@@ -9,7 +9,7 @@ use pixart_companion::device::Kind;
 use pixart_companion::pack::{self, Packing, check};
 use pixart_companion::{Generator, Opening, checkpoint};
 use pixart_model::{Pipeline, PrewarmKernel, Taps, WeightFormat, count_launches, image, prewarm};
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 
 use crate::gpu;
 
@@ -70,7 +70,7 @@ fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
     let opening = Opening { checkpoint: checkpoint.to_owned(), ..Opening::default() };
     let generator = Generator::open(opening).expect("the checkpoint loads");
     let one = |(prompt, seed): (&str, u32)| {
-        let request = Generate { seed, ..Generate::of(prompt) };
+        let request = GenerateRequest { seed, ..GenerateRequest::of(prompt) };
         let drawn = generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
         image::from_png(&drawn.file).expect("it is a PNG").bytes
     };
@@ -110,7 +110,7 @@ fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
     let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
     let ((), warm) = count_launches(warm_up);
     let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
-    let request = Generate { steps: 2, ..Generate::of("a red circle") };
+    let request = GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("a red circle") };
     let ((), both) = count_launches(|| {
         warm_up();
         let resolved = pipeline.resolve(&request).expect("the request is good");

@@ -4,37 +4,41 @@
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, Kind};
 use pixart_model::{Error, Pipeline, read_prompt_embeds};
-use pixart_protocol::{Fault, FaultCode, Generate};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
 use crate::drawing::scenes;
 
-fn good() -> Generate {
-    Generate { steps: 2, width: Some(64), height: Some(64), ..Generate::of("a red circle") }
+fn good() -> GenerateRequest {
+    GenerateRequest { num_inference_steps: 2, width: Some(64), height: Some(64), ..GenerateRequest::of("a red circle") }
 }
 
 #[test]
 fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
     let opened = device::open(Kind::Cpu).expect("the processor is there");
     let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
-    let resolved = |request: &Generate| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
+    let resolved = |request: &GenerateRequest| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
     for (diffusers, request, what) in [
-        ("`height` and `width` have to be divisible by 8", Generate { height: Some(63), ..good() }, "height is 63"),
-        ("The size of tensor a (9) must match", Generate { height: Some(72), ..good() }, "height is 72"),
+        (
+            "`height` and `width` have to be divisible by 8",
+            GenerateRequest { height: Some(63), ..good() },
+            "height is 63",
+        ),
+        ("The size of tensor a (9) must match", GenerateRequest { height: Some(72), ..good() }, "height is 72"),
         (
             "Provide either `prompt` or `prompt_embeds`",
-            Generate { prompt: String::new(), ..good() },
+            GenerateRequest { prompt: String::new(), ..good() },
             "the prompt is empty",
         ),
         (
             "You have passed a list of generators of length 1",
-            Generate { seeds: Some(vec![1]), num_images_per_prompt: 2, ..good() },
-            "1 seeds are given for 2 pictures",
+            GenerateRequest { seeds: Some(vec![1]), num_images_per_prompt: 2, ..good() },
+            "1 seeds are given for 2 images",
         ),
         (
             "`set_timesteps` does not support custom sigma schedules",
-            Generate { sigmas: Some(vec![2.0, 1.0]), scheduler: Some("ddim".into()), ..good() },
+            GenerateRequest { sigmas: Some(vec![2.0, 1.0]), scheduler: Some("ddim".into()), ..good() },
             "sigmas",
         ),
     ] {
@@ -44,14 +48,14 @@ fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
     }
     // "tuple index out of range", "Invalid sample size", and a list of timesteps, which is taken there too.
     for drawn in [
-        Generate { steps: 1, ..good() },
-        Generate { width: None, height: None, use_resolution_binning: true, ..good() },
-        Generate { timesteps: Some(vec![900, 400]), ..good() },
+        GenerateRequest { num_inference_steps: 1, ..good() },
+        GenerateRequest { width: None, height: None, use_resolution_binning: true, ..good() },
+        GenerateRequest { timesteps: Some(vec![900, 400]), ..good() },
     ] {
         assert_eq!(resolved(&drawn), Ok(()), "{drawn:?}");
     }
     let prompt = r#"{"id": 0, "prompt": 1}"#;
-    let error = serde_json::from_str::<Generate>(prompt).expect_err("`prompt` has to be of type `str`");
+    let error = serde_json::from_str::<GenerateRequest>(prompt).expect_err("`prompt` has to be of type `str`");
     assert!(error.to_string().contains("expected a string"), "{error}");
 }
 
@@ -104,7 +108,7 @@ fn latents_take_the_place_of_the_seeds_noise() {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("it fills the shape");
         Some(serialize([("latents", view)], None).expect("one tensor can be laid out"))
     };
-    let drawn = |request: &Generate| -> Result<Vec<f32>, Error> {
+    let drawn = |request: &GenerateRequest| -> Result<Vec<f32>, Error> {
         let resolved = pipeline.resolve(request)?;
         let caption = pipeline.encode(request, &resolved)?;
         let plan = pipeline.plan(request, &resolved)?;
@@ -114,12 +118,13 @@ fn latents_take_the_place_of_the_seeds_noise() {
     };
     // Euler's first latent is scaled, whatever it was drawn from.
     for scheduler in ["dpm++2m", "euler"] {
-        let by_seed = Generate { seed: 7, scheduler: Some(scheduler.into()), ..good() };
-        let given = Generate { seed: 8, latents: latents(7, [1, 4, 8, 8]), ..by_seed.clone() };
+        let by_seed = GenerateRequest { seed: 7, scheduler: Some(scheduler.into()), ..good() };
+        let given = GenerateRequest { seed: 8, latents: latents(7, [1, 4, 8, 8]), ..by_seed.clone() };
         assert!(drawn(&given).expect("drawn") == drawn(&by_seed).expect("drawn"), "{scheduler}");
-        let other = Generate { latents: latents(9, [1, 4, 8, 8]), ..given };
+        let other = GenerateRequest { latents: latents(9, [1, 4, 8, 8]), ..given };
         assert!(drawn(&other).expect("drawn") != drawn(&by_seed).expect("drawn"), "{scheduler}");
     }
-    let error = drawn(&Generate { latents: latents(7, [2, 4, 8, 8]), ..good() }).expect_err("two rows, one picture");
+    let error =
+        drawn(&GenerateRequest { latents: latents(7, [2, 4, 8, 8]), ..good() }).expect_err("two rows, one picture");
     assert!(error.to_string().contains("[2, 4, 8, 8]"), "{error}");
 }

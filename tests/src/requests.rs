@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use pixart_companion::{Generator, Opening};
 use pixart_model::{WeightFormat, image};
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -51,7 +51,7 @@ fn left_half(size: usize) -> Vec<u8> {
 fn pixels(case: &Map<String, Value>, checkpoint: PathBuf) -> Vec<image::Rgb8> {
     let mut request = json!({ "id": 0 });
     request.as_object_mut().expect("an object").extend(case["request"].as_object().expect("an object").clone());
-    let mut request: Generate = serde_json::from_value(request).expect("fields of a request");
+    let mut request: GenerateRequest = serde_json::from_value(request).expect("fields of a request");
     let file = |name: &str| std::fs::read(root().join(name)).expect("a file of the tree");
     request.image = case.get("image").and_then(Value::as_str).map(file);
     request.mask_image = case.get("mask_image").map(|_| left_half(128));

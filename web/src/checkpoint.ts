@@ -5,7 +5,7 @@ import { Conversion, held, keyOf, networksOf, room, rowOf, versionOf } from './c
 import { fault } from './fault';
 import { ask, Changed, rateOf, stream } from './http';
 import { Meter } from './meter';
-import type { ConvertTo, Loading } from './protocol.gen';
+import type { WeightDtype, LoadProgress } from './protocol.gen';
 import { readAll } from './shelf';
 import { FilesSource, HttpSource, whole, type Source } from './source';
 import { sha256Of, shardsOf, type Manifest, type Shard, type Store } from './store';
@@ -44,8 +44,8 @@ export class Checkpoints {
   constructor(
     private readonly store: Store,
     private readonly engine: Engine,
-    private readonly precision: ConvertTo,
-    private readonly listen: (loading: Loading) => void,
+    private readonly dtype: WeightDtype,
+    private readonly listen: (loading: LoadProgress) => void,
   ) {}
 
   /** Brings a part of the checkpoint into the store, unless it is there. Throws a fault; what arrived stays. */
@@ -114,7 +114,7 @@ export class Checkpoints {
     const bytes = kept === undefined ? await whole(source, MANIFEST) : undefined;
     const text = kept ?? (bytes && new TextDecoder().decode(bytes));
     if (text === undefined || !isJson(text)) return undefined;
-    Engine.check_manifest(text);
+    Engine.validate_manifest(text);
     return { text, manifest: JSON.parse(text) as Manifest };
   }
 
@@ -147,7 +147,7 @@ export class Checkpoints {
   }
 
   private conversion(): Conversion {
-    return new Conversion(this.store, this.engine, this.precision, this.listen);
+    return new Conversion(this.store, this.engine, this.dtype, this.listen);
   }
 
   /** Fetches the shards of some sections that are not here, a few at a time. */

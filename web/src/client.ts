@@ -3,63 +3,62 @@
 import { fault } from './fault';
 import type {
   Checkpoint,
-  ConvertTo,
+  WeightDtype,
   DeviceKind,
   Estimate,
-  Event,
+  EngineEvent,
   Fault,
-  Generate,
-  Image,
-  KeepTask,
-  KeptCheckpoint,
-  Request,
-  StoreKind,
+  GenerateRequest,
+  ImageResult,
+  StorageTask,
+  StoredCheckpoint,
+  EngineRequest,
+  StorageBackend,
   TapRow,
 } from './protocol.gen';
 import type { Chosen } from './worker';
 
 /** A picture to draw; the client numbers it. */
-export type Picture = Omit<Generate, 'id'>;
+export type Picture = Omit<GenerateRequest, 'id'>;
 
 /** A checkpoint to open: by its address, which with `files` is any name for what the reader chose. */
 export interface Opening {
   checkpoint: string;
   files?: ReadonlyMap<string, File> | undefined;
-  /** Load its text encoder at once. */
-  text: boolean;
-  /** What a folder of safetensors is converted to. */
-  convert: ConvertTo;
-  /** What may be planned with, where that is less than the device seems to have. */
-  memory_bytes?: number | null;
+  load_text_encoder: boolean;
+  /** What the matrices of a diffusers folder are converted to. */
+  dtype: WeightDtype;
+  /** Memory to plan with, where that is less than the device seems to have. */
+  memory_limit_bytes?: number | null;
 }
 
 export interface Client {
-  /** What opening a checkpoint takes; measured where more than `least_bytes` are to be fetched. */
-  estimate(opening: Opening, least_bytes: number): Promise<Estimate>;
+  /** What opening a checkpoint takes; measured where more than `measure_above_bytes` are to be downloaded. */
+  estimate(opening: Opening, measure_above_bytes: number): Promise<Estimate>;
   open(opening: Opening): Promise<Checkpoint>;
-  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. `said` is of the steps that have been
-      made before. */
-  generate(picture: Picture, stop?: AbortSignal, said?: readonly Uint8Array[]): Promise<Image | undefined>;
+  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. `model_outputs` are those of the
+      steps that were run before. */
+  generate(picture: Picture, stop?: AbortSignal, model_outputs?: readonly Uint8Array[]): Promise<ImageResult | undefined>;
   check(variant: string): Promise<TapRow[]>;
   /** Does something about kept checkpoints; resolves with those that are then kept. */
-  keep(task: KeepTask): Promise<KeptCheckpoint[]>;
+  keep(task: StorageTask): Promise<StoredCheckpoint[]>;
   /** Ends the worker and its device, and rejects whatever is still awaited. */
   close(): void;
 }
 
-type Answer = Extract<Event, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'kept' }>;
+type Answer = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'stored_checkpoints' }>;
 type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
 
 /**
- * Starts a worker that computes on `device` and keeps checkpoints in `store`. `listen` hears every event before the promise it settles. All promises
+ * Starts a worker that computes on `device` and stores checkpoints in `storage`. `listen` hears every event before the promise it settles. All promises
  * reject with a `Fault`.
  */
-export function connect(device: DeviceKind, store: StoreKind, listen: (event: Event) => void): Client {
+export function connect(device: DeviceKind, storage: StorageBackend, listen: (event: EngineEvent) => void): Client {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   const waiting = new Map<number, Waiting>();
   let asked = OPEN;
 
-  const receive = (event: Event): void => {
+  const receive = (event: EngineEvent): void => {
     listen(event);
     switch (event.kind) {
       case 'adapter':
@@ -67,7 +66,7 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
       case 'compiling':
       case 'planned':
       case 'note':
-      case 'began':
+      case 'stage_started':
       case 'step':
         return;
       case 'ready':
@@ -76,7 +75,7 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
       case 'image':
       case 'cancelled':
       case 'checked':
-      case 'kept':
+      case 'stored_checkpoints':
         return settle(event.id, (waiter) => waiter.resolve(event));
       case 'fault': {
         const ended = event.id === null ? [...waiting.keys()] : [event.id];
@@ -96,35 +95,35 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
   const choose = (checkpoint: string, files: Opening['files']): void => {
     if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
   };
-  const ask = (id: number, request: Request): Promise<Answer> =>
+  const ask = (id: number, request: EngineRequest): Promise<Answer> =>
     new Promise((resolve, reject) => {
       waiting.set(id, { resolve, reject });
       worker.postMessage(request);
     });
 
-  worker.onmessage = ({ data }: MessageEvent<Event>) => receive(data);
+  worker.onmessage = ({ data }: MessageEvent<EngineEvent>) => receive(data);
   worker.onerror = ({ message }) => receive({ kind: 'fault', id: null, fault: workerFault(message) });
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async estimate({ checkpoint, files, text, convert }, least_bytes) {
+    async estimate({ checkpoint, files, load_text_encoder, dtype }, measure_above_bytes) {
       choose(checkpoint, files);
       const id = ++asked;
-      const answer = await ask(id, { kind: 'estimate', id, checkpoint, device, text, store, convert, least_bytes });
+      const answer = await ask(id, { kind: 'estimate', id, checkpoint, device, load_text_encoder, storage, dtype, measure_above_bytes });
       if (answer.kind === 'estimated') return answer;
       throw unexpected(answer);
     },
-    async open({ checkpoint, files, text, convert, memory_bytes = null }) {
+    async open({ checkpoint, files, load_text_encoder, dtype, memory_limit_bytes = null }) {
       choose(checkpoint, files);
-      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, text, store, convert, memory_bytes });
+      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, load_text_encoder, storage, dtype, memory_limit_bytes });
       if (answer.kind === 'ready') return answer;
       throw unexpected(answer);
     },
-    async generate(picture, stop, said = []) {
+    async generate(picture, stop, model_outputs = []) {
       const id = ++asked;
-      const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies Request);
+      const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies EngineRequest);
       const request = { id, ...picture };
-      const asking = ask(id, said.length > 0 ? { kind: 'resume', request, said: [...said] } : { kind: 'generate', ...request });
+      const asking = ask(id, model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request });
       stop?.addEventListener('abort', cancel);
       if (stop?.aborted) cancel();
       try {
@@ -144,8 +143,8 @@ export function connect(device: DeviceKind, store: StoreKind, listen: (event: Ev
     },
     async keep(task) {
       const id = ++asked;
-      const answer = await ask(id, { kind: 'keep', id, task, store });
-      if (answer.kind === 'kept') return answer.checkpoints;
+      const answer = await ask(id, { kind: 'storage', id, task, storage });
+      if (answer.kind === 'stored_checkpoints') return answer.checkpoints;
       throw unexpected(answer);
     },
     close() {

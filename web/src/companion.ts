@@ -1,7 +1,7 @@
 //! A companion over HTTP: what it has (`GET /v1/models`), and text embeddings (`POST /v1/encode`). Trusts no byte of a
 //! reply; every failure is one `Fault`.
 import { fault, isFault, isRecord, messageOf } from './fault';
-import type { EncodeReply, EncodeRequest, Fault } from './protocol.gen';
+import type { EncodeResponse, EncodeRequest, Fault } from './protocol.gen';
 
 /** A companion on a slow processor needs minutes for the full T5. */
 const ENCODE_TIMEOUT_MILLIS = 300_000;
@@ -17,7 +17,7 @@ export interface Place {
 export interface Offer {
   id: string;
   device: string;
-  draws: boolean;
+  generates_images: boolean;
 }
 
 /** Whether this page is from a companion, which says so with every reply. */
@@ -29,12 +29,13 @@ export async function servesPage(stop: AbortSignal): Promise<boolean> {
 /** The models of the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
 export async function offered(url: string, token: string, stop: AbortSignal): Promise<Offer[]> {
   const reply = await ask({ url, token }, '/v1/models', { signal: AbortSignal.any([stop, AbortSignal.timeout(LOOK_TIMEOUT_MILLIS)]) });
-  if (isRecord(reply) && Array.isArray(reply.data) && reply.data.every(isOffer)) return reply.data;
+  const models = isRecord(reply) && Array.isArray(reply.data) ? reply.data.map(currentOffer) : undefined;
+  if (models?.every(isOffer)) return models;
   throw companionFault(`what answers at ${url} is no companion`);
 }
 
 /** Encodes captions at a companion; rejects with a fault, also when `stop` is aborted. */
-export async function encode(place: Place, request: EncodeRequest, stop: AbortSignal): Promise<EncodeReply> {
+export async function encode(place: Place, request: EncodeRequest, stop: AbortSignal): Promise<EncodeResponse> {
   const { captions } = request;
   const reply = await ask(place, '/v1/encode', {
     method: 'POST',
@@ -42,7 +43,9 @@ export async function encode(place: Place, request: EncodeRequest, stop: AbortSi
     body: JSON.stringify(request),
     signal: AbortSignal.any([stop, AbortSignal.timeout(ENCODE_TIMEOUT_MILLIS)]),
   });
-  if (isReply(reply, captions.length)) return reply;
+  // Earlier companions call it `mask`.
+  const current = isRecord(reply) && 'mask' in reply ? { ...reply, attention_mask: reply.mask } : reply;
+  if (isReply(current, captions.length)) return current;
   throw companionFault(`the companion at ${place.url} answered something other than ${captions.length} embedded captions`);
 }
 
@@ -76,12 +79,17 @@ function parsed(body: string): unknown {
   }
 }
 
-function isOffer(value: unknown): value is Offer {
-  return isRecord(value) && typeof value.id === 'string' && typeof value.device === 'string' && typeof value.draws === 'boolean';
+/** A model's entry; earlier companions call `generates_images` `draws`. */
+function currentOffer(value: unknown): unknown {
+  return isRecord(value) && 'draws' in value ? { ...value, generates_images: value.draws } : value;
 }
 
-function isReply(value: unknown, captions: number): value is EncodeReply {
-  if (!isRecord(value) || !isNumbers(value.shape) || !isNumbers(value.embeds) || !isNumbers(value.mask)) return false;
+function isOffer(value: unknown): value is Offer {
+  return isRecord(value) && typeof value.id === 'string' && typeof value.device === 'string' && typeof value.generates_images === 'boolean';
+}
+
+function isReply(value: unknown, captions: number): value is EncodeResponse {
+  if (!isRecord(value) || !isNumbers(value.shape) || !isNumbers(value.embeds) || !isNumbers(value.attention_mask)) return false;
   const [rows, tokens, channels] = value.shape;
   return (
     value.shape.length === 3 &&
@@ -89,7 +97,7 @@ function isReply(value: unknown, captions: number): value is EncodeReply {
     tokens !== undefined &&
     channels !== undefined &&
     value.embeds.length === rows * tokens * channels &&
-    value.mask.length === rows * tokens
+    value.attention_mask.length === rows * tokens
   );
 }
 

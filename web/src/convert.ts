@@ -5,7 +5,7 @@ import type { Kept, Known, Part } from './checkpoint';
 import { fault, isRecord } from './fault';
 import { Changed } from './http';
 import { Meter } from './meter';
-import type { ConvertTo, Loading } from './protocol.gen';
+import type { WeightDtype, LoadProgress } from './protocol.gen';
 import { full, type Made, type Row } from './shelf';
 import { HttpSource, whole, type Source } from './source';
 import { sha256Of, type Manifest, type Shard, type Store } from './store';
@@ -27,8 +27,8 @@ export class Conversion {
   constructor(
     private readonly store: Store,
     private readonly engine: Engine,
-    private readonly precision: ConvertTo,
-    private readonly listen: (loading: Loading) => void,
+    private readonly dtype: WeightDtype,
+    private readonly listen: (loading: LoadProgress) => void,
   ) {}
 
   /** Brings a part into the store. Throws a fault; the shards that were made stay, and are not made again. */
@@ -37,8 +37,8 @@ export class Conversion {
     const key = keyOf(source, part);
     const { files, versions, total } = await this.describe(source, networks);
     known(held(files), undefined);
-    const chosen = part === 'draw' && this.precision !== 'auto' ? this.precision : undefined;
-    const precision = chosen ?? (this.engine.precision(networks[0] ?? '', files as Map<string, Uint8Array>) as string);
+    const chosen = part === 'draw' && this.dtype !== 'auto' ? this.dtype : undefined;
+    const precision = chosen ?? (this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string);
 
     const settings = `${precision} ${SHARD_BYTES} ${source.inFileOrder()}`;
     const before = await this.store.row(key);

@@ -1,6 +1,7 @@
 //! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction, type StoreNames } from 'idb';
 import type { Picture } from './client';
+import { currentNames } from './former';
 
 /** A generated image. */
 export interface GalleryImage {
@@ -151,7 +152,7 @@ async function upgrade(database: IDBPDatabase<Schema>, version: number, transact
   const unfinished = transaction.objectStore('unfinished');
   for (let cursor = await unfinished.openCursor(); cursor !== null; cursor = await cursor.continue()) {
     const { tab, checkpoint, picture, begun_at } = cursor.value as unknown as UnfinishedV2;
-    await cursor.update({ tab, checkpoint, request: picture, started_at_millis: begun_at });
+    await cursor.update({ tab, checkpoint, request: currentNames(picture), started_at_millis: begun_at });
   }
 }
 
@@ -159,7 +160,7 @@ async function upgrade(database: IDBPDatabase<Schema>, version: number, transact
 interface UnfinishedV2 {
   tab: string;
   checkpoint: string;
-  picture: Picture;
+  picture: object;
   begun_at: number;
 }
 

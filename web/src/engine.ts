@@ -3,35 +3,35 @@
 //! fault has ended something.
 import { connect, type Client, type Opening, type Picture } from './client';
 import { fault, faultOf, rebuilds } from './fault';
-import type { Checkpoint, DeviceKind, Estimate, Event, Image, KeepTask, KeptCheckpoint, Step, StoreKind, TapRow } from './protocol.gen';
+import type { Checkpoint, DeviceKind, Estimate, EngineEvent, ImageResult, StorageTask, StoredCheckpoint, StepProgress, StorageBackend, TapRow } from './protocol.gen';
 
 export interface EngineOptions {
   device: DeviceKind;
-  store: StoreKind;
+  storage: StorageBackend;
   /** `undefined` opens none: what needs none can be asked. */
   opening: Opening | undefined;
-  /** Asked once before more than `least_bytes` are fetched: whether to. Without it, whatever is missing is fetched. */
-  agree?: { least_bytes: number; ask: (estimate: Estimate) => Promise<boolean> } | undefined;
+  /** Asked once before more than `measure_above_bytes` are downloaded. Without it, whatever is missing is downloaded. */
+  agree?: { measure_above_bytes: number; ask: (estimate: Estimate) => Promise<boolean> } | undefined;
   /** Hears everything that happens, and nothing after `close`. */
-  listen: (event: Event) => void;
+  listen: (event: EngineEvent) => void;
 }
 
 /** How a picture is drawn. */
 export interface Drawn {
   stop?: AbortSignal | undefined;
-  /** What its first steps said, where they have been made before. */
-  said?: readonly Uint8Array[];
+  /** The model outputs of the steps that were run before an interruption. */
+  model_outputs?: readonly Uint8Array[];
   /** Hears of each step that is made. */
-  stepped?: (step: Step) => void;
+  stepped?: (step: StepProgress) => void;
 }
 
 export interface Engine {
   /** The checkpoint, once it is on the device for the first time. */
   ready: Promise<Checkpoint>;
   /** Draws a picture; `undefined` once it was stopped. */
-  generate(picture: Picture, how?: Drawn): Promise<Image | undefined>;
+  generate(picture: Picture, how?: Drawn): Promise<ImageResult | undefined>;
   check(variant: string): Promise<TapRow[]>;
-  keep(task: KeepTask): Promise<KeptCheckpoint[]>;
+  keep(task: StorageTask): Promise<StoredCheckpoint[]>;
   close(): void;
 }
 
@@ -41,20 +41,20 @@ const TRIES = 3;
 const LESS_MEMORY = 0.7;
 
 /** Starts a worker, and opens its checkpoint. */
-export function startEngine({ device, store, opening, agree, listen }: EngineOptions): Engine {
-  let memory_bytes = opening?.memory_bytes ?? null;
-  let planned_bytes = 0;
+export function startEngine({ device, storage, opening, agree, listen }: EngineOptions): Engine {
+  let memory_limit_bytes = opening?.memory_limit_bytes ?? null;
+  let peak_bytes = 0;
   /** Hears of the steps of the picture at work; `undefined` between pictures. */
-  let made: ((step: Step) => void) | undefined;
+  let made: ((step: StepProgress) => void) | undefined;
   let [agreed, opened] = [agree === undefined, false];
   let closed = false;
   let turn: Promise<unknown> = Promise.resolve();
 
-  const tell = (event: Event): void => {
+  const tell = (event: EngineEvent): void => {
     if (!closed) listen(event);
   };
-  const hear = (event: Event): void => {
-    if (event.kind === 'planned') planned_bytes = event.bytes;
+  const hear = (event: EngineEvent): void => {
+    if (event.kind === 'planned') peak_bytes = event.peak_bytes;
     if (event.kind === 'step') made?.(event);
     if (event.kind === 'ready') opened = true;
     if (event.kind === 'fault' && made !== undefined) return;
@@ -64,15 +64,15 @@ export function startEngine({ device, store, opening, agree, listen }: EngineOpt
     const { what } = event.fault;
     rebuild().then(() => tell({ kind: 'note', id: 0, text: `${what}. It was opened again` }), () => 'told as it failed');
   };
-  const begin = (): Client => connect(device, store, hear);
+  const begin = (): Client => connect(device, storage, hear);
   const open = async (): Promise<Checkpoint> => {
     if (opening === undefined) return new Promise(() => 'never: there is no checkpoint to wait for');
     if (agree !== undefined && !agreed) {
-      const estimate = await client.estimate(opening, agree.least_bytes);
-      agreed = estimate.drawing === null || (await agree.ask(estimate));
+      const estimate = await client.estimate(opening, agree.measure_above_bytes);
+      agreed = estimate.generation_cost === null || (await agree.ask(estimate));
       if (!agreed) throw fault('bad_request', `${opening.checkpoint} was not to be fetched`, 'open it again, or another one');
     }
-    return client.open({ ...opening, memory_bytes });
+    return client.open({ ...opening, memory_limit_bytes });
   };
   const rebuild = (): Promise<Checkpoint> => {
     opened = false;
@@ -81,26 +81,26 @@ export function startEngine({ device, store, opening, agree, listen }: EngineOpt
     return open();
   };
 
-  const draw = async (picture: Picture, { stop, said = [], stepped }: Drawn): Promise<Image | undefined> => {
-    const steps = [...said];
+  const draw = async (picture: Picture, { stop, model_outputs = [], stepped }: Drawn): Promise<ImageResult | undefined> => {
+    const outputs = [...model_outputs];
     made = (step) => {
-      steps.push(step.said);
+      outputs.push(step.model_output);
       stepped?.(step);
     };
-    let [tries, furthest] = [0, steps.length];
+    let [tries, furthest] = [0, outputs.length];
     try {
       for (;;) {
         try {
-          return await client.generate(picture, stop, steps);
+          return await client.generate(picture, stop, outputs);
         } catch (thrown) {
           const reason = faultOf(thrown);
-          tries = steps.length > furthest ? 1 : tries + 1;
-          furthest = steps.length;
+          tries = outputs.length > furthest ? 1 : tries + 1;
+          furthest = outputs.length;
           if (!rebuilds(reason) || tries > TRIES || closed || stop?.aborted === true) throw reason;
-          if (reason.code === 'out_of_memory') memory_bytes = Math.floor((memory_bytes ?? planned_bytes) * LESS_MEMORY);
-          const less = memory_bytes === null ? '' : `, with ${Math.round(memory_bytes / 2 ** 20)} MiB`;
+          if (reason.code === 'out_of_memory') memory_limit_bytes = Math.floor((memory_limit_bytes ?? peak_bytes) * LESS_MEMORY);
+          const less = memory_limit_bytes === null ? '' : `, with ${Math.round(memory_limit_bytes / 2 ** 20)} MiB`;
           await rebuild();
-          tell({ kind: 'note', id: 0, text: `${reason.what}. The device was opened again${less}, and the picture goes on after step ${steps.length}` });
+          tell({ kind: 'note', id: 0, text: `${reason.what}. The device was opened again${less}, and the picture goes on after step ${outputs.length}` });
         }
       }
     } catch (thrown) {

@@ -4,7 +4,7 @@ import { element } from './dom';
 import { fault } from './fault';
 import { readAsPng } from './files';
 import { paintedMask } from './mask';
-import type { Checkpoint, Generate, Limits, Preset } from './protocol.gen';
+import type { Checkpoint, GenerateRequest, Limits, Preset } from './protocol.gen';
 import { readTextSource } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
@@ -48,8 +48,8 @@ export function readRequest(): Picture {
     prompt: prompt.value,
     negative_prompt: negativePrompt.value,
     seed: readU32('seed', seed),
-    steps: readU32('steps', steps),
-    guidance: guidanceScale.valueAsNumber,
+    num_inference_steps: readU32('num_inference_steps', steps),
+    guidance_scale: guidanceScale.valueAsNumber,
     ...presetFields(),
     ...(scheduler.value && { scheduler: scheduler.value }),
     ...(style.value && { style: style.value }),
@@ -66,10 +66,10 @@ export function readNumImages(): number {
 
 /** Returns the fields of a request that are read from files: text source, input image and mask, with the strength. Rejects with a `Fault`. */
 export async function readFiles(): Promise<Partial<Picture>> {
-  const [text, image, selected, painted] = await Promise.all([readTextSource(), readAsPng(initImage), readAsPng(maskImage), paintedMask()]);
+  const [text_encoder, image, selected, painted] = await Promise.all([readTextSource(), readAsPng(initImage), readAsPng(maskImage), paintedMask()]);
   const mask_image = selected ?? painted;
   return {
-    text,
+    text_encoder,
     ...(image && { image }),
     ...(mask_image && { mask_image }),
     ...(strength.value && { strength: strength.valueAsNumber }),
@@ -88,13 +88,13 @@ function presetFields(): Partial<Picture> {
 function applyPreset(): void {
   const selected = presets.find(({ name }) => name === preset.value);
   if (selected === undefined) return;
-  steps.valueAsNumber = selected.steps;
-  guidanceScale.valueAsNumber = selected.guidance;
+  steps.valueAsNumber = selected.num_inference_steps;
+  guidanceScale.valueAsNumber = selected.guidance_scale;
   select(scheduler, selected.scheduler ?? '');
 }
 
 /** Returns the preset that agrees with a request in the values that have no field in the form. */
-function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<Generate>): Preset | undefined {
+function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<GenerateRequest>): Preset | undefined {
   return presets.find(
     (known) =>
       known.max_sequence_length === max_sequence_length &&
@@ -104,7 +104,7 @@ function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<Generat
 }
 
 /** Fills in a request. */
-export function applyRequest(request: Partial<Generate>): void {
+export function applyRequest(request: Partial<GenerateRequest>): void {
   const put = (field: { value: string }, value: string | number | null | undefined): void => {
     if (value !== undefined && value !== null) field.value = String(value);
   };
@@ -112,8 +112,8 @@ export function applyRequest(request: Partial<Generate>): void {
   put(negativePrompt, request.negative_prompt ?? '');
   put(seed, request.seed);
   put(preset, presetOf(request)?.name);
-  put(steps, request.steps);
-  put(guidanceScale, request.guidance);
+  put(steps, request.num_inference_steps);
+  put(guidanceScale, request.guidance_scale);
   select(scheduler, request.scheduler ?? '');
   select(style, request.style ?? '');
   put(width, request.width);
@@ -128,7 +128,7 @@ export function applyRequest(request: Partial<Generate>): void {
 export function applyCheckpoint({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
   presets = all;
   preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
-  for (const [field, value] of [[steps, own.steps], [guidanceScale, own.guidance]] as const) {
+  for (const [field, value] of [[steps, own.num_inference_steps], [guidanceScale, own.guidance_scale]] as const) {
     if (field.value === field.defaultValue) field.valueAsNumber = value;
   }
   setOptions(scheduler, schedulers);

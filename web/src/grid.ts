@@ -4,12 +4,12 @@ import { element } from './dom';
 import { fault } from './fault';
 import { pngBlob } from './files';
 import { t, type TextKey } from './i18n';
-import type { Image as GeneratedImage } from './protocol.gen';
+import type { ImageResult as GeneratedImage } from './protocol.gen';
 
 /** The fields that an axis can vary, with their labels. */
 const LABELS = {
-  steps: 'steps',
-  guidance: 'guidanceScale',
+  num_inference_steps: 'steps',
+  guidance_scale: 'guidanceScale',
   seed: 'seed',
   strength: 'strength',
   scheduler: 'scheduler',

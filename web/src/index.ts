@@ -2,7 +2,8 @@
 import type { Picture } from './client';
 import { startEngine } from './engine';
 import { fault, faultOf } from './fault';
-import type { Checkpoint, ConvertTo, DeviceKind, Estimate, Event, Fault, Image, Step, StoreKind, TextSource } from './protocol.gen';
+import { currentNames } from './former';
+import type { Checkpoint, WeightDtype, DeviceKind, Estimate, EngineEvent, Fault, ImageResult, StepProgress, StorageBackend, TextEncoderSource } from './protocol.gen';
 
 export type * from './protocol.gen';
 export { isFault } from './fault';
@@ -17,15 +18,23 @@ export interface CreateEngineOptions {
   companion?: string;
   /** The processor where WebGPU is missing or played by software, unless one is named. */
   device?: DeviceKind;
-  store?: StoreKind;
-  convert?: ConvertTo;
+  /** Where the checkpoint is stored. */
+  storage?: StorageBackend;
+  /** What the matrices of a diffusers folder are converted to. */
+  dtype?: WeightDtype;
   /** Asked before anything is fetched, with what it takes and what a picture will cost here; false ends the engine. Measuring takes
       about two seconds, and is done only for this. */
   onEstimate?: (estimate: Estimate) => boolean | Promise<boolean>;
   /** Hears everything that happens: loading with its rate, shaders, steps, notes. */
-  onProgress?: (event: Event) => void;
+  onProgress?: (event: EngineEvent) => void;
   /** Ends the engine, at any time. */
   signal?: AbortSignal;
+}
+
+/** Former names of options. */
+interface FormerOptions {
+  store?: StorageBackend;
+  convert?: WeightDtype;
 }
 
 export interface Engine {
@@ -38,18 +47,19 @@ export interface Engine {
 }
 
 /** A picture on its way: iterated, its steps with a preview each; awaited, the picture, or `undefined` once it was stopped. */
-export interface Drawing extends AsyncIterable<Step>, PromiseLike<Image | undefined> {}
+export interface Drawing extends AsyncIterable<StepProgress>, PromiseLike<ImageResult | undefined> {}
 
 /** Starts a worker, brings the checkpoint to its device, and resolves once pictures can be asked for. Rejects with a `Fault`. */
 export async function createEngine(options: CreateEngineOptions): Promise<Engine> {
-  const { companion, device = 'auto', store = 'auto', convert = 'auto', onEstimate, onProgress, signal } = options;
+  const former: FormerOptions = options as FormerOptions;
+  const { companion, device = 'auto', storage = former.store ?? 'auto', dtype = former.convert ?? 'auto', onEstimate, onProgress, signal } = options;
   const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
-  const text: TextSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
+  const text_encoder: TextEncoderSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
   const engine = startEngine({
     device,
-    store,
-    opening: { checkpoint, convert, text: companion === undefined },
-    agree: onEstimate && { least_bytes: 0, ask: async (estimate) => onEstimate(estimate) },
+    storage,
+    opening: { checkpoint, dtype, load_text_encoder: companion === undefined },
+    agree: onEstimate && { measure_above_bytes: 0, ask: async (estimate) => onEstimate(estimate) },
     listen: (event) => onProgress?.(event),
   });
   const close = (): void => engine.close();
@@ -70,7 +80,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
     close,
     generate(request, { signal: stop } = {}) {
       const steps = new Steps();
-      const mine = engine.generate({ text, ...request }, { stop, stepped: (step) => steps.push(step) });
+      const mine = engine.generate({ text_encoder, ...currentNames(request) }, { stop, stepped: (step) => steps.push(step) });
       mine.then(
         () => steps.end(undefined),
         (thrown: unknown) => steps.end(faultOf(thrown)),
@@ -86,11 +96,11 @@ function aborted(): Fault {
 
 /** Steps that have been made, for anyone who reads, from the first. */
 class Steps {
-  private readonly made: Step[] = [];
+  private readonly made: StepProgress[] = [];
   private ended: { fault: Fault | undefined } | undefined;
   private wake: (() => void)[] = [];
 
-  push(step: Step): void {
+  push(step: StepProgress): void {
     this.made.push(step);
     this.tell();
   }
@@ -100,7 +110,7 @@ class Steps {
     this.tell();
   }
 
-  async *read(): AsyncGenerator<Step, void> {
+  async *read(): AsyncGenerator<StepProgress, void> {
     for (let at = 0; ; at += 1) {
       while (this.made[at] === undefined && this.ended === undefined) await new Promise<void>((resolve) => this.wake.push(resolve));
       const step = this.made[at];

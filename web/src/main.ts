@@ -11,7 +11,7 @@ import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { readRequest as readMetadata } from './metadata';
-import type { Checkpoint, ConvertTo, DeviceKind, Image, KeepTask, KeptCheckpoint, StoreKind, TapRow } from './protocol.gen';
+import type { Checkpoint, WeightDtype, DeviceKind, ImageResult, StorageTask, StoredCheckpoint, StorageBackend, TapRow } from './protocol.gen';
 import { generating, OPENING, reduce, withFault, type State } from './state';
 import { droppedFolder, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels, type ModelSource } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
@@ -22,11 +22,11 @@ export interface Pixart {
   /** Resolves once a checkpoint is loaded. */
   ready(): Promise<Checkpoint>;
   /** Generates an image and shows it; resolves with `undefined` if it was cancelled. */
-  generate(request: Picture): Promise<Image | undefined>;
+  generate(request: Picture): Promise<ImageResult | undefined>;
   /** Compares every tap of the golden variant in the folder at `url`. */
   check(url: string): Promise<TapRow[]>;
   /** Lists, verifies or deletes stored checkpoints. */
-  storage(task: KeepTask): Promise<KeptCheckpoint[]>;
+  storage(task: StorageTask): Promise<StoredCheckpoint[]>;
   state(): State;
 }
 
@@ -50,13 +50,13 @@ const query = new URLSearchParams(location.search);
 const hub = query.get('hub') ?? 'https://huggingface.co/';
 /** `?checkpoint=` is a checkpoint's folder, or a repository of the model hub; with an empty one the page loads none. */
 let source: ModelSource = { checkpoint: modelUrl(query.get('checkpoint') ?? 'models/scenes/', hub) };
-/** `?convert=` is the format in which a folder of safetensors is stored: f32, f16, q8 or q4. */
-const convert = (query.get('convert') ?? 'auto') as ConvertTo;
+/** `?dtype=`, formerly `?convert=`, is the format in which a folder of safetensors is stored: f32, f16, q8 or q4. */
+const dtype = (query.get('dtype') ?? query.get('convert') ?? 'auto') as WeightDtype;
 /** `?ask=` is the size in megabytes above which a download needs the user's confirmation. */
 const CONFIRM_MEGABYTES = 100;
-const least_bytes = Number(query.get('ask') ?? CONFIRM_MEGABYTES) * 1e6;
-/** `?store=` selects the browser storage for checkpoints. */
-const store = (query.get('store') ?? 'auto') as StoreKind;
+const measure_above_bytes = Number(query.get('ask') ?? CONFIRM_MEGABYTES) * 1e6;
+/** `?storage=`, formerly `?store=`, selects the browser storage for checkpoints. */
+const backend = (query.get('storage') ?? query.get('store') ?? 'auto') as StorageBackend;
 
 /** The last source that was loaded, to return to when a download is declined. */
 let loadedSource: ModelSource = { checkpoint: '' };
@@ -130,9 +130,9 @@ async function load(): Promise<Checkpoint> {
   void navigator.storage?.persist?.();
   engine = startEngine({
     device: device.value as DeviceKind,
-    store,
-    opening: source.checkpoint === '' ? undefined : { ...source, convert, text: encodesInTab() },
-    agree: { least_bytes, ask: confirmDownload },
+    storage: backend,
+    opening: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab() },
+    agree: { measure_above_bytes, ask: confirmDownload },
     listen: (event) => show(reduce(state, event, performance.now())),
   });
   const checkpoint = await engine.ready;
@@ -198,7 +198,7 @@ function listStored(): void {
   if (models.open) storage({ kind: 'list' }).catch(ignore);
 }
 
-async function storage(task: KeepTask): Promise<KeptCheckpoint[]> {
+async function storage(task: StorageTask): Promise<StoredCheckpoint[]> {
   return currentEngine().keep(task);
 }
 
@@ -208,7 +208,7 @@ function generate(
   request: Picture,
   files: Promise<Partial<Picture>> = Promise.resolve({}),
   model_outputs: readonly Uint8Array[] = [],
-): Promise<Image | undefined> {
+): Promise<ImageResult | undefined> {
   const { signal } = cancellation;
   const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, model_outputs, signal)));
   // The caller handles the rejection; the next one in the queue starts either way.
@@ -221,7 +221,7 @@ async function run(
   files: Promise<Partial<Picture>>,
   model_outputs: readonly Uint8Array[],
   signal: AbortSignal,
-): Promise<Image | undefined> {
+): Promise<ImageResult | undefined> {
   const engine = currentEngine();
   show(generating(state, request.prompt));
   const read = await files.catch((thrown) => {
@@ -238,7 +238,7 @@ async function run(
     started_at_millis: Date.now(),
   });
   try {
-    const image = await engine.generate(complete, { stop: signal, said: model_outputs, stepped: (step) => journal?.add(step.said) });
+    const image = await engine.generate(complete, { stop: signal, model_outputs, stepped: (step) => journal?.add(step.model_output) });
     if (image !== undefined) {
       const { seed, png } = image;
       await stored?.view.add({ prompt: request.prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
@@ -265,7 +265,7 @@ function submit(): void {
   try {
     const [request, files, count, cells] = [readRequest(), readFiles(), readNumImages(), startGrid()];
     for (const cell of cells ?? []) {
-      const fill = (image: Image | undefined): void => image && fillCell(cell, image, cell.overrides.prompt ?? request.prompt);
+      const fill = (image: ImageResult | undefined): void => image && fillCell(cell, image, cell.overrides.prompt ?? request.prompt);
       // The cell's values take precedence over those read with the files.
       const overridden = files.then((read) => ({ ...read, ...cell.overrides }));
       generate({ ...request, ...cell.overrides }, overridden).then(fill, ignore);

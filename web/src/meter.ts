@@ -1,5 +1,5 @@
 //! How fast bytes pass, and how long the rest will take. A rate is that of the last seconds, so that a pause shows.
-import type { Loading, LoadingStage } from './protocol.gen';
+import type { LoadProgress, LoadStage } from './protocol.gen';
 
 const WINDOW_MILLIS = 5_000;
 const PAUSE_MILLIS = 100;
@@ -12,9 +12,9 @@ export class Meter {
   private readonly moments: { millis: number; bytes: number }[] = [];
 
   constructor(
-    private readonly stage: LoadingStage,
+    private readonly stage: LoadStage,
     private total_bytes: number | null,
-    private readonly listen: (loading: Loading) => void,
+    private readonly listen: (loading: LoadProgress) => void,
     private readonly clock: () => number = () => performance.now(),
   ) {
     this.moments.push({ millis: clock(), bytes: 0 });

@@ -1,18 +1,18 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type Request = { "kind": "open", checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, memory_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, text: boolean, store: StoreKind, convert: ConvertTo, least_bytes: number, } | { "kind": "generate" } & Generate | { "kind": "resume", request: Generate, said: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "keep", id: number, task: KeepTask, store: StoreKind, };
+export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
-export type StoreKind = "auto" | "indexeddb" | "opfs" | "memory";
+export type StorageBackend = "auto" | "indexeddb" | "opfs" | "memory";
 
-export type ConvertTo = "auto" | "f32" | "f16" | "q8" | "q4";
+export type WeightDtype = "auto" | "f32" | "f16" | "q8" | "q4";
 
-export type KeepTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, };
+export type StorageTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, };
 
-export type Generate = { 
+export type GenerateRequest = { 
 /**
- * Chosen by the asker; every event about this picture carries it.
+ * Chosen by the client; every event about this image carries it.
  */
 id: number, 
 /**
@@ -20,51 +20,51 @@ id: number,
  */
 prompt: string, negative_prompt?: string, 
 /**
- * Seed of the torch-compatible noise; one generator draws for all pictures.
+ * Seed of the torch-compatible noise; one generator serves all images of the request.
  */
 seed?: number, 
 /**
- * A seed for each picture, in place of `seed`.
+ * A seed for each image, in place of `seed`.
  */
 seeds?: Array<number>, 
 /**
- * diffusers' `num_inference_steps`.
+ * Number of denoising steps.
  */
-steps?: number, 
+num_inference_steps?: number, 
 /**
- * The timesteps to denoise at, downwards, in place of `steps`.
+ * The timesteps to denoise at, downwards, in place of `num_inference_steps`.
  */
 timesteps?: Array<number>, 
 /**
- * The noise levels to denoise at, downwards, in place of `steps`.
+ * The noise levels to denoise at, downwards, in place of `num_inference_steps`.
  */
 sigmas?: Array<number>, 
 /**
- * Classifier-free `guidance_scale`; at 1 or below the negative prompt is not used.
+ * Classifier-free guidance scale. At 1 or below guidance is off and the negative prompt is ignored.
  */
-guidance?: number, 
+guidance_scale?: number, 
 /**
- * Perturbed-attention guidance's scale; off at 0.
+ * Scale of perturbed-attention guidance; off at 0.
  */
 pag_scale?: number, 
 /**
- * What `pag_scale` falls by with each timestep below 1000.
+ * Decrease of `pag_scale` with each timestep below 1000.
  */
 pag_adaptive_scale?: number, 
 /**
- * The blocks whose attention is perturbed; the middle one where it is left out.
+ * Transformer blocks whose self-attention is perturbed; the middle one by default.
  */
 pag_applied_layers?: Array<number>, num_images_per_prompt?: number, 
 /**
- * Picture width in pixels; the checkpoint's own where it is left out.
+ * Image width in pixels; the checkpoint's native size by default.
  */
 width?: number, 
 /**
- * Picture height in pixels; the checkpoint's own where it is left out.
+ * Image height in pixels; the checkpoint's native size by default.
  */
 height?: number, 
 /**
- * DDIM's η, from 0 to 1; other schedulers have none.
+ * DDIM's η, from 0 to 1; ignored by schedulers without it.
  */
 eta?: number, output_type?: OutputType, 
 /**
@@ -72,7 +72,7 @@ eta?: number, output_type?: OutputType,
  */
 clean_caption?: boolean, 
 /**
- * Draw at the nearest size the network was trained on, then resize and crop.
+ * Generate at the nearest resolution bin, then resize and crop.
  */
 use_resolution_binning?: boolean, 
 /**
@@ -80,7 +80,7 @@ use_resolution_binning?: boolean,
  */
 max_sequence_length?: number, 
 /**
- * A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's own where it is left out.
+ * A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's by default.
  */
 scheduler?: string, 
 /**
@@ -88,41 +88,41 @@ scheduler?: string,
  */
 style?: string, 
 /**
- * A PNG to draw over.
+ * The input image of img2img and inpainting, a PNG.
  */
 image?: Uint8Array, 
 /**
- * A PNG that is white where `image` is to be drawn anew, and black where it is to stay.
+ * The inpainting mask, a PNG: white pixels are repainted, black pixels of `image` are preserved.
  */
 mask_image?: Uint8Array, 
 /**
- * How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
+ * Denoising strength in (0, 1]; 1 ignores the input image. Default 0.8, with a mask 1.
  */
 strength?: number, 
 /**
- * A safetensors file with `latents` `[pictures, 4, H/8, W/8]`: normal noise to draw from, in place of the seed's.
+ * Initial noise, in place of the seed's: a safetensors file with `latents` `[images, 4, H/8, W/8]`.
  */
-latents?: Uint8Array, text?: TextSource, 
+latents?: Uint8Array, text_encoder?: TextEncoderSource, 
 /**
- * Keep the latent after each step, to compare it with another device's.
+ * Record the latents after each step, to compare them with another device's.
  */
 record?: boolean, };
 
 export type OutputType = "png" | "np" | "pt" | "latent";
 
-export type TextSource = { "kind": "tab" } | { "kind": "companion", url: string, token?: string, } | { "kind": "file", bytes: Uint8Array, };
+export type TextEncoderSource = { "kind": "tab" } | { "kind": "companion", url: string, token?: string, } | { "kind": "file", bytes: Uint8Array, };
 
 export type Limits = { 
 /**
- * Width and height the checkpoint was trained at, in pixels.
+ * Width and height of the training images, in pixels.
  */
 native_size: number, size_min: number, size_max: number, 
 /**
- * Width and height must be multiples of this: the VAE's factor times the patch size.
+ * Divisor of width and height: the VAE's scale factor times the patch size.
  */
 size_multiple: number, 
 /**
- * The checkpoint's size has resolution bins: a picture drawn in its bin may have any sides in the range.
+ * Whether there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
  */
 binned: boolean, };
 
@@ -136,71 +136,71 @@ captions: Array<string>,
  */
 max_sequence_length?: number, };
 
-export type EncodeReply = { 
+export type EncodeResponse = { 
 /**
  * `[captions, tokens, channels]` of `embeds`.
  */
 shape: [number, number, number], 
 /**
- * Row-major f32 text embeddings.
+ * Row-major f32 prompt embeddings.
  */
 embeds: Array<number>, 
 /**
  * Row-major `[captions, tokens]`: 1 for a token to attend to, 0 for padding.
  */
-mask: Array<number>, };
+attention_mask: Array<number>, };
 
-export type Event = { "kind": "adapter" } & Adapter | { "kind": "loading" } & Loading | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "began", id: number, stage: Stage, } | { "kind": "step" } & Step | { "kind": "image" } & Image | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "kept", id: number, checkpoints: Array<KeptCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & StepProgress | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
-export type Adapter = { 
+export type AdapterInfo = { 
 /**
- * As the browser or driver reports it: vendor, architecture, description.
+ * Vendor, architecture and description, as the browser or driver reports them.
  */
 name: string, 
 /**
- * The graphics interface it is reached through.
+ * `webgpu`, or `wasm` for the CPU.
  */
 backend: string, 
 /**
- * True where the adapter is a GPU that is known to be played by the processor.
+ * WebGPU's `isFallbackAdapter`: the adapter emulates a GPU on the CPU.
  */
-software: boolean, 
+is_fallback_adapter: boolean, 
 /**
- * Why it was taken, in words.
+ * Why this device was chosen, in words.
  */
-why: string, };
+reason: string, };
 
-export type Loading = { stage: LoadingStage, 
+export type LoadProgress = { stage: LoadStage, 
 /**
- * What the bytes are of.
+ * The file that the bytes belong to.
  */
 file: string, loaded_bytes: number, 
 /**
- * `null` where nobody tells how many there will be.
+ * `null` where the total is unknown.
  */
 total_bytes: number | null, 
 /**
- * Over the last seconds; 0 at first.
+ * Average of the last seconds; 0 at first.
  */
 bytes_per_second: number, 
 /**
- * `null` while it cannot be told.
+ * `null` while it is unknown.
  */
 seconds_left: number | null, };
 
-export type LoadingStage = "wait" | "fetch" | "convert" | "upload";
+export type LoadStage = "wait" | "fetch" | "convert" | "upload";
 
-export type KeptCheckpoint = { checkpoint: string, 
+export type StoredCheckpoint = { checkpoint: string, 
 /**
  * `indexeddb`, `opfs` or `memory`.
  */
-store: string, bytes: number, 
+storage: string, bytes: number, 
 /**
- * Records that are missing, or were found damaged and removed.
+ * Shards that are missing, or were found damaged and deleted.
  */
 missing: number, 
 /**
- * Another checkpoint was at its address when it was last verified.
+ * Whether the server had another checkpoint at the last verification.
  */
 changed: boolean, 
 /**
@@ -210,117 +210,122 @@ saved_at: number, };
 
 export type Estimate = { id: number, 
 /**
- * Bytes that are still to be fetched.
+ * Bytes that are still to be downloaded.
  */
-fetch_bytes: number, 
+download_bytes: number, 
 /**
- * Bytes that the browser offers for what is kept; `null` where it does not tell.
+ * Storage quota that is not in use; `null` where the browser does not report it.
  */
-room_bytes: number | null, 
+free_storage_bytes: number | null, 
 /**
- * Of the connection; `null` where it was not measured.
+ * Throughput of the connection; `null` where it was not measured.
  */
 bytes_per_second: number | null, 
 /**
  * `null` where it was not measured.
  */
-drawing: Cost | null, };
+generation_cost: GenerationCost | null, };
 
-export type Cost = { 
+export type GenerationCost = { 
 /**
  * Width and height in pixels.
  */
-size: number, steps: number, 
+size: number, num_inference_steps: number, 
 /**
- * What has to be held at once, all weights included that are loaded with the checkpoint.
+ * Peak memory, with all weights that are loaded with the checkpoint.
  */
 memory_bytes: number, 
 /**
- * By the time that the same kinds of operations took in about a second, without reading the prompt.
+ * Extrapolated from about a second of the same operations, without the text encoder.
  */
 seconds: number, };
 
 export type Checkpoint = { limits: Limits, 
 /**
- * What it is best asked for.
+ * The recommended preset.
  */
 preset: Preset, 
 /**
- * What it, and others of its kind, may be asked for.
+ * All presets.
  */
 presets: Array<Preset>, 
 /**
- * The names that a request's `scheduler` may be.
+ * Valid names of a request's `scheduler`.
  */
 schedulers: Array<string>, 
 /**
- * The names that a request's `style` may be.
+ * Valid names of a request's `style`.
  */
 styles: Array<string>, 
 /**
- * Bytes that went to the device.
+ * Bytes of weights on the device.
  */
-bytes: number, 
+weight_bytes: number, 
 /**
- * Where the checkpoint is kept: `indexeddb`, `opfs` or `memory`.
+ * Where the checkpoint is stored: `indexeddb`, `opfs` or `memory`.
  */
-store: string, 
+storage: string, 
 /**
- * From the first byte asked for until the weights were on the device.
+ * From the first byte requested until the weights were on the device.
  */
 load_millis: number, 
 /**
- * Of that, from the store to the device.
+ * Part of `load_millis`: from storage to the device.
  */
 upload_millis: number, 
 /**
- * The module's memory, which never shrinks: the most that loading took.
+ * Size of the wasm heap, which never shrinks: the peak of loading.
  */
 heap_bytes: number, };
 
-export type Preset = { name: string, steps: number, guidance: number, 
+export type Preset = { name: string, num_inference_steps: number, guidance_scale: number, 
 /**
- * The checkpoint's own scheduler where there is none.
+ * The checkpoint's scheduler where it is `None`.
  */
 scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
 
-export type Step = { id: number, step: number, steps: number, 
+export type StepProgress = { id: number, step: number, total_steps: number, 
 /**
- * The picture as it looks so far; `null` where nothing is known of the autoencoder's colours.
+ * The image so far; `null` where the VAE's latent RGB factors are unknown.
  */
-preview: Preview | null, 
+preview: PreviewImage | null, 
 /**
- * What the network said: f32, little-endian. With those of all steps before, [`crate::Request::Resume`] goes on from here.
+ * The guided model output of this step: f32, little-endian. Those of all steps so far are the input of
+ * [`crate::EngineRequest::Resume`].
  */
-said: Uint8Array, };
+model_output: Uint8Array, };
 
-export type Preview = { width: number, height: number, 
+export type PreviewImage = { width: number, height: number, 
 /**
  * Red, green and blue of each pixel, row by row.
  */
 rgb: Uint8Array, };
 
-export type Stage = "text" | "denoise" | "decode";
+export type GenerationStage = "text" | "denoise" | "decode";
 
-export type Image = { id: number, width: number, height: number, steps: number, seed: number, 
+export type ImageResult = { id: number, width: number, height: number, 
 /**
- * The picture as a PNG file with its request in text chunks.
+ * Steps that were run: fewer than requested where `strength` is below 1.
+ */
+num_inference_steps: number, seed: number, 
+/**
+ * The image as a PNG file with its request in text chunks.
  */
 png: Uint8Array, 
 /**
- * What the picture was on its way, as a safetensors file, where that was asked for.
+ * The latents after each step as a safetensors file, where `record` was set.
  */
-recording: Uint8Array | null, millis: StageMillis, memory: Memory, };
+recording: Uint8Array | null, millis: StageMillis, memory: MemoryUsage, };
 
 export type StageMillis = { text: number, denoise: number, decode: number, total: number, };
 
-export type Memory = { 
+export type MemoryUsage = { 
 /**
- * The module's memory, which never shrinks.
+ * Size of the wasm heap, which never shrinks.
  */
 heap_bytes: number, 
 /**
- * Of the GPU's, where there is one: weights, and pages kept for the next picture.
+ * GPU memory, where there is a GPU: weights, and pooled pages.
  */
 device_bytes: number | null, };
 
@@ -334,7 +339,7 @@ max_abs: number,
  */
 max_relative: number, 
 /**
- * The bound that `max_relative` (for the 8-bit picture: `max_abs`) was held to.
+ * The bound that `max_relative` (for the 8-bit image: `max_abs`) was held to.
  */
 tolerance: number, verdict: Verdict, };
 
@@ -342,12 +347,19 @@ export type Verdict = { "kind": "pass" } | { "kind": "fail", why: string, } | { 
 
 export type Fault = { code: FaultCode, 
 /**
- * What failed, and the value it failed on.
+ * What failed, and on which value.
  */
 what: string, 
 /**
- * What the reader can do next.
+ * What the user can do next.
  */
 remedy: string, };
 
 export type FaultCode = "no_webgpu" | "device_lost" | "out_of_memory" | "gpu_validation" | "bad_request" | "bad_weights" | "bad_config" | "network" | "storage" | "companion" | "busy" | "internal";
+
+/** The current name of each former field of a `GenerateRequest`. */
+export const FORMER_NAMES = {
+  steps: 'num_inference_steps',
+  guidance: 'guidance_scale',
+  text: 'text_encoder',
+} as const;

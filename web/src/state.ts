@@ -1,13 +1,13 @@
 //! Everything the page shows, as one value, and the changes that events make to it. Pure: no DOM, no clock, no worker.
 import { endsEngine } from './fault';
-import type { Adapter, Checkpoint, Estimate, Event, Fault, Image, KeptCheckpoint, Loading, Preview, Stage, Step } from './protocol.gen';
+import type { AdapterInfo, Checkpoint, Estimate, EngineEvent, Fault, ImageResult, StoredCheckpoint, LoadProgress, PreviewImage, GenerationStage, StepProgress } from './protocol.gen';
 
 /** The progress of the running generation. */
 export interface Progress {
-  stage: Stage;
+  stage: GenerationStage;
   step: number;
-  steps: number;
-  preview: Preview | undefined;
+  total_steps: number;
+  preview: PreviewImage | undefined;
   /** The first step that this tab ran, and when it ended: the base of `step_millis`. */
   first: { step: number; millis: number } | undefined;
   step_millis: number | undefined;
@@ -16,19 +16,19 @@ export interface Progress {
 export interface State {
   /** `stopped`: nothing can be generated until the engine is restarted. */
   phase: 'opening' | 'ready' | 'generating' | 'stopped';
-  adapter: Adapter | undefined;
+  adapter: AdapterInfo | undefined;
   checkpoint: Checkpoint | undefined;
   compiling: { compiled: number; shaders: number } | undefined;
-  loading: Loading | undefined;
+  loading: LoadProgress | undefined;
   /** The download that waits for the user's confirmation. */
   estimate: Estimate | undefined;
-  stored: KeptCheckpoint[];
+  stored: StoredCheckpoint[];
   progress: Progress | undefined;
   /** The memory plan of the current image, in words. */
   plan: string | undefined;
   /** The prompt of the running generation, then of `image`. */
   prompt: string;
-  image: Image | undefined;
+  image: ImageResult | undefined;
   fault: Fault | undefined;
   /** A remark about the current image. */
   note: string | undefined;
@@ -61,7 +61,7 @@ export function generating(state: State, prompt: string): State {
 }
 
 /** Returns the state after `event`, which arrived at `now_millis`. */
-export function reduce(state: State, event: Event, now_millis: number): State {
+export function reduce(state: State, event: EngineEvent, now_millis: number): State {
   switch (event.kind) {
     case 'adapter':
       return { ...state, adapter: event, opened_millis: now_millis };
@@ -70,8 +70,8 @@ export function reduce(state: State, event: Event, now_millis: number): State {
     case 'loading':
       return { ...state, loading: event };
     case 'estimated':
-      return { ...state, estimate: event.drawing === null ? undefined : event };
-    case 'kept':
+      return { ...state, estimate: event.generation_cost === null ? undefined : event };
+    case 'stored_checkpoints':
       return { ...state, stored: event.checkpoints };
     case 'ready': {
       // After a lost device the generation goes on.
@@ -82,7 +82,7 @@ export function reduce(state: State, event: Event, now_millis: number): State {
       return { ...state, plan: event.plan };
     case 'note':
       return { ...state, note: event.text };
-    case 'began':
+    case 'stage_started':
       return { ...state, progress: withStage(state.progress, event.stage) };
     case 'step':
       return { ...state, progress: withStep(state.progress, event, now_millis) };
@@ -101,15 +101,15 @@ export function reduce(state: State, event: Event, now_millis: number): State {
   }
 }
 
-function withStage(progress: Progress | undefined, stage: Stage): Progress {
-  const before = progress ?? { step: 0, steps: 0, preview: undefined };
+function withStage(progress: Progress | undefined, stage: GenerationStage): Progress {
+  const before = progress ?? { step: 0, total_steps: 0, preview: undefined };
   return { ...before, stage, first: undefined, step_millis: undefined };
 }
 
-function withStep(progress: Progress | undefined, { step, steps, preview }: Step, now_millis: number): Progress {
+function withStep(progress: Progress | undefined, { step, total_steps, preview }: StepProgress, now_millis: number): Progress {
   const first = progress?.first ?? { step, millis: now_millis };
   const step_millis = step > first.step ? (now_millis - first.millis) / (step - first.step) : undefined;
-  return { stage: 'denoise', step, steps, preview: preview ?? undefined, first, step_millis };
+  return { stage: 'denoise', step, total_steps, preview: preview ?? undefined, first, step_millis };
 }
 
 /** Returns the state after `fault`: stopped where the engine cannot go on, else ready. */

@@ -1,7 +1,7 @@
 //! Checkpoints that are kept: rows that list them, and their shards on a shelf, by content. Verifies, repairs by forgetting
 //! what is damaged, deletes. Fetches nothing. Contract: a row is written after everything that it lists.
 import { fault } from './fault';
-import type { KeptCheckpoint, StoreKind } from './protocol.gen';
+import type { StoredCheckpoint, StorageBackend } from './protocol.gen';
 import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, readAll, type Database, type Opened, type Row, type Shelf, type ShelfKind } from './shelf';
 
 /** As the Rust type of that name; checked there before anything here believes it. */
@@ -31,7 +31,7 @@ export class Store {
   ) {}
 
   /** The store of this kind; in a window that keeps nothing, memory takes the place of `auto`. */
-  static async open(kind: StoreKind): Promise<Store> {
+  static async open(kind: StorageBackend): Promise<Store> {
     if (kind === 'memory') return new Store(new MemoryShelf(), undefined);
     try {
       const database = await openDatabase();
@@ -108,12 +108,12 @@ export class Store {
     throw fault('storage', `${file} is no longer in the store`, 'open the checkpoint again: what is missing is fetched again');
   }
 
-  async list(): Promise<KeptCheckpoint[]> {
+  async list(): Promise<StoredCheckpoint[]> {
     const sizes = await this.shelf.sizes();
-    const kept = new Map<string, KeptCheckpoint>();
+    const kept = new Map<string, StoredCheckpoint>();
     for (const row of await this.rows()) {
       const { checkpoint, saved_at } = row;
-      const before = kept.get(checkpoint) ?? { checkpoint, store: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
+      const before = kept.get(checkpoint) ?? { checkpoint, storage: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
       before.changed ||= row.changed ?? false;
       for (const { bytes, sha256 } of shardsOfRow(row)) {
         if (sizes.get(sha256) === bytes) before.bytes += bytes;
@@ -163,7 +163,7 @@ export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> 
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-async function shelfOf(kind: StoreKind, database: Database): Promise<Shelf> {
+async function shelfOf(kind: StorageBackend, database: Database): Promise<Shelf> {
   const indexed = new IndexedDbShelf(database);
   if (kind === 'indexeddb') return indexed;
   if (kind === 'opfs') return OpfsShelf.open();

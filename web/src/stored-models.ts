@@ -1,6 +1,6 @@
 //! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
 import { t } from './i18n';
-import type { KeepTask, KeptCheckpoint } from './protocol.gen';
+import type { StorageTask, StoredCheckpoint } from './protocol.gen';
 
 /** A checkpoint to open: its URL, or a name for the user's `files`. */
 export interface ModelSource {
@@ -30,8 +30,8 @@ export function modelUrl(checkpoint: string, hub: string): string {
 /** Shows `stored` in `list`. Calls `onTask` to verify or delete a checkpoint, and `onOpen` to open one. */
 export function renderStoredModels(
   list: HTMLElement,
-  stored: readonly KeptCheckpoint[],
-  onTask: (task: KeepTask) => void,
+  stored: readonly StoredCheckpoint[],
+  onTask: (task: StorageTask) => void,
   onOpen: (checkpoint: string) => void,
 ): void {
   const button = (text: string, onClick: () => void): HTMLButtonElement => {
@@ -39,10 +39,10 @@ export function renderStoredModels(
     created.addEventListener('click', onClick);
     return created;
   };
-  const items = stored.map(({ checkpoint, store, bytes, missing, changed }) => {
+  const items = stored.map(({ checkpoint, storage, bytes, missing, changed }) => {
     const item = document.createElement('li');
     const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
-    item.append(`${checkpoint} · ${t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store })}${state} `);
+    item.append(`${checkpoint} · ${t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store: storage })}${state} `);
     // A local folder has to be selected again: a page may not open it by itself. Opening downloads missing shards.
     if (!checkpoint.startsWith(FOLDER_PREFIX)) item.append(button(t(missing > 0 ? 'repair' : 'open'), () => onOpen(checkpoint)));
     item.append(button(t('verify'), () => onTask({ kind: 'verify', checkpoint })));

@@ -3,7 +3,7 @@ import { offered, servesPage, type Offer } from './companion';
 import { element } from './dom';
 import { fault, faultOf } from './fault';
 import { t } from './i18n';
-import type { TextSource } from './protocol.gen';
+import type { TextEncoderSource } from './protocol.gen';
 
 const tab = element('text-tab', HTMLInputElement);
 const companion = element('text-companion', HTMLInputElement);
@@ -32,7 +32,7 @@ export function encodesInTab(): boolean {
 }
 
 /** Returns the selected text source, with the contents of its file. Rejects with a `Fault`. */
-export async function readTextSource(): Promise<TextSource> {
+export async function readTextSource(): Promise<TextEncoderSource> {
   if (companion.checked) return { kind: 'companion', url: url.value, ...(token.value && { token: token.value }) };
   if (!fromFile.checked) return { kind: 'tab' };
   const selected = file.files?.[0];
@@ -62,6 +62,6 @@ async function refreshStatus(): Promise<void> {
   if (!signal.aborted) status.textContent = text;
 }
 
-function describe({ id, device, draws }: Offer): string {
-  return t(draws ? 'companionGenerates' : 'companionEncodes', { id, device });
+function describe({ id, device, generates_images }: Offer): string {
+  return t(generates_images ? 'companionGenerates' : 'companionEncodes', { id, device });
 }

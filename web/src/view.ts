@@ -1,7 +1,7 @@
 //! Renders the state: status, progress, preview, image, faults and the download estimate.
 import { element } from './dom';
 import { pngBlob, slug } from './files';
-import type { Adapter, Estimate, Loading, Preview } from './protocol.gen';
+import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from './protocol.gen';
 import type { State } from './state';
 import { t } from './i18n';
 
@@ -38,7 +38,7 @@ export function render(state: State, before: State, hasModel: boolean): void {
   status.textContent = statusText(state, hasModel);
   if (state.estimate !== before.estimate) renderEstimate(state.estimate, state.adapter);
   adapter.textContent = adapterText(state);
-  adapter.classList.toggle('slow', state.adapter?.software === true);
+  adapter.classList.toggle('slow', state.adapter?.is_fallback_adapter === true);
   renderProgress(state);
   note.hidden = state.note === undefined;
   note.textContent = state.note ?? '';
@@ -52,19 +52,19 @@ export function render(state: State, before: State, hasModel: boolean): void {
   figure.setAttribute('aria-busy', String(phase === 'generating'));
 }
 
-function renderEstimate(estimate: Estimate | undefined, adapter: Adapter | undefined): void {
+function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | undefined): void {
   estimateGroup.hidden = estimate === undefined;
-  if (estimate === undefined || estimate.drawing === null) return;
-  const { fetch_bytes, room_bytes, bytes_per_second, drawing } = estimate;
-  const storage = room_bytes === null ? '' : t('estimateStorage', { room: megabytes(room_bytes) });
-  const time = bytes_per_second === null ? '' : t('estimateTime', { time: duration(fetch_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
-  const { size, steps, memory_bytes, seconds } = drawing;
+  if (estimate === undefined || estimate.generation_cost === null) return;
+  const { download_bytes, free_storage_bytes, bytes_per_second, generation_cost } = estimate;
+  const storage = free_storage_bytes === null ? '' : t('estimateStorage', { room: megabytes(free_storage_bytes) });
+  const time = bytes_per_second === null ? '' : t('estimateTime', { time: duration(download_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
+  const { size, num_inference_steps: steps, memory_bytes, seconds } = generation_cost;
   const lines = [
-    t('estimateDownload', { size: megabytes(fetch_bytes) }) + time + storage,
+    t('estimateDownload', { size: megabytes(download_bytes) }) + time + storage,
     t('estimateMemory', { memory: megabytes(memory_bytes) }),
     t('estimateImage', { size, steps, time: duration(seconds) }),
-    ...(room_bytes !== null && room_bytes < fetch_bytes ? [t('storageTooSmall')] : []),
-    ...(adapter?.software === true || adapter?.backend === 'wasm' ? [t('slowWithoutGpu')] : []),
+    ...(free_storage_bytes !== null && free_storage_bytes < download_bytes ? [t('storageTooSmall')] : []),
+    ...(adapter?.is_fallback_adapter === true || adapter?.backend === 'wasm' ? [t('slowWithoutGpu')] : []),
   ];
   estimateLines.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
@@ -74,8 +74,8 @@ function renderProgress({ loading, progress: generation, phase, estimate }: Stat
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
-  } else if (generation?.stage === 'denoise' && generation.steps > 0) {
-    progress.max = generation.steps;
+  } else if (generation?.stage === 'denoise' && generation.total_steps > 0) {
+    progress.max = generation.total_steps;
     progress.value = generation.step;
   } else {
     progress.removeAttribute('value');
@@ -92,7 +92,7 @@ function statusText({ phase, loading, compiling, progress: generation, image, es
       return loading === undefined ? t('initializing') : loadingText(loading);
     case 'generating': {
       if (generation === undefined) return loading === undefined ? t('starting') : loadingText(loading);
-      const { stage, step, steps, step_millis } = generation;
+      const { stage, step, total_steps: steps, step_millis } = generation;
       if (stage !== 'denoise' || steps === 0) return t(`stage_${stage}`);
       const left = step_millis === undefined ? '' : t('timeLeft', { seconds: seconds((steps - step) * step_millis) });
       return t('stepOf', { step, steps }) + left;
@@ -108,7 +108,7 @@ function statusText({ phase, loading, compiling, progress: generation, image, es
   }
 }
 
-function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: Loading): string {
+function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: LoadProgress): string {
   if (stage === 'wait') return t('loading_wait');
   const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
   const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
@@ -118,12 +118,12 @@ function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, secon
 
 function adapterText({ adapter, plan }: State): string {
   if (adapter === undefined) return '';
-  const { name, backend, software, why } = adapter;
-  return `${name} (${backend})${software ? t('fallbackAdapter') : ''}: ${why}${plan === undefined ? '' : ` · ${plan}`}`;
+  const { name, backend, is_fallback_adapter, reason } = adapter;
+  return `${name} (${backend})${is_fallback_adapter ? t('fallbackAdapter') : ''}: ${reason}${plan === undefined ? '' : ` · ${plan}`}`;
 }
 
 /** Shows the preview over the previous image. */
-function renderPreview(shown: Preview | undefined): void {
+function renderPreview(shown: PreviewImage | undefined): void {
   preview.hidden = shown === undefined;
   if (shown === undefined) return;
   figure.hidden = false;
@@ -143,7 +143,7 @@ function renderImage({ image, prompt }: State): void {
   for (const part of [imageElement, caption, downloadLink]) part.hidden = image === undefined;
   figure.hidden = image === undefined;
   if (image === undefined) return;
-  const { png, width, height, seed, steps, recording } = image;
+  const { png, width, height, seed, num_inference_steps: steps, recording } = image;
   const url = URL.createObjectURL(pngBlob(png));
   Object.assign(imageElement, { src: url, alt: prompt, width, height });
   caption.textContent = t('caption', { prompt, seed, steps });

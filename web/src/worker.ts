@@ -8,7 +8,7 @@ import { roomLeft } from './convert';
 import { fault, faultOf } from './fault';
 import { fetchGolden } from './golden';
 import { Meter } from './meter';
-import type { Cost, DeviceKind, Event, Fault, Generate, KeepTask, Loading, Request, StoreKind } from './protocol.gen';
+import type { GenerationCost, DeviceKind, EngineEvent, Fault, GenerateRequest, StorageTask, LoadProgress, EngineRequest, StorageBackend } from './protocol.gen';
 import type { Source } from './source';
 import { Store, type Read } from './store';
 
@@ -42,7 +42,7 @@ let unloaded: Fault | undefined = fault('bad_request', 'no checkpoint is open', 
 /** The fault of the program after which the module is not called again. */
 let broken: Fault | undefined;
 
-self.onmessage = ({ data }: MessageEvent<Request | Chosen>) => {
+self.onmessage = ({ data }: MessageEvent<EngineRequest | Chosen>) => {
   if (data.kind === 'chosen') chosen.set(data.checkpoint, data.files);
   else receive(data);
 };
@@ -55,7 +55,7 @@ self.onunhandledrejection = (event) => {
   collapse(event.reason);
 };
 
-function receive(request: Request): void {
+function receive(request: EngineRequest): void {
   switch (request.kind) {
     case 'open':
       return enqueue(null, () => open(request));
@@ -64,7 +64,7 @@ function receive(request: Request): void {
     case 'generate':
       return enqueue(request.id, (job) => generate(request, [], job));
     case 'resume':
-      return enqueue(request.request.id, (job) => generate(request.request, request.said, job));
+      return enqueue(request.request.id, (job) => generate(request.request, request.model_outputs, job));
     case 'cancel': {
       jobs.get(request.id)?.stop.abort();
       if (broken === undefined) engine?.cancel(request.id);
@@ -72,8 +72,8 @@ function receive(request: Request): void {
     }
     case 'check':
       return enqueue(request.id, () => check(request.id, request.variant, request.device));
-    case 'keep':
-      return enqueue(request.id, () => keep(request.id, request.task, request.store));
+    case 'storage':
+      return enqueue(request.id, () => keep(request.id, request.task, request.storage));
     default: {
       const missing: never = request;
       throw new Error(`unknown request ${JSON.stringify(missing)}`);
@@ -98,30 +98,30 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function estimate({ id, checkpoint, device: kind, text, store: where, convert, least_bytes }: Extract<Request, { kind: 'estimate' }>): Promise<void> {
-  const [device, store] = await Promise.all([openDevice(kind), openStore(where)]);
+async function estimate({ id, checkpoint, device: kind, load_text_encoder, storage, dtype, measure_above_bytes }: Extract<EngineRequest, { kind: 'estimate' }>): Promise<void> {
+  const [device, store] = await Promise.all([openDevice(kind), openStore(storage)]);
   const source = sourceOf(checkpoint, chosen.get(checkpoint));
-  const checkpoints = new Checkpoints(store, device, convert, tellLoading);
-  const survey = await checkpoints.survey(source, text ? ['draw', 'text'] : ['draw']);
-  const told = { kind: 'estimated', id, fetch_bytes: survey.bytes, room_bytes: (await roomLeft(store)) ?? null } as const;
-  if (survey.bytes <= least_bytes) return post({ ...told, bytes_per_second: null, drawing: null });
+  const checkpoints = new Checkpoints(store, device, dtype, tellLoading);
+  const survey = await checkpoints.survey(source, load_text_encoder ? ['draw', 'text'] : ['draw']);
+  const known = { kind: 'estimated', id, download_bytes: survey.bytes, free_storage_bytes: (await roomLeft(store)) ?? null } as const;
+  if (survey.bytes <= measure_above_bytes) return post({ ...known, bytes_per_second: null, generation_cost: null });
   const bytes_per_second = (await checkpoints.rate(source, survey)) ?? null;
-  const drawing = (await device.estimate(survey.configs, survey.manifest, convert === 'auto' ? null : convert, text)) as Cost;
-  post({ ...told, bytes_per_second, drawing });
+  const generation_cost = (await device.estimate(survey.configs, survey.manifest, dtype === 'auto' ? null : dtype, load_text_encoder)) as GenerationCost;
+  post({ ...known, bytes_per_second, generation_cost });
 }
 
-async function open({ checkpoint, device: kind, text, store: where, convert, memory_bytes }: Extract<Request, { kind: 'open' }>): Promise<void> {
+async function open({ checkpoint, device: kind, load_text_encoder, storage, dtype, memory_limit_bytes }: Extract<EngineRequest, { kind: 'open' }>): Promise<void> {
   const began_millis = performance.now();
   try {
-    const [device, store] = await Promise.all([openDevice(kind, memory_bytes), openStore(where)]);
+    const [device, store] = await Promise.all([openDevice(kind, memory_limit_bytes), openStore(storage)]);
     const source = sourceOf(checkpoint, chosen.get(checkpoint));
-    const checkpoints = new Checkpoints(store, device, convert, tellLoading);
+    const checkpoints = new Checkpoints(store, device, dtype, tellLoading);
     let compiling: Promise<void> | undefined;
     const draw = await checkpoints.provide(source, 'draw', (configs, manifest) => {
-      compiling ??= device.warm_up(configs, manifest);
+      compiling ??= device.prewarm(configs, manifest);
       compiling.catch(() => 'awaited below');
     });
-    const read = text ? await checkpoints.provide(source, 'text') : undefined;
+    const read = load_text_encoder ? await checkpoints.provide(source, 'text') : undefined;
     await compiling;
     const reader = uploading(store, [['draw', draw], ...(read === undefined ? [] : [['text', read] as const])]);
     await device.load(draw.text, reader, store.kind, read?.text, began_millis);
@@ -133,25 +133,25 @@ async function open({ checkpoint, device: kind, text, store: where, convert, mem
   }
 }
 
-async function generate(request: Generate, said: Uint8Array[], job: Job): Promise<void> {
+async function generate(request: GenerateRequest, model_outputs: Uint8Array[], job: Job): Promise<void> {
   if (unloaded !== undefined) throw unloaded;
   const device = opened();
   device.validate(request);
   const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
-  if (embeds === undefined && request.text?.kind !== 'file' && !job.stop.signal.aborted) await loadText(device);
-  if (request.image !== undefined && !device.can_encode() && !job.stop.signal.aborted) {
+  if (embeds === undefined && request.text_encoder?.kind !== 'file' && !job.stop.signal.aborted) await loadText(device);
+  if (request.image !== undefined && !device.has_vae_encoder() && !job.stop.signal.aborted) {
     const { text, reader } = await providePart(device, 'encode');
-    await device.load_encoding(text, reader);
+    await device.load_vae_encoder(text, reader);
   }
   if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
-  await device.generate(request, embeds, said);
+  await device.generate(request, embeds, model_outputs);
 }
 
 /** The text encoder, unless it is there. */
 async function loadText(device: Engine): Promise<void> {
-  if (device.can_read()) return;
+  if (device.has_text_encoder()) return;
   const { text, reader } = await providePart(device, 'text');
-  await device.load_text(text, reader);
+  await device.load_text_encoder(text, reader);
 }
 
 /** A part of the checkpoint on the device that was not loaded with it. */
@@ -170,32 +170,32 @@ function uploading(store: Store, kept: readonly (readonly [Part, Kept])[]): Read
   return store.reader([...manifests.values()], (file, bytes) => meter.add(file, bytes));
 }
 
-async function keep(id: number, task: KeepTask, where: StoreKind): Promise<void> {
+async function keep(id: number, task: StorageTask, where: StorageBackend): Promise<void> {
   const store = await openStore(where);
   if (task.kind === 'verify') {
     await store.verify(task.checkpoint);
     if (engine !== undefined) await new Checkpoints(store, engine, 'auto', tellLoading).compare(sourceOf(task.checkpoint, chosen.get(task.checkpoint)));
   }
   if (task.kind === 'delete') await store.delete(task.checkpoint);
-  post({ kind: 'kept', id, checkpoints: await store.list() });
+  post({ kind: 'stored_checkpoints', id, checkpoints: await store.list() });
 }
 
-function tellLoading(loading: Loading): void {
+function tellLoading(loading: LoadProgress): void {
   post({ kind: 'loading', ...loading });
 }
 
-function openStore(where: StoreKind): Promise<Store> {
+function openStore(where: StorageBackend): Promise<Store> {
   const opening = (keeping ??= Store.open(where));
   opening.catch(() => (keeping = undefined));
   return opening;
 }
 
-async function embedsFor(request: Generate, device: Engine, job: Job) {
-  const { text, max_sequence_length } = request;
+async function embedsFor(request: GenerateRequest, device: Engine, job: Job) {
+  const { text_encoder, max_sequence_length } = request;
   const tokens = max_sequence_length === undefined ? {} : { max_sequence_length };
-  if (text?.kind !== 'companion') return undefined;
+  if (text_encoder?.kind !== 'companion') return undefined;
   try {
-    return await encode(text, { captions: device.captions(request), ...tokens }, job.stop.signal);
+    return await encode(text_encoder, { captions: device.captions(request), ...tokens }, job.stop.signal);
   } catch (thrown) {
     if (job.stop.signal.aborted) return undefined;
     const reason = faultOf(thrown);
@@ -217,8 +217,8 @@ async function check(id: number, variant: string, kind: DeviceKind): Promise<voi
 }
 
 /** The device, opened at the first call. */
-function openDevice(kind: DeviceKind, memory_bytes: number | null = null): Promise<Engine> {
-  opening ??= init().then(async () => (engine = await Engine.open(emit, kind, memory_bytes)));
+function openDevice(kind: DeviceKind, memory_limit_bytes: number | null = null): Promise<Engine> {
+  opening ??= init().then(async () => (engine = await Engine.open(emit, kind, memory_limit_bytes)));
   return opening;
 }
 
@@ -228,7 +228,7 @@ function opened(): Engine {
 }
 
 /** Hears the engine. A fault without an id is the GPU's own; the job at work is the one it spoils. */
-function emit(event: Event): void {
+function emit(event: EngineEvent): void {
   if (event.kind === 'fault') return fail(running, event.fault);
   if (!running?.failed) post(event);
 }
@@ -250,6 +250,6 @@ function collapse(thrown: unknown): void {
   for (const job of jobs.values()) fail(job, broken);
 }
 
-function post(event: Event): void {
+function post(event: EngineEvent): void {
   self.postMessage(event);
 }

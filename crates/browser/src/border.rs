@@ -1,6 +1,6 @@
 //! Values across the JavaScript border, and the clock of the page.
 
-use pixart_protocol::{Event, Fault, FaultCode};
+use pixart_protocol::{EngineEvent, Fault, FaultCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -25,7 +25,7 @@ pub(crate) fn value<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<
 pub(crate) struct Emitter(pub(crate) js_sys::Function);
 
 impl Emitter {
-    pub(crate) fn emit(&self, event: &Event) {
+    pub(crate) fn emit(&self, event: &EngineEvent) {
         if let Err(error) = self.0.call1(&JsValue::NULL, &object(event)) {
             web_sys::console::error_2(&"an event could not be delivered".into(), &error);
         }

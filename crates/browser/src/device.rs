@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use pixart_model::{DeviceLimits, KernelVariant};
-use pixart_protocol::{Adapter, DeviceKind, Fault, FaultCode};
+use pixart_protocol::{AdapterInfo, DeviceKind, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
@@ -15,8 +15,8 @@ use crate::faults::note;
 /// Tasks gathered into one submission: few enough that a software adapter answers between them.
 const TASKS_MAX: usize = 32;
 
-/// What [`Adapter::backend`] says of the processor.
-pub(crate) const PROCESSOR: &str = "wasm";
+/// What [`AdapterInfo::backend`] says of the processor.
+pub(crate) const CPU_BACKEND: &str = "wasm";
 /// What a module can address, less what it holds besides: files while they load, and the page's messages.
 const WASM_MEMORY: u64 = 3 << 30;
 /// Where cubecl logs that the device is lost.
@@ -32,32 +32,33 @@ thread_local! {
 ///
 /// # Errors
 /// [`FaultCode::NoWebgpu`] where WebGPU was asked for and there is none, no adapter, or no device.
-pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, Adapter, DeviceLimits), Fault> {
+pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, AdapterInfo, DeviceLimits), Fault> {
     const ASKED: &str = "as asked for";
     match kind {
-        DeviceKind::Wasm => Ok(processor(ASKED.into())),
+        DeviceKind::Wasm => Ok(cpu(ASKED.into())),
         DeviceKind::Webgpu => gpu(describe(ASKED).await?).await,
         DeviceKind::Auto => {
             let opened = async {
                 let adapter = describe("the GPU that the browser offers").await?;
-                if adapter.software {
+                if adapter.is_fallback_adapter {
                     let only = format!("{}, a software adapter, which is slower", adapter.name);
-                    return Ok(processor(format!("WebGPU has only {only}")));
+                    return Ok(cpu(format!("WebGPU has only {only}")));
                 }
                 gpu(adapter).await
             };
-            Ok(opened.await.unwrap_or_else(|fault: Fault| processor(fault.what)))
+            Ok(opened.await.unwrap_or_else(|fault: Fault| cpu(fault.what)))
         }
     }
 }
 
-fn processor(why: String) -> (Device, Adapter, DeviceLimits) {
-    let adapter = Adapter { name: "processor".into(), backend: PROCESSOR.into(), software: false, why };
+fn cpu(reason: String) -> (Device, AdapterInfo, DeviceLimits) {
+    let adapter =
+        AdapterInfo { name: "processor".into(), backend: CPU_BACKEND.into(), is_fallback_adapter: false, reason };
     (Device::flex(), adapter, DeviceLimits { memory_bytes: Some(WASM_MEMORY), ..DeviceLimits::UNLIMITED })
 }
 
 /// The browser's adapter, opened at the first call.
-async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault> {
+async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits), Fault> {
     if let Some((device, limits)) = OPENED.with_borrow(Clone::clone) {
         return Ok((device, adapter, limits));
     }
@@ -66,11 +67,11 @@ async fn gpu(adapter: Adapter) -> Result<(Device, Adapter, DeviceLimits), Fault>
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
     listen(&setup.device);
-    KernelVariant::for_adapter(adapter.software).make_current();
+    KernelVariant::for_adapter(adapter.is_fallback_adapter).make_current();
     let (has, features) = (setup.device.limits(), setup.device.features());
     let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
     let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);
-    let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, adapter.software);
+    let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, adapter.is_fallback_adapter);
     OPENED.set(Some((device.clone(), limits)));
     Ok((device, adapter, limits))
 }
@@ -124,7 +125,7 @@ impl log::Log for ErrorLog {
 }
 
 /// Asks the browser for its adapter's description. Reached by name: the bindings of WebGPU are not stable yet.
-async fn describe(why: &str) -> Result<Adapter, Fault> {
+async fn describe(reason: &str) -> Result<AdapterInfo, Fault> {
     let none = |what: &str| {
         let remedy = "let the processor draw, or use a browser with WebGPU, such as a current Chrome or Edge";
         Fault::new(FaultCode::NoWebgpu, what, remedy)
@@ -159,11 +160,11 @@ async fn describe(why: &str) -> Result<Adapter, Fault> {
     let parts = [text("vendor"), text("architecture"), text("description")];
     let name: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     let fallback = |owner: &JsValue| get(owner, "isFallbackAdapter").as_bool().unwrap_or(false);
-    Ok(Adapter {
+    Ok(AdapterInfo {
         name: if name.is_empty() { "unnamed adapter".into() } else { name.join(" ") },
         backend: "webgpu".into(),
-        software: fallback(&info) || fallback(&adapter) || text("architecture").contains("swiftshader"),
-        why: why.into(),
+        is_fallback_adapter: fallback(&info) || fallback(&adapter) || text("architecture").contains("swiftshader"),
+        reason: reason.into(),
     })
 }
 

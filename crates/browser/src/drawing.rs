@@ -11,8 +11,8 @@ use pixart_model::{
     read_prompt_embeds,
 };
 use pixart_protocol::{
-    EncodeReply, Event, Fault, FaultCode, Generate, Image, Memory, OutputType, Preview, Resolved, Stage, StageMillis,
-    Step, TextSource,
+    EncodeResponse, EngineEvent, Fault, FaultCode, GenerateRequest, GenerationStage, ImageResult, MemoryUsage,
+    OutputType, PreviewImage, ResolvedRequest, StageMillis, StepProgress, TextEncoderSource,
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -23,38 +23,38 @@ use crate::faults::{self, AtWork};
 
 /// How a picture ended.
 enum Outcome {
-    Finished(Image),
+    Finished(ImageResult),
     Cancelled,
 }
 
 #[wasm_bindgen]
 impl Engine {
-    /// Draws a picture. `embeds` is an `EncodeReply` where the text was encoded elsewhere; `said`, a list of `Uint8Array`s, is
-    /// what its first steps' events said where they have been made before.
+    /// Draws a picture. `embeds` is an `EncodeResponse` where the text was encoded elsewhere; `model_outputs`, a list of
+    /// `Uint8Array`s, holds the model output of each step that was run before an interruption.
     ///
     /// # Errors
     /// A `Fault`; the checkpoint stays loaded.
-    pub async fn generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), JsValue> {
+    pub async fn generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        self.try_generate(request, embeds, said).await.map_err(|fault| object(&fault))
+        self.try_generate(request, embeds, model_outputs).await.map_err(|fault| object(&fault))
     }
 }
 
 impl Engine {
-    async fn try_generate(&self, request: JsValue, embeds: JsValue, said: JsValue) -> Result<(), Fault> {
-        let request: Generate = value(request, "the request")?;
-        let embeds = match &request.text {
-            TextSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
+    async fn try_generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), Fault> {
+        let request: GenerateRequest = value(request, "the request")?;
+        let embeds = match &request.text_encoder {
+            TextEncoderSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
             _ => value(embeds, "the text embeddings")?,
         };
-        let said: Option<Vec<serde_bytes::ByteBuf>> = value(said, "the steps that were made")?;
+        let model_outputs: Option<Vec<serde_bytes::ByteBuf>> = value(model_outputs, "the model outputs")?;
         self.cancelled.set(None);
-        let drawn = self.draw(&request, embeds, &said.unwrap_or_default()).await;
+        let drawn = self.draw(&request, embeds, &model_outputs.unwrap_or_default()).await;
         // What the GPU said first is the cause; what the call says is often its consequence.
         faults::first()?;
         let event = match drawn? {
-            Outcome::Finished(image) => Event::Image(image),
-            Outcome::Cancelled => Event::Cancelled { id: request.id },
+            Outcome::Finished(image) => EngineEvent::Image(image),
+            Outcome::Cancelled => EngineEvent::Cancelled { id: request.id },
         };
         self.emitter.emit(&event);
         Ok(())
@@ -62,9 +62,9 @@ impl Engine {
 
     async fn draw(
         &self,
-        request: &Generate,
-        embeds: Option<EncodeReply>,
-        said: &[serde_bytes::ByteBuf],
+        request: &GenerateRequest,
+        embeds: Option<EncodeResponse>,
+        model_outputs: &[serde_bytes::ByteBuf],
     ) -> Result<Outcome, Fault> {
         let pipeline = self.loaded()?;
         let resolved = pipeline.resolve(request)?;
@@ -77,12 +77,12 @@ impl Engine {
         }
         let id = request.id;
         let plan = pipeline.plan(request, &resolved)?;
-        self.emitter.emit(&Event::Planned { id, plan: plan.line(), bytes: plan.bytes() as f64 });
+        self.emitter.emit(&EngineEvent::Planned { id, plan: plan.line(), peak_bytes: plan.bytes() as f64 });
         let began = now_millis();
 
-        self.emitter.emit(&Event::Began { id, stage: Stage::Text });
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
         let caption = match embeds {
-            Some(EncodeReply { shape, embeds, mask }) => {
+            Some(EncodeResponse { shape, embeds, attention_mask: mask }) => {
                 PromptEmbeds::from_values(embeds, mask, shape.map(|axis| axis as usize), &self.device)?
             }
             None => pipeline.encode(request, &resolved)?,
@@ -90,7 +90,7 @@ impl Engine {
         self.reach("the text embeddings", caption.embeds.clone()).await?;
         let text_done = now_millis();
 
-        self.emitter.emit(&Event::Began { id, stage: Stage::Denoise });
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Denoise });
         let mut recording = match request.record {
             true => Some(Recording::begin(request, &self.name, &caption).await?),
             false => None,
@@ -98,16 +98,24 @@ impl Engine {
         let encoding = self.encoding.borrow().clone();
         let mut sampler = pipeline.sampler(request, &resolved, encoding.as_deref(), caption, &plan)?;
         let steps = sampler.scheduler().remaining_calls() as u32;
-        for said in said {
-            self.repeat(&mut sampler, said)?;
+        for model_output in model_outputs {
+            self.repeat(&mut sampler, model_output)?;
             self.record(&mut recording, &sampler).await?;
         }
-        if !self.make(Step { id, steps, ..Step::default() }, &pipeline.painter, &mut sampler, &mut recording).await? {
+        if !self
+            .make(
+                StepProgress { id, total_steps: steps, ..StepProgress::default() },
+                &pipeline.painter,
+                &mut sampler,
+                &mut recording,
+            )
+            .await?
+        {
             return Ok(Outcome::Cancelled);
         }
         let denoise_done = now_millis();
 
-        self.emitter.emit(&Event::Began { id, stage: Stage::Decode });
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
         let picture = rgb8_read(pipeline.decode(sampler.into_latents(), &plan), (&resolved).into()).await?;
         let png = pipeline.painter.signature(request, &self.name)?.png(&picture, request)?;
         let recording = recording.map(|recording| Recording { picture, ..recording }.to_bytes());
@@ -121,16 +129,26 @@ impl Engine {
             total: done - began,
         };
         let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
-        let memory = Memory { heap_bytes: heap_bytes(), device_bytes };
-        let Resolved { width, height, .. } = resolved;
+        let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };
+        let ResolvedRequest { width, height, .. } = resolved;
         let seed = request.seed_of(0);
-        Ok(Outcome::Finished(Image { id, width, height, steps, seed, png, recording, millis, memory }))
+        Ok(Outcome::Finished(ImageResult {
+            id,
+            width,
+            height,
+            num_inference_steps: steps,
+            seed,
+            png,
+            recording,
+            millis,
+            memory,
+        }))
     }
 
     /// Makes the steps that are left, of which `each` tells. False where the picture was cancelled before the last.
     async fn make<'a>(
         &'a self,
-        each: Step,
+        each: StepProgress,
         painter: &'a Painter,
         sampler: &mut Sampler<'_>,
         recording: &mut Option<Recording>,
@@ -150,11 +168,13 @@ impl Engine {
                     }
                     SamplerProgress::Step(blocks) => {
                         self.record(recording, sampler).await?;
-                        let step =
-                            Step { step: each.steps - sampler.scheduler().remaining_calls() as u32, ..each.clone() };
+                        let step = StepProgress {
+                            step: each.total_steps - sampler.scheduler().remaining_calls() as u32,
+                            ..each.clone()
+                        };
                         let step_output = sampler.step_output();
                         let told = async move {
-                            self.emitter.emit(&Event::Step(self.step(painter, step_output, step).await?));
+                            self.emitter.emit(&EngineEvent::Step(self.step(painter, step_output, step).await?));
                             self.listen().await;
                             Ok(())
                         };
@@ -185,17 +205,19 @@ impl Engine {
     }
 
     /// Makes a step that was made before.
-    fn repeat(&self, sampler: &mut Sampler<'_>, said: &[u8]) -> Result<(), Fault> {
+    fn repeat(&self, sampler: &mut Sampler<'_>, model_output: &[u8]) -> Result<(), Fault> {
         let shape = sampler.latents().dims();
-        let (numbers, rest) = said.as_chunks::<4>();
+        let (numbers, rest) = model_output.as_chunks::<4>();
         let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
         let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
         let data = fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), &self.device));
-        if data.is_some_and(|said| sampler.replay(said)) {
+        if data.is_some_and(|model_output| sampler.replay(model_output)) {
             return Ok(());
         }
-        let what =
-            format!("a step that was made before has {} bytes, or there are too many for this request", said.len());
+        let what = format!(
+            "a step that was made before has {} bytes, or there are too many for this request",
+            model_output.len()
+        );
         Err(Fault::new(FaultCode::BadRequest, what, "draw the picture from its first step"))
     }
 
@@ -207,23 +229,29 @@ impl Engine {
         Ok(())
     }
 
-    /// `step` with what the network said, and how the picture looks by that.
-    async fn step(&self, painter: &Painter, step_output: Option<StepOutput>, step: Step) -> Result<Step, Error> {
-        let Some(StepOutput { model_output: said, pred_original_sample: clean }) = step_output else { return Ok(step) };
+    /// `step` with the model output, and the preview that follows from it.
+    async fn step(
+        &self,
+        painter: &Painter,
+        step_output: Option<StepOutput>,
+        step: StepProgress,
+    ) -> Result<StepProgress, Error> {
+        let Some(StepOutput { model_output, pred_original_sample: clean }) = step_output else { return Ok(step) };
         let [_, _, rows, columns] = clean.dims();
         let preview = &painter.vae.config().preview;
         // Read at once: each reading waits for the device.
-        let read = if preview.is_some() { vec![said.clone(), clean] } else { vec![said.clone()] };
-        let numbers = golden::values_read("what the network said", Tensor::cat(read, 0).flatten(0, 3)).await?;
-        let (said, clean) = numbers.split_at(said.dims().iter().product());
+        let read = if preview.is_some() { vec![model_output.clone(), clean] } else { vec![model_output.clone()] };
+        let numbers = golden::values_read("the model output", Tensor::cat(read, 0).flatten(0, 3)).await?;
+        let (model_output, clean) = numbers.split_at(model_output.dims().iter().product());
         let preview = match preview {
             Some(preview) => {
                 let Rgb8 { width, height, bytes } = preview.picture(clean, [rows, columns])?;
-                Some(Preview { width: width as u32, height: height as u32, rgb: bytes })
+                Some(PreviewImage { width: width as u32, height: height as u32, rgb: bytes })
             }
             None => None,
         };
-        Ok(Step { preview, said: said.iter().flat_map(|number| number.to_le_bytes()).collect(), ..step })
+        let model_output = model_output.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Ok(StepProgress { preview, model_output, ..step })
     }
 }
 

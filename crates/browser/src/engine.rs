@@ -6,7 +6,7 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
 use pixart_model::{DeviceLimits, Error, Pipeline, PrewarmKernel, VaeEncoder, captions_of, golden, prewarm};
-use pixart_protocol::{Event, Fault, FaultCode, Generate};
+use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -36,29 +36,33 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens the device of this `DeviceKind` and announces it. `memory_bytes` is what may be planned with, where that is less
-    /// than it seems to have.
+    /// Opens the device of this `DeviceKind` and announces it. `memory_limit_bytes` lowers the
+    /// memory that the planner assumes.
     ///
     /// # Errors
     /// A `Fault` with the code `no_webgpu`.
-    pub async fn open(emit: js_sys::Function, kind: JsValue, memory_bytes: Option<f64>) -> Result<Engine, JsValue> {
+    pub async fn open(
+        emit: js_sys::Function,
+        kind: JsValue,
+        memory_limit_bytes: Option<f64>,
+    ) -> Result<Engine, JsValue> {
         let emitter = Emitter(emit);
         faults::tell(&emitter);
         let opened = async { device::open(value(kind, "the device")?).await };
         let (device, adapter, limits) = opened.await.map_err(|fault| object(&fault))?;
-        let is_busy = adapter.backend == device::PROCESSOR;
-        let limits = match memory_bytes {
+        let is_busy = adapter.backend == device::CPU_BACKEND;
+        let limits = match memory_limit_bytes {
             Some(bytes) => DeviceLimits { memory_bytes: Some(bytes as u64), ..limits },
             None => limits,
         };
         let name = format!("tab: {} ({})", adapter.name, adapter.backend);
-        emitter.emit(&Event::Adapter(adapter));
+        emitter.emit(&EngineEvent::Adapter(adapter));
         let (pipeline, encoding) = (RefCell::default(), RefCell::default());
         Ok(Engine { device, limits, name, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
     }
 
-    /// Whether [`Engine::load_encoding`] has been called for the checkpoint.
-    pub fn can_encode(&self) -> bool {
+    /// Whether [`Engine::load_vae_encoder`] has been called for the checkpoint.
+    pub fn has_vae_encoder(&self) -> bool {
         self.encoding.borrow().is_some()
     }
 
@@ -68,11 +72,11 @@ impl Engine {
     ///
     /// # Errors
     /// A `Fault` that names the key, or that the GPU failed.
-    pub async fn warm_up(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
+    pub async fn prewarm(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
         let configs =
             manifest.map_or_else(|| Ok(weights::held(&files)), |manifest| weights::packed(&manifest, weights::Unread));
-        let warm_up = async { self.try_warm_up(&configs?).await };
+        let warm_up = async { self.try_prewarm(&configs?).await };
         warm_up.await.map_err(|fault| object(&fault))
     }
 
@@ -83,7 +87,7 @@ impl Engine {
     /// A `Fault` with the code `bad_request`.
     pub fn captions(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
         let captions = || {
-            let request: Generate = value(request, "the request")?;
+            let request: GenerateRequest = value(request, "the request")?;
             Ok::<_, Fault>(captions_of(&request, &self.loaded()?.resolve(&request)?))
         };
         captions().map_err(|fault| object(&fault))
@@ -111,7 +115,7 @@ impl Engine {
         let _at_work = AtWork::begin();
         let rows = golden::check(&variant, &weights::held(&files), &self.device, CHECK_TOLERANCE).await;
         faults::first().map_err(|fault| object(&fault))?;
-        self.emitter.emit(&Event::Checked { id, rows });
+        self.emitter.emit(&EngineEvent::Checked { id, rows });
         Ok(())
     }
 }
@@ -122,7 +126,7 @@ impl Engine {
         loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
     }
 
-    async fn try_warm_up(&self, configs: &Folder) -> Result<(), Fault> {
+    async fn try_prewarm(&self, configs: &Folder) -> Result<(), Fault> {
         if self.is_busy {
             return Ok(());
         }
@@ -131,13 +135,13 @@ impl Engine {
         for (compiled, one) in (1..).zip(all) {
             self.reach("a shader's first result", one.launch(&self.device)).await?;
             faults::first()?;
-            self.emitter.emit(&Event::Compiling { compiled, shaders });
+            self.emitter.emit(&EngineEvent::Compiling { compiled, shaders });
         }
         let picture = prewarm(configs, &self.device, self.limits).await?;
         let [_, _, height, width] = picture.dims();
         rgb8_read(picture, Size { height, width }).await?;
         faults::first()?;
-        self.emitter.emit(&Event::Compiling { compiled: shaders, shaders });
+        self.emitter.emit(&EngineEvent::Compiling { compiled: shaders, shaders });
         Ok(())
     }
 

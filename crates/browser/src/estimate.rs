@@ -2,7 +2,7 @@
 
 use js_sys::Map;
 use pixart_model::{CostProbe, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_bytes};
-use pixart_protocol::{Cost, Fault};
+use pixart_protocol::{Fault, GenerationCost};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -17,7 +17,7 @@ const PROBE_MILLIS: f64 = 150.0;
 
 #[wasm_bindgen]
 impl Engine {
-    /// The `Cost` of a picture of a checkpoint whose `config.json`s are in `files`, or in the manifest of a packed one; `convert`
+    /// The `GenerationCost` of a picture of a checkpoint whose `config.json`s are in `files`, or in the manifest of a packed one; `convert`
     /// is the precision that a folder would be converted to, where one was chosen; `text` whether the text encoder is loaded too.
     /// Takes about a second.
     ///
@@ -45,7 +45,7 @@ impl Engine {
 }
 
 impl Engine {
-    async fn cost(&self, folder: &Folder, chosen: Option<WeightFormat>, text: bool) -> Result<Cost, Fault> {
+    async fn cost(&self, folder: &Folder, chosen: Option<WeightFormat>, text: bool) -> Result<GenerationCost, Fault> {
         let chosen = chosen.filter(|_| folder.manifest().is_none());
         let planner = Planner { chosen, ..Planner::read(folder, self.limits)? };
         let preset = preset_of(folder)?;
@@ -54,14 +54,14 @@ impl Engine {
         let precision = planner.precision()?;
         let plan = planner.plan(batch, precision)?;
         let text = if text { text_encoder_bytes(folder)? } else { 0 };
-        let macs = planner.mac_count(batch, preset.steps as usize, preset.max_sequence_length as usize);
+        let macs = planner.mac_count(batch, preset.num_inference_steps as usize, preset.max_sequence_length as usize);
         let mut seconds = 0.0;
         for probe in planner.cost_probes(macs, precision, &self.device) {
             seconds += self.seconds(&probe).await?;
         }
-        Ok(Cost {
+        Ok(GenerationCost {
             size: (planner.dit.sample_size * planner.vae.factor()) as u32,
-            steps: preset.steps,
+            num_inference_steps: preset.num_inference_steps,
             memory_bytes: (plan.bytes() + text) as f64,
             seconds,
         })

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use pixart_protocol::{Event, Fault, FaultCode};
+use pixart_protocol::{EngineEvent, Fault, FaultCode};
 
 use crate::border::Emitter;
 
@@ -63,7 +63,7 @@ pub(crate) fn tell_panics() {
 fn emit(fault: Fault) {
     let emitter = EMITTER.with_borrow(Clone::clone);
     match emitter {
-        Some(emitter) => emitter.emit(&Event::Fault { id: None, fault }),
+        Some(emitter) => emitter.emit(&EngineEvent::Fault { id: None, fault }),
         None => web_sys::console::error_1(&fault.to_string().into()),
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
 use pixart_model::{DeviceLimits, Pipeline, VaeEncoder, WeightFormat, form, recommended_precision, scheduler_names};
-use pixart_protocol::{Checkpoint, Event, Fault, FaultCode, Preset, STYLES};
+use pixart_protocol::{Checkpoint, EngineEvent, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
 use pixart_weights::{Error, Folder, Manifest, ReadFuture, Reader};
@@ -28,7 +28,7 @@ impl Engine {
     ///
     /// # Errors
     /// A `Fault` with the code `bad_weights`.
-    pub fn check_manifest(manifest: &str) -> Result<(), JsValue> {
+    pub fn validate_manifest(manifest: &str) -> Result<(), JsValue> {
         let read = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights);
         read.map(drop).map_err(|error| object(&Fault::from(error)))
     }
@@ -38,7 +38,7 @@ impl Engine {
     ///
     /// # Errors
     /// A `Fault` that names the file or key, or that nothing fits.
-    pub fn precision(&self, network: &str, files: Map) -> Result<JsValue, JsValue> {
+    pub fn conversion_dtype(&self, network: &str, files: Map) -> Result<JsValue, JsValue> {
         let precision = precision(&files, network, self.limits);
         precision.map(|precision| object(&precision)).map_err(|fault| object(&fault))
     }
@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// Puts what draws on the device, from the packed checkpoint of this manifest, whose shards `read` reads:
-    /// `(file, begin, end) => Promise<Uint8Array>`. `store` says where it is kept; with `text_manifest` the text encoder is
+    /// `(file, begin, end) => Promise<Uint8Array>`. `storage` says where it is stored; with `text_manifest` the text encoder is
     /// loaded too, from that.
     ///
     /// # Errors
@@ -72,17 +72,17 @@ impl Engine {
         &self,
         manifest: &str,
         read: Function,
-        store: String,
+        storage: String,
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
-        let loaded = self.try_load(manifest, read, store, text_manifest, began_millis).await;
+        let loaded = self.try_load(manifest, read, storage, text_manifest, began_millis).await;
         faults::first().and(loaded).map_err(|fault| object(&fault))
     }
 
     /// Whether the text encoder is on the device.
-    pub fn can_read(&self) -> bool {
+    pub fn has_text_encoder(&self) -> bool {
         self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.can_read())
     }
 
@@ -90,7 +90,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::load`]'s.
-    pub async fn load_text(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
+    pub async fn load_text_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
         let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&packed(manifest, Read(read))?).await?) };
         let loaded = load.await;
@@ -101,7 +101,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::load`]'s.
-    pub async fn load_encoding(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
+    pub async fn load_vae_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _at_work = AtWork::begin();
         let load = async { Ok::<_, Fault>(VaeEncoder::load(&packed(manifest, Read(read))?, &self.device).await?) };
         let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
@@ -114,7 +114,7 @@ impl Engine {
         &self,
         manifest: &str,
         read: Function,
-        store: String,
+        storage: String,
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), Fault> {
@@ -138,14 +138,14 @@ impl Engine {
             presets: Preset::all().to_vec(),
             schedulers: scheduler_names().map(str::to_owned).collect(),
             styles: STYLES.map(|style| style.name.to_owned()).to_vec(),
-            bytes,
-            store,
+            weight_bytes: bytes,
+            storage,
             load_millis: now_millis() - began_millis,
             upload_millis: now_millis() - upload_began,
             heap_bytes: heap_bytes(),
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));
-        self.emitter.emit(&Event::Ready(checkpoint));
+        self.emitter.emit(&EngineEvent::Ready(checkpoint));
         Ok(())
     }
 }

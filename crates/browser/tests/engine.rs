@@ -56,12 +56,12 @@ impl Session {
         let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");
         let read = function(&store, "read");
         session.engine.load(&manifest, read, "memory".into(), Some(manifest.clone()), 0.0).await.expect("it loads");
-        assert!(session.engine.can_read() && !session.engine.can_encode());
+        assert!(session.engine.has_text_encoder() && !session.engine.has_vae_encoder());
         session
     }
 
     async fn convert(&self, store: &JsValue, scenes: &[(&str, &[u8])]) -> Result<String, JsValue> {
-        let precision = self.engine.precision("transformer", files(scenes))?.as_string().expect("a word");
+        let precision = self.engine.conversion_dtype("transformer", files(scenes))?.as_string().expect("a word");
         let conversion = format!(
             r#"{{"networks": ["text_encoder", "transformer", "vae"], "precision": "{precision}", "shard_bytes": 1000000,
                 "source": "a test", "in_file_order": false, "made": {{}}}}"#
@@ -81,8 +81,8 @@ impl Session {
         self.all(kind).pop().unwrap_or_else(|| panic!("no event of the kind {kind}"))
     }
 
-    async fn generate(&self, prompt: &str, steps: u32, said: &JsValue) -> Result<(), JsValue> {
-        self.engine.generate(request(prompt, steps), JsValue::UNDEFINED, said.clone()).await
+    async fn generate(&self, prompt: &str, steps: u32, model_outputs: &JsValue) -> Result<(), JsValue> {
+        self.engine.generate(request(prompt, steps), JsValue::UNDEFINED, model_outputs.clone()).await
     }
 
     /// The PNG that the request gives.
@@ -90,9 +90,9 @@ impl Session {
         self.resume(prompt, steps, &JsValue::UNDEFINED).await
     }
 
-    /// The same, after the steps that `said` is from.
-    async fn resume(&self, prompt: &str, steps: u32, said: &JsValue) -> Vec<u8> {
-        self.generate(prompt, steps, said).await.expect("draws");
+    /// The same, after the steps that `model_outputs` are from.
+    async fn resume(&self, prompt: &str, steps: u32, model_outputs: &JsValue) -> Vec<u8> {
+        self.generate(prompt, steps, model_outputs).await.expect("draws");
         Uint8Array::from(get(&self.last("image"), "png")).to_vec()
     }
 }
@@ -141,8 +141,8 @@ fn text(object: &JsValue, key: &str) -> String {
 
 fn request(prompt: &str, steps: u32) -> JsValue {
     let json = format!(
-        r#"{{"id": 1, "prompt": "{prompt}", "negative_prompt": "", "seed": 7, "steps": {steps}, "guidance": 4.5,
-            "width": 64, "height": 64, "text": {{"kind": "tab"}}}}"#
+        r#"{{"id": 1, "prompt": "{prompt}", "negative_prompt": "", "seed": 7, "num_inference_steps": {steps}, "guidance_scale": 4.5,
+            "width": 64, "height": 64, "text_encoder": {{"kind": "tab"}}}}"#
     );
     js_sys::JSON::parse(&json).expect("valid JSON")
 }
@@ -178,19 +178,19 @@ async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again(devic
     let first = session.draw("a red circle", 2).await;
     assert_eq!(&first[..8], b"\x89PNG\r\n\x1a\n");
 
-    let said: js_sys::Array = session.all("step").iter().map(|step| get(step, "said")).collect();
-    assert_eq!(said.length(), 2);
+    let model_outputs: js_sys::Array = session.all("step").iter().map(|step| get(step, "model_output")).collect();
+    assert_eq!(model_outputs.length(), 2);
     assert_eq!(get(&get(&session.last("step"), "preview"), "width"), 8);
 
     let fault = session.generate("", 2, &JsValue::UNDEFINED).await.expect_err("no prompt");
     assert_eq!(text(&fault, "code"), "bad_request");
     let fault = session.generate("a red circle", 0, &JsValue::UNDEFINED).await.expect_err("no steps");
-    assert_eq!(text(&fault, "what"), "steps is 0");
-    let fault = session.generate("a red circle", 1, &said).await.expect_err("more steps than that");
+    assert_eq!(text(&fault, "what"), "num_inference_steps is 0");
+    let fault = session.generate("a red circle", 1, &model_outputs).await.expect_err("more steps than that");
     assert!(text(&fault, "what").contains("too many"), "{}", text(&fault, "what"));
 
     for made in 0..=2 {
-        let again = session.resume("a red circle", 2, &said.slice(0, made)).await;
+        let again = session.resume("a red circle", 2, &model_outputs.slice(0, made)).await;
         assert!(again == first, "after {made} steps it went on differently");
     }
 
@@ -220,7 +220,8 @@ async fn what_the_page_throws_while_shards_are_read_is_the_fault() {
     let fault = loading.await.expect_err("nothing can be read");
     assert_eq!(text(&fault, "code"), "network");
     assert!(text(&fault, "what").ends_with(".bin is gone"), "{}", text(&fault, "what"));
-    assert!(Engine::check_manifest(&manifest).is_ok());
-    let fault = Engine::check_manifest(&manifest.replace("pixart-pack", "other")).expect_err("it is of another format");
+    assert!(Engine::validate_manifest(&manifest).is_ok());
+    let fault =
+        Engine::validate_manifest(&manifest.replace("pixart-pack", "other")).expect_err("it is of another format");
     assert_eq!(text(&fault, "code"), "bad_weights");
 }

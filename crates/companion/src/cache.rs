@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lru::LruCache;
-use pixart_protocol::EncodeReply;
+use pixart_protocol::EncodeResponse;
 
 /// Bytes of embeddings that are kept: 64 captions of T5-XXL.
 const BYTES_MAX: usize = 128 << 20;
@@ -20,20 +20,20 @@ pub(crate) struct Row {
 
 impl Row {
     /// The rows of a reply.
-    pub(crate) fn all(reply: &EncodeReply) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(reply: &EncodeResponse) -> impl Iterator<Item = Self> {
         let [_, tokens, channels] = reply.shape.map(|length| length as usize);
-        let rows = reply.embeds.chunks_exact(tokens * channels).zip(reply.mask.chunks_exact(tokens));
+        let rows = reply.embeds.chunks_exact(tokens * channels).zip(reply.attention_mask.chunks_exact(tokens));
         rows.map(|(embeds, mask)| Self { embeds: embeds.into(), mask: mask.into() })
     }
 
     /// Rows of one length as a reply.
-    pub(crate) fn reply(rows: &[Self]) -> EncodeReply {
+    pub(crate) fn reply(rows: &[Self]) -> EncodeResponse {
         let (tokens, embeds) = rows.first().map_or((1, 0), |row| (row.mask.len(), row.embeds.len()));
         assert!(rows.iter().all(|row| (row.mask.len(), row.embeds.len()) == (tokens, embeds)), "rows of one length");
-        EncodeReply {
+        EncodeResponse {
             shape: [rows.len() as u32, tokens as u32, (embeds / tokens) as u32],
             embeds: rows.iter().flat_map(|row| row.embeds.iter().copied()).collect(),
-            mask: rows.iter().flat_map(|row| row.mask.iter().copied()).collect(),
+            attention_mask: rows.iter().flat_map(|row| row.mask.iter().copied()).collect(),
         }
     }
 
@@ -127,7 +127,11 @@ mod tests {
 
     #[test]
     fn rows_and_replies_are_each_others_inverse() {
-        let reply = EncodeReply { shape: [2, 1, 3], embeds: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], mask: vec![1.0, 0.0] };
+        let reply = EncodeResponse {
+            shape: [2, 1, 3],
+            embeds: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            attention_mask: vec![1.0, 0.0],
+        };
         assert_eq!(Row::reply(&Row::all(&reply).collect::<Vec<_>>()), reply);
     }
 }

@@ -49,10 +49,10 @@ pub struct Bounds {
 pub fn record(
     checkpoint: PathBuf,
     device: device::Kind,
-    request: &pixart_protocol::Generate,
+    request: &pixart_protocol::GenerateRequest,
 ) -> Result<Recording, Error> {
     let opening = Opening { checkpoint, device, ..Opening::default() };
-    let request = pixart_protocol::Generate { record: true, ..request.clone() };
+    let request = pixart_protocol::GenerateRequest { record: true, ..request.clone() };
     let pictures = Generator::open(opening)?.draw(&request, |_| std::ops::ControlFlow::Continue(()))?;
     let recording = pictures.into_iter().next().and_then(|picture| picture.recording);
     Ok(Recording::read("the recording", recording.expect("it was asked for"))?)
@@ -174,13 +174,13 @@ pub fn difference(first: &Recording, second: &Recording) -> Result<Vec<u8>, Erro
 
 #[cfg(test)]
 mod tests {
-    use pixart_protocol::Generate;
+    use pixart_protocol::GenerateRequest;
 
     use super::*;
 
     fn recording(latent: [f32; 2], pixels: [u8; 3]) -> Recording {
         Recording {
-            request: Generate::of("a star"),
+            request: GenerateRequest::of("a star"),
             device: "cpu".to_owned(),
             embeds: (vec![1, 1, 2], vec![3.0, 4.0]),
             mask: (vec![1, 1], vec![1.0]),
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn other_requests_are_not_compared() {
         let one = recording([1.0, 1.0], [0; 3]);
-        let other = Recording { request: Generate { seed: 1, ..Generate::of("a star") }, ..one.clone() };
+        let other = Recording { request: GenerateRequest { seed: 1, ..GenerateRequest::of("a star") }, ..one.clone() };
         assert!(compare(&one, &other).expect_err("another seed").to_string().contains("requests differ"));
         let short = Recording { latents: Vec::new(), ..one.clone() };
         assert!(compare(&one, &short).expect_err("fewer steps").to_string().contains("steps differ: 1 and 0"));

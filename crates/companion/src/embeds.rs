@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use pixart_model::read_prompt_embeds;
-use pixart_protocol::EncodeReply;
+use pixart_protocol::EncodeResponse;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -19,19 +19,19 @@ const CAPTIONS: &str = "captions";
 /// Embeddings read from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    pub embeds: EncodeReply,
+    pub embeds: EncodeResponse,
     /// What was encoded, one per row; empty where the file does not say.
     pub captions: Vec<String>,
 }
 
 /// The bytes of a file that holds `embeds` and names `captions`.
 #[must_use]
-pub fn write(embeds: &EncodeReply, captions: &[String]) -> Vec<u8> {
+pub fn write(embeds: &EncodeResponse, captions: &[String]) -> Vec<u8> {
     let [rows, tokens, channels] = embeds.shape.map(|length| length as usize);
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let (embed_bytes, mask_bytes) = (bytes(&embeds.embeds), bytes(&embeds.mask));
+    let (embed_bytes, mask_bytes) = (bytes(&embeds.embeds), bytes(&embeds.attention_mask));
     let view = |shape: Vec<usize>, bytes| {
-        TensorView::new(Dtype::F32, shape, bytes).expect("an EncodeReply's shape fits its values")
+        TensorView::new(Dtype::F32, shape, bytes).expect("an EncodeResponse's shape fits its values")
     };
     let tensors =
         [(EMBEDS, view(vec![rows, tokens, channels], &embed_bytes)), (MASK, view(vec![rows, tokens], &mask_bytes))];
@@ -64,9 +64,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
 mod tests {
     use super::*;
 
-    fn example() -> (EncodeReply, Vec<String>) {
+    fn example() -> (EncodeResponse, Vec<String>) {
         let embeds = (0..12u8).map(|value| f32::from(value) / 7.0 - 0.5).collect();
-        let reply = EncodeReply { shape: [2, 3, 2], embeds, mask: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0] };
+        let reply = EncodeResponse { shape: [2, 3, 2], embeds, attention_mask: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0] };
         (reply, vec![String::new(), "a red circle".to_owned()])
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_lite::future::block_on;
 use pixart_model::{PromptEmbeds, Taps, TextEncoder, WeightFormat};
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode};
 use pixart_weights::Folder;
 
 use crate::device::{self, Opened};
@@ -66,7 +66,7 @@ impl Encoder {
     }
 
     /// One row of embeddings per caption, read back to the host.
-    pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeReply, Error> {
+    pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeResponse, Error> {
         request.validate()?;
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
         prompt_embeds_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
@@ -85,7 +85,7 @@ fn shorten(folder: &mut Folder, layers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn prompt_embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeReply, Error> {
+fn prompt_embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeResponse, Error> {
     let unread = |why: String| Error::Device { doing: "reading the text embeddings", why };
     let shape = prompt_embeds.embeds.dims().map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
     let embeds = block_on(prompt_embeds.embeds.into_data_async()).map_err(|error| unread(error.to_string()))?;
@@ -95,5 +95,5 @@ fn prompt_embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeReply, Error>
     if let Some(index) = embeds.iter().position(|value| !value.is_finite()) {
         return Err(Error::NotFinite { value: embeds[index], index });
     }
-    Ok(EncodeReply { shape, embeds, mask })
+    Ok(EncodeResponse { shape, embeds, attention_mask: mask })
 }

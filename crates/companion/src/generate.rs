@@ -11,7 +11,7 @@ use pixart_model::recording::Recording;
 use pixart_model::{
     MemoryPlan, Painter, PromptEmbeds, Taps, TextEncoder, VaeEncoder, WeightFormat, caption_rows, captions_of, image,
 };
-use pixart_protocol::{EncodeReply, Fault, FaultCode, Generate, Limits, OutputType, Preset, Resolved};
+use pixart_protocol::{EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, OutputType, Preset, ResolvedRequest};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -55,14 +55,14 @@ pub enum TextFrom {
     #[default]
     Checkpoint,
     /// These, for every picture; the text encoder is not read.
-    Stored(EncodeReply),
+    Stored(EncodeResponse),
     /// Whoever asks for a picture, by [`Generator::draw_from`].
     Asker,
 }
 
 enum Text {
     Encoder(Box<TextEncoder>),
-    Stored(EncodeReply),
+    Stored(EncodeResponse),
     Asker,
 }
 
@@ -73,7 +73,7 @@ pub struct Progress {
     pub image: u32,
     /// Its denoising steps that are done, and all of them.
     pub step: u32,
-    pub steps: u32,
+    pub total_steps: u32,
 }
 
 /// A finished picture.
@@ -94,7 +94,7 @@ pub struct Report {
     pub plan: String,
     pub width: u32,
     pub height: u32,
-    pub steps: u32,
+    pub num_inference_steps: u32,
     pub seed: u32,
     pub millis: Millis,
     /// Of the file.
@@ -172,7 +172,7 @@ impl Generator {
     }
 
     /// Checks a request as [`Generator::draw`] does, without drawing.
-    pub fn validate(&self, request: &Generate) -> Result<Resolved, Error> {
+    pub fn validate(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
         Ok(self.painter.resolve(request)?)
     }
 
@@ -183,7 +183,7 @@ impl Generator {
     /// A request that cannot be drawn, a device that fails, and [`Error::Cancelled`].
     pub fn draw(
         &self,
-        request: &Generate,
+        request: &GenerateRequest,
         stepped: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
         let resolved = self.validate(request)?;
@@ -209,8 +209,8 @@ impl Generator {
     /// See [`Generator::draw`].
     pub fn draw_from(
         &self,
-        request: &Generate,
-        embeds: &EncodeReply,
+        request: &GenerateRequest,
+        embeds: &EncodeResponse,
         stepped: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
         let (resolved, began) = (self.validate(request)?, Instant::now());
@@ -219,8 +219,8 @@ impl Generator {
 
     fn draw_with(
         &self,
-        request: &Generate,
-        resolved: &Resolved,
+        request: &GenerateRequest,
+        resolved: &ResolvedRequest,
         caption: &PromptEmbeds,
         mut began: Instant,
         mut stepped: impl FnMut(Progress) -> ControlFlow<()>,
@@ -248,7 +248,7 @@ impl Generator {
                 if let Some(recording) = &mut recording {
                     block_on(recording.step(sampler.latents()))?;
                 }
-                if stepped(Progress { image: index as u32, step, steps }).is_break() {
+                if stepped(Progress { image: index as u32, step, total_steps: steps }).is_break() {
                     return Err(Error::Cancelled);
                 }
             }
@@ -258,7 +258,7 @@ impl Generator {
             let decode_began = Instant::now();
             // What the file says of itself fits this picture alone.
             let seed = request.seed_of(index);
-            let file = self.file(&Generate { seed, ..request.clone() }, resolved, &plan, latent)?;
+            let file = self.file(&GenerateRequest { seed, ..request.clone() }, resolved, &plan, latent)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
             let report = Report {
@@ -266,7 +266,7 @@ impl Generator {
                 plan: plan.line(),
                 width: resolved.width,
                 height: resolved.height,
-                steps,
+                num_inference_steps: steps,
                 seed,
                 millis: Millis { load: self.load_millis, text, denoise, decode, total },
                 sha256: hex(&Sha256::digest(&file)),
@@ -283,8 +283,8 @@ impl Generator {
     /// A finished latent as the file that was asked for.
     fn file(
         &self,
-        request: &Generate,
-        resolved: &Resolved,
+        request: &GenerateRequest,
+        resolved: &ResolvedRequest,
         plan: &MemoryPlan,
         latent: Tensor<4>,
     ) -> Result<Vec<u8>, Error> {
@@ -310,7 +310,7 @@ impl Generator {
     }
 
     /// What its pictures say of themselves; a folder that names no source is the model's name.
-    fn signature(&self, request: &Generate) -> Result<Signature, Error> {
+    fn signature(&self, request: &GenerateRequest) -> Result<Signature, Error> {
         let signature = self.painter.signature(request, &self.opened.name)?;
         Ok(match signature.model.is_empty() {
             true => Signature { model: self.model.clone(), ..signature },
@@ -320,8 +320,8 @@ impl Generator {
 
     fn caption(
         &self,
-        request: &Generate,
-        EncodeReply { shape, embeds, mask }: &EncodeReply,
+        request: &GenerateRequest,
+        EncodeResponse { shape, embeds, attention_mask: mask }: &EncodeResponse,
     ) -> Result<PromptEmbeds, Error> {
         let shape = shape.map(|length| length as usize);
         let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);

@@ -24,7 +24,7 @@ use pixart_companion::{
 };
 use pixart_model::recording::Recording;
 use pixart_model::{KernelVariant, image};
-use pixart_protocol::{EncodeRequest, Fault, Generate};
+use pixart_protocol::{EncodeRequest, Fault, GenerateRequest};
 use tracing_subscriber::EnvFilter;
 
 use cli::{
@@ -100,7 +100,7 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     };
     let out_dir = args.out_dir.as_ref().context("clap asks for --out-dir beside --prompts")?;
     fs::create_dir_all(out_dir).map_err(|source| Error::Write { path: out_dir.clone(), source })?;
-    let requests: Vec<Generate> = (0..).zip(listed).map(|(id, one)| one.request(id, &request)).collect();
+    let requests: Vec<GenerateRequest> = (0..).zip(listed).map(|(id, one)| one.request(id, &request)).collect();
     // A bad prompt far down the list is told before the first picture is drawn.
     for request in &requests {
         generator.validate(request)?;
@@ -112,7 +112,12 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn draw(generator: &Generator, request: &Generate, out: &Path, record: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn draw(
+    generator: &Generator,
+    request: &GenerateRequest,
+    out: &Path,
+    record: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     let pictures = generator.draw(request, told)?;
     let alone = pictures.len() == 1;
     for (index, picture) in pictures.into_iter().enumerate() {
@@ -125,8 +130,8 @@ fn draw(generator: &Generator, request: &Generate, out: &Path, record: Option<&P
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(Progress { image, step, steps }: Progress) -> ControlFlow<()> {
-    tracing::debug!(image, step, steps);
+fn told(Progress { image, step, total_steps }: Progress) -> ControlFlow<()> {
+    tracing::debug!(image, step, total_steps);
     ControlFlow::Continue(())
 }
 
@@ -144,13 +149,13 @@ fn sheet(args: SheetArgs) -> anyhow::Result<ExitCode> {
         true => pixart_model::scheduler_names().map(str::to_owned).collect(),
         false => args.schedulers,
     };
-    let request = |name: &String| Generate {
+    let request = |name: &String| GenerateRequest {
         seed: args.seed,
-        steps: args.steps,
+        num_inference_steps: args.steps,
         scheduler: Some(name.clone()),
-        ..Generate::of(&args.prompt)
+        ..GenerateRequest::of(&args.prompt)
     };
-    let requests: Vec<Generate> = names.iter().map(request).collect();
+    let requests: Vec<GenerateRequest> = names.iter().map(request).collect();
     for request in &requests {
         generator.validate(request)?;
     }
@@ -245,7 +250,12 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         let loaded = async {
             match opened.await.unwrap_or(Err(Error::ThreadStopped)) {
                 Ok(about) => {
-                    tracing::info!(model = about.id, device = about.device, draws = about.draws, "ready");
+                    tracing::info!(
+                        model = about.id,
+                        device = about.device,
+                        generates_images = about.generates_images,
+                        "ready"
+                    );
                     server.is_loaded(about);
                     std::future::pending().await
                 }
@@ -309,7 +319,7 @@ fn manual(to: &Path) -> anyhow::Result<ExitCode> {
 fn compare_two(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let read_recording =
         |path: &PathBuf| -> Result<Recording, Error> { Ok(Recording::read(&path.display().to_string(), read(path)?)?) };
-    let drawn = |device: Kind, request: &Generate| {
+    let drawn = |device: Kind, request: &GenerateRequest| {
         let checkpoint = args.checkpoint.clone().context("name the --checkpoint to draw with")?;
         Ok::<_, anyhow::Error>(compare::record(checkpoint, device, request)?)
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 use serde::Deserialize;
 
 use crate::Error;
@@ -20,10 +20,10 @@ pub struct Prompt {
 impl Prompt {
     /// The request for picture `id`: what the list does not say is taken from `common`.
     #[must_use]
-    pub fn request(self, id: u32, common: &Generate) -> Generate {
+    pub fn request(self, id: u32, common: &GenerateRequest) -> GenerateRequest {
         let negative_prompt = self.negative_prompt.unwrap_or_else(|| common.negative_prompt.clone());
         let seed = self.seed.unwrap_or(common.seed);
-        Generate { id, prompt: self.prompt, negative_prompt, seed, ..common.clone() }
+        GenerateRequest { id, prompt: self.prompt, negative_prompt, seed, ..common.clone() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode, Generate};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +17,7 @@ use crate::generate::{Picture, Progress};
 /// What the thread does.
 pub trait Work {
     /// Answers requests of one `max_sequence_length`, each on its own.
-    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeReply, Error>>;
+    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>>;
 
     /// Draws, and breaks off where `stepped` says so.
     ///
@@ -25,7 +25,7 @@ pub trait Work {
     /// A request that cannot be drawn, a device that fails, and [`Error::Cancelled`].
     fn draw(
         &mut self,
-        request: &Generate,
+        request: &GenerateRequest,
         stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error>;
 
@@ -60,8 +60,8 @@ pub struct Tally {
 type Answer<T> = oneshot::Sender<Result<T, Fault>>;
 
 enum Job {
-    Encode { request: EncodeRequest, answer: Answer<EncodeReply> },
-    Draw { request: Box<Generate>, told: mpsc::UnboundedSender<Progress>, answer: Answer<Vec<Picture>> },
+    Encode { request: EncodeRequest, answer: Answer<EncodeResponse> },
+    Draw { request: Box<GenerateRequest>, told: mpsc::UnboundedSender<Progress>, answer: Answer<Vec<Picture>> },
 }
 
 /// A picture on its way. Dropping it cancels the picture before its next step.
@@ -96,7 +96,7 @@ impl Queue {
     ///
     /// # Errors
     /// The encoder's, a full queue ([`FaultCode::Busy`]), or a thread that has stopped.
-    pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeReply, Fault> {
+    pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeResponse, Fault> {
         let (answer, reply) = oneshot::channel();
         self.send(Job::Encode { request, answer })?;
         reply.await.unwrap_or_else(|_| Err(stopped()))
@@ -106,7 +106,7 @@ impl Queue {
     ///
     /// # Errors
     /// A full queue, or a thread that has stopped.
-    pub fn draw(&self, request: Generate) -> Result<Drawing, Fault> {
+    pub fn draw(&self, request: GenerateRequest) -> Result<Drawing, Fault> {
         let ((told, progress), (answer, reply)) = (mpsc::unbounded_channel(), oneshot::channel());
         self.send(Job::Draw { request: Box::new(request), told, answer })?;
         Ok(Drawing { told: progress, answer: reply })
@@ -186,7 +186,7 @@ fn serve(mut work: impl Work, mut waiting: mpsc::Receiver<Job>, tally: &Tally) {
     }
 }
 
-fn encode(work: &mut impl Work, batch: Vec<(EncodeRequest, Answer<EncodeReply>)>, tally: &Tally) {
+fn encode(work: &mut impl Work, batch: Vec<(EncodeRequest, Answer<EncodeResponse>)>, tally: &Tally) {
     let (requests, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     if requests.is_empty() {
         return;
@@ -203,7 +203,7 @@ fn encode(work: &mut impl Work, batch: Vec<(EncodeRequest, Answer<EncodeReply>)>
 
 fn draw(
     work: &mut impl Work,
-    request: &Generate,
+    request: &GenerateRequest,
     told: &mpsc::UnboundedSender<Progress>,
     answer: Answer<Vec<Picture>>,
     tally: &Tally,

@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use pixart_model::golden::{compare, values_read};
 use pixart_model::self_test::OPERATIONS;
 use pixart_model::{Architecture, DeviceLimits, Painter, PromptEmbeds, Taps, randn};
-use pixart_protocol::{Generate, TapRow, Verdict};
+use pixart_protocol::{GenerateRequest, TapRow, Verdict};
 use pixart_weights::Folder;
 
 use crate::device::{self, Kind};
@@ -68,7 +68,7 @@ fn picture(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
     synth::add(Architecture::TinyTransformer, 1, &mut folder)?;
     synth::add(Architecture::TinyVae, 2, &mut folder)?;
     let painter = block_on(Painter::load_within(&folder, device, limits))?;
-    let request = Generate { steps: 2, ..Generate::of("noise") };
+    let request = GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("noise") };
     let resolved = painter.resolve(&request)?;
     let plan = painter.plan(&request, &resolved)?;
     let mask = [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat();

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pixart_model::{captions_of, plain};
-use pixart_protocol::{EncodeReply, EncodeRequest, Fault, FaultCode, Generate, Preset};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Preset};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -27,8 +27,8 @@ pub struct About {
     /// model are not mistaken for this one's.
     pub fingerprint: String,
     pub device: String,
-    /// Whether it draws, or reads prompts alone.
-    pub draws: bool,
+    /// Whether the checkpoint generates images, or only encodes prompts.
+    pub generates_images: bool,
     /// Pixels of a side that it draws best, and how; where it draws.
     pub native_size: Option<u32>,
     pub preset: Option<Preset>,
@@ -52,15 +52,15 @@ impl Studio {
         let TextOpening { checkpoint, device, .. } = opening;
         let opened = device::open(*device)?;
         let folder = checkpoint::part(checkpoint, &[])?;
-        let draws = folder.contains("transformer/config.json") && folder.contains("vae/config.json");
+        let generates_images = folder.contains("transformer/config.json") && folder.contains("vae/config.json");
         let encoder = Encoder::on(opened.clone(), opening)?;
         let drawing = || Opening { checkpoint: checkpoint.clone(), text: TextFrom::Asker, ..Opening::default() };
-        let generator = draws.then(|| Generator::on(opened.clone(), drawing())).transpose()?;
+        let generator = generates_images.then(|| Generator::on(opened.clone(), drawing())).transpose()?;
         let about = About {
             id: name_of(checkpoint),
             fingerprint: fingerprint(&folder),
             device: opened.name,
-            draws,
+            generates_images,
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
             preset: generator.as_ref().map(Generator::preset),
         };
@@ -96,7 +96,7 @@ impl Studio {
 }
 
 impl Work for Studio {
-    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeReply, Error>> {
+    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>> {
         let tokens = requests[0].max_sequence_length;
         let all: Vec<String> = requests.iter().flat_map(|request| request.captions.clone()).collect();
         match self.rows(&all, tokens) {
@@ -115,7 +115,7 @@ impl Work for Studio {
 
     fn draw(
         &mut self,
-        request: &Generate,
+        request: &GenerateRequest,
         stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
         let Some(generator) = &mut self.generator else {

@@ -1,7 +1,7 @@
 //! Text embeddings in a safetensors file, under the names that diffusers' pipelines take them by. Source:
 //! `PixArtAlphaPipeline.check_inputs`.
 
-use pixart_protocol::{EncodeReply, Fault, FaultCode};
+use pixart_protocol::{EncodeResponse, Fault, FaultCode};
 use pixart_weights::{Folder, Tensors};
 
 use crate::Error;
@@ -15,7 +15,7 @@ const MASK: &str = "prompt_attention_mask";
 ///
 /// # Errors
 /// A tensor that is missing, of another shape or not finite, by name.
-pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
+pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeResponse, Error> {
     let mut folder = Folder::default();
     folder.insert(FILE, bytes);
     let tensors = folder.tensors(FILE)?;
@@ -31,14 +31,14 @@ pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeReply, Error> {
         let what = format!("`{EMBEDS}` is {:?}, and `negative_{EMBEDS}` {:?}", prompt.shape, negative.shape);
         return Err(refused(what));
     }
-    Ok(EncodeReply {
+    Ok(EncodeResponse {
         shape: [2 * b, l, c],
         embeds: [negative.embeds, prompt.embeds].concat(),
-        mask: [negative.mask, prompt.mask].concat(),
+        attention_mask: [negative.attention_mask, prompt.attention_mask].concat(),
     })
 }
 
-fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeReply, Error> {
+fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeResponse, Error> {
     let [embeds_name, mask_name] = [EMBEDS, MASK].map(|name| format!("{prefix}{name}"));
     let ((shape, embeds), (mask_shape, mask)) = (tensors.any_f32(&embeds_name)?, tensors.any_f32(&mask_name)?);
     let fits = <[usize; 3]>::try_from(&shape[..]).is_ok_and(|[b, l, _]| mask_shape == [b, l]) && !embeds.is_empty();
@@ -51,7 +51,7 @@ fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeReply, Error> {
         }
     }
     let shape = [shape[0], shape[1], shape[2]].map(|side| u32::try_from(side).expect("a side of a tensor in memory"));
-    Ok(EncodeReply { shape, embeds, mask })
+    Ok(EncodeResponse { shape, embeds, attention_mask: mask })
 }
 
 fn refused(what: String) -> Error {

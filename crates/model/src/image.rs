@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::Tensor;
-use pixart_protocol::Resolved;
+use pixart_protocol::ResolvedRequest;
 
 use crate::Error;
 
@@ -36,8 +36,8 @@ pub struct Size {
     pub width: usize,
 }
 
-impl From<&Resolved> for Size {
-    fn from(resolved: &Resolved) -> Self {
+impl From<&ResolvedRequest> for Size {
+    fn from(resolved: &ResolvedRequest) -> Self {
         Self { height: resolved.height as usize, width: resolved.width as usize }
     }
 }

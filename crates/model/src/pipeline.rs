@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, ResolvedRequest};
 use pixart_weights::{Folder, WeightFormat};
 
 use crate::plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
@@ -168,7 +168,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The first field that cannot be used, by name.
-    pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
+    pub fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
         self.painter.resolve(request)
     }
 
@@ -177,7 +177,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// A caption the tokenizer cannot read, or no text encoder.
-    pub fn encode(&self, request: &Generate, resolved: &Resolved) -> Result<PromptEmbeds, Error> {
+    pub fn encode(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Result<PromptEmbeds, Error> {
         let Some((text, bytes)) = self.text.borrow().clone() else {
             let remedy = "load it, or let a companion read the prompt";
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
@@ -198,7 +198,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
-    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<MemoryPlan, Error> {
+    pub fn plan(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Result<MemoryPlan, Error> {
         self.painter.plan(request, resolved)
     }
 
@@ -209,8 +209,8 @@ impl Pipeline {
     /// A caption of another checkpoint.
     pub fn sampler(
         &self,
-        request: &Generate,
-        resolved: &Resolved,
+        request: &GenerateRequest,
+        resolved: &ResolvedRequest,
         encoding: Option<&VaeEncoder>,
         prompt_embeds: PromptEmbeds,
         plan: &MemoryPlan,
@@ -241,7 +241,7 @@ impl Pipeline {
 /// The captions a request needs encoded, cleaned where it asks for that, in the order of the batch: the negative prompt
 /// only where guidance uses it.
 #[must_use]
-pub fn captions_of(request: &Generate, resolved: &Resolved) -> Vec<String> {
+pub fn captions_of(request: &GenerateRequest, resolved: &ResolvedRequest) -> Vec<String> {
     let negative = Some(&resolved.negative_prompt).filter(|_| request.is_guided());
     let prepare = if request.clean_caption { clean } else { plain };
     negative.into_iter().chain([&resolved.prompt]).map(|caption| prepare(caption)).collect()
@@ -249,6 +249,6 @@ pub fn captions_of(request: &Generate, resolved: &Resolved) -> Vec<String> {
 
 /// The number of them.
 #[must_use]
-pub fn caption_rows(request: &Generate) -> usize {
+pub fn caption_rows(request: &GenerateRequest) -> usize {
     if request.is_guided() { 2 } else { 1 }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::BLOCK;
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Dtype, Folder, serialize_tensors};
 use serde_json::Value;
@@ -31,7 +31,7 @@ const HEADS: usize = 3;
 /// A missing or unsupported key, by name.
 pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
     let painter = Painter::load_within(&smallest(configs)?, device, limits).await?;
-    let request = Generate { steps: STEPS, ..preset_of(configs)?.request("") };
+    let request = GenerateRequest { num_inference_steps: STEPS, ..preset_of(configs)?.request("") };
     let (scheduler, guidance) = (painter.scheduler_state(&request)?, painter.guidance(&request)?);
     let config = painter.dit.config();
     let mut noise = Noise::new(0, [0, 1], [1, config.latent_channels, SIDE, SIDE], device);

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use pixart_protocol::{Fault, FaultCode, Generate};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use pixart_weights::{Dtype, Folder, serialize_tensors};
 
 use crate::golden::values_read;
@@ -32,7 +32,7 @@ type Numbers = (Vec<usize>, Vec<f32>);
 /// A recorded picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
-    pub request: Generate,
+    pub request: GenerateRequest,
     pub device: String,
     pub embeds: Numbers,
     pub mask: Numbers,
@@ -46,7 +46,7 @@ impl Recording {
     ///
     /// # Errors
     /// A device that fails.
-    pub async fn begin(request: &Generate, device: &str, prompt_embeds: &PromptEmbeds) -> Result<Self, Error> {
+    pub async fn begin(request: &GenerateRequest, device: &str, prompt_embeds: &PromptEmbeds) -> Result<Self, Error> {
         let (request, device) = (request.without_files(), device.to_owned());
         let picture = Rgb8 { width: 0, height: 0, bytes: Vec::new() };
         Ok(Self {
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_nothing_less() {
         let recording = Recording {
-            request: Generate { seed: 7, ..Generate::of("a star") },
+            request: GenerateRequest { seed: 7, ..GenerateRequest::of("a star") },
             device: "cpu".to_owned(),
             embeds: (vec![1, 2, 3], vec![0.5, -1.0, 2.0, 3.0, 4.0, 5.0]),
             mask: (vec![1, 2], vec![1.0, 0.0]),
@@ -132,7 +132,7 @@ mod tests {
         let bytes = recording.to_bytes();
         assert_eq!(Recording::read("r", bytes.clone()).expect("just written"), recording);
         let read = crate::read_prompt_embeds(bytes.clone()).expect("it is a file of embeddings");
-        assert_eq!((read.shape, read.embeds, read.mask), ([1, 2, 3], recording.embeds.1, recording.mask.1));
+        assert_eq!((read.shape, read.embeds, read.attention_mask), ([1, 2, 3], recording.embeds.1, recording.mask.1));
         for length in 0..bytes.len() {
             assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());
         }

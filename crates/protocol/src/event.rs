@@ -1,81 +1,81 @@
-//! What is answered: by the worker, to its page. Every event about one picture or check carries the asker's `id`.
+//! Events from the worker to its page. Every event about one image or check carries the `id` of its request.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, KeptCheckpoint, Limits, Loading, Preset};
+use crate::{Fault, Limits, LoadProgress, Preset, StoredCheckpoint};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
+pub enum EngineEvent {
     /// The device is open.
-    Adapter(Adapter),
-    /// How far a checkpoint is on its way to the device.
-    Loading(Loading),
-    /// `compiled` of `shaders` that the checkpoint needs are ready on the GPU; the last stands for all of burn's own.
+    Adapter(AdapterInfo),
+    /// Progress of loading a checkpoint.
+    Loading(LoadProgress),
+    /// `compiled` of `shaders` are ready on the GPU. The last one stands for all of burn's built-in kernels.
     Compiling { compiled: u32, shaders: u32 },
-    /// What opening a checkpoint would take.
+    /// The estimate that was requested.
     Estimated(Estimate),
-    /// The checkpoint is on the device and pictures can be asked for.
+    /// The checkpoint is on the device: requests can be sent.
     Ready(Checkpoint),
-    /// How picture `id` is computed within the device's memory, in one line with the reasons.
-    /// `bytes` is what it needs at once, weights and all.
-    Planned { id: u32, plan: String, bytes: f64 },
-    /// Something about picture `id` that its reader should know and that stops nothing.
+    /// The memory plan of image `id`, in one line with the reasons.
+    /// `peak_bytes` includes the weights.
+    Planned { id: u32, plan: String, peak_bytes: f64 },
+    /// A warning about image `id`; generation continues.
     Note { id: u32, text: String },
-    /// A stage of picture `id` has begun.
-    Began { id: u32, stage: Stage },
-    /// A denoising step has been done.
-    Step(Step),
-    /// Picture `id` is finished.
-    Image(Image),
-    /// Picture `id` was stopped as asked.
+    /// A stage of image `id` has started.
+    StageStarted { id: u32, stage: GenerationStage },
+    /// A denoising step is done.
+    Step(StepProgress),
+    /// The image is finished.
+    Image(ImageResult),
+    /// Image `id` was cancelled.
     Cancelled { id: u32 },
-    /// All rows of check `id`.
+    /// The comparisons of check `id`.
     Checked { id: u32, rows: Vec<TapRow> },
-    /// The checkpoints that are kept, after task `id`.
-    Kept { id: u32, checkpoints: Vec<KeptCheckpoint> },
-    /// Something failed. `id` names the picture or check it ended; without one the fault concerns the device or the load.
+    /// The stored checkpoints, after [`crate::StorageTask`] `id`.
+    StoredCheckpoints { id: u32, checkpoints: Vec<StoredCheckpoint> },
+    /// A failure. `id` names the image or check that it ended; without one it concerns the device or the load.
     Fault { id: Option<u32>, fault: Fault },
 }
 
-/// The GPU, or the processor, that runs the model.
+/// The GPU adapter, or the CPU, that runs the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct Adapter {
-    /// As the browser or driver reports it: vendor, architecture, description.
+pub struct AdapterInfo {
+    /// Vendor, architecture and description, as the browser or driver reports them.
     pub name: String,
-    /// The graphics interface it is reached through.
+    /// `webgpu`, or `wasm` for the CPU.
     pub backend: String,
-    /// True where the adapter is a GPU that is known to be played by the processor.
-    pub software: bool,
-    /// Why it was taken, in words.
-    pub why: String,
+    /// WebGPU's `isFallbackAdapter`: the adapter emulates a GPU on the CPU.
+    pub is_fallback_adapter: bool,
+    /// Why this device was chosen, in words.
+    pub reason: String,
 }
 
-/// What is known of a checkpoint before it is fetched.
+/// What opening a checkpoint would take, known before it is downloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Estimate {
     pub id: u32,
-    /// Bytes that are still to be fetched.
-    pub fetch_bytes: f64,
-    /// Bytes that the browser offers for what is kept; `null` where it does not tell.
-    pub room_bytes: Option<f64>,
-    /// Of the connection; `null` where it was not measured.
+    /// Bytes that are still to be downloaded.
+    pub download_bytes: f64,
+    /// Storage quota that is not in use; `null` where the browser does not report it.
+    pub free_storage_bytes: Option<f64>,
+    /// Throughput of the connection; `null` where it was not measured.
     pub bytes_per_second: Option<f64>,
     /// `null` where it was not measured.
-    pub drawing: Option<Cost>,
+    pub generation_cost: Option<GenerationCost>,
 }
 
-/// What a picture of a checkpoint's own size costs on a device.
+/// Cost of one image of the checkpoint's native size on this device.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Cost {
+pub struct GenerationCost {
     /// Width and height in pixels.
     pub size: u32,
-    pub steps: u32,
-    /// What has to be held at once, all weights included that are loaded with the checkpoint.
+    pub num_inference_steps: u32,
+    /// Peak memory, with all weights that are loaded with the checkpoint.
     pub memory_bytes: f64,
-    /// By the time that the same kinds of operations took in about a second, without reading the prompt.
+    /// Extrapolated from about a second of the same operations, without the text encoder.
     pub seconds: f64,
 }
 
@@ -83,43 +83,44 @@ pub struct Cost {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Checkpoint {
     pub limits: Limits,
-    /// What it is best asked for.
+    /// The recommended preset.
     pub preset: Preset,
-    /// What it, and others of its kind, may be asked for.
+    /// All presets.
     pub presets: Vec<Preset>,
-    /// The names that a request's `scheduler` may be.
+    /// Valid names of a request's `scheduler`.
     pub schedulers: Vec<String>,
-    /// The names that a request's `style` may be.
+    /// Valid names of a request's `style`.
     pub styles: Vec<String>,
-    /// Bytes that went to the device.
-    pub bytes: f64,
-    /// Where the checkpoint is kept: `indexeddb`, `opfs` or `memory`.
-    pub store: String,
-    /// From the first byte asked for until the weights were on the device.
+    /// Bytes of weights on the device.
+    pub weight_bytes: f64,
+    /// Where the checkpoint is stored: `indexeddb`, `opfs` or `memory`.
+    pub storage: String,
+    /// From the first byte requested until the weights were on the device.
     pub load_millis: f64,
-    /// Of that, from the store to the device.
+    /// Part of `load_millis`: from storage to the device.
     pub upload_millis: f64,
-    /// The module's memory, which never shrinks: the most that loading took.
+    /// Size of the wasm heap, which never shrinks: the peak of loading.
     pub heap_bytes: f64,
 }
 
-/// `step` of `steps` denoising steps of picture `id` have been done.
+/// Progress after one denoising step: `step` of `total_steps` of image `id` are done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
-pub struct Step {
+pub struct StepProgress {
     pub id: u32,
     pub step: u32,
-    pub steps: u32,
-    /// The picture as it looks so far; `null` where nothing is known of the autoencoder's colours.
-    pub preview: Option<Preview>,
-    /// What the network said: f32, little-endian. With those of all steps before, [`crate::Request::Resume`] goes on from here.
+    pub total_steps: u32,
+    /// The image so far; `null` where the VAE's latent RGB factors are unknown.
+    pub preview: Option<PreviewImage>,
+    /// The guided model output of this step: f32, little-endian. Those of all steps so far are the input of
+    /// [`crate::EngineRequest::Resume`].
     #[serde(with = "serde_bytes")]
     #[ts(type = "Uint8Array")]
-    pub said: Vec<u8>,
+    pub model_output: Vec<u8>,
 }
 
-/// A small picture: one pixel for each of the latent's.
+/// A preview with one pixel per latent position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Preview {
+pub struct PreviewImage {
     pub width: u32,
     pub height: u32,
     /// Red, green and blue of each pixel, row by row.
@@ -128,45 +129,46 @@ pub struct Preview {
     pub rgb: Vec<u8>,
 }
 
-/// One stage of drawing a picture.
+/// A stage of generating an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum GenerationStage {
     Text,
     Denoise,
     Decode,
 }
 
-/// A finished picture.
+/// A finished image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Image {
+pub struct ImageResult {
     pub id: u32,
     pub width: u32,
     pub height: u32,
-    pub steps: u32,
+    /// Steps that were run: fewer than requested where `strength` is below 1.
+    pub num_inference_steps: u32,
     pub seed: u32,
-    /// The picture as a PNG file with its request in text chunks.
+    /// The image as a PNG file with its request in text chunks.
     #[serde(with = "serde_bytes")]
     #[ts(type = "Uint8Array")]
     pub png: Vec<u8>,
-    /// What the picture was on its way, as a safetensors file, where that was asked for.
+    /// The latents after each step as a safetensors file, where `record` was set.
     #[serde(with = "serde_bytes")]
     #[ts(type = "Uint8Array | null")]
     pub recording: Option<Vec<u8>>,
     pub millis: StageMillis,
-    pub memory: Memory,
+    pub memory: MemoryUsage,
 }
 
-/// What is held once a picture is finished.
+/// Memory held after an image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Memory {
-    /// The module's memory, which never shrinks.
+pub struct MemoryUsage {
+    /// Size of the wasm heap, which never shrinks.
     pub heap_bytes: f64,
-    /// Of the GPU's, where there is one: weights, and pages kept for the next picture.
+    /// GPU memory, where there is a GPU: weights, and pooled pages.
     pub device_bytes: Option<f64>,
 }
 
-/// Wall time of each stage, in milliseconds.
+/// Wall-clock time of each stage, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct StageMillis {
     pub text: f64,
@@ -184,7 +186,7 @@ pub struct TapRow {
     pub max_abs: f64,
     /// `max_abs` over the largest magnitude of the recorded tensor.
     pub max_relative: f64,
-    /// The bound that `max_relative` (for the 8-bit picture: `max_abs`) was held to.
+    /// The bound that `max_relative` (for the 8-bit image: `max_abs`) was held to.
     pub tolerance: f64,
     pub verdict: Verdict,
 }
@@ -198,7 +200,7 @@ pub enum Verdict {
     Fail {
         why: String,
     },
-    /// What the variant needs that this build does not have.
+    /// The variant needs a feature that this build does not have.
     NotBuilt {
         why: String,
     },

@@ -1,15 +1,15 @@
-//! The one error that crosses every border: what failed, with which value, and what to do about it.
+//! The error type of every interface: what failed, with which value, and a remedy.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-/// What kind of thing went wrong. The page chooses its presentation by this code and never by the text.
+/// Kind of a failure. The page chooses its presentation by this code and never by the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
     /// The browser offers no WebGPU, or no adapter.
     NoWebgpu,
-    /// The GPU device was lost; a new one has to be opened.
+    /// The GPU device was lost; a new device has to be opened.
     DeviceLost,
     /// The GPU could not allocate a buffer.
     OutOfMemory,
@@ -21,15 +21,15 @@ pub enum FaultCode {
     BadWeights,
     /// A configuration file is missing a key or holds a value that is not supported.
     BadConfig,
-    /// A file could not be fetched.
+    /// A file could not be downloaded.
     Network,
-    /// The browser has no room for a checkpoint, or could not keep it.
+    /// The browser's quota is exceeded, or a write failed.
     Storage,
     /// The companion did not answer or refused.
     Companion,
-    /// The companion has too much to do; ask again later.
+    /// The companion's queue is full; try again later.
     Busy,
-    /// A fault of this program.
+    /// A bug in this program.
     Internal,
 }
 
@@ -37,9 +37,9 @@ pub enum FaultCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Fault {
     pub code: FaultCode,
-    /// What failed, and the value it failed on.
+    /// What failed, and on which value.
     pub what: String,
-    /// What the reader can do next.
+    /// What the user can do next.
     pub remedy: String,
 }
 

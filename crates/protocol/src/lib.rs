@@ -1,22 +1,23 @@
-//! The words spoken between the page, its worker and the companion. Plain data with serde names, no behaviour beyond
-//! validation. Contract: every type here that crosses into TypeScript is listed in [`typescript::render`], and
-//! `web/src/protocol.gen.ts` is that text.
+//! Messages between the page, its worker and the companion: plain data with serde names, and their validation. Contract: every
+//! type that crosses into TypeScript is listed in [`typescript::render`], whose text is `web/src/protocol.gen.ts`.
 
 mod event;
 mod fault;
-mod keep;
 mod preset;
 mod prompt;
 mod request;
+mod storage;
 pub mod typescript;
 
 pub use event::{
-    Adapter, Checkpoint, Cost, Estimate, Event, Image, Memory, Preview, Stage, StageMillis, Step, TapRow, Verdict,
+    AdapterInfo, Checkpoint, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult, MemoryUsage,
+    PreviewImage, StageMillis, StepProgress, TapRow, Verdict,
 };
 pub use fault::{Fault, FaultCode};
-pub use keep::{ConvertTo, KeepTask, KeptCheckpoint, Loading, LoadingStage, StoreKind};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    DeviceKind, EncodeReply, EncodeRequest, Generate, Limits, OutputType, Request, Resolved, TextSource,
+    DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, OutputType, ResolvedRequest,
+    TextEncoderSource,
 };
+pub use storage::{LoadProgress, LoadStage, StorageBackend, StorageTask, StoredCheckpoint, WeightDtype};

@@ -1,17 +1,17 @@
-//! What each kind of PixArt checkpoint is best asked for. Source: the model cards, and diffusers' defaults.
+//! Recommended settings for each kind of PixArt checkpoint. Source: the model cards, and diffusers' defaults.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, FaultCode, Generate};
+use crate::{Fault, FaultCode, GenerateRequest};
 
-/// The part of a request that depends on how a checkpoint was trained. The size is the checkpoint's own.
+/// The settings of a request that depend on how a checkpoint was trained. The size is the checkpoint's native one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Preset {
     pub name: String,
-    pub steps: u32,
-    pub guidance: f64,
-    /// The checkpoint's own scheduler where there is none.
+    pub num_inference_steps: u32,
+    pub guidance_scale: f64,
+    /// The checkpoint's scheduler where it is `None`.
     pub scheduler: Option<String>,
     pub timesteps: Option<Vec<u32>>,
     pub max_sequence_length: u32,
@@ -23,21 +23,21 @@ impl Preset {
     /// perturbed-attention guidance.
     pub const NAMES: [&str; 5] = ["alpha", "alpha-lcm", "alpha-dmd", "sigma", "sigma-pag"];
 
-    /// Those of all names.
+    /// Returns all presets.
     #[must_use]
     pub fn all() -> [Self; 5] {
         Self::NAMES.map(|name| Self::named(name).expect("every name has a preset"))
     }
 
-    /// The preset of a name.
+    /// Returns the preset called `name`.
     ///
     /// # Errors
-    /// A [`FaultCode::BadRequest`] with the names that there are.
+    /// A [`FaultCode::BadRequest`] that lists the valid names.
     pub fn named(name: &str) -> Result<Self, Fault> {
         let alpha = Self {
             name: name.into(),
-            steps: 20,
-            guidance: 4.5,
+            num_inference_steps: 20,
+            guidance_scale: 4.5,
             scheduler: None,
             timesteps: None,
             max_sequence_length: 120,
@@ -45,16 +45,18 @@ impl Preset {
         };
         match name {
             "alpha" => Ok(alpha),
-            "alpha-lcm" => Ok(Self { steps: 4, guidance: 0.0, scheduler: Some("lcm".into()), ..alpha }),
+            "alpha-lcm" => {
+                Ok(Self { num_inference_steps: 4, guidance_scale: 0.0, scheduler: Some("lcm".into()), ..alpha })
+            }
             "alpha-dmd" => Ok(Self {
-                steps: 1,
-                guidance: 1.0,
+                num_inference_steps: 1,
+                guidance_scale: 1.0,
                 scheduler: Some("ddpm".into()),
                 timesteps: Some(vec![400]),
                 ..alpha
             }),
             "sigma" => Ok(Self { max_sequence_length: 300, ..alpha }),
-            "sigma-pag" => Ok(Self { max_sequence_length: 300, guidance: 1.0, pag_scale: 4.0, ..alpha }),
+            "sigma-pag" => Ok(Self { max_sequence_length: 300, guidance_scale: 1.0, pag_scale: 4.0, ..alpha }),
             _ => {
                 let remedy = format!("choose one of {}", Self::NAMES.join(", "));
                 Err(Fault::new(FaultCode::BadRequest, format!("the preset is `{name}`"), remedy))
@@ -62,11 +64,20 @@ impl Preset {
         }
     }
 
-    /// A request for `prompt`.
+    /// Returns the request for `prompt` with these settings.
     #[must_use]
-    pub fn request(self, prompt: impl Into<String>) -> Generate {
-        let Self { steps, guidance, scheduler, timesteps, max_sequence_length, pag_scale, name: _ } = self;
-        Generate { steps, guidance, scheduler, timesteps, max_sequence_length, pag_scale, ..Generate::of(prompt) }
+    pub fn request(self, prompt: impl Into<String>) -> GenerateRequest {
+        let Self { num_inference_steps, guidance_scale, scheduler, timesteps, max_sequence_length, pag_scale, name: _ } =
+            self;
+        GenerateRequest {
+            num_inference_steps,
+            guidance_scale,
+            scheduler,
+            timesteps,
+            max_sequence_length,
+            pag_scale,
+            ..GenerateRequest::of(prompt)
+        }
     }
 }
 
@@ -75,9 +86,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_a_preset_and_another_is_told_them() {
+    fn every_name_has_a_preset_and_an_unknown_name_lists_them() {
         assert_eq!(Preset::all().map(|preset| preset.name), Preset::NAMES);
-        assert_eq!(Preset::named("alpha").expect("named").request("a"), Generate::of("a"));
+        assert_eq!(Preset::named("alpha").expect("named").request("a"), GenerateRequest::of("a"));
         let fault = Preset::named("beta").expect_err("there is none");
         assert_eq!(fault.remedy, "choose one of alpha, alpha-lcm, alpha-dmd, sigma, sigma-pag");
     }

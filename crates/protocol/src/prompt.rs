@@ -1,9 +1,9 @@
-//! What a prompt can carry beside its words: a size at its end, and a style around it.
+//! Prompt syntax: a size suffix, and style templates.
 
 use crate::{Fault, FaultCode, Limits};
 
-/// A prompt's ending `--ar H:W`, `--aspect_ratio H:W` or `--hw H:W`: height first, as PixArt's own scripts read them. Here
-/// all are shapes: the picture keeps the checkpoint's area.
+/// A prompt's suffix `--ar H:W`, `--aspect_ratio H:W` or `--hw H:W`: height first, as in PixArt's own scripts. All three are
+/// aspect ratios here: the image keeps the native area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Suffix {
     height: u32,
@@ -13,18 +13,18 @@ pub(crate) struct Suffix {
 const FLAGS: [&str; 3] = ["--ar", "--aspect_ratio", "--hw"];
 
 impl Suffix {
-    /// The words before the suffix, and the suffix if there is one.
+    /// Splits a prompt into its text and its suffix.
     ///
     /// # Errors
-    /// A [`FaultCode::BadRequest`] where one is not followed by two numbers from 1 up and nothing else.
+    /// A [`FaultCode::BadRequest`] where a flag is not followed by exactly two positive integers.
     pub(crate) fn parse(prompt: &str) -> Result<(&str, Option<Self>), Fault> {
         let start = |flag: &str| {
-            let standing = |at: &(usize, &str)| {
+            let is_word = |at: &(usize, &str)| {
                 let (before, after) = (&prompt[..at.0], &prompt[at.0 + flag.len()..]);
                 (before.is_empty() || before.ends_with(char::is_whitespace))
                     && (after.is_empty() || after.starts_with(char::is_whitespace))
             };
-            prompt.match_indices(flag).find(standing).map(|(at, _)| at)
+            prompt.match_indices(flag).find(is_word).map(|(at, _)| at)
         };
         let found = FLAGS.into_iter().filter_map(|flag| Some((start(flag)?, flag))).min();
         let Some((at, flag)) = found else { return Ok((prompt.trim(), None)) };
@@ -38,7 +38,7 @@ impl Suffix {
         Ok((prompt[..at].trim(), Some(Self { height, width })))
     }
 
-    /// Height and width of the checkpoint's area in this shape, each rounded to whole patches and kept in the limits.
+    /// Returns height and width of the native area in this aspect ratio, rounded to whole patches and clamped to the limits.
     pub(crate) fn size(self, limits: &Limits) -> [u32; 2] {
         let multiple = limits.size_multiple;
         let ratio = (f64::from(self.height) / f64::from(self.width)).sqrt();
@@ -56,7 +56,7 @@ impl std::fmt::Display for Suffix {
     }
 }
 
-/// A look that can be given to any prompt.
+/// A style template for prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub name: &'static str,
@@ -65,7 +65,7 @@ pub struct Style {
     pub negative_prompt: &'static str,
 }
 
-/// The looks that a request can name.
+/// The styles that a request can name.
 #[rustfmt::skip]
 pub const STYLES: [Style; 10] = [
     Style { name: "photo", prompt: "a sharp photograph of {prompt}, natural light, fine detail, shallow depth of field", negative_prompt: "drawing, painting, render, blurry" },
@@ -80,10 +80,10 @@ pub const STYLES: [Style; 10] = [
     Style { name: "poster", prompt: "a flat poster of {prompt}, bold shapes, few colours, strong contrast", negative_prompt: "photograph, clutter, gradients" },
 ];
 
-/// The style called `name`.
+/// Returns the style called `name`.
 ///
 /// # Errors
-/// A [`FaultCode::BadRequest`] that lists the names there are.
+/// A [`FaultCode::BadRequest`] that lists the valid names.
 pub(crate) fn style(name: &str) -> Result<Style, Fault> {
     STYLES.into_iter().find(|style| style.name == name).ok_or_else(|| {
         let names = STYLES.map(|style| style.name).join(", ");
@@ -92,7 +92,7 @@ pub(crate) fn style(name: &str) -> Result<Style, Fault> {
 }
 
 impl Style {
-    /// Prompt and negative prompt in this style.
+    /// Returns prompt and negative prompt in this style.
     pub(crate) fn apply(self, prompt: &str, negative_prompt: &str) -> (String, String) {
         let negative = [self.negative_prompt, negative_prompt.trim()];
         let negative = negative.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
@@ -116,8 +116,8 @@ mod tests {
             ("a cat   --hw  3 : 1 ", [1776, 592]),
             ("a cat --ar 1:1000", [512, 2048]),
         ] {
-            let (words, suffix) = Suffix::parse(prompt).expect(prompt);
-            assert_eq!((words, suffix.expect(prompt).size(&LIMITS)), ("a cat", size), "{prompt}");
+            let (text, suffix) = Suffix::parse(prompt).expect(prompt);
+            assert_eq!((text, suffix.expect(prompt).size(&LIMITS)), ("a cat", size), "{prompt}");
         }
         for plain in ["a cat ", "a--ar b", "a --arm"] {
             assert_eq!(Suffix::parse(plain), Ok((plain.trim(), None)));

@@ -1,27 +1,27 @@
-//! What is asked: by the page of its worker, and by anyone of the companion. A request is validated once, in Rust, by
-//! the same function on every road.
+//! Requests: from the page to its worker, and from HTTP clients to the companion. [`GenerateRequest::resolve`] is the only
+//! validation, on every path.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{ConvertTo, Fault, FaultCode, KeepTask, StoreKind};
+use crate::{Fault, FaultCode, StorageBackend, StorageTask, WeightDtype};
 
 mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub use resolve::Resolved;
+pub use resolve::ResolvedRequest;
 
 /// The longest prompt accepted, in characters. T5 reads at most 300 tokens of it.
 pub(crate) const PROMPT_CHARS_MAX: usize = 2_000;
-/// The most captions encoded at once: the prompts and negative prompts of eight pictures.
+/// The most captions encoded at once: the prompts and negative prompts of eight images.
 pub(crate) const CAPTIONS_MAX: usize = 16;
 /// The most denoising steps accepted: the schedulers are trained on 1000 timesteps.
 pub(crate) const STEPS_MAX: u32 = 1_000;
 /// The largest guidance scale accepted.
 pub(crate) const GUIDANCE_MAX: f64 = 100.0;
 
-/// The most pictures of one request.
+/// The most images of one request.
 pub(crate) const IMAGES_MAX: u32 = 16;
 /// The most tokens of a caption: PixArt-Σ's.
 pub(crate) const TOKENS_MAX: u32 = 300;
@@ -31,116 +31,117 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 /// A message from the page to its worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Request {
-    /// Open `device` and load the checkpoint found under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers
-    /// folder, which is converted. With `text` its text encoder is loaded at once, and not when a picture first needs it.
-    /// `memory_bytes` is what may be planned with, where less is to be used than the device seems to have.
+pub enum EngineRequest {
+    /// Open `device` and load the checkpoint under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers folder,
+    /// which is converted to `dtype`. Without `load_text_encoder` the text encoder is loaded when a request first needs it.
+    /// `memory_limit_bytes` lowers the memory that the planner assumes the device has.
     Open {
         checkpoint: String,
         device: DeviceKind,
-        text: bool,
-        store: StoreKind,
-        convert: ConvertTo,
-        memory_bytes: Option<f64>,
+        load_text_encoder: bool,
+        storage: StorageBackend,
+        dtype: WeightDtype,
+        memory_limit_bytes: Option<f64>,
     },
-    /// What opening a checkpoint would take: as for [`Request::Open`]. Where more than `least_bytes` are still to be fetched, the
+    /// Estimate what [`EngineRequest::Open`] would take. Where more than `measure_above_bytes` are still to be downloaded, the
     /// connection and the device are timed for a second each.
     Estimate {
         id: u32,
         checkpoint: String,
         device: DeviceKind,
-        text: bool,
-        store: StoreKind,
-        convert: ConvertTo,
-        least_bytes: f64,
+        load_text_encoder: bool,
+        storage: StorageBackend,
+        dtype: WeightDtype,
+        measure_above_bytes: f64,
     },
-    /// Draw a picture.
-    Generate(Box<Generate>),
-    /// Draw the picture of `request` from where it was left: `said` is from [`crate::Step`], of every step that was made.
+    /// Generate an image.
+    Generate(Box<GenerateRequest>),
+    /// Resume `request` after an interruption. `model_outputs` holds the [`crate::StepProgress`] output of every step already run.
     Resume {
-        request: Box<Generate>,
+        request: Box<GenerateRequest>,
         #[ts(type = "Uint8Array[]")]
-        said: Vec<serde_bytes::ByteBuf>,
+        #[serde(alias = "said")]
+        model_outputs: Vec<serde_bytes::ByteBuf>,
     },
-    /// Stop the picture `id` before its next step.
+    /// Cancel image `id` before its next step.
     Cancel { id: u32 },
-    /// Compare every recorded tap of the golden variant found under the URL `variant` (ending in `/`) on `device`.
+    /// Compare every recorded tap of the golden variant under the URL `variant` (ending in `/`) on `device`.
     Check { id: u32, variant: String, device: DeviceKind },
-    /// Do something about the checkpoints that are kept in the browser; those that are then kept are told.
-    Keep { id: u32, task: KeepTask, store: StoreKind },
+    /// List, verify or delete stored checkpoints. Answered with [`crate::EngineEvent::StoredCheckpoints`].
+    Storage { id: u32, task: StorageTask, storage: StorageBackend },
 }
 
-/// What a tab computes with. A worker opens one device, the first that it is asked for.
+/// The device that a tab computes with. A worker opens one device, the first that is requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
-    /// The GPU, unless there is none or WebGPU would have the processor play it, which is slower than asking the processor.
+    /// The GPU; the CPU where WebGPU is missing or has a fallback adapter only, which is slower than wasm.
     #[default]
     Auto,
     /// WebGPU, on whatever adapter the browser offers.
     Webgpu,
-    /// The processor: one thread of vector instructions in wasm.
+    /// The CPU: one thread of wasm SIMD.
     Wasm,
 }
 
-/// What to draw: the arguments of diffusers' `PixArtAlphaPipeline.__call__`, with its defaults.
+/// One generation: the arguments of diffusers' `PixArtAlphaPipeline.__call__`, with its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Generate {
-    /// Chosen by the asker; every event about this picture carries it.
+pub struct GenerateRequest {
+    /// Chosen by the client; every event about this image carries it.
     pub id: u32,
     /// May end in `--ar H:W` or `--hw H:W`, which choose the size.
     pub prompt: String,
     #[serde(default)]
     #[ts(optional, as = "Option<String>")]
     pub negative_prompt: String,
-    /// Seed of the torch-compatible noise; one generator draws for all pictures.
+    /// Seed of the torch-compatible noise; one generator serves all images of the request.
     #[serde(default)]
     #[ts(optional, as = "Option<u32>")]
     pub seed: u32,
-    /// A seed for each picture, in place of `seed`.
+    /// A seed for each image, in place of `seed`.
     #[serde(default)]
     #[ts(optional)]
     pub seeds: Option<Vec<u32>>,
-    /// diffusers' `num_inference_steps`.
-    #[serde(default = "steps")]
+    /// Number of denoising steps.
+    #[serde(default = "num_inference_steps", alias = "steps")]
     #[ts(optional, as = "Option<u32>")]
-    pub steps: u32,
-    /// The timesteps to denoise at, downwards, in place of `steps`.
+    pub num_inference_steps: u32,
+    /// The timesteps to denoise at, downwards, in place of `num_inference_steps`.
     #[serde(default)]
     #[ts(optional)]
     pub timesteps: Option<Vec<u32>>,
-    /// The noise levels to denoise at, downwards, in place of `steps`.
+    /// The noise levels to denoise at, downwards, in place of `num_inference_steps`.
     #[serde(default)]
     #[ts(optional)]
     pub sigmas: Option<Vec<f64>>,
-    /// Classifier-free `guidance_scale`; at 1 or below the negative prompt is not used.
-    #[serde(default = "guidance")]
+    /// Classifier-free guidance scale. At 1 or below guidance is off and the negative prompt is ignored.
+    #[serde(default = "guidance_scale", alias = "guidance")]
     #[ts(optional, as = "Option<f64>")]
-    pub guidance: f64,
-    /// Perturbed-attention guidance's scale; off at 0.
+    pub guidance_scale: f64,
+    /// Scale of perturbed-attention guidance; off at 0.
     #[serde(default)]
     #[ts(optional, as = "Option<f64>")]
     pub pag_scale: f64,
-    /// What `pag_scale` falls by with each timestep below 1000.
+    /// Decrease of `pag_scale` with each timestep below 1000.
     #[serde(default)]
     #[ts(optional, as = "Option<f64>")]
     pub pag_adaptive_scale: f64,
-    /// The blocks whose attention is perturbed; the middle one where it is left out.
+    /// Transformer blocks whose self-attention is perturbed; the middle one by default.
     #[serde(default)]
     #[ts(optional)]
     pub pag_applied_layers: Option<Vec<u32>>,
     #[serde(default = "one")]
     #[ts(optional, as = "Option<u32>")]
     pub num_images_per_prompt: u32,
-    /// Picture width in pixels; the checkpoint's own where it is left out.
+    /// Image width in pixels; the checkpoint's native size by default.
     #[serde(default)]
     #[ts(optional)]
     pub width: Option<u32>,
-    /// Picture height in pixels; the checkpoint's own where it is left out.
+    /// Image height in pixels; the checkpoint's native size by default.
     #[serde(default)]
     #[ts(optional)]
     pub height: Option<u32>,
-    /// DDIM's η, from 0 to 1; other schedulers have none.
+    /// DDIM's η, from 0 to 1; ignored by schedulers without it.
     #[serde(default)]
     #[ts(optional, as = "Option<f64>")]
     pub eta: f64,
@@ -151,7 +152,7 @@ pub struct Generate {
     #[serde(default = "yes")]
     #[ts(optional, as = "Option<bool>")]
     pub clean_caption: bool,
-    /// Draw at the nearest size the network was trained on, then resize and crop.
+    /// Generate at the nearest resolution bin, then resize and crop.
     #[serde(default = "yes")]
     #[ts(optional, as = "Option<bool>")]
     pub use_resolution_binning: bool,
@@ -159,7 +160,7 @@ pub struct Generate {
     #[serde(default = "tokens")]
     #[ts(optional, as = "Option<u32>")]
     pub max_sequence_length: u32,
-    /// A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's own where it is left out.
+    /// A scheduler with its settings, as `euler:use_karras_sigmas=true`; the checkpoint's by default.
     #[serde(default)]
     #[ts(optional)]
     pub scheduler: Option<String>,
@@ -167,36 +168,36 @@ pub struct Generate {
     #[serde(default)]
     #[ts(optional)]
     pub style: Option<String>,
-    /// A PNG to draw over.
+    /// The input image of img2img and inpainting, a PNG.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "Uint8Array")]
     pub image: Option<Vec<u8>>,
-    /// A PNG that is white where `image` is to be drawn anew, and black where it is to stay.
+    /// The inpainting mask, a PNG: white pixels are repainted, black pixels of `image` are preserved.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "Uint8Array")]
     pub mask_image: Option<Vec<u8>>,
-    /// How far `image` is given up, from above 0 to 1, all of it: 0.8 where it is left out, and 1 with a mask.
+    /// Denoising strength in (0, 1]; 1 ignores the input image. Default 0.8, with a mask 1.
     #[serde(default)]
     #[ts(optional)]
     pub strength: Option<f64>,
-    /// A safetensors file with `latents` `[pictures, 4, H/8, W/8]`: normal noise to draw from, in place of the seed's.
+    /// Initial noise, in place of the seed's: a safetensors file with `latents` `[images, 4, H/8, W/8]`.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "Uint8Array")]
     pub latents: Option<Vec<u8>>,
-    #[serde(default)]
-    #[ts(optional, as = "Option<TextSource>")]
-    pub text: TextSource,
-    /// Keep the latent after each step, to compare it with another device's.
+    #[serde(default, alias = "text")]
+    #[ts(optional, as = "Option<TextEncoderSource>")]
+    pub text_encoder: TextEncoderSource,
+    /// Record the latents after each step, to compare them with another device's.
     #[serde(default)]
     #[ts(optional, as = "Option<bool>")]
     pub record: bool,
 }
 
-fn steps() -> u32 {
+fn num_inference_steps() -> u32 {
     20
 }
 
-fn guidance() -> f64 {
+fn guidance_scale() -> f64 {
     4.5
 }
 
@@ -212,8 +213,12 @@ fn tokens() -> u32 {
     120
 }
 
-impl Generate {
-    /// The request that says nothing but its prompt.
+impl GenerateRequest {
+    /// Field names that are accepted beside today's: `(former, current)`. Older PNG files and clients use them.
+    pub const FORMER_NAMES: [(&str, &str); 3] =
+        [("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("text", "text_encoder")];
+
+    /// Returns the request for `prompt` with all defaults.
     #[must_use]
     pub fn of(prompt: impl Into<String>) -> Self {
         Self {
@@ -222,10 +227,10 @@ impl Generate {
             negative_prompt: String::new(),
             seed: 0,
             seeds: None,
-            steps: steps(),
+            num_inference_steps: num_inference_steps(),
             timesteps: None,
             sigmas: None,
-            guidance: guidance(),
+            guidance_scale: guidance_scale(),
             pag_scale: 0.0,
             pag_adaptive_scale: 0.0,
             pag_applied_layers: None,
@@ -243,19 +248,19 @@ impl Generate {
             mask_image: None,
             strength: None,
             latents: None,
-            text: TextSource::Tab,
+            text_encoder: TextEncoderSource::Tab,
             record: false,
         }
     }
 
-    /// The request without the files that it brings along, and without who reads its text.
+    /// Returns the request without its files and its text encoder.
     #[must_use]
     pub fn without_files(&self) -> Self {
-        Self { image: None, mask_image: None, latents: None, text: TextSource::Tab, ..self.clone() }
+        Self { image: None, mask_image: None, latents: None, text_encoder: TextEncoderSource::Tab, ..self.clone() }
     }
 }
 
-/// What comes back.
+/// Format of the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputType {
@@ -266,18 +271,18 @@ pub enum OutputType {
     Np,
     /// f32 `[1, 3, H, W]` from 0 to 1.
     Pt,
-    /// The clean latent `[1, 4, H/8, W/8]`, f32, not decoded.
+    /// The denoised latents `[1, 4, H/8, W/8]`, f32, not decoded.
     Latent,
 }
 
-/// Where the text embeddings come from.
+/// Source of the prompt embeddings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum TextSource {
+pub enum TextEncoderSource {
     /// The T5 encoder that runs in the tab.
     #[default]
     Tab,
-    /// `POST /v1/encode` of a companion at this origin, with the token it asks for; the tab itself where it does not answer.
+    /// `POST /v1/encode` of a companion at this origin, with its bearer token; the tab where the companion does not answer.
     Companion {
         url: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,7 +291,7 @@ pub enum TextSource {
     },
     /// A safetensors file with diffusers' `prompt_embeds`, `prompt_attention_mask` and, where guidance is above 1,
     /// `negative_prompt_embeds` and `negative_prompt_attention_mask`; or one that `pixart encode` wrote, with the negative
-    /// prompt's row before the prompt's. The prompt then only names the picture.
+    /// prompt's row before the prompt's. The prompt then is metadata only.
     File {
         #[serde(with = "serde_bytes")]
         #[ts(type = "Uint8Array")]
@@ -294,16 +299,16 @@ pub enum TextSource {
     },
 }
 
-/// What the loaded checkpoint can draw.
+/// Image sizes that the loaded checkpoint supports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Limits {
-    /// Width and height the checkpoint was trained at, in pixels.
+    /// Width and height of the training images, in pixels.
     pub native_size: u32,
     pub size_min: u32,
     pub size_max: u32,
-    /// Width and height must be multiples of this: the VAE's factor times the patch size.
+    /// Divisor of width and height: the VAE's scale factor times the patch size.
     pub size_multiple: u32,
-    /// The checkpoint's size has resolution bins: a picture drawn in its bin may have any sides in the range.
+    /// Whether there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
     pub binned: bool,
 }
 
@@ -319,14 +324,13 @@ pub struct EncodeRequest {
 }
 
 impl EncodeRequest {
-    /// `captions` as PixArt-α reads them.
+    /// Returns the request for `captions` at PixArt-α's sequence length.
     #[must_use]
     pub fn of(captions: Vec<String>) -> Self {
         Self { captions, max_sequence_length: tokens() }
     }
 
-    /// Checks the number of captions and the length of each. An empty caption is a good one: it stands for a negative
-    /// prompt that was left out.
+    /// Checks the number of captions and the length of each. An empty caption is valid: it stands for an omitted negative prompt.
     ///
     /// # Errors
     /// A [`FaultCode::BadRequest`] naming the value that cannot be used and the accepted range.
@@ -352,13 +356,14 @@ impl EncodeRequest {
     }
 }
 
-/// Reply of `POST /v1/encode`: one row per caption.
+/// Response of `POST /v1/encode`: one row per caption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct EncodeReply {
+pub struct EncodeResponse {
     /// `[captions, tokens, channels]` of `embeds`.
     pub shape: [u32; 3],
-    /// Row-major f32 text embeddings.
+    /// Row-major f32 prompt embeddings.
     pub embeds: Vec<f32>,
     /// Row-major `[captions, tokens]`: 1 for a token to attend to, 0 for padding.
-    pub mask: Vec<f32>,
+    #[serde(alias = "mask")]
+    pub attention_mask: Vec<f32>,
 }

@@ -1,45 +1,46 @@
-//! Renders the TypeScript twin of this crate's types: the text of `web/src/protocol.gen.ts`.
+//! Renders this crate's types as TypeScript: the text of `web/src/protocol.gen.ts`.
 
 use ts_rs::{Config, TS};
 
 use crate::{
-    Adapter, Checkpoint, ConvertTo, Cost, DeviceKind, EncodeReply, EncodeRequest, Estimate, Event, Fault, FaultCode,
-    Generate, Image, KeepTask, KeptCheckpoint, Limits, Loading, LoadingStage, Memory, OutputType, Preset, Preview,
-    Request, Stage, StageMillis, Step, StoreKind, TapRow, TextSource, Verdict,
+    AdapterInfo, Checkpoint, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest, Estimate, Fault,
+    FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress, LoadStage,
+    MemoryUsage, OutputType, Preset, PreviewImage, StageMillis, StepProgress, StorageBackend, StorageTask,
+    StoredCheckpoint, TapRow, TextEncoderSource, Verdict, WeightDtype,
 };
 
-/// All message types as one TypeScript module.
+/// Returns all message types as one TypeScript module.
 #[must_use]
 pub fn render() -> String {
     let config = Config::default();
     let mut text = String::from("// Generated from crates/protocol by `cargo xtask types`. Do not edit.\n");
     let declarations = [
-        Request::decl(&config),
+        EngineRequest::decl(&config),
         DeviceKind::decl(&config),
-        StoreKind::decl(&config),
-        ConvertTo::decl(&config),
-        KeepTask::decl(&config),
-        Generate::decl(&config),
+        StorageBackend::decl(&config),
+        WeightDtype::decl(&config),
+        StorageTask::decl(&config),
+        GenerateRequest::decl(&config),
         OutputType::decl(&config),
-        TextSource::decl(&config),
+        TextEncoderSource::decl(&config),
         Limits::decl(&config),
         EncodeRequest::decl(&config),
-        EncodeReply::decl(&config),
-        Event::decl(&config),
-        Adapter::decl(&config),
-        Loading::decl(&config),
-        LoadingStage::decl(&config),
-        KeptCheckpoint::decl(&config),
+        EncodeResponse::decl(&config),
+        EngineEvent::decl(&config),
+        AdapterInfo::decl(&config),
+        LoadProgress::decl(&config),
+        LoadStage::decl(&config),
+        StoredCheckpoint::decl(&config),
         Estimate::decl(&config),
-        Cost::decl(&config),
+        GenerationCost::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
-        Step::decl(&config),
-        Preview::decl(&config),
-        Stage::decl(&config),
-        Image::decl(&config),
+        StepProgress::decl(&config),
+        PreviewImage::decl(&config),
+        GenerationStage::decl(&config),
+        ImageResult::decl(&config),
         StageMillis::decl(&config),
-        Memory::decl(&config),
+        MemoryUsage::decl(&config),
         TapRow::decl(&config),
         Verdict::decl(&config),
         Fault::decl(&config),
@@ -50,13 +51,20 @@ pub fn render() -> String {
         text.push_str(&declaration);
         text.push('\n');
     }
+    text.push_str(
+        "\n/** The current name of each former field of a `GenerateRequest`. */\nexport const FORMER_NAMES = {\n",
+    );
+    for (former, current) in GenerateRequest::FORMER_NAMES {
+        text.push_str(&format!("  {former}: '{current}',\n"));
+    }
+    text.push_str("} as const;\n");
     text
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_pages_types_are_those_of_this_crate() {
+    fn the_generated_typescript_is_up_to_date() {
         let committed = include_str!("../../../web/src/protocol.gen.ts");
         assert!(committed == super::render(), "web/src/protocol.gen.ts is stale: run `cargo xtask types`");
     }

@@ -15,7 +15,8 @@ use crate::{
 const DEVICES: [(&str, &str); 2] = [("webgpu", "1e-4"), ("wasm", "1e-4")];
 /// What a pixel may differ by: a value on a rounding edge falls to either side.
 const PIXEL: &str = "1";
-const REQUEST: &str = r#"{"prompt": "a red circle on a blue background", "seed": 7, "steps": 10, "record": true}"#;
+const REQUEST: &str =
+    r#"{"prompt": "a red circle on a blue background", "seed": 7, "num_inference_steps": 10, "record": true}"#;
 
 /// Compares each, and writes `<device>.json` and `<device>.png` to `out`, where there is one.
 pub(crate) fn compare(place: &Place, out: Option<&Path>) -> Result<ExitCode> {

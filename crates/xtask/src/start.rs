@@ -33,8 +33,8 @@ pub(crate) struct Draw {
     #[arg(long, default_value_t = 20)]
     steps: u32,
     /// Weight of the prompt against the negative prompt
-    #[arg(long, default_value_t = 4.5, allow_negative_numbers = true)]
-    guidance: f64,
+    #[arg(long, alias = "guidance", default_value_t = 4.5, allow_negative_numbers = true)]
+    guidance_scale: f64,
     /// Pixels; what the checkpoint was trained at unless given
     #[arg(long)]
     width: Option<u32>,
@@ -85,8 +85,8 @@ impl Draw {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
-            "steps": self.steps,
-            "guidance": self.guidance,
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
         });
         for (side, pixels) in [("width", self.width), ("height", self.height)] {
             if let Some(pixels) = pixels {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use pixart_companion::compare::Bounds;
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 
 use super::Kind;
 
@@ -31,8 +31,8 @@ pub(crate) struct CompareArgs {
     seed: u32,
     #[arg(long, default_value_t = 20)]
     steps: u32,
-    #[arg(long, default_value_t = 4.5)]
-    guidance: f64,
+    #[arg(long, alias = "guidance", default_value_t = 4.5)]
+    guidance_scale: f64,
     /// A scheduler as `generate` takes it.
     #[arg(long)]
     scheduler: Option<String>,
@@ -60,15 +60,15 @@ impl CompareArgs {
     }
 
     /// The request of --prompt.
-    pub(crate) fn request(&self) -> Generate {
-        Generate {
+    pub(crate) fn request(&self) -> GenerateRequest {
+        GenerateRequest {
             seed: self.seed,
-            steps: self.steps,
-            guidance: self.guidance,
+            num_inference_steps: self.steps,
+            guidance_scale: self.guidance_scale,
             scheduler: self.scheduler.clone(),
             width: self.width,
             height: self.height,
-            ..Generate::of(self.prompt.clone().unwrap_or_default())
+            ..GenerateRequest::of(self.prompt.clone().unwrap_or_default())
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use pixart_companion::device::Kind;
 use pixart_model::WeightFormat;
-use pixart_protocol::{Fault, FaultCode, Generate, OutputType, Preset};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
 use super::precision;
 
@@ -51,8 +51,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, default_value_t = 0.0)]
     pub(crate) eta: f64,
     /// Classifier-free guidance scale; at 1 or below the negative prompt is not used [default: the preset's].
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) guidance: Option<f64>,
+    #[arg(long, alias = "guidance", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
     /// Scale of perturbed-attention guidance; off at 0 [default: the preset's].
     #[arg(long)]
     pub(crate) pag_scale: Option<f64>,
@@ -167,18 +167,18 @@ impl GenerateArgs {
     }
 
     /// The request for what these say, by the preset they name or `own`.
-    pub(crate) fn request(&self, own: Preset) -> Result<Generate, Fault> {
+    pub(crate) fn request(&self, own: Preset) -> Result<GenerateRequest, Fault> {
         let preset = self.preset.as_deref().map_or(Ok(own), Preset::named)?;
         let base = preset.request("");
         // Steps that are given as a number, or by their levels, are made where the preset lists timesteps.
         let counted = self.steps.is_some() || self.sigmas.is_some();
         let timesteps = self.timesteps.clone().or(base.timesteps.clone().filter(|_| !counted));
-        Ok(Generate {
+        Ok(GenerateRequest {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative_prompt.clone(),
             seed: self.seed,
-            steps: self.steps.unwrap_or(base.steps),
-            guidance: self.guidance.unwrap_or(base.guidance),
+            num_inference_steps: self.steps.unwrap_or(base.num_inference_steps),
+            guidance_scale: self.guidance_scale.unwrap_or(base.guidance_scale),
             width: self.width,
             height: self.height,
             num_images_per_prompt: self.images,

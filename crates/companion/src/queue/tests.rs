@@ -13,25 +13,25 @@ struct Fake {
 }
 
 impl Work for Fake {
-    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeReply, Error>> {
+    fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>> {
         self.told.send(requests.len()).ok();
         self.released.recv().ok(); // A closed channel releases it too.
         let reply = |request: &EncodeRequest| {
             assert_ne!(request.captions, ["panic"], "the device is gone");
             let embeds: Vec<f32> = request.captions.iter().map(|caption| caption.len() as f32).collect();
-            Ok(EncodeReply { shape: [embeds.len() as u32, 1, 1], mask: vec![1.0; embeds.len()], embeds })
+            Ok(EncodeResponse { shape: [embeds.len() as u32, 1, 1], attention_mask: vec![1.0; embeds.len()], embeds })
         };
         requests.iter().map(reply).collect()
     }
 
     fn draw(
         &mut self,
-        request: &Generate,
+        request: &GenerateRequest,
         stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, Error> {
         self.told.send(1).ok();
-        for step in 1..=request.steps {
-            if stepped(Progress { image: 0, step, steps: request.steps }).is_break() {
+        for step in 1..=request.num_inference_steps {
+            if stepped(Progress { image: 0, step, total_steps: request.num_inference_steps }).is_break() {
                 return Err(Error::Cancelled);
             }
             self.released.recv().ok();
@@ -115,8 +115,9 @@ fn those_that_wait_side_by_side_are_encoded_together_and_one_too_many_is_refused
 fn a_picture_that_nobody_waits_for_is_broken_off_at_its_next_step() {
     let (queue, release, given) = queue();
     block_on(async {
-        let mut drawing = queue.draw(Generate { steps: 5, ..Generate::of("a star") }).expect("room");
-        assert_eq!(drawing.told.recv().await, Some(Progress { image: 0, step: 1, steps: 5 }));
+        let mut drawing =
+            queue.draw(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
+        assert_eq!(drawing.told.recv().await, Some(Progress { image: 0, step: 1, total_steps: 5 }));
         assert_eq!(given.recv(), Ok(1));
         drop(drawing);
         release.send(()).expect("the thread waits");

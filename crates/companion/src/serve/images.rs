@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response, Sse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_lite::stream;
-use pixart_protocol::{Fault, FaultCode, Generate};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use serde_json::{Map, Value, json};
 
 use super::Server;
@@ -52,7 +52,7 @@ pub(super) async fn generate(
 }
 
 struct Asked {
-    request: Generate,
+    request: GenerateRequest,
     streamed: bool,
     model: Option<String>,
 }
@@ -92,18 +92,19 @@ impl Asked {
             fields.insert("height".to_owned(), height.into());
         }
         let [image, mask_image] = [picture(&mut fields, "image")?, picture(&mut fields, "mask_image")?];
-        let ours = serde_json::to_value(Generate::of("")).expect("it is plain data");
+        let ours = serde_json::to_value(GenerateRequest::of("")).expect("it is plain data");
         let known = ours.as_object().expect("a struct is an object");
-        if let Some(field) = fields.keys().find(|field| !known.contains_key(*field)) {
+        let is_former = |field: &str| GenerateRequest::FORMER_NAMES.iter().any(|(former, _)| *former == field);
+        if let Some(field) = fields.keys().find(|field| !known.contains_key(*field) && !is_former(field)) {
             let remedy = "see /v1/openapi.json for the fields that there are";
             return Err(Fault::new(FaultCode::BadRequest, format!("there is no field `{field}`"), remedy));
         }
         fields.insert("id".to_owned(), 0.into());
-        let request: Generate = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let request: GenerateRequest = serde_json::from_value(Value::Object(fields)).map_err(|error| {
             let remedy = "see /v1/openapi.json for what each field takes";
             Fault::new(FaultCode::BadRequest, format!("the request cannot be read: {error}"), remedy)
         })?;
-        Ok(Self { request: Generate { image, mask_image, ..request }, streamed, model })
+        Ok(Self { request: GenerateRequest { image, mask_image, ..request }, streamed, model })
     }
 }
 
@@ -136,9 +137,9 @@ fn events(drawing: Drawing) -> impl futures_lite::Stream<Item = Result<Event, In
     stream::unfold(Left::Steps(drawing), move |left| async move {
         let mut pictures = match left {
             Left::Steps(mut drawing) => {
-                if let Some(Progress { image, step, steps }) = drawing.told.recv().await {
+                if let Some(Progress { image, step, total_steps }) = drawing.told.recv().await {
                     let kind = "image_generation.progress";
-                    let data = json!({ "type": kind, "image": image, "step": step, "steps": steps });
+                    let data = json!({ "type": kind, "image": image, "step": step, "total_steps": total_steps });
                     return Some((event(kind, data), Left::Steps(drawing)));
                 }
                 match drawing.answer.await.unwrap_or_else(|_| Err(stopped())) {
@@ -179,21 +180,21 @@ mod tests {
         }));
         let Asked { request, streamed, model } = asked.unwrap_or_else(|fault| panic!("{fault}"));
         assert_eq!((streamed, model.as_deref()), (true, Some("m")));
-        let expected = Generate {
+        let expected = GenerateRequest {
             num_images_per_prompt: 2,
             width: Some(256),
             height: Some(128),
             seed: 7,
-            steps: 3,
-            guidance: 2.5,
-            ..Generate::of("a star")
+            num_inference_steps: 3,
+            guidance_scale: 2.5,
+            ..GenerateRequest::of("a star")
         };
         assert_eq!(request, expected);
         let over = read(json!({ "prompt": "p", "image": "AQI=", "mask_image": "data:image/png;base64,Aw==" }));
         let over = over.unwrap_or_else(|fault| panic!("{fault}")).request;
         assert_eq!((over.image, over.mask_image), (Some(vec![1, 2]), Some(vec![3])));
         let plain = read(json!({ "prompt": "p", "size": "auto", "n": null })).unwrap_or_else(|fault| panic!("{fault}"));
-        assert_eq!(plain.request, Generate::of("p"));
+        assert_eq!(plain.request, GenerateRequest::of("p"));
     }
 
     #[test]

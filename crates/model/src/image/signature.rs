@@ -2,14 +2,14 @@
 //! AUTOMATIC1111's web UI, which other tools read, and as JSON, which loses nothing.
 
 use pixart_kernels::WeightFormat;
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Rgb8, png};
 use crate::Error;
 
-/// The keyword of the JSON: `{"request": …, "drawn": …}`, a [`Generate`] without its files and a [`Signature`].
+/// The keyword of the JSON: `{"request": …, "generated_by": …}`, a [`GenerateRequest`] without its files and a [`Signature`].
 pub const SIGNATURE: &str = "pixart";
 
 /// What drew a picture.
@@ -32,14 +32,14 @@ impl Signature {
     ///
     /// # Errors
     /// A side or a text that no PNG can hold.
-    pub fn png(&self, picture: &Rgb8, request: &Generate) -> Result<Vec<u8>, Error> {
+    pub fn png(&self, picture: &Rgb8, request: &GenerateRequest) -> Result<Vec<u8>, Error> {
         // What is recorded beside a picture changes nothing in it.
-        let plain = Generate { id: 0, record: false, ..request.without_files() };
+        let plain = GenerateRequest { id: 0, record: false, ..request.without_files() };
         let mut plain = serde_json::to_value(plain).expect("a request is plain data");
         if let Value::Object(fields) = &mut plain {
             fields.retain(|_, value| !value.is_null());
         }
-        let json = json!({ "request": plain, "drawn": self }).to_string();
+        let json = json!({ "request": plain, "generated_by": self }).to_string();
         let software = format!("pixart-web {}", self.version);
         let parameters = self.parameters(picture, request);
         let texts = [
@@ -51,15 +51,17 @@ impl Signature {
         png(picture, &texts)
     }
 
-    fn parameters(&self, Rgb8 { width, height, .. }: &Rgb8, request: &Generate) -> String {
-        let Generate { prompt, negative_prompt, seed, steps, guidance, style, strength, .. } = request;
+    fn parameters(&self, Rgb8 { width, height, .. }: &Rgb8, request: &GenerateRequest) -> String {
+        let GenerateRequest {
+            prompt, negative_prompt, seed, num_inference_steps, guidance_scale, style, strength, ..
+        } = request;
         let negative =
             if negative_prompt.is_empty() { String::new() } else { format!("Negative prompt: {negative_prompt}\n") };
         let Self { version, model, model_hash, scheduler, .. } = self;
         let mut fields = vec![
-            ("Steps", steps.to_string()),
+            ("Steps", num_inference_steps.to_string()),
             ("Sampler", scheduler.clone()),
-            ("CFG scale", guidance.to_string()),
+            ("CFG scale", guidance_scale.to_string()),
             ("Seed", seed.to_string()),
             ("Size", format!("{width}x{height}")),
         ];
@@ -75,7 +77,7 @@ impl Signature {
 
 #[cfg(test)]
 mod tests {
-    use pixart_protocol::TextSource;
+    use pixart_protocol::TextEncoderSource;
 
     use super::*;
 
@@ -90,15 +92,15 @@ mod tests {
             scheduler: "euler".into(),
         };
         let picture = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };
-        let request = Generate {
+        let request = GenerateRequest {
             id: 9,
             negative_prompt: "blur".into(),
             seed: 7,
             scheduler: Some("euler:use_karras_sigmas=true".into()),
             image: Some(vec![1]),
             strength: Some(0.5),
-            text: TextSource::Companion { url: "http://a".into(), token: Some("secret".into()) },
-            ..Generate::of("ein Löwe, 日本")
+            text_encoder: TextEncoderSource::Companion { url: "http://a".into(), token: Some("secret".into()) },
+            ..GenerateRequest::of("ein Löwe, 日本")
         };
         let file = signature.png(&picture, &request).expect("encodes");
         let reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().expect("decodes");
@@ -109,9 +111,9 @@ mod tests {
                           Model hash: 0123456789, Model: scenes, Denoising strength: 0.5, Version: pixart-web 0.1.0";
         assert_eq!(text("parameters").as_deref(), Some(parameters));
         let json: Value = serde_json::from_str(&text(SIGNATURE).expect("it is there")).expect("JSON");
-        let again: Generate = serde_json::from_value(json["request"].clone()).expect("a request");
-        assert_eq!(again, Generate { id: 0, image: None, text: TextSource::Tab, ..request });
-        assert_eq!(serde_json::from_value::<Signature>(json["drawn"].clone()).expect("a signature"), signature);
+        let again: GenerateRequest = serde_json::from_value(json["request"].clone()).expect("a request");
+        assert_eq!(again, GenerateRequest { id: 0, image: None, text_encoder: TextEncoderSource::Tab, ..request });
+        assert_eq!(serde_json::from_value::<Signature>(json["generated_by"].clone()).expect("a signature"), signature);
         assert!(!String::from_utf8_lossy(&file).contains("secret"));
     }
 }

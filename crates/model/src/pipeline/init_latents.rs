@@ -3,7 +3,7 @@
 //! channels.
 
 use burn::tensor::{Tensor, TensorData};
-use pixart_protocol::{Fault, FaultCode, Generate, Resolved};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, ResolvedRequest};
 use pixart_weights::Folder;
 
 use super::Painter;
@@ -76,8 +76,8 @@ impl Painter {
     /// An image or a mask that is not a PNG, an image without `encoding`, or latents of another shape.
     pub fn init_latents(
         &self,
-        request: &Generate,
-        resolved: &Resolved,
+        request: &GenerateRequest,
+        resolved: &ResolvedRequest,
         encoding: Option<&VaeEncoder>,
         index: usize,
         noise: &mut Noise,
@@ -117,7 +117,13 @@ impl Painter {
     }
 
     /// Returns row `index` of the latents in a request, one of `shape` for each image.
-    fn latents(&self, file: Vec<u8>, request: &Generate, index: usize, shape: [usize; 4]) -> Result<Tensor<4>, Error> {
+    fn latents(
+        &self,
+        file: Vec<u8>,
+        request: &GenerateRequest,
+        index: usize,
+        shape: [usize; 4],
+    ) -> Result<Tensor<4>, Error> {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
         folder.insert(FILE, file);

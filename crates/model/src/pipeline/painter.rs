@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::WeightFormat;
-use pixart_protocol::{Fault, FaultCode, Generate, Limits, Preset, Resolved};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, ResolvedRequest};
 use pixart_weights::Folder;
 
 use super::{GuidanceConfig, InitLatents, PromptEmbeds, Sampler};
@@ -83,7 +83,7 @@ impl Painter {
     ///
     /// # Errors
     /// The first field that cannot be used, by name.
-    pub fn resolve(&self, request: &Generate) -> Result<Resolved, Error> {
+    pub fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
         self.scheduler_state(request)?;
         self.guidance(request)?;
@@ -94,7 +94,7 @@ impl Painter {
     ///
     /// # Errors
     /// A scheduler that there is not.
-    pub fn signature(&self, request: &Generate, device: &str) -> Result<Signature, Error> {
+    pub fn signature(&self, request: &GenerateRequest, device: &str) -> Result<Signature, Error> {
         let [source, hash] = self.origin.clone().unwrap_or_default();
         let model = source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned();
         let scheduler = self.scheduler.choose(request.scheduler.as_deref())?.name().to_owned();
@@ -112,7 +112,7 @@ impl Painter {
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] where it fits in no way.
-    pub fn plan(&self, request: &Generate, resolved: &Resolved) -> Result<MemoryPlan, Error> {
+    pub fn plan(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Result<MemoryPlan, Error> {
         let latent_size = self.drawn_size(request, resolved).map(|side| side as usize / self.vae.config().factor());
         let batch = LatentBatch { images: 1, latent_size, guided: request.is_guided() };
         self.planner.plan(batch, self.precision).map_err(Error::Request)
@@ -139,15 +139,15 @@ impl Painter {
 
     /// Height and width that `request` is drawn at: those of its bin, or its own.
     #[must_use]
-    pub fn drawn_size(&self, request: &Generate, resolved: &Resolved) -> [u32; 2] {
-        let Resolved { height, width, .. } = *resolved;
+    pub fn drawn_size(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> [u32; 2] {
+        let ResolvedRequest { height, width, .. } = *resolved;
         let bin = bins::nearest(self.limits().native_size, height, width);
         bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
     }
 
     /// The noise of each picture of `request`: one generator draws it for all, or each has a seed of its own.
     #[must_use]
-    pub fn noises(&self, request: &Generate, resolved: &Resolved) -> Vec<Noise> {
+    pub fn noises(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Vec<Noise> {
         let factor = self.vae.config().factor();
         let [rows, columns] = self.drawn_size(request, resolved).map(|side| side as usize / factor);
         let shape = [1, self.dit.config().latent_channels, rows, columns];
@@ -165,11 +165,11 @@ impl Painter {
     ///
     /// # Errors
     /// An unknown scheduler, an unknown setting of it, or steps that it does not support.
-    pub fn scheduler_state(&self, request: &Generate) -> Result<SchedulerState, Error> {
+    pub fn scheduler_state(&self, request: &GenerateRequest) -> Result<SchedulerState, Error> {
         let steps = match (&request.timesteps, &request.sigmas) {
             (Some(timesteps), _) => Steps::Timesteps(timesteps),
             (None, Some(sigmas)) => Steps::Sigmas(sigmas),
-            (None, None) => Steps::Count(request.steps as usize),
+            (None, None) => Steps::Count(request.num_inference_steps as usize),
         };
         let state = self
             .scheduler
@@ -192,7 +192,7 @@ impl Painter {
     ///
     /// # Errors
     /// Perturbed attention in blocks that the transformer does not have.
-    pub fn guidance(&self, request: &Generate) -> Result<GuidanceConfig, Error> {
+    pub fn guidance(&self, request: &GenerateRequest) -> Result<GuidanceConfig, Error> {
         let layers = self.dit.config().layers;
         let middle = [layers as u32 / 2];
         let asked = request.pag_applied_layers.as_deref().unwrap_or(&middle);
@@ -202,7 +202,7 @@ impl Painter {
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
         Ok(GuidanceConfig {
-            guidance_scale: request.guidance,
+            guidance_scale: request.guidance_scale,
             pag_scale: request.pag_scale,
             pag_adaptive_scale: request.pag_adaptive_scale,
             pag_applied_layers: asked.iter().map(|layer| *layer as usize).collect(),

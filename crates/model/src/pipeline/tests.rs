@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::KernelVariant;
-use pixart_protocol::Generate;
+use pixart_protocol::GenerateRequest;
 use pixart_weights::{Folder, Tensors};
 use serde_json::Value;
 
@@ -77,12 +77,12 @@ fn check(device: &Device) {
     let file = |name: &str| Some(image::png(&picture(&tensors, name), &[]).expect("it is written"));
     let mut asked = runs["request"].clone();
     asked["id"] = 0.into();
-    let asked: Generate = serde_json::from_value(asked).expect("it is a request");
+    let asked: GenerateRequest = serde_json::from_value(asked).expect("it is a request");
     let mut worst: f64 = 0.0;
     for run in runs["runs"].as_array().expect("recorded") {
         let name = run["name"].as_str().expect("a run has a name");
-        let request = Generate {
-            steps: run["steps"].as_u64().expect("a count") as u32,
+        let request = GenerateRequest {
+            num_inference_steps: run["steps"].as_u64().expect("a count") as u32,
             scheduler: run["scheduler"].as_str().map(|name| match name {
                 "ddpm" => "ddpm:timestep_spacing=linspace".into(),
                 name => name.into(),

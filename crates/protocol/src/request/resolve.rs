@@ -1,58 +1,57 @@
-//! The one place that looks at every field of a request: what is left out is filled in, what cannot be used is refused.
+//! Validation of a request: fills in defaults and refuses values that cannot be used.
 
-use super::{GUIDANCE_MAX, Generate, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX, TIMESTEP_MAX, TOKENS_MAX};
+use super::{GUIDANCE_MAX, GenerateRequest, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX, TIMESTEP_MAX, TOKENS_MAX};
 use crate::prompt::{Suffix, style};
 use crate::{Fault, FaultCode};
 
-/// A request whose fields can be used together: without suffix and style, and with a size.
+/// A validated request: suffix and style are applied to the prompts, and the size is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub struct ResolvedRequest {
     pub prompt: String,
     pub negative_prompt: String,
-    /// Of the picture that comes back, in pixels.
+    /// Of the returned image, in pixels.
     pub height: u32,
     pub width: u32,
 }
 
-impl Generate {
-    /// Whether classifier-free guidance is on, and with it the negative prompt.
+impl GenerateRequest {
+    /// Returns whether classifier-free guidance, and with it the negative prompt, is on.
     #[must_use]
     pub fn is_guided(&self) -> bool {
-        self.guidance > 1.0
+        self.guidance_scale > 1.0
     }
 
-    /// The seed that picture `index` is told by: its own, or the one that all are drawn from.
+    /// Returns the seed of image `index`: its own, or the one shared by all images.
     #[must_use]
     pub fn seed_of(&self, index: usize) -> u32 {
         self.seeds.as_ref().map_or(self.seed, |seeds| seeds[index])
     }
 
-    /// How far a picture that is drawn over is given up.
+    /// Returns the denoising strength, with its default.
     #[must_use]
     pub fn strength(&self) -> f64 {
         self.strength.unwrap_or(if self.mask_image.is_some() { 1.0 } else { 0.8 })
     }
 
-    /// Reads the prompt's suffix, puts prompt and negative prompt into the style, fills in the size and checks every
-    /// field against `limits`.
+    /// Applies the prompt's suffix and the style, fills in the size and checks every field against `limits`.
     ///
     /// # Errors
-    /// A [`FaultCode::BadRequest`] naming the first field that cannot be used, its value and what can be.
-    pub fn resolve(&self, limits: &Limits) -> Result<Resolved, Fault> {
-        let (words, suffix) = Suffix::parse(&self.prompt)?;
-        check(!words.is_empty(), || "the prompt is empty".into(), || "describe the picture in a few words".into())?;
+    /// A [`FaultCode::BadRequest`] naming the first invalid field, its value and the valid ones.
+    pub fn resolve(&self, limits: &Limits) -> Result<ResolvedRequest, Fault> {
+        let (text, suffix) = Suffix::parse(&self.prompt)?;
+        check(!text.is_empty(), || "the prompt is empty".into(), || "describe the image in a few words".into())?;
         let (prompt, negative_prompt) = match &self.style {
-            Some(name) => style(name)?.apply(words, &self.negative_prompt),
-            None => (words.to_owned(), self.negative_prompt.clone()),
+            Some(name) => style(name)?.apply(text, &self.negative_prompt),
+            None => (text.to_owned(), self.negative_prompt.clone()),
         };
         for (name, text) in [("prompt", &prompt), ("negative prompt", &negative_prompt)] {
             let chars = text.chars().count();
             let remedy = || format!("shorten it to at most {PROMPT_CHARS_MAX}");
             check(chars <= PROMPT_CHARS_MAX, || format!("the {name} has {chars} characters"), remedy)?;
         }
-        self.numbers()?;
-        self.schedule()?;
-        self.over_image()?;
+        self.validate_numbers()?;
+        self.validate_schedule()?;
+        self.validate_init_image()?;
         let [height, width] = match suffix {
             Some(suffix) if self.height.is_none() && self.width.is_none() => suffix.size(limits),
             Some(suffix) => {
@@ -62,7 +61,7 @@ impl Generate {
             None => [self.height, self.width].map(|side| side.unwrap_or(limits.native_size)),
         };
         let Limits { size_min, size_max, size_multiple, binned, .. } = *limits;
-        // diffusers, too, looks at the sides of the bin alone.
+        // As in diffusers, only the sides of the bin have to be multiples.
         let binned = binned && self.use_resolution_binning;
         for (name, side) in [("width", width), ("height", height)] {
             check(
@@ -74,24 +73,31 @@ impl Generate {
                 },
             )?;
         }
-        Ok(Resolved { prompt, negative_prompt, height, width })
+        Ok(ResolvedRequest { prompt, negative_prompt, height, width })
     }
 
-    fn numbers(&self) -> Result<(), Fault> {
-        let Self { steps, guidance, num_images_per_prompt: images, max_sequence_length: tokens, eta, .. } = self;
+    fn validate_numbers(&self) -> Result<(), Fault> {
+        let Self {
+            num_inference_steps: steps,
+            guidance_scale,
+            num_images_per_prompt: images,
+            max_sequence_length: tokens,
+            eta,
+            ..
+        } = self;
         for (name, value, most) in [
-            ("steps", *steps, STEPS_MAX),
+            ("num_inference_steps", *steps, STEPS_MAX),
             ("num_images_per_prompt", *images, IMAGES_MAX),
             ("max_sequence_length", *tokens, TOKENS_MAX),
         ] {
             let remedy = || match name {
-                "steps" => format!("choose 1 to {most} steps"),
+                "num_inference_steps" => format!("choose 1 to {most} steps"),
                 _ => format!("choose a whole number from 1 to {most}"),
             };
             check((1..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
         }
         for (name, value, most) in [
-            ("guidance", *guidance, GUIDANCE_MAX),
+            ("guidance_scale", *guidance_scale, GUIDANCE_MAX),
             ("eta", *eta, 1.0),
             ("pag_scale", self.pag_scale, GUIDANCE_MAX),
             ("pag_adaptive_scale", self.pag_adaptive_scale, GUIDANCE_MAX),
@@ -100,27 +106,25 @@ impl Generate {
             check((0.0..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
         }
         let seeds = self.seeds.as_ref().map_or(*images as usize, Vec::len);
-        let what = || format!("{seeds} seeds are given for {images} pictures");
-        check(seeds == *images as usize, what, || "give one seed for each picture, or `seed` alone".into())
+        let what = || format!("{seeds} seeds are given for {images} images");
+        check(seeds == *images as usize, what, || "give one seed for each image, or `seed` alone".into())
     }
 
-    fn over_image(&self) -> Result<(), Fault> {
+    fn validate_init_image(&self) -> Result<(), Fault> {
         let given = [("mask_image", self.mask_image.is_some()), ("strength", self.strength.is_some())];
         for (name, given) in given {
             let what = || format!("{name} is given without an image");
-            check(!given || self.image.is_some(), what, || {
-                format!("give the image to draw over, or leave out {name}")
-            })?;
+            check(!given || self.image.is_some(), what, || format!("give an image, or leave out {name}"))?;
         }
         let both = self.latents.is_some() && self.image.is_some();
-        let what = || "both latents and an image to draw over are given".to_owned();
+        let what = || "both latents and an image are given".to_owned();
         check(!both, what, || "leave out one of the two".into())?;
         let strength = self.strength();
         let remedy = || "choose a number above 0, up to 1".into();
         check(strength > 0.0 && strength <= 1.0, || format!("strength is {strength}"), remedy)
     }
 
-    fn schedule(&self) -> Result<(), Fault> {
+    fn validate_schedule(&self) -> Result<(), Fault> {
         let what = || "both timesteps and sigmas are given".to_owned();
         check(self.timesteps.is_none() || self.sigmas.is_none(), what, || "leave out one of the two lists".into())?;
         if let Some(timesteps) = &self.timesteps {
@@ -128,17 +132,22 @@ impl Generate {
                 && timesteps[0] <= TIMESTEP_MAX
                 && timesteps.windows(2).all(|pair| pair[0] > pair[1]);
             let remedy = || format!("give whole numbers from {TIMESTEP_MAX} down to 0, each below the one before");
-            check(good, || format!("timesteps is {timesteps:?}"), remedy)?;
+            check(good, || format!("timesteps is {}", list(timesteps)), remedy)?;
         }
         if let Some(sigmas) = &self.sigmas {
             let good = !sigmas.is_empty()
                 && sigmas.iter().all(|sigma| sigma.is_finite() && *sigma >= 0.0)
                 && sigmas.windows(2).all(|pair| pair[0] > pair[1]);
             let remedy = || "give finite numbers from 0 up, each below the one before".into();
-            check(good, || format!("sigmas is {sigmas:?}"), remedy)?;
+            check(good, || format!("sigmas is {}", list(sigmas)), remedy)?;
         }
         Ok(())
     }
+}
+
+/// Formats `values` as a JSON array.
+fn list(values: &[impl ToString]) -> String {
+    format!("[{}]", values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 fn check(good: bool, what: impl FnOnce() -> String, remedy: impl FnOnce() -> String) -> Result<(), Fault> {

@@ -34,7 +34,7 @@ pub(super) fn draw(place: &Place) -> Result<Vec<Value>> {
             let checkpoint = checkpoint(pixart, &folder, arch, precision)?;
             let out = folder.join("picture.png");
             let mut pixart = pixart();
-            pixart.args(["generate", "--steps", "1", "--guidance", "1", "--seed", "1", "--dtype", precision]);
+            pixart.args(["generate", "--steps", "1", "--guidance-scale", "1", "--seed", "1", "--dtype", precision]);
             pixart.args(["--max-sequence-length", &TOKENS.to_string()]).arg("--checkpoint").arg(&checkpoint);
             let report = companion::last(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
             let png = fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?;
