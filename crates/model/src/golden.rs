@@ -14,9 +14,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
-use crate::params::recorded;
+use crate::params::tensor_from_file;
 use crate::pipeline::TextEncoder;
-use crate::{Dit, Error, MicroConditions, Moments, Taps, Tiling, Vae, plain, randn};
+use crate::{DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, plain, randn};
 
 mod compare;
 mod meta;
@@ -82,8 +82,8 @@ impl Check<'_> {
 
         for (prefix, captions) in [("neg_", &negative), ("", &prompts)] {
             let rows = encoder.tokens(captions, meta.tokens)?;
-            let ids: Vec<f32> = rows.iter().flat_map(|row| row.ids.iter().map(|id| *id as f32)).collect();
-            let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
+            let ids: Vec<f32> = rows.iter().flat_map(|row| row.input_ids.iter().map(|id| *id as f32)).collect();
+            let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
             self.exact(&recorded, &format!("{prefix}input_ids"), &ids)?;
             self.exact(&recorded, &format!("{prefix}attention_mask"), &mask)?;
         }
@@ -91,8 +91,8 @@ impl Check<'_> {
         let negative = encoder.encode(&negative, meta.tokens, &mut Taps::off())?;
         let mut taps = Taps::on();
         let positive = encoder.encode(&prompts, meta.tokens, &mut taps)?;
-        taps.see(format_args!("negative_prompt_embeds"), &negative.embeds);
-        taps.see(format_args!("prompt_embeds"), &positive.embeds);
+        taps.record(format_args!("negative_prompt_embeds"), &negative.embeds);
+        taps.record(format_args!("prompt_embeds"), &positive.embeds);
         let mut seen = taps.into_tensors();
         if let Some(bias) = seen.get("position_bias").cloned() {
             // transformers hands the bias from block to block, and its hooks record it at each.
@@ -120,18 +120,18 @@ impl Check<'_> {
         let mask = self.tensor(&recorded, "in.encoder_attention_mask")?;
         let latent: Tensor<4> = self.tensor(&recorded, "in.hidden_states")?;
         let [_, _, rows, columns] = latent.dims();
-        let conditions = dit.prepare(embeds, mask, [rows, columns], micro, &mut taps);
+        let conditions = dit.prepare_conditioning(embeds, mask, [rows, columns], micro, &mut taps);
         let guidance = GoldenMeta::read(self.folder)?.guidance;
         if guidance.is_perturbed() {
             // The last third of the rows is the prompts' again, perturbed; no tap but the output is recorded.
             let all = latent.dims()[0];
             let third = all / 3;
-            let perturbed = conditions.perturbed(third, &guidance.pag_applied_layers);
+            let perturbed = conditions.with_perturbed_attention(third, &guidance.pag_applied_layers);
             let mut off = Taps::off();
             let plain = dit.forward(latent.clone(), timestep, &conditions, &mut off).narrow(0, 0, all - third);
             let spoilt = dit.forward(latent.narrow(0, all - third, third), timestep, &perturbed, &mut off);
             taps = Taps::on();
-            taps.see(format_args!("out"), &Tensor::cat(vec![plain, spoilt], 0));
+            taps.record(format_args!("out"), &Tensor::cat(vec![plain, spoilt], 0));
         } else {
             let _ = dit.forward(latent, timestep, &conditions, &mut taps);
         }
@@ -143,15 +143,15 @@ impl Check<'_> {
         let vae = Vae::load(&self.folder.under("pipeline/"), self.device).await?;
         let mut taps = Taps::on();
         let image = vae.decode(self.tensor(&recorded, "z")?, &mut taps);
-        taps.see(format_args!("image"), &image);
+        taps.record(format_args!("image"), &image);
 
         let moments = vae.encode(self.tensor(&recorded, "encode_in")?, &mut taps);
         let noise = randn(POSTERIOR_SEED, moments.mean.dims().iter().product());
         let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), self.device);
-        taps.see(format_args!("mean"), &moments.mean);
-        taps.see(format_args!("logvar"), &moments.log_variance);
-        taps.see(format_args!("std"), &moments.standard_deviation());
-        taps.see(format_args!("posterior_sample_seed9"), &moments.sample(noise));
+        taps.record(format_args!("mean"), &moments.mean);
+        taps.record(format_args!("logvar"), &moments.log_variance);
+        taps.record(format_args!("std"), &moments.std());
+        taps.record(format_args!("posterior_sample_seed9"), &moments.sample(noise));
         let mut seen = taps.into_tensors();
         if let Some(moments) = seen.get("quant_conv").cloned() {
             seen.insert("moments".into(), moments);
@@ -163,7 +163,7 @@ impl Check<'_> {
             let mut taps = Taps::on();
             if image == "untiled.image" {
                 let image = vae.decode(self.tensor(&recorded, latent)?, &mut taps);
-                taps.see(format_args!("untiled.image"), &image);
+                taps.record(format_args!("untiled.image"), &image);
             } else {
                 let _ = vae.encode(self.tensor(&recorded, latent)?, &mut taps);
             }
@@ -175,9 +175,10 @@ impl Check<'_> {
             let tiling = Tiling::new(TILE_PIXELS, vae.config().factor());
             let mut taps = Taps::on();
             let image = vae.decode_tiled(self.tensor(&recorded, "tiled.z")?, tiling);
-            taps.see(format_args!("tiled.image"), &image);
-            let Moments { mean, log_variance } = vae.encode_tiled(self.tensor(&recorded, "tiled_enc.image")?, tiling);
-            taps.see(format_args!("tiled_enc.moments"), &Tensor::cat(vec![mean, log_variance], 1));
+            taps.record(format_args!("tiled.image"), &image);
+            let DiagonalGaussian { mean, log_variance } =
+                vae.encode_tiled(self.tensor(&recorded, "tiled_enc.image")?, tiling);
+            taps.record(format_args!("tiled_enc.moments"), &Tensor::cat(vec![mean, log_variance], 1));
             seen.append(&mut taps.into_tensors());
         }
         let inputs = ["z", "encode_in", "tiled.z", "tiled_enc.image"];
@@ -186,7 +187,7 @@ impl Check<'_> {
     }
 
     fn tensor<const RANK: usize>(&self, from: &Tensors<'_>, name: &str) -> Result<Tensor<RANK>, Error> {
-        recorded(from, self.variant, name, self.device)
+        tensor_from_file(from, self.variant, name, self.device)
     }
 
     /// A row for every recorded tensor that `done` does not name; one that was not produced fails.

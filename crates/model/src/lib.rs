@@ -63,6 +63,6 @@ pub use t5::T5;
 pub use taps::Taps;
 pub use tokenizer::{CaptionTokenizer, TokenizedCaption};
 pub use trial::{CostProbe, MacCount};
-pub use vae::{Moments, Tiling, Vae, VaeDecoder, VaeEncoder};
+pub use vae::{DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
 pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

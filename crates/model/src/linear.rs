@@ -1,69 +1,85 @@
-//! The affine map of every network here. Precision belongs to this type and to no other.
+//! The linear layer of all networks. It is the only layer whose weights may be quantised.
 
 use burn::tensor::Tensor;
 use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, linear};
 use pixart_weights::{ColumnOrder, transposed};
 
 use crate::Error;
-use crate::params::Params;
+use crate::params::VarBuilder;
 
-/// y = x · W + b, with W kept as `[inputs, outputs]`.
+/// y = x·W + b, with W stored as `[inputs, outputs]` (transposed from PyTorch's `[outputs, inputs]`).
 pub(crate) struct Linear {
     weight: Matrix,
     bias: Option<Tensor<1>>,
 }
 
 impl Linear {
-    /// Reads `weight` `[outputs, inputs]` and `bias` `[outputs]` below `params`.
-    pub(crate) async fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Self::load_together(std::slice::from_ref(params), inputs, outputs).await
+    /// Loads `weight` `[outputs, inputs]` and `bias` `[outputs]`.
+    pub(crate) async fn load(vb: &VarBuilder<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Self::load_fused(std::slice::from_ref(vb), inputs, outputs).await
     }
 
-    /// Reads maps of the same inputs as one: their outputs lie side by side.
-    pub(crate) async fn load_together(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        let mut biases = Vec::with_capacity(maps.len() * outputs);
-        for params in maps {
-            biases.extend(params.floats("bias", &[outputs]).await?);
+    /// Loads layers with the same inputs as one layer, with their outputs concatenated.
+    pub(crate) async fn load_fused(layers: &[VarBuilder<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let mut biases = Vec::with_capacity(layers.len() * outputs);
+        for layer in layers {
+            biases.extend(layer.get_f32("bias", &[outputs]).await?);
         }
-        let bias = maps[0].upload(biases, [maps.len() * outputs]);
-        Ok(Self { bias: Some(bias), ..Self::load_unbiased(maps, inputs, outputs).await? })
+        let bias = layers[0].upload(biases, [layers.len() * outputs]);
+        Ok(Self { bias: Some(bias), ..Self::load_unbiased(layers, inputs, outputs).await? })
     }
 
-    /// Reads `weight` alone, of one map or of several side by side.
-    pub(crate) async fn load_unbiased(maps: &[Params<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self { weight: Params::merged(maps, [outputs, inputs], ColumnOrder::Concatenated).await?, bias: None })
+    /// Loads one or more layers without bias as one layer, with their outputs concatenated.
+    pub(crate) async fn load_unbiased(layers: &[VarBuilder<'_>], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Ok(Self {
+            weight: VarBuilder::fused_matrix(layers, [outputs, inputs], ColumnOrder::Concatenated).await?,
+            bias: None,
+        })
     }
 
-    /// Reads two maps without bias whose outputs are multiplied, see [`Activation::GatedGelu`].
-    pub(crate) async fn load_gated(maps: &[Params<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self { weight: Params::merged(maps, [outputs, inputs], ColumnOrder::Interleaved).await?, bias: None })
+    /// Loads the two layers of a gated feed-forward without bias, with interleaved columns, see [`Activation::GatedGelu`].
+    pub(crate) async fn load_gated(layers: &[VarBuilder<'_>; 2], inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Ok(Self {
+            weight: VarBuilder::fused_matrix(layers, [outputs, inputs], ColumnOrder::Interleaved).await?,
+            bias: None,
+        })
     }
 
-    /// Reads a convolution whose window is its stride, `weight` `[outputs, ..window]`, as the map of one flat window.
-    pub(crate) async fn load_windowed(params: &Params<'_>, window: &[usize], outputs: usize) -> Result<Self, Error> {
-        let inputs = window.iter().product();
-        let weight = params.floats("weight", &[&[outputs], window].concat()).await?;
-        let bias = Some(params.tensor("bias", [outputs]).await?);
+    /// Loads a convolution whose kernel size is its stride, `weight` `[outputs, ..kernel]`, as a linear layer on flattened
+    /// patches.
+    pub(crate) async fn load_patchify_conv(
+        vb: &VarBuilder<'_>,
+        kernel: &[usize],
+        outputs: usize,
+    ) -> Result<Self, Error> {
+        let inputs = kernel.iter().product();
+        let weight = vb.get_f32("weight", &[&[outputs], kernel].concat()).await?;
+        let bias = Some(vb.get("bias", [outputs]).await?);
         let packed = QuantizedMatrix::new(&transposed(&weight, outputs, inputs), [inputs, outputs], WeightFormat::F32);
-        Ok(Self { weight: params.matrix(packed), bias })
+        Ok(Self { weight: vb.matrix(packed), bias })
     }
 
     /// `[B, T, inputs]` → `[B, T, outputs]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.finish(x, Epilogue::default())
+        self.forward_epilogue(x, Epilogue::default())
     }
 
-    /// activation(x · W + b).
-    pub(crate) fn activated(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
-        self.finish(x, Epilogue { activation, ..Epilogue::default() })
+    /// Returns activation(x·W + b).
+    pub(crate) fn forward_activation(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
+        self.forward_epilogue(x, Epilogue { activation, ..Epilogue::default() })
     }
 
-    /// residual + x · W + b, with the sum scaled by `gate` where there is one.
-    pub(crate) fn added(&self, x: Tensor<3>, gate: Option<AdaLnChunk<'_>>, residual: Tensor<3>) -> Tensor<3> {
-        self.finish(x, Epilogue { gate, residual: Some(residual), ..Epilogue::default() })
+    /// Returns residual + x·W + b.
+    pub(crate) fn forward_residual(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        self.forward_epilogue(x, Epilogue { residual: Some(residual), ..Epilogue::default() })
     }
 
-    fn finish<'a>(&'a self, x: Tensor<3>, epilogue: Epilogue<'a>) -> Tensor<3> {
+    /// Returns residual + gate·(x·W + b).
+    pub(crate) fn forward_gated_residual(&self, x: Tensor<3>, gate: AdaLnChunk<'_>, residual: Tensor<3>) -> Tensor<3> {
+        self.forward_epilogue(x, Epilogue { gate: Some(gate), residual: Some(residual), ..Epilogue::default() })
+    }
+
+    fn forward_epilogue<'a>(&'a self, x: Tensor<3>, epilogue: Epilogue<'a>) -> Tensor<3> {
         linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), ..epilogue })
     }
 }

@@ -1,5 +1,6 @@
-//! One network's tensors on their way to the device: a name prefix, the shapes that are expected, and the device.
-//! A tensor of another shape, of an unknown dtype or with a value that is not finite is refused by name.
+//! Loading of one network's tensors onto the device, in the style of candle's `VarBuilder`: a name prefix and, for each
+//! tensor, its expected shape. A missing tensor, another shape, an unknown dtype or a value that is not finite is an error
+//! that names the tensor.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -13,42 +14,42 @@ use pixart_weights::{ColumnOrder, QuantizedMatrix, Tensors, Weights};
 
 use crate::Error;
 
-/// Bytes of uploads between two moments that are waited for.
-const PENDING_MAX: usize = 8 << 20;
+/// Bytes of uploads between two fences.
+const FENCE_BYTES: usize = 8 << 20;
 
-/// The parameters below one name prefix.
+/// Access to the tensors below one name prefix.
 #[derive(Clone)]
-pub(crate) struct Params<'a> {
+pub(crate) struct VarBuilder<'a> {
     weights: &'a Weights<'a>,
     device: &'a Device,
     prefix: String,
-    precision: WeightFormat,
+    format: WeightFormat,
     uploads: Rc<Uploads>,
 }
 
-/// What the device has been given.
+/// Upload back-pressure: the queue copies all it is given, so uploads are fenced every [`FENCE_BYTES`].
 #[derive(Default)]
 struct Uploads {
-    /// Bytes since the last mark.
+    /// Bytes since the last fence.
     pending: Cell<usize>,
-    /// Done once the device has taken all before it.
-    last: Cell<Option<Mark>>,
+    /// Resolves when the device has received every upload before it.
+    last: Cell<Option<Fence>>,
 }
 
-type Mark = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+type Fence = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
-impl<'a> Params<'a> {
+impl<'a> VarBuilder<'a> {
     pub(crate) fn new(weights: &'a Weights<'a>, device: &'a Device) -> Self {
-        Self { weights, device, prefix: String::new(), precision: WeightFormat::F32, uploads: Rc::default() }
+        Self { weights, device, prefix: String::new(), format: WeightFormat::F32, uploads: Rc::default() }
     }
 
-    /// The same, with matrices of affine maps kept in `precision` where their shape allows.
-    pub(crate) fn kept_as(&self, precision: WeightFormat) -> Self {
-        Self { precision, ..self.clone() }
+    /// Returns a builder that loads the matrices of linear layers in `format`, where their shape allows it.
+    pub(crate) fn with_weight_format(&self, format: WeightFormat) -> Self {
+        Self { format, ..self.clone() }
     }
 
-    /// The parameters below `name`.
-    pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
+    /// Returns the builder of the tensors below `name` ("push prefix").
+    pub(crate) fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { prefix: self.name(name), ..self.clone() }
     }
 
@@ -60,42 +61,38 @@ impl<'a> Params<'a> {
         self.device
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.weights.contains(&self.name(name))
     }
 
-    pub(crate) async fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        self.settle().await?;
+    pub(crate) async fn get_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        self.fence().await?;
         Ok(self.weights.f32(&self.name(name), shape).await?)
     }
 
-    pub(crate) async fn tensor<const RANK: usize>(
-        &self,
-        name: &str,
-        shape: [usize; RANK],
-    ) -> Result<Tensor<RANK>, Error> {
-        Ok(self.upload(self.floats(name, &shape).await?, shape))
+    pub(crate) async fn get<const RANK: usize>(&self, name: &str, shape: [usize; RANK]) -> Result<Tensor<RANK>, Error> {
+        Ok(self.upload(self.get_f32(name, &shape).await?, shape))
     }
 
-    /// The matrices `weight` `[outputs, inputs]` of one or more maps of the same inputs, as one: in the precision that is asked
-    /// for, or the smaller one they are stored in. Where they are in memory as they should be they stay there.
-    pub(crate) async fn merged(maps: &[Self], shape: [usize; 2], order: ColumnOrder) -> Result<Matrix, Error> {
-        let names: Vec<String> = maps.iter().map(|map| map.name("weight")).collect();
-        let Self { weights, device, precision, .. } = maps[0];
-        if let Some(rows) = weights.mapped_matrix(&names, shape, precision, order)?
+    /// Loads the matrices `weight` `[outputs, inputs]` of one or more layers with the same inputs as one matrix, in the
+    /// requested format or in the smaller one they are stored in. A matrix that is mapped in the right layout is not copied.
+    pub(crate) async fn fused_matrix(layers: &[Self], shape: [usize; 2], order: ColumnOrder) -> Result<Matrix, Error> {
+        let names: Vec<String> = layers.iter().map(|layer| layer.name("weight")).collect();
+        let Self { weights, device, format, .. } = layers[0];
+        if let Some(rows) = weights.mapped_matrix(&names, shape, format, order)?
             && let Some(matrix) = Matrix::mapped(rows, device)
         {
             return Ok(matrix);
         }
-        let mut packed = Vec::with_capacity(maps.len());
+        let mut loaded = Vec::with_capacity(layers.len());
         for name in &names {
-            maps[0].settle().await?;
-            packed.push(weights.matrix(name, shape, precision).await?);
+            layers[0].fence().await?;
+            loaded.push(weights.matrix(name, shape, format).await?);
         }
-        Ok(maps[0].matrix(match (order, <&[QuantizedMatrix; 2]>::try_from(&packed[..])) {
+        Ok(layers[0].matrix(match (order, <&[QuantizedMatrix; 2]>::try_from(&loaded[..])) {
             (ColumnOrder::Interleaved, Ok(both)) => QuantizedMatrix::interleave_columns(both),
-            _ if packed.len() == 1 => packed.remove(0),
-            _ => QuantizedMatrix::concat_columns(&packed),
+            _ if loaded.len() == 1 => loaded.remove(0),
+            _ => QuantizedMatrix::concat_columns(&loaded),
         }))
     }
 
@@ -113,21 +110,21 @@ impl<'a> Params<'a> {
         self.uploads.pending.set(self.uploads.pending.get() + bytes);
     }
 
-    /// Waits now and then until the device has taken what was uploaded before the last such moment: a queue keeps a copy of all
-    /// it is given, and stands still where it is always waited for.
-    async fn settle(&self) -> Result<(), Error> {
-        if self.uploads.pending.get() < PENDING_MAX {
+    /// Starts a fence after every [`FENCE_BYTES`] of uploads and waits for the one before it. Waiting for the previous
+    /// fence bounds the queue without draining it.
+    async fn fence(&self) -> Result<(), Error> {
+        if self.uploads.pending.get() < FENCE_BYTES {
             return Ok(());
         }
         self.uploads.pending.set(0);
-        let mark = Tensor::<1>::zeros([1], self.device);
-        let mut next: Mark = Box::pin(async move {
+        let marker = Tensor::<1>::zeros([1], self.device);
+        let mut next: Fence = Box::pin(async move {
             let lost = |error| Error::Read { what: "the uploaded weights".into(), why: format!("{error:?}") };
-            mark.into_data_async().await.map(drop).map_err(lost)
+            marker.into_data_async().await.map(drop).map_err(lost)
         });
-        // A future that was never polled has not begun.
-        let begun = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
-        let waiting = if begun.is_pending() { Some(next) } else { None };
+        // Polling once starts the read.
+        let first_poll = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+        let waiting = if first_poll.is_pending() { Some(next) } else { None };
         match self.uploads.last.replace(waiting) {
             Some(last) => last.await,
             None => Ok(()),
@@ -135,10 +132,10 @@ impl<'a> Params<'a> {
     }
 }
 
-impl Params<'_> {
-    /// Waits for the last mark. Whoever has read a network does: a read that is dropped under way spoils the next one, which
-    /// may be given the same buffer.
-    pub(crate) async fn settled(&self) -> Result<(), Error> {
+impl VarBuilder<'_> {
+    /// Waits for the last fence. Every loader must call it at its end: a read that is dropped while pending corrupts the
+    /// next one, which may get the same staging buffer.
+    pub(crate) async fn flush_uploads(&self) -> Result<(), Error> {
         match self.uploads.last.take() {
             Some(last) => last.await,
             None => Ok(()),
@@ -146,8 +143,8 @@ impl Params<'_> {
     }
 }
 
-/// A recorded tensor of RANK axes on the device; `file` is named in an error.
-pub(crate) fn recorded<const RANK: usize>(
+/// Loads tensor `name` of RANK axes from an open file. Errors name `file`.
+pub(crate) fn tensor_from_file<const RANK: usize>(
     from: &Tensors<'_>,
     file: &str,
     name: &str,
@@ -157,7 +154,7 @@ pub(crate) fn recorded<const RANK: usize>(
     let shape: [usize; RANK] = shape.try_into().map_err(|shape| Error::Config {
         file: file.into(),
         key: name.into(),
-        why: format!("its shape is {shape:?}, not one of {RANK} axes"),
+        why: format!("its shape is {shape:?}, expected {RANK} axes"),
     })?;
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }

@@ -101,7 +101,7 @@ impl TextEncoder {
     /// A caption the tokenizer cannot read.
     pub fn encode(&self, captions: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<PromptEmbeds, Error> {
         let rows = self.tokens(captions, tokens)?;
-        let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().copied()).collect();
+        let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
         let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
         Ok(PromptEmbeds { embeds: self.t5.forward(&rows, taps), attention_mask })
     }

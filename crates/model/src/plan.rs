@@ -11,7 +11,7 @@ use pixart_weights::Folder;
 
 use crate::Error;
 use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
-use crate::dit::MODULATIONS;
+use crate::dit::ADALN_CHUNKS;
 use crate::vae::Tiling;
 use crate::vae::footprint::{self, Footprint};
 
@@ -117,7 +117,7 @@ impl MemoryPlan {
         let decode = match self.decode_mode {
             DecodeMode::Whole => "decoded whole".to_owned(),
             DecodeMode::Strips { .. } => "decoded in strips".to_owned(),
-            DecodeMode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.picture),
+            DecodeMode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.pixels),
         };
         let reasons = if self.reasons.is_empty() { String::new() } else { format!(" ({})", self.reasons.join("; ")) };
         format!("{precision} weights, {guidance}, {decode}{reasons}")
@@ -318,7 +318,7 @@ impl Planner {
         let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
         let precision = if precision.fits(c, c) { precision } else { WeightFormat::F32 };
-        let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + MODULATIONS) * c + MODULATIONS * layers);
+        let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + ADALN_CHUNKS) * c + ADALN_CHUNKS * layers);
         (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * F32_BYTES
     }
 

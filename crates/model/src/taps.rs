@@ -1,46 +1,46 @@
-//! Named intermediate tensors, kept while a network runs so that they can be compared with recorded ones. Off by
-//! default, and then a tap costs nothing: the name is not formatted and the tensor is not touched.
+//! Taps: named intermediate tensors, recorded while a network runs and compared with PyTorch's. A disabled tap costs
+//! nothing: neither is its name formatted nor its tensor computed.
 
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
 
 use burn::tensor::Tensor;
 
-/// The tensors seen so far, flattened row-major, by name.
+/// Recorder of intermediate tensors, flattened in row-major order, by name.
 pub struct Taps {
-    seen: Option<BTreeMap<String, Tensor<1>>>,
+    tensors: Option<BTreeMap<String, Tensor<1>>>,
 }
 
 impl Taps {
-    /// Keeps nothing.
+    /// Returns a recorder that records nothing.
     #[must_use]
     pub fn off() -> Self {
-        Self { seen: None }
+        Self { tensors: None }
     }
 
-    /// Keeps every tensor that passes.
+    /// Returns a recorder that records every tensor.
     #[must_use]
     pub fn on() -> Self {
-        Self { seen: Some(BTreeMap::new()) }
+        Self { tensors: Some(BTreeMap::new()) }
     }
 
-    /// Keeps `tensor` under `name`. A second tensor of one name replaces the first.
-    pub fn see<const RANK: usize>(&mut self, name: Arguments<'_>, tensor: &Tensor<RANK>) {
-        if let Some(seen) = &mut self.seen {
-            seen.insert(name.to_string(), tensor.clone().flatten(0, RANK - 1));
+    /// Records `tensor` as `name`. A second tensor of that name replaces the first.
+    pub fn record<const RANK: usize>(&mut self, name: Arguments<'_>, tensor: &Tensor<RANK>) {
+        if let Some(tensors) = &mut self.tensors {
+            tensors.insert(name.to_string(), tensor.clone().flatten(0, RANK - 1));
         }
     }
 
-    /// Keeps what `compute` gives, which is run only where taps are on: a fused operation never holds that tensor.
-    pub fn show<const RANK: usize>(&mut self, name: Arguments<'_>, compute: impl FnOnce() -> Tensor<RANK>) {
-        if self.seen.is_some() {
-            self.see(name, &compute());
+    /// Records the result of `compute`, which runs only when taps are on. It is for tensors that a fused kernel never writes.
+    pub fn record_with<const RANK: usize>(&mut self, name: Arguments<'_>, compute: impl FnOnce() -> Tensor<RANK>) {
+        if self.tensors.is_some() {
+            self.record(name, &compute());
         }
     }
 
-    /// The tensors seen, by name.
+    /// Returns the recorded tensors by name.
     #[must_use]
     pub fn into_tensors(self) -> BTreeMap<String, Tensor<1>> {
-        self.seen.unwrap_or_default()
+        self.tensors.unwrap_or_default()
     }
 }

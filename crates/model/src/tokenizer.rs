@@ -1,10 +1,10 @@
-//! Captions to T5's token ids, on the Hugging Face `tokenizers` library. The tokenizer is read from
-//! `tokenizer/tokenizer.json`, or built from `tokenizer/spiece.model` where only that exists.
+//! T5 tokenization on the Hugging Face `tokenizers` crate. The tokenizer is loaded from `tokenizer/tokenizer.json`, or built
+//! from `tokenizer/spiece.model` if only that exists.
 //!
-//! Contract: a caption becomes its pieces and one `</s>`; what does not fit into the asked length is cut from the end
-//! of the pieces, never the `</s>`; the rest is `<pad>` under a mask of 0. There is no token for a beginning. Special
-//! tokens written in the caption (`</s>`, `<extra_id_0>`) become their ids, as in transformers' `T5Tokenizer`.
-//! Lower-casing and cleaning belong to [`crate::caption`].
+//! A caption becomes its pieces and one `</s>`. Pieces beyond the requested length are truncated, never the `</s>`; shorter
+//! captions are padded with `<pad>` and a mask of 0. There is no beginning-of-sequence token. Special tokens written in the
+//! caption (`</s>`, `<extra_id_0>`) become their ids, as in transformers' `T5Tokenizer`. Lower-casing and cleaning belong to
+//! [`crate::caption`].
 
 mod spiece;
 
@@ -20,6 +20,7 @@ const PAD: &str = "<pad>";
 const EOS: &str = "</s>";
 const UNK: &str = "<unk>";
 
+/// Tokenizer of a T5 checkpoint.
 pub struct CaptionTokenizer {
     tokenizer: Tokenizer,
     file: &'static str,
@@ -27,50 +28,56 @@ pub struct CaptionTokenizer {
     eos: u32,
 }
 
-/// One caption, padded: 1 in `mask` where `ids` holds a token of the caption, 0 where it holds padding.
+/// Token ids of one caption and their attention mask: 1 for a token, 0 for padding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizedCaption {
-    pub ids: Vec<u32>,
-    pub mask: Vec<f32>,
+    pub input_ids: Vec<u32>,
+    pub attention_mask: Vec<f32>,
 }
 
 impl CaptionTokenizer {
+    /// Loads `tokenizer/`.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, or not a T5 tokenizer.
     pub async fn load(folder: &Folder) -> Result<Self, Error> {
         if folder.contains(TOKENIZER_JSON) {
-            let refuse = refusal(TOKENIZER_JSON);
             return Self::new(
-                Tokenizer::from_bytes(folder.whole(TOKENIZER_JSON).await?).map_err(refuse)?,
+                Tokenizer::from_bytes(folder.whole(TOKENIZER_JSON).await?).map_err(tokenizer_error(TOKENIZER_JSON))?,
                 TOKENIZER_JSON,
             );
         }
         let model = folder.whole(SPIECE_MODEL).await?;
-        Self::new(spiece::tokenizer(&model).map_err(refusal(SPIECE_MODEL))?, SPIECE_MODEL)
+        Self::new(spiece::tokenizer(&model).map_err(tokenizer_error(SPIECE_MODEL))?, SPIECE_MODEL)
     }
 
     fn new(mut tokenizer: Tokenizer, file: &'static str) -> Result<Self, Error> {
-        tokenizer.with_padding(None).with_truncation(None).map_err(refusal(file))?;
+        tokenizer.with_padding(None).with_truncation(None).map_err(tokenizer_error(file))?;
         let id = |token: &str| {
-            let why = || format!("it has no token `{token}`; a T5 tokenizer has one");
+            let why = || format!("token `{token}` of T5 is missing");
             tokenizer.token_to_id(token).ok_or_else(|| Error::Tokenizer { file: file.to_owned(), why: why() })
         };
         let (pad, eos) = (id(PAD)?, id(EOS)?);
         Ok(Self { tokenizer, file, pad, eos })
     }
 
-    /// `max_tokens` ids and their mask.
+    /// Encodes `caption` as exactly `max_tokens` ids.
+    ///
+    /// # Errors
+    /// A caption that the tokenizer cannot encode.
     pub fn encode(&self, caption: &str, max_tokens: usize) -> Result<TokenizedCaption, Error> {
-        assert!(max_tokens > 0, "{max_tokens} tokens leave no room for {EOS}");
-        let pieces = self.tokenizer.encode_fast(caption, false).map_err(refusal(self.file))?;
-        let mut ids: Vec<u32> = pieces.get_ids().iter().copied().take(max_tokens - 1).collect();
-        ids.push(self.eos);
-        let mut mask = vec![1.0; ids.len()];
-        ids.resize(max_tokens, self.pad);
-        mask.resize(max_tokens, 0.0);
-        Ok(TokenizedCaption { ids, mask })
+        assert!(max_tokens > 0, "max_tokens is {max_tokens}, at least 1 is needed for {EOS}");
+        let pieces = self.tokenizer.encode_fast(caption, false).map_err(tokenizer_error(self.file))?;
+        let mut input_ids: Vec<u32> = pieces.get_ids().iter().copied().take(max_tokens - 1).collect();
+        input_ids.push(self.eos);
+        let mut attention_mask = vec![1.0; input_ids.len()];
+        input_ids.resize(max_tokens, self.pad);
+        attention_mask.resize(max_tokens, 0.0);
+        Ok(TokenizedCaption { input_ids, attention_mask })
     }
 }
 
-fn refusal(file: &'static str) -> impl Fn(tokenizers::Error) -> Error {
+fn tokenizer_error(file: &'static str) -> impl Fn(tokenizers::Error) -> Error {
     move |error| Error::Tokenizer { file: file.to_owned(), why: error.to_string() }
 }
 

@@ -1,6 +1,6 @@
-//! The KL autoencoder: pictures to latents and back, at once or in tiles.
+//! The KL autoencoder (VAE): images to latents and back, whole, in strips or in tiles.
 //!
-//! Latents and pictures are `[B, C, H, W]` at its borders and `[B, H, W, C]` inside; taps are `[B, C, H, W]`.
+//! Public tensors and taps are `[B, C, H, W]`; inside, tensors are `[B, H, W, C]`.
 //!
 //! Source: Rombach et al. 2022; diffusers `AutoencoderKL` (`vae.py`, `resnet.py`, `unet_2d_blocks.py`).
 
@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use pixart_weights::{Folder, Weights};
 
 use crate::config::VaeConfig;
-use crate::params::Params;
+use crate::params::VarBuilder;
 use crate::plan::DecodeMode;
 use crate::{Error, Taps};
 
@@ -23,128 +23,132 @@ pub use decoding::VaeDecoder;
 pub use encoding::VaeEncoder;
 pub use tiling::Tiling;
 
-use layers::{Attention, Resnet};
+use layers::{ResnetBlock, VaeAttention};
 use strips::Strips;
 
-/// Channels of a picture.
+/// Channels of an image.
 pub(crate) const RGB: usize = 3;
-/// The autoencoder's weights.
+
+/// Both halves of the autoencoder.
 pub struct Vae {
-    encoding: VaeEncoder,
-    decoding: VaeDecoder,
+    encoder: VaeEncoder,
+    decoder: VaeDecoder,
 }
 
-/// What the encoder says of a picture: a normal distribution per latent number, each `[B, latent_channels, H, W]`.
-pub struct Moments {
+/// Posterior of the encoder: a normal distribution per latent number, each `[B, latent_channels, H, W]` (diffusers
+/// `DiagonalGaussianDistribution`).
+pub struct DiagonalGaussian {
     pub mean: Tensor<4>,
     pub log_variance: Tensor<4>,
 }
 
-impl Moments {
+impl DiagonalGaussian {
+    /// Returns exp(log_variance / 2).
     #[must_use]
-    pub fn standard_deviation(&self) -> Tensor<4> {
+    pub fn std(&self) -> Tensor<4> {
         (self.log_variance.clone() * 0.5).exp()
     }
 
-    /// mean + deviation · noise.
+    /// Returns mean + std·noise.
     #[must_use]
     pub fn sample(&self, noise: Tensor<4>) -> Tensor<4> {
-        self.mean.clone() + self.standard_deviation() * noise
+        self.mean.clone() + self.std() * noise
     }
 }
 
 impl Vae {
-    /// Reads `vae/`.
+    /// Loads `vae/`.
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         let config = VaeConfig::read(folder)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
-        let params = Params::new(&weights, device);
+        let vb = VarBuilder::new(&weights, device);
         Ok(Self {
-            encoding: VaeEncoder::from_params(&params, config.clone()).await?,
-            decoding: VaeDecoder::from_params(&params, config).await?,
+            encoder: VaeEncoder::from_vars(&vb, config.clone()).await?,
+            decoder: VaeDecoder::from_vars(&vb, config).await?,
         })
     }
 
     pub fn config(&self) -> &VaeConfig {
-        self.decoding.config()
+        self.decoder.config()
     }
 
-    /// Unscaled latent `[B, latent_channels, H, W]` → picture in -1..1 `[B, 3, 8·H, 8·W]`.
+    /// Decodes unscaled latents `[B, latent_channels, H, W]` to images in [-1, 1] `[B, 3, 8·H, 8·W]`.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
-        self.decoding.forward(latent, u64::MAX, taps)
+    pub fn decode(&self, latents: Tensor<4>, taps: &mut Taps) -> Tensor<4> {
+        self.decoder.forward(latents, u64::MAX, taps)
     }
 
-    /// [`Vae::decode`] in tiles.
+    /// Decodes in tiles, see [`Tiling`].
     #[must_use]
-    pub fn decode_tiled(&self, latent: Tensor<4>, tiling: Tiling) -> Tensor<4> {
-        self.decoding.decode(latent, DecodeMode::Tiles(tiling))
+    pub fn decode_tiled(&self, latents: Tensor<4>, tiling: Tiling) -> Tensor<4> {
+        self.decoder.decode(latents, DecodeMode::Tiles(tiling))
     }
 
     /// See [`VaeEncoder::encode`].
     #[must_use]
-    pub fn encode(&self, picture: Tensor<4>, taps: &mut Taps) -> Moments {
-        self.encoding.encode(picture, taps)
+    pub fn encode(&self, image: Tensor<4>, taps: &mut Taps) -> DiagonalGaussian {
+        self.encoder.encode(image, taps)
     }
 
     /// See [`VaeEncoder::encode_tiled`].
     #[must_use]
-    pub fn encode_tiled(&self, picture: Tensor<4>, tiling: Tiling) -> Moments {
-        self.encoding.encode_tiled(picture, tiling)
+    pub fn encode_tiled(&self, image: Tensor<4>, tiling: Tiling) -> DiagonalGaussian {
+        self.encoder.encode_tiled(image, tiling)
     }
 }
 
-struct Mid {
-    first: Resnet,
-    attention: Attention,
-    second: Resnet,
+/// Middle block of either half (diffusers `UNetMidBlock2D`).
+struct MidBlock {
+    resnet_0: ResnetBlock,
+    attention: VaeAttention,
+    resnet_1: ResnetBlock,
 }
 
-impl Mid {
-    async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+impl MidBlock {
+    async fn load(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         Ok(Self {
-            first: Resnet::load(&params.at("resnets.0"), channels, channels, groups).await?,
-            attention: Attention::load(&params.at("attentions.0"), channels, groups).await?,
-            second: Resnet::load(&params.at("resnets.1"), channels, channels, groups).await?,
+            resnet_0: ResnetBlock::load(&vb.pp("resnets.0"), channels, channels, groups).await?,
+            attention: VaeAttention::load(&vb.pp("attentions.0"), channels, groups).await?,
+            resnet_1: ResnetBlock::load(&vb.pp("resnets.1"), channels, channels, groups).await?,
         })
     }
 
-    fn over(&self, x: Strips, side: &str, taps: &mut Taps) -> Strips {
-        let x = self.first.over(x);
-        taps.show(format_args!("{side}.mid_res0"), || channels_first(x.clone().joined()));
-        let x = self.attention.over(x);
-        taps.show(format_args!("{side}.mid_attn"), || channels_first(x.clone().joined()));
-        let x = self.second.over(x);
-        taps.show(format_args!("{side}.mid_block"), || channels_first(x.clone().joined()));
+    fn forward_strips(&self, x: Strips, side: &str, taps: &mut Taps) -> Strips {
+        let x = self.resnet_0.forward_strips(x);
+        taps.record_with(format_args!("{side}.mid_res0"), || channels_first(x.clone().concat()));
+        let x = self.attention.forward_strips(x);
+        taps.record_with(format_args!("{side}.mid_attn"), || channels_first(x.clone().concat()));
+        let x = self.resnet_1.forward_strips(x);
+        taps.record_with(format_args!("{side}.mid_block"), || channels_first(x.clone().concat()));
         x
     }
 }
 
-/// `resnets.0..count` below `block`; the first one changes the width.
+/// Loads `resnets.0..count` of `block`. The first one changes the channels from `inputs` to `outputs`.
 async fn resnets(
-    block: &Params<'_>,
+    block: &VarBuilder<'_>,
     count: usize,
     inputs: usize,
     outputs: usize,
     groups: usize,
-) -> Result<Vec<Resnet>, Error> {
+) -> Result<Vec<ResnetBlock>, Error> {
     let mut resnets = Vec::with_capacity(count);
     for index in 0..count {
         let inputs = if index == 0 { inputs } else { outputs };
-        resnets.push(Resnet::load(&block.at(format!("resnets.{index}")), inputs, outputs, groups).await?);
+        resnets.push(ResnetBlock::load(&block.pp(format!("resnets.{index}")), inputs, outputs, groups).await?);
     }
     Ok(resnets)
 }
 
-/// `[B, C, H, W]` → `[B, H, W, C]`, a view.
+/// Permutes `[B, C, H, W]` to `[B, H, W, C]`, without a copy.
 fn channels_last(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 2, 3, 1])
 }
 
-/// `[B, H, W, C]` → `[B, C, H, W]`, a view.
+/// Permutes `[B, H, W, C]` to `[B, C, H, W]`, without a copy.
 fn channels_first(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
 }

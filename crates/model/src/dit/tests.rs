@@ -1,5 +1,5 @@
-//! What a step costs: launches, pipelines, copies and bytes bound; and that halves of the captions give what they give
-//! together. Numbers are compared with recorded ones in the golden check; here weights are as good as any.
+//! Cost of a step (launches, pipelines, copies, bytes bound) and equality of batched and sequential guidance. Outputs are
+//! compared with PyTorch's in the golden check; the weights here are random.
 
 use futures_lite::future::block_on;
 
@@ -7,12 +7,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 use pixart_weights::Folder;
 
-use super::{Dit, MODULATIONS, PATCH, Taps};
+use super::{ADALN_CHUNKS, Dit, PATCH, Taps};
 use crate::config::{DitConfig, XL_2};
 use crate::randn;
 use crate::testing::{gpu, large, peak, safetensors};
 
-/// Launches of one block, and at most of a step: 28 blocks, the embedding and the final layer.
+/// Launches of one block, and the bound for a step: 28 blocks, the embeddings and the output layer.
 const BLOCK: u64 = 10;
 const STEP_MOST: u64 = 340;
 const PIPELINES_MOST: u64 = 12;
@@ -32,7 +32,7 @@ struct Size {
 /// As deep as PixArt-XL/2.
 const NARROW: Size = Size { heads: 2, head_channels: 8, layers: 28 };
 
-/// A transformer whose captions have as many channels as itself.
+/// A transformer whose caption channels equal its own.
 fn checkpoint(Size { heads, head_channels, layers }: Size) -> Folder {
     let c = heads * head_channels;
     let config = serde_json::json!({
@@ -51,13 +51,13 @@ fn random<const RANK: usize>(seed: u64, shape: [usize; RANK], device: &Device) -
     Tensor::from_data(TensorData::new(randn(seed, shape.iter().product()), shape), device)
 }
 
-/// One prediction for `b` captions of a latent of `side` rows and columns, in one batch or one by one, and its cost.
-fn predicted(dit: &Dit, b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
+/// Runs one step for `b` captions and a latent of `side` rows and columns. Returns the output and the launch counts.
+fn predicted(dit: &Dit, b: usize, side: usize, sequential: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let channels = dit.config().caption_channels;
     let embeds = random(3, [b, CAPTION_TOKENS, channels], device);
     let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
-    let conditions = dit.prepare(embeds, mask, [side, side], None, &mut Taps::off());
-    let conditions = if in_turn { conditions.halves().into() } else { vec![conditions] };
+    let conditions = dit.prepare_conditioning(embeds, mask, [side, side], None, &mut Taps::off());
+    let conditions = if sequential { conditions.split_cfg().into() } else { vec![conditions] };
     let latent = random(4, [1, Z, side, side], device);
     let step = || {
         let one = |conditions| dit.forward(latent.clone(), 500.0, conditions, &mut Taps::off());
@@ -77,7 +77,7 @@ fn assert_near(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
 }
 
 #[test]
-fn a_step_costs_as_much_as_it_is_known_to() {
+fn a_step_makes_the_expected_launches_and_no_copies() {
     let want = predicted(
         &block_on(Dit::load(&checkpoint(NARROW), &Device::flex())).expect("loads"),
         2,
@@ -99,60 +99,61 @@ fn a_step_costs_as_much_as_it_is_known_to() {
 }
 
 #[test]
-fn captions_in_turn_give_what_they_give_together() {
+fn sequential_guidance_gives_the_output_of_batched_guidance() {
     let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
         let dit = block_on(Dit::load(&checkpoint(Size { layers: 3, ..NARROW }), &device)).expect("loads");
-        let [(together, _), (in_turn, _)] = [false, true].map(|in_turn| predicted(&dit, 2, 8, in_turn, &device));
-        let half = together.len() / 2;
-        assert!(together[..half] != together[half..], "the captions are told apart");
-        assert_near(&in_turn, &together, 1e-6, "in turn");
+        let [(batched, _), (sequential, _)] =
+            [false, true].map(|sequential| predicted(&dit, 2, 8, sequential, &device));
+        let half = batched.len() / 2;
+        assert!(batched[..half] != batched[half..], "the captions give different outputs");
+        assert_near(&sequential, &batched, 1e-6, "sequential");
     }
 }
 
 #[test]
-fn smaller_weights_change_the_prediction_by_their_rounding_only() {
+fn quantised_weights_change_the_output_by_their_rounding_error_only() {
     let size = Size { heads: 4, head_channels: 16, layers: 3 };
     let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
-        let predict = |precision| {
-            let dit = block_on(Dit::load_as(&checkpoint(size), precision, &device)).expect("loads");
+        let predict = |format| {
+            let dit = block_on(Dit::load_as(&checkpoint(size), format, &device)).expect("loads");
             predicted(&dit, 2, 8, false, &device).0
         };
         let full = predict(WeightFormat::F32);
-        for (precision, tolerance) in [(WeightFormat::F16, 2e-3), (WeightFormat::Q8, 2e-2), (WeightFormat::Q4, 0.4)] {
-            let small = predict(precision);
-            assert!(small != full, "{precision:?} weights are not used");
-            assert_near(&small, &full, tolerance, &format!("{precision:?}"));
+        for (format, tolerance) in [(WeightFormat::F16, 2e-3), (WeightFormat::Q8, 2e-2), (WeightFormat::Q4, 0.4)] {
+            let small = predict(format);
+            assert!(small != full, "{format} weights are not used");
+            assert_near(&small, &full, tolerance, &format!("{format}"));
         }
     }
 }
 
 #[test]
-fn activations_in_half_precision_change_the_prediction_by_their_rounding_only() {
+fn f16_activations_change_the_output_by_their_rounding_error_only() {
     let devices = [Some(Device::flex()), gpu(KernelVariant::RegisterTiled)];
     for device in devices.into_iter().flatten() {
         let size = Size { heads: 4, head_channels: 16, layers: 3 };
         let dit = || block_on(Dit::load(&checkpoint(size), &device)).expect("loads");
         let (full, _) = predicted(&dit(), 2, 8, false, &device);
         let (half, _) = predicted(&dit().with_f16_activations(), 2, 8, false, &device);
-        assert!(half != full, "nothing was stored in half precision");
-        assert_near(&half, &full, 5e-3, "activations in half precision");
+        assert!(half != full, "nothing was stored in half format");
+        assert_near(&half, &full, 5e-3, "activations in half format");
     }
 }
 
-/// One block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns: its numbers and its cost.
-fn block(b: usize, side: usize, in_turn: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
+/// Runs one block of PixArt-XL/2 on `b` captions and a latent of `side` rows and columns. Returns output and counts.
+fn block(b: usize, side: usize, sequential: bool, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let size = Size { heads: XL_2.heads, head_channels: XL_2.head_channels, layers: 1 };
     let dit = block_on(Dit::load(&checkpoint(size), device)).expect("loads");
     let (c, t) = (XL_2.channels(), (side / PATCH).pow(2));
     let mask: Tensor<2> = Tensor::ones([b, CAPTION_TOKENS], device);
     let embeds = random(3, [b, CAPTION_TOKENS, c], device);
-    let conditions = dit.prepare(embeds, mask, [side, side], None, &mut Taps::off());
-    let conditions = if in_turn { conditions.halves().into() } else { vec![conditions] };
+    let conditions = dit.prepare_conditioning(embeds, mask, [side, side], None, &mut Taps::off());
+    let conditions = if sequential { conditions.split_cfg().into() } else { vec![conditions] };
     let rows = b / conditions.len();
     let x = random(5, [rows, t, c], device);
-    let modulation = random(6, [1, rows, MODULATIONS, c], device);
+    let modulation = random(6, [1, rows, ADALN_CHUNKS, c], device);
     let run = || {
         let one = |conditions| dit.blocks[0].forward(x.clone(), &modulation, conditions, 0, &mut Taps::off());
         let out: Vec<Tensor<3>> = conditions.iter().map(one).collect();
@@ -171,7 +172,7 @@ fn a_block_of_xl_binds_at_most_200_mb() {
 }
 
 #[test]
-fn a_block_of_xl_runs_at_1024_px_with_the_captions_in_turn() {
+fn a_block_of_xl_runs_at_1024_px_with_sequential_guidance() {
     if !large("a block of 4096 tokens") {
         return;
     }

@@ -236,7 +236,7 @@ impl Painter {
         let config = self.dit.config();
         let has_micro = config.sample_size == MICRO_CONDITION_SAMPLE_SIZE && config.micro_conditions;
         let micro = has_micro.then_some(MicroConditions { height, width, aspect_ratio: height / width });
-        let conditions = self.dit.prepare(embeds, attention_mask, [h, w], micro, &mut Taps::off());
+        let conditions = self.dit.prepare_conditioning(embeds, attention_mask, [h, w], micro, &mut Taps::off());
         Sampler::new(&self.dit, conditions, guidance, scheduler, noise, latents, inpaint)
     }
 

@@ -59,7 +59,7 @@ impl<'pipeline> Sampler<'pipeline> {
         inpaint: Option<InpaintMask>,
     ) -> Self {
         let layers = &guidance.pag_applied_layers;
-        let perturbed = guidance.is_perturbed().then(|| conditions.perturbed(latents.dims()[0], layers));
+        let perturbed = guidance.is_perturbed().then(|| conditions.with_perturbed_attention(latents.dims()[0], layers));
         let conditions = std::iter::once(conditions).chain(perturbed).collect();
         let (pass, outs, step_output) = (None, Vec::new(), None);
         Self { dit, conditions, guidance, scheduler, noise, latents, inpaint, pass, outs, step_output }
@@ -69,7 +69,7 @@ impl<'pipeline> Sampler<'pipeline> {
     #[must_use]
     pub fn planned(mut self, batching: CfgBatching) -> Self {
         if self.guidance.is_guided() && batching == CfgBatching::Sequential {
-            let both = self.conditions.remove(0).halves();
+            let both = self.conditions.remove(0).split_cfg();
             self.conditions.splice(0..0, both);
         }
         self
@@ -100,9 +100,9 @@ impl<'pipeline> Sampler<'pipeline> {
             if self.outs.len() == self.conditions.len() {
                 let outs = Tensor::cat(std::mem::take(&mut self.outs), 0);
                 let model_output = self.guidance.apply(outs, timestep, self.latents.dims());
-                taps.see(format_args!("eps"), &model_output);
+                taps.record(format_args!("eps"), &model_output);
                 self.scheduler_step(model_output);
-                taps.see(format_args!("prev_sample"), &self.latents);
+                taps.record(format_args!("prev_sample"), &self.latents);
                 return SamplerProgress::Step(made);
             }
         }
@@ -141,7 +141,7 @@ impl<'pipeline> Sampler<'pipeline> {
     /// Returns one element of the tensor computed last: reading it back waits for that computation.
     #[must_use]
     pub fn latest(&self) -> Tensor<1> {
-        let latest = self.pass.as_ref().map(ForwardState::latest);
+        let latest = self.pass.as_ref().map(ForwardState::hidden_states);
         latest.unwrap_or_else(|| self.outs.last().unwrap_or(&self.latents).clone().flatten(0, 3)).narrow(0, 0, 1)
     }
 

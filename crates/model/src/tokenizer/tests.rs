@@ -39,12 +39,12 @@ fn a_sentencepiece_model_gives_the_reference_ids() {
     let tokenizer = scenes();
     for (caption, expected) in CASES {
         let tokens = tokenizer.encode(caption, 12).expect("encodes");
-        let (ids, padding) = tokens.ids.split_at(expected.len());
+        let (ids, padding) = tokens.input_ids.split_at(expected.len());
         assert_eq!(ids, expected, "{caption:?}");
         assert!(padding.iter().all(|&id| id == 0), "{caption:?}: {padding:?}");
-        let (kept, padded) = tokens.mask.split_at(expected.len());
+        let (kept, padded) = tokens.attention_mask.split_at(expected.len());
         assert!(kept.iter().all(|&it| it == 1.0) && padded.iter().all(|&it| it == 0.0), "{caption:?}");
-        assert_eq!((tokens.ids.len(), tokens.mask.len()), (12, 12));
+        assert_eq!((tokens.input_ids.len(), tokens.attention_mask.len()), (12, 12));
     }
 }
 
@@ -64,16 +64,20 @@ fn truncation_keeps_the_end_token() {
     let tokenizer = scenes();
     let caption = "a red circle on a blue background";
     let tokens = tokenizer.encode(caption, 4).expect("encodes");
-    assert_eq!(tokens, TokenizedCaption { ids: vec![3, 9, 1131, 1], mask: vec![1.0; 4] });
-    assert_eq!(tokenizer.encode(caption, 1).expect("encodes").ids, [1]);
-    assert_eq!(tokenizer.encode(caption, 10).expect("encodes").ids.last(), Some(&1));
+    assert_eq!(tokens, TokenizedCaption { input_ids: vec![3, 9, 1131, 1], attention_mask: vec![1.0; 4] });
+    assert_eq!(tokenizer.encode(caption, 1).expect("encodes").input_ids, [1]);
+    assert_eq!(tokenizer.encode(caption, 10).expect("encodes").input_ids.last(), Some(&1));
 }
 
 #[test]
 fn ten_thousand_characters_are_cut_like_any_caption() {
     let tokens = scenes().encode(&"red ".repeat(2500), 120).expect("encodes");
-    assert_eq!(tokens.ids.len(), 120);
-    assert!(tokens.ids[..119].iter().all(|&id| id == 1131) && tokens.ids[119] == 1, "{:?}", tokens.ids);
+    assert_eq!(tokens.input_ids.len(), 120);
+    assert!(
+        tokens.input_ids[..119].iter().all(|&id| id == 1131) && tokens.input_ids[119] == 1,
+        "{:?}",
+        tokens.input_ids
+    );
 }
 
 #[test]

@@ -1,39 +1,39 @@
-//! The decoding half: latents to pictures.
+//! The decoder half: latents to images.
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Resampling;
 use pixart_weights::{Folder, Weights};
 
-use super::layers::{Conv, GroupNorm, Pointwise, Resnet};
+use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
 use super::strips::Strips;
-use super::{Mid, RGB, channels_first, channels_last, resnets};
+use super::{MidBlock, RGB, channels_first, channels_last, resnets};
 use crate::config::VaeConfig;
-use crate::params::Params;
+use crate::params::VarBuilder;
 use crate::plan::DecodeMode;
 use crate::{Error, Taps};
 
-/// Latents to pictures: what drawing needs of an autoencoder.
+/// Decoder of the VAE with `post_quant_conv`: the half that text-to-image needs.
 pub struct VaeDecoder {
     config: VaeConfig,
-    post_quant: Pointwise,
+    post_quant_conv: Conv1x1,
     decoder: Decoder,
 }
 
 impl VaeDecoder {
-    /// Reads the decoding half of `vae/`.
+    /// Loads the decoder half of `vae/`.
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
-        Self::from_params(&Params::new(&weights, device), VaeConfig::read(folder)?).await
+        Self::from_vars(&VarBuilder::new(&weights, device), VaeConfig::read(folder)?).await
     }
 
-    pub(crate) async fn from_params(params: &Params<'_>, config: VaeConfig) -> Result<Self, Error> {
+    pub(crate) async fn from_vars(vb: &VarBuilder<'_>, config: VaeConfig) -> Result<Self, Error> {
         let z = config.latent_channels;
-        let post_quant = Pointwise::load(&params.at("post_quant_conv"), z, z).await?;
-        let loaded = Self { post_quant, decoder: Decoder::load(&params.at("decoder"), &config).await?, config };
-        params.settled().await?;
+        let post_quant_conv = Conv1x1::load(&vb.pp("post_quant_conv"), z, z).await?;
+        let loaded = Self { post_quant_conv, decoder: Decoder::load(&vb.pp("decoder"), &config).await?, config };
+        vb.flush_uploads().await?;
         Ok(loaded)
     }
 
@@ -41,78 +41,81 @@ impl VaeDecoder {
         &self.config
     }
 
-    /// [`super::Vae::decode`]. Strips give the numbers of the whole; tiles, each decoded as if it were a picture, do not.
+    /// Decodes unscaled latents `[B, latent_channels, H, W]` to images in [-1, 1] `[B, 3, 8·H, 8·W]`. Strips give the result
+    /// of whole decoding; tiles do not.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>, how: DecodeMode) -> Tensor<4> {
-        let within = |latent, limit_bytes| self.forward(latent, limit_bytes, &mut Taps::off());
-        match how {
-            DecodeMode::Whole => within(latent, u64::MAX),
-            DecodeMode::Strips { limit_bytes } => within(latent, limit_bytes),
-            DecodeMode::Tiles(tiling) => tiling.decode(latent, |tile| within(tile, u64::MAX)),
+    pub fn decode(&self, latents: Tensor<4>, mode: DecodeMode) -> Tensor<4> {
+        let within = |latents, limit_bytes| self.forward(latents, limit_bytes, &mut Taps::off());
+        match mode {
+            DecodeMode::Whole => within(latents, u64::MAX),
+            DecodeMode::Strips { limit_bytes } => within(latents, limit_bytes),
+            DecodeMode::Tiles(tiling) => tiling.decode(latents, |tile| within(tile, u64::MAX)),
         }
     }
 
-    pub(super) fn forward(&self, latent: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
-        let x = self.post_quant.forward(channels_last(latent));
-        taps.show(format_args!("post_quant_conv"), || channels_first(x.clone()));
+    pub(super) fn forward(&self, latents: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
+        let x = self.post_quant_conv.forward(channels_last(latents));
+        taps.record_with(format_args!("post_quant_conv"), || channels_first(x.clone()));
         self.decoder.forward(x, limit_bytes, taps)
     }
 }
 
 struct Decoder {
-    conv_in: Conv,
-    mid: Mid,
-    blocks: Vec<UpBlock>,
-    norm_out: GroupNorm,
-    conv_out: Conv,
+    conv_in: Conv3x3,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv3x3,
 }
 
 struct UpBlock {
-    resnets: Vec<Resnet>,
-    upsampler: Option<Conv>,
+    resnets: Vec<ResnetBlock>,
+    upsampler: Option<Conv3x3>,
 }
 
 impl Decoder {
-    async fn load(params: &Params<'_>, config: &VaeConfig) -> Result<Self, Error> {
+    async fn load(vb: &VarBuilder<'_>, config: &VaeConfig) -> Result<Self, Error> {
         let groups = config.norm_groups;
-        let widths: Vec<usize> = config.block_channels.iter().rev().copied().collect();
-        let [widest, narrowest] = [widths[0], widths[widths.len() - 1]];
-        let mut blocks = Vec::with_capacity(widths.len());
-        for index in 0..widths.len() {
-            let block = params.at(format!("up_blocks.{index}"));
-            let inputs = widths[index.saturating_sub(1)];
-            // The decoder's blocks have one resnet more than the encoder's.
-            let resnets = resnets(&block, config.layers_per_block + 1, inputs, widths[index], groups).await?;
-            let last = index + 1 == widths.len();
-            let upsampler = block.at("upsamplers.0.conv");
-            let width = widths[index];
-            let load = Conv::load(&upsampler, width, width, Resampling::Upsample2x);
-            blocks.push(UpBlock { resnets, upsampler: if last { None } else { Some(load.await?) } });
+        let channels: Vec<usize> = config.block_channels.iter().rev().copied().collect();
+        let [widest, narrowest] = [channels[0], channels[channels.len() - 1]];
+        let mut up_blocks = Vec::with_capacity(channels.len());
+        for index in 0..channels.len() {
+            let block = vb.pp(format!("up_blocks.{index}"));
+            let inputs = channels[index.saturating_sub(1)];
+            // The decoder's blocks have one more ResNet block than the encoder's.
+            let resnets = resnets(&block, config.layers_per_block + 1, inputs, channels[index], groups).await?;
+            let last = index + 1 == channels.len();
+            let upsampler = block.pp("upsamplers.0.conv");
+            let width = channels[index];
+            let load = Conv3x3::load(&upsampler, width, width, Resampling::Upsample2x);
+            up_blocks.push(UpBlock { resnets, upsampler: if last { None } else { Some(load.await?) } });
         }
         Ok(Self {
-            conv_in: Conv::load(&params.at("conv_in"), config.latent_channels, widest, Resampling::None).await?,
-            mid: Mid::load(&params.at("mid_block"), widest, groups).await?,
-            blocks,
-            norm_out: GroupNorm::load(&params.at("conv_norm_out"), narrowest, groups).await?,
-            conv_out: Conv::load(&params.at("conv_out"), narrowest, RGB, Resampling::None).await?,
+            conv_in: Conv3x3::load(&vb.pp("conv_in"), config.latent_channels, widest, Resampling::None).await?,
+            mid_block: MidBlock::load(&vb.pp("mid_block"), widest, groups).await?,
+            up_blocks,
+            conv_norm_out: GroupNorm::load(&vb.pp("conv_norm_out"), narrowest, groups).await?,
+            conv_out: Conv3x3::load(&vb.pp("conv_out"), narrowest, RGB, Resampling::None).await?,
         })
     }
 
-    /// `[B, H, W, Z]` → `[B, 3, 8·H, 8·W]`.
+    /// Decodes `[B, H, W, Z]` to `[B, 3, 8·H, 8·W]`.
     fn forward(&self, x: Tensor<4>, limit_bytes: u64, taps: &mut Taps) -> Tensor<4> {
-        let x = self.conv_in.over(Strips::whole(x), None);
-        taps.show(format_args!("dec.conv_in"), || channels_first(x.clone().joined()));
-        let mut x = self.mid.over(x, "dec", taps).within(limit_bytes);
-        for (index, block) in self.blocks.iter().enumerate() {
-            x = block.resnets.iter().fold(x, |x, resnet| resnet.over(x));
+        let x = self.conv_in.forward_strips(Strips::whole(x), None);
+        taps.record_with(format_args!("dec.conv_in"), || channels_first(x.clone().concat()));
+        let mut x = self.mid_block.forward_strips(x, "dec", taps).with_limit(limit_bytes);
+        for (index, block) in self.up_blocks.iter().enumerate() {
+            x = block.resnets.iter().fold(x, |x, resnet| resnet.forward_strips(x));
             if let Some(upsampler) = &block.upsampler {
-                x = upsampler.over(x, None);
+                x = upsampler.forward_strips(x, None);
             }
-            taps.show(format_args!("dec.block{index}"), || channels_first(x.clone().joined()));
+            taps.record_with(format_args!("dec.block{index}"), || channels_first(x.clone().concat()));
         }
-        taps.show(format_args!("dec.conv_norm_out"), || channels_first(self.norm_out.forward(x.clone().joined())));
-        let x = channels_first(self.conv_out.over(x, Some(&self.norm_out)).joined());
-        taps.see(format_args!("dec.conv_out"), &x);
+        taps.record_with(format_args!("dec.conv_norm_out"), || {
+            channels_first(self.conv_norm_out.forward(x.clone().concat()))
+        });
+        let x = channels_first(self.conv_out.forward_strips(x, Some(&self.conv_norm_out)).concat());
+        taps.record(format_args!("dec.conv_out"), &x);
         x
     }
 }

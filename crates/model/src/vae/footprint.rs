@@ -2,8 +2,8 @@
 //! [`super::VaeDecoder`] makes, without a device.
 
 use super::RGB;
-use super::layers::{FOUR, WINDOW};
-use super::strips::parts;
+use super::layers::{CHANNEL_ALIGNMENT, KERNEL_SIZE};
+use super::strips::row_ranges;
 use crate::MacCount;
 use crate::config::VaeConfig;
 
@@ -161,19 +161,19 @@ impl Walk {
     fn conv(&mut self, name: &str, spec: ConvSpec) {
         let ConvSpec { inputs, outputs, scale, norm, keeps_input, residual, shortcut } = spec;
         // As stored: channels padded to a multiple of four.
-        let [ci, co] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
+        let [ci, co] = [inputs, outputs].map(|channels| channels.next_multiple_of(CHANNEL_ALIGNMENT));
         if norm {
             self.moments(name, ci);
         }
-        let weights = WINDOW * WINDOW * ci * co;
+        let weights = KERNEL_SIZE * KERNEL_SIZE * ci * co;
         let height: usize = self.strips.iter().sum();
         self.footprint.macs.convolutions += product([scale * scale * height * self.images, self.columns, weights]);
         self.weights(weights + co + if shortcut { inputs * outputs } else { 0 });
         let row = self.images * self.columns;
         let widest = row * inputs.max(scale * scale * outputs);
-        let parts: Vec<_> = parts(height, widest as u64 * F32_BYTES, self.limit_bytes).collect();
-        for part in &parts {
-            let pixels = (part.bottom() - part.top()) * row;
+        let ranges: Vec<_> = row_ranges(height, widest as u64 * F32_BYTES, self.limit_bytes).collect();
+        for range in &ranges {
+            let pixels = (range.bottom() - range.top()) * row;
             if norm {
                 self.launch(format!("{name}.norm"), &[pixels * ci; 2]);
             }
@@ -183,19 +183,19 @@ impl Walk {
                 &[pixels * ci, weights, y, if residual { y } else { 0 }, y / NUMBERS_PER_MOMENT],
             );
             if shortcut {
-                self.linear(&format!("{name}.shortcut"), part.rows(), [inputs, outputs], false);
+                self.linear(&format!("{name}.shortcut"), range.rows(), [inputs, outputs], false);
             }
         }
         let (x, y) = (height * row * ci, height * row * scale * scale * co);
         let beside = if residual { y } else { 0 };
-        if parts.len() == 1 {
+        if ranges.len() == 1 {
             self.live(x + if keeps_input || shortcut { x } else { 0 } + y + y / NUMBERS_PER_MOMENT + beside);
         } else {
             let tensors = if keeps_input { x + y } else { (x + beside).max(if shortcut { 2 * y } else { y }) };
             self.live(tensors + (self.limit_bytes / F32_BYTES) as usize);
         }
-        self.partial_moments = (parts.len() == 1 && self.images == 1).then_some(y / NUMBERS_PER_MOMENT);
-        self.strips = parts.iter().map(|part| scale * part.rows()).collect();
+        self.partial_moments = (ranges.len() == 1 && self.images == 1).then_some(y / NUMBERS_PER_MOMENT);
+        self.strips = ranges.iter().map(|range| scale * range.rows()).collect();
         self.columns *= scale;
     }
 }

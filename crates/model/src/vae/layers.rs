@@ -1,6 +1,5 @@
-//! The pieces the autoencoder is built of: convolution, group norm, residual block, single-head attention. Tensors are
-//! `[B, H, W, C]` f32, so that a pixel's channels are neighbours: a 1×1 convolution is an affine map of `[B, H·W, C]`, and
-//! attention's tokens are the pixels as they lie.
+//! Layers of the VAE: convolution, group norm, ResNet block, single-head attention. Tensors are `[B, H, W, C]` f32, so that a
+//! 1×1 convolution is a linear layer on `[B, H·W, C]` and pixels are the tokens of attention, without a copy.
 
 use burn::tensor::Tensor;
 use pixart_kernels::{
@@ -11,18 +10,17 @@ use pixart_kernels::{
 use super::strips::{Strip, Strips};
 use crate::Error;
 use crate::linear::Linear;
-use crate::params::Params;
+use crate::params::VarBuilder;
 
-/// ε of every group norm here (diffusers passes 1e-6 to all of them).
+/// ε of every group norm (diffusers passes 1e-6 to all of them).
 const NORM_EPS: f64 = 1e-6;
-/// Rows and columns of a convolution's window.
-pub(super) const WINDOW: usize = 3;
-/// Channels come in fours where shaders read them.
-pub(super) const FOUR: usize = 4;
+/// Kernel size of a convolution.
+pub(super) const KERNEL_SIZE: usize = 3;
+/// Channel alignment of the shaders, which read `vec4`s.
+pub(super) const CHANNEL_ALIGNMENT: usize = 4;
 
-/// A 3×3 convolution. Where channels are no multiple of four, of a picture's three mostly, it is computed with zeros beside
-/// them.
-pub(super) struct Conv {
+/// A 3×3 convolution. Channels that are not a multiple of four, such as RGB, are padded with zeros.
+pub(super) struct Conv3x3 {
     weight: Matrix,
     bias: Tensor<1>,
     inputs: usize,
@@ -30,45 +28,45 @@ pub(super) struct Conv {
     resampling: Resampling,
 }
 
-impl Conv {
+impl Conv3x3 {
     pub(super) async fn load(
-        params: &Params<'_>,
+        vb: &VarBuilder<'_>,
         inputs: usize,
         outputs: usize,
         resampling: Resampling,
     ) -> Result<Self, Error> {
-        let weight = params.floats("weight", &[outputs, inputs, WINDOW, WINDOW]).await?;
-        let mut bias = params.floats("bias", &[outputs]).await?;
-        let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(FOUR));
+        let weight = vb.get_f32("weight", &[outputs, inputs, KERNEL_SIZE, KERNEL_SIZE]).await?;
+        let mut bias = vb.get_f32("bias", &[outputs]).await?;
+        let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(CHANNEL_ALIGNMENT));
         bias.resize(columns, 0.0);
-        let weight = windows(&weight, [inputs, outputs], [rows, columns]);
-        let weight = Matrix::new(weight, [WINDOW * WINDOW * rows, columns], WeightFormat::F32, params.device());
-        Ok(Self { weight, bias: params.upload(bias, [columns]), inputs, outputs, resampling })
+        let weight = hwio_from_oihw(&weight, [inputs, outputs], [rows, columns]);
+        let weight = Matrix::new(weight, [KERNEL_SIZE * KERNEL_SIZE * rows, columns], WeightFormat::F32, vb.device());
+        Ok(Self { weight, bias: vb.upload(bias, [columns]), inputs, outputs, resampling })
     }
 
-    /// The convolution of a picture in strips, of silu(norm x) where there is a norm.
-    pub(super) fn over(&self, x: Strips, norm: Option<&GroupNorm>) -> Strips {
+    /// Applies the convolution to x in strips, or to silu(norm x) if a norm is given.
+    pub(super) fn forward_strips(&self, x: Strips, norm: Option<&GroupNorm>) -> Strips {
         let moments = norm.map(|norm| (norm, norm.moments(&x)));
         let scale = if self.resampling == Resampling::Upsample2x { 2 } else { 1 };
-        let mut y = x.begun();
-        x.walk(self.inputs.max(scale * scale * self.outputs), |x, part| {
+        let mut y = x.empty_like();
+        x.for_each_range(self.inputs.max(scale * scale * self.outputs), |x, range| {
             let x = match &moments {
-                Some((norm, moments)) => norm.by(x, moments, true),
+                Some((norm, moments)) => norm.normalize(x, moments, true),
                 None => x,
             };
-            y.push(part.cut(self.forward(x, None), scale));
+            y.push(range.crop_halo(self.forward(x, None), scale));
         });
         y
     }
 
-    /// The convolution of x, and the residual where there is one.
+    /// Applies the convolution to x and adds `residual`, if given.
     pub(super) fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Strip {
         let options = pixart_kernels::ConvOptions {
             bias: &self.bias,
             resampling: self.resampling,
-            residual: residual.map(filled),
+            residual: residual.map(pad_channels),
         };
-        let (rows, moments) = conv_with_moments(filled(x), &self.weight, options);
+        let (rows, moments) = conv_with_moments(pad_channels(x), &self.weight, options);
         let [b, h, w, columns] = rows.dims();
         if columns == self.outputs {
             return Strip { rows, moments };
@@ -77,10 +75,10 @@ impl Conv {
     }
 }
 
-/// `[B, H, W, C]` with zeros beside the channels, to a multiple of four.
-fn filled(x: Tensor<4>) -> Tensor<4> {
+/// Pads the channels of `[B, H, W, C]` with zeros to a multiple of four.
+fn pad_channels(x: Tensor<4>) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
-    let missing = c.next_multiple_of(FOUR) - c;
+    let missing = c.next_multiple_of(CHANNEL_ALIGNMENT) - c;
     if missing == 0 {
         return x;
     }
@@ -88,9 +86,9 @@ fn filled(x: Tensor<4>) -> Tensor<4> {
     Tensor::cat(vec![x, zeros], 3)
 }
 
-/// `[outputs, inputs, 3, 3]` as `[3, 3, rows, columns]`, with zeros beside inputs and outputs.
-fn windows(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usize; 2]) -> Vec<f32> {
-    const TAPS: usize = WINDOW * WINDOW;
+/// Rearranges `[outputs, inputs, 3, 3]` to `[3, 3, rows, columns]`, with inputs and outputs padded with zeros.
+fn hwio_from_oihw(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    const TAPS: usize = KERNEL_SIZE * KERNEL_SIZE;
     assert_eq!(weight.len(), outputs * inputs * TAPS);
     let mut out = vec![0.0; TAPS * rows * columns];
     for (output, weight) in weight.chunks_exact(inputs * TAPS).enumerate() {
@@ -103,12 +101,12 @@ fn windows(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]: [usiz
     out
 }
 
-/// A 1×1 convolution: every pixel by itself.
-pub(super) struct Pointwise(Linear);
+/// A 1×1 convolution, as a linear layer.
+pub(super) struct Conv1x1(Linear);
 
-impl Pointwise {
-    pub(super) async fn load(params: &Params<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self(Linear::load_windowed(params, &[inputs, 1, 1], outputs).await?))
+impl Conv1x1 {
+    pub(super) async fn load(vb: &VarBuilder<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
+        Ok(Self(Linear::load_patchify_conv(vb, &[inputs, 1, 1], outputs).await?))
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -119,7 +117,7 @@ impl Pointwise {
     }
 }
 
-/// Normalisation over a group of channels and all pixels.
+/// Group norm: normalization over a group of channels and all pixels.
 pub(super) struct GroupNorm {
     weight: Tensor<1>,
     bias: Tensor<1>,
@@ -127,17 +125,17 @@ pub(super) struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(super) async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
-        let [weight, bias] = [params.tensor("weight", [channels]).await?, params.tensor("bias", [channels]).await?];
+    pub(super) async fn load(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+        let [weight, bias] = [vb.get("weight", [channels]).await?, vb.get("bias", [channels]).await?];
         Ok(Self { weight, bias, groups })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let moments = group_moments(&x, self.groups);
-        self.by(x, &moments, false)
+        self.normalize(x, &moments, false)
     }
 
-    /// The moments of a whole picture.
+    /// Returns the moments of the whole feature map.
     fn moments(&self, x: &Strips) -> Tensor<4> {
         let of_strip = |Strip { rows, moments }: &Strip| match moments {
             Some(fours) if fours.dims()[2].is_multiple_of(self.groups) => combine_moments(fours, self.groups),
@@ -147,8 +145,8 @@ impl GroupNorm {
         if moments.len() == 1 { moments.remove(0) } else { combine_moments(&Tensor::cat(moments, 1), self.groups) }
     }
 
-    /// norm x, with the moments of the picture that x is of.
-    fn by(&self, x: Tensor<4>, moments: &Tensor<4>, silu: bool) -> Tensor<4> {
+    /// Normalizes x, rows of a feature map with these moments.
+    fn normalize(&self, x: Tensor<4>, moments: &Tensor<4>, silu: bool) -> Tensor<4> {
         let Self { weight, bias, groups } = self;
         group_norm_with_moments(
             x,
@@ -158,84 +156,89 @@ impl GroupNorm {
     }
 }
 
-/// x + conv(silu(norm(conv(silu(norm x))))); where the width changes, x goes through a 1×1 convolution.
-pub(super) struct Resnet {
+/// ResNet block: x + conv2(silu(norm2(conv1(silu(norm1 x))))). A 1×1 convolution adapts x if the channels change (diffusers
+/// `ResnetBlock2D`).
+pub(super) struct ResnetBlock {
     norm1: GroupNorm,
-    conv1: Conv,
+    conv1: Conv3x3,
     norm2: GroupNorm,
-    conv2: Conv,
-    shortcut: Option<Pointwise>,
+    conv2: Conv3x3,
+    conv_shortcut: Option<Conv1x1>,
 }
 
-impl Resnet {
-    pub(super) async fn load(params: &Params<'_>, inputs: usize, outputs: usize, groups: usize) -> Result<Self, Error> {
-        let shortcut = params.at("conv_shortcut");
+impl ResnetBlock {
+    pub(super) async fn load(vb: &VarBuilder<'_>, inputs: usize, outputs: usize, groups: usize) -> Result<Self, Error> {
+        let conv_shortcut = vb.pp("conv_shortcut");
         Ok(Self {
-            norm1: GroupNorm::load(&params.at("norm1"), inputs, groups).await?,
-            conv1: Conv::load(&params.at("conv1"), inputs, outputs, Resampling::None).await?,
-            norm2: GroupNorm::load(&params.at("norm2"), outputs, groups).await?,
-            conv2: Conv::load(&params.at("conv2"), outputs, outputs, Resampling::None).await?,
-            shortcut: if inputs == outputs { None } else { Some(Pointwise::load(&shortcut, inputs, outputs).await?) },
+            norm1: GroupNorm::load(&vb.pp("norm1"), inputs, groups).await?,
+            conv1: Conv3x3::load(&vb.pp("conv1"), inputs, outputs, Resampling::None).await?,
+            norm2: GroupNorm::load(&vb.pp("norm2"), outputs, groups).await?,
+            conv2: Conv3x3::load(&vb.pp("conv2"), outputs, outputs, Resampling::None).await?,
+            conv_shortcut: if inputs == outputs {
+                None
+            } else {
+                Some(Conv1x1::load(&conv_shortcut, inputs, outputs).await?)
+            },
         })
     }
 
-    /// The block of a picture in strips. Of x and what takes its place only the larger is ever whole.
-    pub(super) fn over(&self, x: Strips) -> Strips {
-        let Self { norm1, conv1, norm2, conv2, shortcut } = self;
-        let (mut h, mut residual) = (x.begun(), x.begun());
-        match shortcut {
+    /// Applies the block to x in strips. Only the larger of x and the output is ever whole.
+    pub(super) fn forward_strips(&self, x: Strips) -> Strips {
+        let Self { norm1, conv1, norm2, conv2, conv_shortcut } = self;
+        let (mut h, mut residual) = (x.empty_like(), x.empty_like());
+        match conv_shortcut {
             Some(shortcut) => {
                 let moments = norm1.moments(&x);
-                x.walk(conv1.inputs.max(conv1.outputs), |x, part| {
-                    h.push(part.cut(conv1.forward(norm1.by(x.clone(), &moments, true), None), 1));
-                    residual.push(shortcut.forward(part.cut(x, 1).rows).into());
+                x.for_each_range(conv1.inputs.max(conv1.outputs), |x, range| {
+                    h.push(range.crop_halo(conv1.forward(norm1.normalize(x.clone(), &moments, true), None), 1));
+                    residual.push(shortcut.forward(range.crop_halo(x, 1).rows).into());
                 });
             }
             None => {
-                h = conv1.over(x.clone(), Some(norm1));
+                h = conv1.forward_strips(x.clone(), Some(norm1));
                 residual = x;
             }
         }
         let moments = norm2.moments(&h);
-        let mut y = h.begun();
-        h.walk(conv2.outputs, |h, part| {
-            let residual = residual.take(part);
-            y.push(part.cut(conv2.forward(norm2.by(h, &moments, true), Some(residual)), 1));
+        let mut y = h.empty_like();
+        h.for_each_range(conv2.outputs, |h, range| {
+            let residual = residual.take_rows(range);
+            y.push(range.crop_halo(conv2.forward(norm2.normalize(h, &moments, true), Some(residual)), 1));
         });
         y
     }
 }
 
-/// x + attention over all pixels, with one head of all channels.
-pub(super) struct Attention {
+/// Self-attention over all pixels with one head, plus residual.
+pub(super) struct VaeAttention {
     norm: GroupNorm,
-    /// Query, key and value, side by side.
-    own: Linear,
-    out: Linear,
+    /// Q, K and V, concatenated.
+    qkv: Linear,
+    to_out: Linear,
 }
 
-impl Attention {
-    pub(super) async fn load(params: &Params<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
-        // Checkpoints saved before diffusers 0.18 name the maps differently.
-        let old = params.has("query.weight");
+impl VaeAttention {
+    pub(super) async fn load(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
+        // Checkpoints saved before diffusers 0.18 use other names.
+        let old = vb.contains("query.weight");
         let [q, k, v, out] =
             if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         Ok(Self {
-            norm: GroupNorm::load(&params.at("group_norm"), channels, groups).await?,
-            own: Linear::load_together(&[q, k, v].map(|name| params.at(name)), channels, channels).await?,
-            out: Linear::load(&params.at(out), channels, channels).await?,
+            norm: GroupNorm::load(&vb.pp("group_norm"), channels, groups).await?,
+            qkv: Linear::load_fused(&[q, k, v].map(|name| vb.pp(name)), channels, channels).await?,
+            to_out: Linear::load(&vb.pp(out), channels, channels).await?,
         })
     }
 
-    pub(super) fn over(&self, x: Strips) -> Strips {
+    pub(super) fn forward_strips(&self, x: Strips) -> Strips {
         let moments = self.norm.moments(&x);
-        let x = x.joined();
+        let x = x.concat();
         let [b, h, w, c] = x.dims();
-        let own = self.own.forward(self.norm.by(x.clone(), &moments, false).reshape([b, h * w, c])); // [B, H·W, 3·C]
-        let columns = |at: usize| Heads { tensor: &own, first: at * c };
+        let qkv = self.qkv.forward(self.norm.normalize(x.clone(), &moments, false).reshape([b, h * w, c])); // [B, H·W, 3·C]
+        let columns = |at: usize| Heads { tensor: &qkv, first: at * c };
         let scale = (c as f64).sqrt().recip() as f32;
         let options = pixart_kernels::AttentionOptions { heads: 1, head_channels: c, scale, bias: None };
-        let mixed = attention(columns(0), columns(1), columns(2), &options);
-        Strips::whole(self.out.added(mixed, None, x.reshape([b, h * w, c])).reshape([b, h, w, c]))
+        let attn_output = attention(columns(0), columns(1), columns(2), &options);
+        Strips::whole(self.to_out.forward_residual(attn_output, x.reshape([b, h * w, c])).reshape([b, h, w, c]))
     }
 }

@@ -1,19 +1,19 @@
-//! A picture in strips: whole rows of `[B, H, W, C]`, from the top, each in a buffer of its own. What reads the rows beside
-//! a strip gets them from its neighbours and what reads the whole picture reads all strips, so the numbers are those of the
-//! undivided picture; only buffers are smaller. A picture that fits into one buffer is one strip, and nothing is copied.
+//! Feature maps `[B, H, W, C]` in strips of rows, each in its own buffer. A convolution gets its halo rows from the
+//! neighbouring strips, and a norm reads all strips, so results equal those of the whole feature map with smaller buffers. A
+//! feature map that fits one buffer is one strip and is not copied.
 
 use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
 
-/// Bytes of a number.
-const NUMBER: u64 = 4;
-/// A strip takes this part of the largest buffer: what is computed from it, and for it, lives beside it.
-const SHARE: u64 = 4;
-/// Rows beside a strip that a 3×3 convolution reads.
+/// Bytes of one f32.
+const F32_BYTES: u64 = 4;
+/// Strips per buffer limit: a strip's inputs and outputs are live beside it.
+const STRIPS_PER_LIMIT: u64 = 4;
+/// Neighbouring rows that a 3×3 convolution reads.
 const HALO: usize = 1;
 
-/// Rows of a picture, and the moments of their fours of channels where what computed them left some.
+/// Rows of a feature map, and the partial moments of every four channels if the kernel that computed them wrote some.
 #[derive(Clone)]
 pub(super) struct Strip {
     pub(super) rows: Tensor<4>,
@@ -26,25 +26,24 @@ impl From<Tensor<4>> for Strip {
     }
 }
 
-/// Strips of one width; `limit_bytes` is the largest buffer.
+/// A feature map in strips. `limit_bytes` bounds the buffers of what is computed from it.
 #[derive(Clone)]
 pub(super) struct Strips {
-    parts: VecDeque<Strip>,
-    /// Rows above the first part that have been dropped.
+    strips: VecDeque<Strip>,
+    /// Rows above the first strip that have been dropped.
     dropped: usize,
     limit_bytes: u64,
 }
 
-/// Rows of a picture with those beside them.
+/// A range of rows of a feature map of `height` rows, with its halo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct RowRange {
     from: usize,
     to: usize,
-    /// Of the picture.
     height: usize,
 }
 
-impl Part {
+impl RowRange {
     pub(super) fn top(self) -> usize {
         self.from.saturating_sub(HALO)
     }
@@ -57,70 +56,70 @@ impl Part {
         self.to - self.from
     }
 
-    /// y without the rows that were computed for those beside the part; y has `scale` rows for each of them. Moments are those
-    /// of all rows or of none.
-    pub(super) fn cut(self, y: impl Into<Strip>, scale: usize) -> Strip {
+    /// Returns y without its halo rows; y has `scale` rows per input row. Partial moments are valid for all rows only, so
+    /// cropping drops them.
+    pub(super) fn crop_halo(self, y: impl Into<Strip>, scale: usize) -> Strip {
         let (y, start, rows) = (y.into(), scale * (self.from - self.top()), scale * self.rows());
         if y.rows.dims()[1] == rows { y } else { y.rows.narrow(1, start, rows).into() }
     }
 }
 
-/// The parts in which a picture of `height` rows is computed where the widest tensor has `row_bytes` for each of them.
-pub(super) fn parts(height: usize, row_bytes: u64, limit_bytes: u64) -> impl Iterator<Item = Part> {
+/// Returns the row ranges in which a feature map of `height` rows is computed when its widest tensor has `row_bytes` a row.
+pub(super) fn row_ranges(height: usize, row_bytes: u64, limit_bytes: u64) -> impl Iterator<Item = RowRange> {
     let fits = height as u64 * row_bytes <= limit_bytes;
-    let rows = (limit_bytes / SHARE / row_bytes) as usize;
+    let rows = (limit_bytes / STRIPS_PER_LIMIT / row_bytes) as usize;
     let rows = if fits { height } else { rows.saturating_sub(2 * HALO).max(1) };
-    (0..height).step_by(rows).map(move |from| Part { from, to: (from + rows).min(height), height })
+    (0..height).step_by(rows).map(move |from| RowRange { from, to: (from + rows).min(height), height })
 }
 
 impl Strips {
-    /// x as one strip.
+    /// Wraps x as one strip.
     pub(super) fn whole(x: impl Into<Strip>) -> Self {
-        Self { parts: VecDeque::from([x.into()]), dropped: 0, limit_bytes: u64::MAX }
+        Self { strips: VecDeque::from([x.into()]), dropped: 0, limit_bytes: u64::MAX }
     }
 
-    /// The same picture; what is computed from it has buffers of so many bytes at most.
-    pub(super) fn within(self, limit_bytes: u64) -> Self {
+    /// Limits the buffers of what is computed from this feature map to `limit_bytes`.
+    pub(super) fn with_limit(self, limit_bytes: u64) -> Self {
         Self { limit_bytes, ..self }
     }
 
-    /// A picture that has no rows yet, bounded as this one.
-    pub(super) fn begun(&self) -> Self {
-        Self { parts: VecDeque::new(), dropped: 0, limit_bytes: self.limit_bytes }
+    /// Returns a feature map without rows and with the same limit.
+    pub(super) fn empty_like(&self) -> Self {
+        Self { strips: VecDeque::new(), dropped: 0, limit_bytes: self.limit_bytes }
     }
 
-    pub(super) fn push(&mut self, part: Strip) {
-        self.parts.push_back(part);
+    pub(super) fn push(&mut self, strip: Strip) {
+        self.strips.push_back(strip);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Strip> {
-        self.parts.iter()
+        self.strips.iter()
     }
 
-    /// The undivided picture.
-    pub(super) fn joined(self) -> Tensor<4> {
-        joined(self.parts.into_iter().map(|part| part.rows).collect())
+    /// Concatenates all strips.
+    pub(super) fn concat(self) -> Tensor<4> {
+        concat_rows(self.strips.into_iter().map(|strip| strip.rows).collect())
     }
 
-    /// Gives `work` each part's rows with those beside them. The widest tensor of the work has `widest` numbers for each
-    /// number of a row and channel 1.
-    pub(super) fn walk(mut self, widest: usize, mut work: impl FnMut(Tensor<4>, Part)) {
-        let [b, _, w, _] = self.parts[0].rows.dims();
-        let row_bytes = (b * w * widest) as u64 * NUMBER;
-        let height = self.parts.iter().map(|part| part.rows.dims()[1]).sum();
-        for part in parts(height, row_bytes, self.limit_bytes) {
-            let rows = self.take(part);
-            work(rows, part);
+    /// Calls `compute` with the rows of each range and its halo. `widest` is the number of channels of the widest tensor
+    /// that `compute` makes, per input pixel.
+    pub(super) fn for_each_range(mut self, widest: usize, mut compute: impl FnMut(Tensor<4>, RowRange)) {
+        let [b, _, w, _] = self.strips[0].rows.dims();
+        let row_bytes = (b * w * widest) as u64 * F32_BYTES;
+        let height = self.strips.iter().map(|strip| strip.rows.dims()[1]).sum();
+        for range in row_ranges(height, row_bytes, self.limit_bytes) {
+            let rows = self.take_rows(range);
+            compute(rows, range);
         }
     }
 
-    /// The rows of a part with those beside them; what lies above all later parts is dropped.
-    pub(super) fn take(&mut self, part: Part) -> Tensor<4> {
+    /// Returns the rows of a range with its halo, and drops the strips that no later range reads.
+    pub(super) fn take_rows(&mut self, range: RowRange) -> Tensor<4> {
         let mut found = Vec::new();
         let mut first = self.dropped;
-        for Strip { rows: tensor, .. } in &self.parts {
+        for Strip { rows: tensor, .. } in &self.strips {
             let rows = tensor.dims()[1];
-            let (start, end) = (part.top().max(first), part.bottom().min(first + rows));
+            let (start, end) = (range.top().max(first), range.bottom().min(first + rows));
             if start < end {
                 let all = end - start == rows;
                 let tensor = tensor.clone();
@@ -128,15 +127,15 @@ impl Strips {
             }
             first += rows;
         }
-        let next = Part { from: part.to, to: part.height, ..part };
-        while self.parts.front().is_some_and(|front| self.dropped + front.rows.dims()[1] <= next.top()) {
-            self.dropped += self.parts.pop_front().map_or(0, |front| front.rows.dims()[1]);
+        let next = RowRange { from: range.to, to: range.height, ..range };
+        while self.strips.front().is_some_and(|front| self.dropped + front.rows.dims()[1] <= next.top()) {
+            self.dropped += self.strips.pop_front().map_or(0, |front| front.rows.dims()[1]);
         }
-        joined(found)
+        concat_rows(found)
     }
 }
 
-fn joined(mut parts: Vec<Tensor<4>>) -> Tensor<4> {
+fn concat_rows(mut parts: Vec<Tensor<4>>) -> Tensor<4> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
 }
 
@@ -145,15 +144,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_follow_each_other_and_no_buffer_is_too_large() {
+    fn ranges_are_contiguous_and_no_buffer_exceeds_the_limit() {
         for (height, row_bytes, limit_bytes) in [(1, 4, 64), (31, 4, 64), (16, 4, 64), (17, 4, 64), (5, 64, 64)] {
-            let parts: Vec<Part> = parts(height, row_bytes, limit_bytes).collect();
-            assert_eq!((parts[0].from, parts[parts.len() - 1].to), (0, height));
-            assert!(parts.windows(2).all(|pair| pair[0].to == pair[1].from), "{parts:?}");
-            let rows = |part: &Part| (part.bottom() - part.top()) as u64;
-            // A row wider than a strip may be is still computed, with those beside it.
+            let ranges: Vec<RowRange> = row_ranges(height, row_bytes, limit_bytes).collect();
+            assert_eq!((ranges[0].from, ranges[ranges.len() - 1].to), (0, height));
+            assert!(ranges.windows(2).all(|pair| pair[0].to == pair[1].from), "{ranges:?}");
+            let rows = |range: &RowRange| (range.bottom() - range.top()) as u64;
+            // A row wider than the limit is still computed, with its halo.
             let most = limit_bytes.max(3 * row_bytes);
-            assert!(parts.iter().all(|part| rows(part) * row_bytes <= most), "{parts:?}");
+            assert!(ranges.iter().all(|range| rows(range) * row_bytes <= most), "{ranges:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What decoding costs, for any device: launches, pipelines, copies and bytes bound. Numbers are compared with recorded ones
-//! in the golden check; here weights are as good as any.
+//! Cost of decoding (launches, pipelines, copies, bytes bound) and equality of strips and whole decoding. Outputs are compared
+//! with PyTorch's in the golden check; the weights here are random.
 
 use futures_lite::future::block_on;
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ use crate::testing::{gpu, large, peak, safetensors};
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
 
-/// Stable Diffusion's autoencoder, which PixArt uses, and one of the same proportions.
+/// Stable Diffusion's VAE, which PixArt uses, and a small one of the same proportions.
 const FULL: (Widths, usize) = ([128, 256, 512, 512], 32);
 const SMALL: (Widths, usize) = ([16, 32, 64, 64], 4);
 const LAYERS: usize = 2;
 const Z: usize = 4;
 
-/// For one picture.
+/// Launches of decoding one image.
 const DISPATCHES: u64 = 99;
 /// Convolution, affine map, attention, moments, moments merged, and the rest of group norm.
 const PIPELINES: u64 = 6;
@@ -90,7 +90,7 @@ fn checkpoint(size: (Widths, usize)) -> Folder {
     folder
 }
 
-/// A picture from a square latent, and what it cost.
+/// Decodes a square latent. Returns the image and the launch counts.
 fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, LaunchCounts) {
     let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * side * side), [1, Z, side, side]), device);
@@ -99,7 +99,7 @@ fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, La
     (picture.into_data().try_into_vec().expect("f32 comes back"), counts)
 }
 
-/// What decoding costs by arithmetic.
+/// Returns the footprint of decoding one latent.
 fn known((widths, groups): (Widths, usize), side: usize, limit_bytes: u64) -> Footprint {
     let config = VaeConfig { block_channels: widths.to_vec(), norm_groups: groups, ..sd_vae() };
     footprint::decode(&config, 1, [side, side], limit_bytes)
@@ -111,7 +111,7 @@ fn bytes(cost: &Footprint) -> u64 {
 }
 
 #[test]
-fn decoding_costs_as_much_as_it_is_known_to() {
+fn decoding_makes_the_launches_and_binds_the_bytes_of_its_footprint() {
     let (want, none) = decoded(SMALL, 3, &Device::flex());
     assert_eq!(none, LaunchCounts::default(), "flex speaks no WGSL");
     let Some(device) = gpu(KernelVariant::WorkgroupTiled) else { return };
@@ -133,18 +133,18 @@ fn decoding_costs_as_much_as_it_is_known_to() {
 }
 
 #[test]
-fn a_picture_of_256_binds_at_most_2_5_gb() {
+fn decoding_256_px_binds_at_most_2_5_gb() {
     let bound = bytes(&known(FULL, 32, u64::MAX));
     assert!(bound <= 2_500_000_000, "{bound}");
 }
 
-/// Decodes at once and within `limit_bytes`: both pictures, and what the second cost.
+/// Decodes whole and within `limit_bytes`. Returns both images, and the launch counts of the second.
 fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Device) -> ([Vec<f32>; 2], LaunchCounts) {
     let vae = block_on(Vae::load(&checkpoint(size), device)).expect("the checkpoint is whole");
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
-    let (strips, counts) = count_launches(|| vae.decoding.decode(latent, DecodeMode::Strips { limit_bytes }));
+    let (strips, counts) = count_launches(|| vae.decoder.decode(latent, DecodeMode::Strips { limit_bytes }));
     assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
     ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
 }
@@ -158,7 +158,7 @@ fn assert_same([whole, strips]: &[Vec<f32>; 2]) {
 }
 
 #[test]
-fn strips_give_the_picture_of_the_whole() {
+fn strips_give_the_image_of_whole_decoding() {
     // From two strips to strips of single rows.
     for limit_bytes in [160 << 10, 48 << 10, 1] {
         assert_same(&both(SMALL, [5, 3], limit_bytes, &Device::flex()).0);
@@ -184,7 +184,7 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
     let how = DecodeMode::Strips { limit_bytes: 128 << 20 };
-    let (picture, counts) = count_launches(|| vae.decoding.decode(latent, how));
+    let (picture, counts) = count_launches(|| vae.decoder.decode(latent, how));
     let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
     assert!(counts.dispatches > DISPATCHES && picture.iter().all(|value| value.is_finite()));
