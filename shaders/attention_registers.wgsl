@@ -5,7 +5,7 @@
 // 16 keys at a time: their scores, the new maxima, then the sums of weighted values, which shrink by as much as the
 // maxima grew (Milakov and Gimelshein 2018). Nothing is shared, so there is no barrier. On these adapters a load costs as
 // much as dozens of products, and so does an array's element whose index is not a constant: scores are therefore
-// multiplied and used by constant indices, and `sums` is touched once for 16 keys. Rust: crates/kernels/src/attention.rs
+// multiplied and used by constant indices, and `sums` is touched once for 16 keys. Rust: crates/kernels/src/gpu/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
 // Channels of a head, in fours.

@@ -5,7 +5,7 @@
 // invocations share two queries: each has half of the channels of both in registers, so that what it reads of a key or a
 // value serves two queries. 8 keys and their values at a time are copied into workgroup memory; the halves of their scores
 // are exchanged there, and each invocation makes the weights of one query. The sums shrink by as much as the maximum grew
-// (Milakov and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/attention.rs
+// (Milakov and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/gpu/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
 // Channels of a head, in fours, and half of them, rounded up.

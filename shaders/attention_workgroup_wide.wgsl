@@ -4,7 +4,7 @@
 // stride for each axis of [B, N, T, L]; sums f32. D is a multiple of 4. One workgroup per 16 queries of a head; it takes
 // 32 keys at a time. An invocation first has the scores of one query and four keys, to which it adds 64 channels at a time
 // from workgroup memory; then it has four channels of all 16 sums. Sums shrink by as much as their maximum grew (Milakov
-// and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/attention.rs
+// and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/gpu/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
 // Channels of a head, in fours.

@@ -3,7 +3,7 @@
 // x [B, H, W, CI] and y [B, OH, OW, CO] stored as f32 or f16, w [9·CI, CO] as its precision packs it; bias [CO] f32; moments
 // [⌈m / ROWS⌉, CO / 4] of vec4<f32>, of y's fours of channels; sums f32. CI and CO are multiples of 4. A matrix product whose
 // rows are y's pixels, m of them: one invocation per 16 or 32 pixels and 16 channels of y. The sums live in registers and
-// nothing is shared, so there is no barrier. Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
+// nothing is shared, so there is no barrier. Rust: crates/kernels/src/gpu/conv.rs, crates/kernels/src/gpu/tiling.rs
 
 alias Stored4 = vec4<f32>; // spec
 

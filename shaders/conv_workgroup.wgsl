@@ -4,7 +4,7 @@
 // [⌈m / TILE_ROWS⌉, CO / 4] of vec4<f32>, of y's fours of channels; sums f32. CI and CO are multiples of 4. A matrix product
 // whose rows are y's pixels, m of them: one workgroup per tile of 32 or 64 pixels and 64 channels of y. Some channels of one tap
 // at a time, the pixels and the columns of w are unpacked once into workgroup memory and read from there by all:
-// shared/tile_staged.wgsl. Rust: crates/kernels/src/conv.rs, crates/kernels/src/tiles.rs
+// shared/tile_workgroup.wgsl. Rust: crates/kernels/src/gpu/conv.rs, crates/kernels/src/gpu/tiling.rs
 
 alias Stored4 = vec4<f32>; // spec
 

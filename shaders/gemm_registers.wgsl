@@ -2,7 +2,7 @@
 //
 // a [M, K] and y [M, N] stored as f32 or f16, w [K, N] as its precision packs it; bias [N] and modulation f32; sums f32.
 // K and N are multiples of 4. One invocation per 8 or 16 rows and 16 columns of y. The sums live in registers and nothing is
-// shared, so there is no barrier. Rust: crates/kernels/src/gemm.rs, crates/kernels/src/tiles.rs
+// shared, so there is no barrier. Rust: crates/kernels/src/gpu/gemm.rs, crates/kernels/src/gpu/tiling.rs
 
 alias Stored4 = vec4<f32>; // spec
 

@@ -2,8 +2,8 @@
 //
 // a [M, K] and y [M, N] stored as f32 or f16, w [K, N] as its precision packs it; bias [N] and modulation f32; sums f32.
 // K and N are multiples of 4. One workgroup per tile of y, of 32 or 64 rows and 64 columns. Some inputs at a time, the rows
-// of a and the columns of w are unpacked once into workgroup memory and read from there by all: shared/tile_staged.wgsl.
-// Rust: crates/kernels/src/gemm.rs, crates/kernels/src/tiles.rs
+// of a and the columns of w are unpacked once into workgroup memory and read from there by all: shared/tile_workgroup.wgsl.
+// Rust: crates/kernels/src/gpu/gemm.rs, crates/kernels/src/gpu/tiling.rs
 
 alias Stored4 = vec4<f32>; // spec
 

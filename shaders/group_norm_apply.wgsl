@@ -3,7 +3,7 @@
 // x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_statistics.wgsl and
 // group_norm_merge.wgsl leave them, weight and bias [C] f32. One invocation per 4 channels and a run of pixels; each first
 // merges the chunks of its own group, which is little beside the run. For every adapter: there is nothing to share.
-// Rust: crates/kernels/src/group_norm.rs
+// Rust: crates/kernels/src/gpu/group_norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 

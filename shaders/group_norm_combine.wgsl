@@ -2,7 +2,7 @@
 //
 // partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each vec4<f32> as shared/moments.wgsl stores them; SETS is a multiple of
 // GROUPS. One workgroup per group of a picture, which merges in its memory what its invocations have merged. For every
-// adapter: it is little work. Rust: crates/kernels/src/group_norm.rs
+// adapter: it is little work. Rust: crates/kernels/src/gpu/group_norm.rs
 
 struct Params {
     chunks: u32,

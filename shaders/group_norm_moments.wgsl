@@ -2,7 +2,7 @@
 //
 // x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last number unused. A group's channels
 // are a multiple of 4. One invocation per group and chunk, neighbours on neighbouring groups; 8 pixels at a time, so that 8
-// loads are under way. For every adapter: there is nothing to share. Rust: crates/kernels/src/group_norm.rs
+// loads are under way. For every adapter: there is nothing to share. Rust: crates/kernels/src/gpu/group_norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 

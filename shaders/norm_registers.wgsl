@@ -2,7 +2,7 @@
 //
 // x and y [M, C] stored as f32 or f16, modulation f32; sums f32; C a multiple of 4. One invocation per row, no barrier:
 // for adapters that are software. The variance is that of centred values, in a pass of its own.
-// Rust: crates/kernels/src/norm.rs
+// Rust: crates/kernels/src/gpu/norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 

@@ -7,11 +7,11 @@ Needs nothing but Python. Shapes: M rows, K inputs, N outputs, B batch, T querie
 from dataclasses import dataclass
 
 FLOAT_BYTES = 4
-COLUMNS = 64  # of y that a workgroup of gemm_staged and conv_staged computes
+COLUMNS = 64  # of y that a workgroup of gemm_workgroup and conv_workgroup computes
 LARGE, SMALL = 64, 32  # its rows; the smaller tile where there are less than MANY of the larger
 MANY = 256
-QUERIES = 128  # of a workgroup of attention_staged
-WIDE_QUERIES = 16  # of attention_wide
+QUERIES = 128  # of a workgroup of attention_workgroup
+WIDE_QUERIES = 16  # of attention_workgroup_wide
 TAPS = 9
 EFFICIENCY = 0.42  # share of the peak that a product reaches where the GPU is full, as measured on an H100
 BANDWIDTH = 0.75  # share of the peak that memory reaches

@@ -1,29 +1,28 @@
-//! Operations on plain slices, for devices that are the processor itself: natively on every core, in a tab on the one
-//! thread that the module runs on. No tensor is known here but in [`flex`], which lends a tensor's numbers as a slice.
+//! The CPU backend, for burn's device flex: natively on every core, in a tab on the module's one thread. None on other devices.
+//! One file per operation: a function of tensors, and below it functions of plain slices. `flex` turns a tensor into a slice.
 //!
-//! Contract: inputs are contiguous f32, sizes are asserted, sums are f32 in blocks of at most [`DEPTH`] products.
+//! Contract: inputs are contiguous f32, sizes are asserted, accumulation is f32 in blocks of at most [`DEPTH`] products.
 
 mod attention;
 mod conv;
 mod flex;
 mod gemm;
 mod group_norm;
-mod lanes;
 mod math;
+mod matmul;
 mod norm;
 mod panel;
 mod parallel;
+mod simd;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attention::{Attention, Bias, Heads, attention};
-pub(crate) use conv::{Conv, conv3x3};
-pub(crate) use flex::{Slice, tensor};
-pub(crate) use gemm::{BroadcastRow, MatmulEpilogue, matmul};
-pub(crate) use group_norm::{GroupNorm, group_moments, group_norm};
-pub(crate) use norm::{Modulation, layer_norm, rms_norm};
-pub(crate) use panel::WeightSlice;
+pub(crate) use attention::attention;
+pub(crate) use conv::conv;
+pub(crate) use gemm::linear;
+pub(crate) use group_norm::{group_moments, group_norm};
+pub(crate) use norm::norm;
 
-/// Products that are summed in a register before they join the sum in memory: the rounding of long sums stays small,
-/// and a panel of weights stays in the nearest cache.
+/// Products that are accumulated in a register before they are added to the accumulator in memory: the rounding of long sums
+/// stays small, and a panel of weights stays in the L1 cache.
 const DEPTH: usize = 256;

@@ -1,11 +1,7 @@
 //! A matrix of weights on a device, in any [`WeightFormat`].
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_wgpu::CubeTensor;
 use pixart_weights::{MappedMatrix, MatrixData, QuantizedMatrix, WeightFormat, dequantize};
-
-use crate::cpu::{Slice, WeightSlice};
-use crate::launch::gpu_input;
 
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
@@ -63,32 +59,8 @@ impl Matrix {
 }
 
 impl Matrix {
-    /// Returns the buffer as a shader reads it, and the shader module that dequantizes it; `None` where the device does not
-    /// run WGSL.
-    pub(crate) fn bound(&self) -> Option<(CubeTensor, &'static str)> {
-        Some(match &self.data {
-            MatrixData::Dense(values) => (gpu_input(values)?, shader(WeightFormat::F32)),
-            MatrixData::Quantized(words, format) => (gpu_input(words)?, shader(*format)),
-            MatrixData::Mapped(_) => return None,
-        })
-    }
-
-    /// Returns the tensor in CPU memory, for [`Self::weights`]; `None` on other devices and for mapped matrices.
-    pub(crate) fn slice(&self) -> Option<Slice> {
-        match &self.data {
-            MatrixData::Dense(values) => Slice::of(values),
-            MatrixData::Quantized(words, _) => Slice::of_words(words),
-            MatrixData::Mapped(_) => None,
-        }
-    }
-
-    /// Returns the weights in CPU memory, borrowed from `slice` where they are in a tensor.
-    pub(crate) fn weights<'a>(&'a self, slice: &'a Option<Slice>) -> Option<WeightSlice<'a>> {
-        Some(match &self.data {
-            MatrixData::Dense(_) => MatrixData::Dense(slice.as_ref()?.values()),
-            MatrixData::Quantized(_, format) => MatrixData::Quantized(slice.as_ref()?.words(), *format),
-            MatrixData::Mapped(matrix) => MatrixData::Mapped(matrix),
-        })
+    pub(crate) fn data(&self) -> &MatrixData<Tensor<2>, Tensor<1, Int>> {
+        &self.data
     }
 
     /// Returns the weights as f32. Quantized weights are dequantized for the call.
@@ -105,16 +77,5 @@ impl Matrix {
                 Tensor::from_data(TensorData::new(dequantize(&words, self.shape, *format), self.shape), &device)
             }
         }
-    }
-}
-
-/// Returns the shader module that dequantizes this format.
-fn shader(format: WeightFormat) -> &'static str {
-    match format {
-        WeightFormat::F32 => "weights_f32",
-        WeightFormat::Bf16 => "weights_bf16",
-        WeightFormat::F16 => "weights_f16",
-        WeightFormat::Q8 => "weights_q8",
-        WeightFormat::Q4 => "weights_q4",
     }
 }

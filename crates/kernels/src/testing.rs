@@ -1,33 +1,26 @@
-//! What the kernels' tests share: inputs, the comparison, and the devices. A test of an operation is an asynchronous
-//! function of a device, since a browser reads nothing back while it waits. `cargo test` runs each on every native
-//! device; with the feature `checks` they are listed in [`CHECKS`], for a browser to run.
+//! Inputs, comparison and devices of the operations' tests. A test of an operation is an asynchronous function of a device, since a
+//! browser cannot block on a readback. `cargo test` runs each on every native device; with the feature `checks` they are listed in
+//! [`CHECKS`], for a browser to run.
 
 use std::pin::Pin;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::group_norm::MOMENT_VALUES;
+use crate::options::MOMENT_VALUES;
 
 /// A test of an operation.
 pub struct Check {
     pub name: &'static str,
     /// Whether shaders must be able to compute in half precision, which WebGPU leaves to the adapter.
     pub shader_f16: bool,
-    /// Panics where a result is wrong.
+    /// Runs the test, which panics if a result is wrong.
     pub run: for<'device> fn(&'device Device) -> Pin<Box<dyn Future<Output = ()> + 'device>>,
 }
 
 /// Every test of every operation, by the operation's name.
-pub const CHECKS: [(&str, &[Check]); 6] = [
-    ("gemm", crate::gemm::tests::CHECKS),
-    ("attention", crate::attention::tests::CHECKS),
-    ("norm", crate::norm::tests::CHECKS),
-    ("conv", crate::conv::tests::CHECKS),
-    ("group_norm", crate::group_norm::tests::CHECKS),
-    ("patch", crate::patch::tests::CHECKS),
-];
+pub const CHECKS: [(&str, &[Check]); 6] = crate::ops::tests::CHECKS;
 
-/// Lists the tests of a file, each of which is `async fn(&Device)`, and makes native tests of them.
+/// Lists the tests of a file, each an `async fn(&Device)`, and makes native tests of them.
 macro_rules! checks {
     ([$($name:ident),* $(,)?], shader_f16: [$($half:ident),*]) => {
         pub(crate) const CHECKS: &[crate::testing::Check] = &[
@@ -65,7 +58,7 @@ macro_rules! native {
 pub(crate) use native;
 pub(crate) use {check, checks};
 
-/// Repeatable numbers in -1..1 with an outlier of 30 here and there: with even inputs a wrong row can look right.
+/// Returns reproducible numbers in -1..1 with outliers of 30: with uniform inputs a wrong row can look right.
 pub(crate) fn values(seed: u32, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     let mut next = || {
@@ -78,7 +71,7 @@ pub(crate) fn values(seed: u32, count: usize) -> Vec<f32> {
     (0..count).map(|_| if next() % 97 == 0 { 30.0 } else { number(next()) }).collect()
 }
 
-/// |got - want| ≤ tolerance · max|want| for every element; NaN and infinity never agree.
+/// Asserts |got - want| ≤ tolerance · max|want| for every element; NaN and infinity never pass.
 pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     let bound = tolerance * want.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
@@ -88,7 +81,7 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str
     }
 }
 
-/// Count, mean and squared distances, and a zero, of each group of each picture of y `[B, PIXELS, C]`, in f64.
+/// Returns the moments of each group of each image of y `[B, PIXELS, C]`, computed in f64.
 pub(crate) fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
     let (pixels, own) = (y.len() / b / c, c / groups);
     let of = |set: usize| {
@@ -101,7 +94,7 @@ pub(crate) fn moments(y: &[f32], [b, c, groups]: [usize; 3]) -> Vec<f32> {
     (0..b * groups).flat_map(of).collect()
 }
 
-/// [`assert_close`] for counts, means and squared distances, each by itself since their sizes differ.
+/// Applies [`assert_close`] to counts, means and squared distances separately, since their magnitudes differ.
 pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     for (at, number) in ["counts", "means", "squares"].into_iter().enumerate() {
         let own = |all: &[f32]| all.iter().skip(at).step_by(MOMENT_VALUES).copied().collect::<Vec<_>>();
@@ -109,15 +102,15 @@ pub(crate) fn assert_moments_close(got: &[f32], want: &[f32], tolerance: f32, wh
     }
 }
 
-/// Runs `test` on the processor, by our operations and by burn's, and in both families of shaders on the GPU that wgpu
-/// finds, which may be a software one. `NO_GPU=1` leaves the GPU out, and says so.
+/// Runs `test` on the CPU, by the CPU backend and by burn's operations, and in both variants of the shaders on the GPU that wgpu
+/// finds, which may be a software driver. `NO_GPU=1` skips the GPU, and says so.
 #[cfg(test)]
 pub(crate) fn on_every_device(test: impl AsyncFn(&Device)) {
     use crate::{KernelVariant, count_launches};
 
     let test = |device: &Device| futures_lite::future::block_on(test(device));
-    for family in [KernelVariant::default(), KernelVariant::BurnReference] {
-        family.make_current();
+    for variant in [KernelVariant::default(), KernelVariant::BurnReference] {
+        variant.make_current();
         test(&Device::flex());
     }
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
@@ -125,14 +118,14 @@ pub(crate) fn on_every_device(test: impl AsyncFn(&Device)) {
         return;
     }
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-    for family in [KernelVariant::WorkgroupTiled, KernelVariant::RegisterTiled] {
-        family.make_current();
+    for variant in [KernelVariant::WorkgroupTiled, KernelVariant::RegisterTiled] {
+        variant.make_current();
         let ((), counts) = count_launches(|| test(&device));
-        assert!(counts.dispatches > 0, "the {family:?} family launched nothing");
+        assert!(counts.dispatches > 0, "{variant:?} launched nothing");
     }
 }
 
-/// The tensor's numbers, as f32.
+/// Reads the tensor back, as f32.
 pub(crate) async fn read<const RANK: usize>(tensor: Tensor<RANK>) -> Vec<f32> {
     let data = tensor.cast(DType::F32).into_data_async().await;
     data.expect("the device answers").try_into_vec().expect("f32 comes back")

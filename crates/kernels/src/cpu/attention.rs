@@ -1,42 +1,60 @@
-//! softmax(scale · q·kᵀ + bias) · v for each head, on the same tiles as a product of matrices.
+//! Attention: softmax(scale · q·kᵀ + bias) · v for each head, on the register tiles of the matrix product.
 //!
-//! A task takes some queries of one head. It packs the head's keys, transposed, and its values into panels once, and then
-//! computes all scores of a few queries at a time, which stay in the second cache: N² scores are never stored.
+//! A task takes a block of queries of one head. It packs the head's keys, transposed, and its values into panels once, and then
+//! computes all scores of a few queries at a time, which stay in the L2 cache: the `[T, L]` scores are never stored.
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
+
 use super::DEPTH;
-use super::flex::Slice;
-use super::lanes::{Lanes, SimdTask, dispatch};
-use super::math::{exp, largest, sum};
+use super::flex::{Slice, tensor};
+use super::math::{exp, reduce_max, reduce_sum};
 use super::panel::{WeightSlice, accumulate_panels, pack, width};
 use super::parallel::{OutputMatrix, parallel_for, threads};
-use crate::attention::MIN_SCORE;
+use super::simd::{Lanes, SimdTask, dispatch};
+use crate::options::{AttentionOptions, Heads, MIN_SCORE, broadcast_strides};
 
-/// Most queries of a task.
+/// The most queries of a task.
 const QUERIES: usize = 256;
-/// Most queries whose scores are held at a time; it and the least are multiples of every tile's rows.
+/// The most and the fewest queries whose scores are in memory at a time, both multiples of the rows of every tile.
 const HELD: usize = 48;
 const LEAST_HELD: usize = 24;
-/// Scores that stay in the second cache.
+/// Scores that fit the L2 cache.
 const SCORES: usize = 1 << 15;
 
-/// Below the largest score by more than this, a key's share is lost in the rounding of the others', and its products with values
-/// would be subnormal, which processors take a hundred times as long for: captions are padded with such keys.
+/// The difference from the largest score below which a weight is set to 0. It would be lost in rounding, and its products with
+/// values would be subnormal, which cost a CPU a hundred times as long: captions are padded with such keys.
 const NEGLIGIBLE: f32 = -60.0;
 
-/// Where q, k or v lies: columns `first..first + heads·D` of `[B, T, columns]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Heads<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) tokens: usize,
-    pub(crate) columns: usize,
-    pub(crate) first: usize,
+/// Computes attention; None on other devices.
+pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Option<Tensor<3>> {
+    let AttentionOptions { heads, head_channels, scale, bias } = *options;
+    let [batch, t, _] = q.tensor.dims();
+    let slices = [Slice::of(q.tensor)?, Slice::of(k.tensor)?, Slice::of(v.tensor)?];
+    let view = |heads: Heads<'_>, slice| HeadSlice::new(slice, heads.tensor.dims(), heads.first);
+    let views = [view(q, &slices[0]), view(k, &slices[1]), view(v, &slices[2])];
+    let added = bias.and_then(Slice::of);
+    let bias = bias.zip(added.as_ref()).map(|(bias, slice)| {
+        let strides = broadcast_strides(bias.dims()).map(|stride| stride as usize);
+        BiasSlice { values: slice.values(), strides }
+    });
+    let y = attend(views, batch, [heads, head_channels], Scoring { scale, bias });
+    Some(tensor(y, [batch, t, heads * head_channels], q.tensor))
 }
 
-impl<'a> Heads<'a> {
-    /// In a tensor `[B, tokens, columns]`.
-    pub(crate) fn new(slice: &'a Slice, [_, tokens, columns]: [usize; 3], first: usize) -> Self {
+/// The columns `first..first + heads·D` of q, k or v `[B, T, columns]`.
+#[derive(Clone, Copy)]
+struct HeadSlice<'a> {
+    values: &'a [f32],
+    tokens: usize,
+    columns: usize,
+    first: usize,
+}
+
+impl<'a> HeadSlice<'a> {
+    /// The columns from `first` on of a tensor `[B, tokens, columns]`.
+    fn new(slice: &'a Slice, [_, tokens, columns]: [usize; 3], first: usize) -> Self {
         Self { values: slice.values(), tokens, columns, first }
     }
 
@@ -46,29 +64,31 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// Added to the scores: element `[b, head, query, key]` lies at the sum of its indexes times the strides, which are 0 along
-/// an axis that is not there.
+/// The bias of the scores. Element `[b, head, query, key]` lies at the dot product of its indices and the strides, which are 0
+/// along an axis of length 1.
 #[derive(Clone, Copy)]
-pub(crate) struct Bias<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) strides: [usize; 4],
+struct BiasSlice<'a> {
+    values: &'a [f32],
+    strides: [usize; 4],
 }
 
+/// The scale and bias of q·kᵀ.
 #[derive(Clone, Copy)]
-pub(crate) struct Attention<'a> {
-    pub(crate) batch: usize,
-    pub(crate) heads: usize,
-    pub(crate) head_channels: usize,
-    pub(crate) scale: f32,
-    pub(crate) bias: Option<Bias<'a>>,
+struct Scoring<'a> {
+    scale: f32,
+    bias: Option<BiasSlice<'a>>,
 }
 
 /// q `[B, T, ..]`, k and v `[B, L, ..]` → `[B, T, heads·D]`.
-pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: Attention<'_>) -> Vec<f32> {
-    let Attention { batch, heads, head_channels, .. } = options;
+fn attend(
+    [q, k, v]: [HeadSlice<'_>; 3],
+    batch: usize,
+    [heads, head_channels]: [usize; 2],
+    scoring: Scoring<'_>,
+) -> Vec<f32> {
     assert_eq!(k.tokens, v.tokens, "tokens of keys and values");
-    for Heads { values, tokens, columns, first } in [q, k, v] {
-        assert_eq!(values.len(), batch * tokens * columns, "{batch} pictures of {tokens} tokens of {columns}");
+    for HeadSlice { values, tokens, columns, first } in [q, k, v] {
+        assert_eq!(values.len(), batch * tokens * columns, "{batch} images of {tokens} tokens of {columns}");
         assert!(first + heads * head_channels <= columns, "{heads} heads of {head_channels} from {first} in {columns}");
     }
     let columns = heads * head_channels;
@@ -79,16 +99,17 @@ pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: Atten
     parallel_for(0..batch * heads * chunks, |scratch: &mut AttentionScratch, task| {
         let (image, head, first) = (task / (heads * chunks), task / chunks % heads, task % chunks * chunk);
         let queries = first..q.tokens.min(first + chunk);
-        dispatch(QueryChunk { q, k, v, options, image, head, queries, out: &out, scratch });
+        dispatch(QueryChunk { q, k, v, head_channels, scoring, image, head, queries, out: &out, scratch });
     });
     y
 }
 
 struct QueryChunk<'a> {
-    q: Heads<'a>,
-    k: Heads<'a>,
-    v: Heads<'a>,
-    options: Attention<'a>,
+    q: HeadSlice<'a>,
+    k: HeadSlice<'a>,
+    v: HeadSlice<'a>,
+    head_channels: usize,
+    scoring: Scoring<'a>,
     image: usize,
     head: usize,
     queries: Range<usize>,
@@ -108,7 +129,7 @@ impl SimdTask for QueryChunk<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { q, k, v, image, .. } = self;
-        let (d, keys) = (self.options.head_channels, k.tokens);
+        let (d, keys) = (self.head_channels, k.tokens);
         let columns = self.head * d..(self.head + 1) * d;
         let [across, wide] = [keys, d].map(|count| count.next_multiple_of(width::<L>()));
 
@@ -157,12 +178,12 @@ impl SimdTask for QueryChunk<'_> {
 }
 
 impl QueryChunk<'_> {
-    /// e to each score less the largest, and the sum of these.
+    /// Replaces each score by exp(score - largest score), and returns the sum.
     #[inline(always)]
     fn exponentials(&self, query: usize, scores: &mut [f32]) -> f32 {
-        let scale = self.options.scale;
+        let Scoring { scale, bias } = self.scoring;
         scores.iter_mut().for_each(|score| *score *= scale);
-        if let Some(Bias { values, strides }) = self.options.bias {
+        if let Some(BiasSlice { values, strides }) = bias {
             let index = [self.image, self.head, query];
             let start: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
             match strides[3] {
@@ -174,11 +195,11 @@ impl QueryChunk<'_> {
             }
         }
         scores.iter_mut().for_each(|score| *score = if *score < MIN_SCORE { MIN_SCORE } else { *score });
-        let most = largest(scores);
+        let most = reduce_max(scores);
         scores.iter_mut().for_each(|score| {
             let below = *score - most;
             *score = if below < NEGLIGIBLE { 0.0 } else { exp(below) };
         });
-        sum(scores, |score| score)
+        reduce_sum(scores, |score| score)
     }
 }

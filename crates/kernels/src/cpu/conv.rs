@@ -1,61 +1,67 @@
-//! 3×3 convolution of pictures `[B, H, W, C]` with a border of zeros, as a product whose rows are read in place: input
-//! (3·ky + kx)·C + c of output pixel (y, x) is channel c of pixel (y + ky - 1, x + kx - 1).
+//! The 3×3 convolution, as a matrix product whose rows are read in place: input (3·ky + kx)·C + c of output pixel (y, x) is channel
+//! c of pixel (y + ky - 1, x + kx - 1) of an image `[H, W, C]` padded with zeros.
 
-use super::gemm::{MatmulEpilogue, RowSource, matmul_rows};
-use super::panel::WeightSlice;
-use crate::Resampling;
+use burn::tensor::Tensor;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Conv {
-    pub(crate) batch: usize,
-    /// Rows, columns and channels of x.
-    pub(crate) image: [usize; 3],
-    pub(crate) resampling: Resampling,
-    pub(crate) outputs: usize,
-}
+use super::flex::{Slice, tensor, weight_slice, weight_storage};
+use super::matmul::{MatmulEpilogue, RowSource, matmul_rows};
+use crate::matrix::Matrix;
+use crate::options::{ConvOptions, Resampling, WINDOW};
 
-impl Conv {
-    /// Rows and columns of y.
-    pub(crate) fn output(&self) -> [usize; 2] {
-        let [h, w, _] = self.image;
-        [h, w].map(|side| self.resampling.side(side))
-    }
-}
-
-/// x `[B, H, W, C]`, w `[9·C, N]` → y `[B, OH, OW, N]`.
-pub(crate) fn conv3x3(x: &[f32], w: WeightSlice<'_>, conv: Conv, epilogue: MatmulEpilogue<'_>) -> Vec<f32> {
-    let Conv { batch, image: [h, width, c], .. } = conv;
-    assert_eq!(x.len(), batch * h * width * c, "values of {conv:?}");
-    let [rows, columns] = conv.output();
+/// Computes the convolution of x with w; None on other devices.
+pub(crate) fn conv(x: &Tensor<4>, w: &Matrix, options: &ConvOptions<'_>) -> Option<Tensor<4>> {
+    let ([batch, h, width, c], [_, outputs]) = (x.dims(), w.dims());
+    let (values, words, bias) = (Slice::of(x)?, weight_storage(w), Slice::of(options.bias)?);
+    let residual = options.residual.as_ref().and_then(Slice::of);
+    let epilogue = MatmulEpilogue {
+        bias: Some(bias.values()),
+        residual: residual.as_ref().map(Slice::values),
+        ..MatmulEpilogue::default()
+    };
     let border = vec![0.0; c];
-    let pixels = Pixels { x, conv, border: &border };
-    matmul_rows(&pixels, batch * rows * columns, w, [9 * c, conv.outputs], epilogue)
+    let pixels = Pixels { x: values.values(), image: [h, width, c], resampling: options.resampling, border: &border };
+    assert_eq!(pixels.x.len(), batch * h * width * c, "values of {batch} images of {:?}", pixels.image);
+    let [oh, ow] = pixels.output();
+    let shape = [WINDOW * WINDOW * c, outputs];
+    let y = matmul_rows(&pixels, batch * oh * ow, weight_slice(w, &words)?, shape, epilogue);
+    Some(tensor(y, [batch, oh, ow, outputs], x))
 }
 
+/// The windows of all output pixels.
 struct Pixels<'a> {
     x: &'a [f32],
-    conv: Conv,
-    /// What lies outside.
+    /// Rows, columns and channels of x.
+    image: [usize; 3],
+    resampling: Resampling,
+    /// The zeros outside of x.
     border: &'a [f32],
+}
+
+impl Pixels<'_> {
+    /// Returns the rows and columns of y.
+    fn output(&self) -> [usize; 2] {
+        let [h, w, _] = self.image;
+        [h, w].map(|side| self.resampling.output_side(side))
+    }
 }
 
 impl RowSource for Pixels<'_> {
     fn run(&self) -> usize {
-        self.conv.image[2]
+        self.image[2]
     }
 
     #[inline(always)]
     fn row(&self, row: usize, first: usize, count: usize) -> &[f32] {
-        let ([h, w], [rows, columns, c]) = (self.conv.output(), self.conv.image);
+        let ([h, w], [rows, columns, c]) = (self.output(), self.image);
         let (tap, channel) = (first / c, first % c);
         let (y, x) = (row / w % h, row % w);
-        // In pixels of the image that the window sees, which is twice as large where it is doubled.
-        let (stride, before, zoom) = match self.conv.resampling {
+        // In pixels of the image that the window sees, which has twice the sides with upsampling.
+        let (stride, before, zoom) = match self.resampling {
             Resampling::None => (1, 1, 1),
             Resampling::Upsample2x => (1, 1, 2),
             Resampling::Downsample2x => (2, 0, 1),
         };
-        let (y, x) = (y * stride + tap / 3, x * stride + tap % 3);
+        let (y, x) = (y * stride + tap / WINDOW, x * stride + tap % WINDOW);
         if y < before || x < before || y - before >= rows * zoom || x - before >= columns * zoom {
             return &self.border[..count];
         }

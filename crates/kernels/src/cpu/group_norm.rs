@@ -1,38 +1,55 @@
-//! Group norm of pictures `[B, H, W, C]`: y = (x - mean) / √(variance + ε) · weight + bias, and SiLU of that where asked
-//! for; mean and variance over H, W and the C/G channels of a group (Wu and He 2018). Statistics are summed in f64.
+//! Group norm, and the moments of groups. Moments are accumulated in f64.
 
-use super::lanes::{Lanes, SimdTask, dispatch};
+use burn::tensor::{Tensor, TensorData};
+
+use super::flex::{Slice, tensor};
 use super::math::activate;
 use super::parallel::parallel_for;
-use crate::Activation;
-use crate::group_norm::MOMENT_VALUES;
+use super::simd::{Lanes, SimdTask, dispatch};
+use crate::options::{Activation, GroupNormOptions, MOMENT_VALUES};
 
 /// Numbers of a task.
 const TASK: usize = 1 << 16;
-/// Channels whose sums are held in registers.
+/// Channels whose sums are in registers at a time.
 const STRIP: usize = 8;
 
-#[derive(Clone, Copy)]
-pub(crate) struct GroupNorm<'a> {
-    /// `[C]`, as is the bias.
-    pub(crate) weight: &'a [f32],
-    pub(crate) bias: &'a [f32],
-    pub(crate) groups: usize,
-    pub(crate) epsilon: f32,
-    pub(crate) silu: bool,
+/// Computes the moments of the groups of x, `[B, 1, groups, 4]`; None on other devices.
+pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
+    let [b, _, _, c] = x.dims();
+    let moments = moments_of(Slice::of(x)?.values(), b, c, groups);
+    Some(Tensor::from_data(TensorData::new(moments, [b, 1, groups, MOMENT_VALUES]), &x.device()))
 }
 
-/// Count, mean, squared distances and nothing, for every group of every picture of `c` channels.
-pub(crate) fn group_moments(x: &[f32], batch: usize, c: usize, groups: usize) -> Vec<f32> {
-    let picture = x.len() / batch;
+/// Computes the group norm of x by its moments; None on other devices.
+pub(crate) fn group_norm(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNormOptions<'_>) -> Option<Tensor<4>> {
+    let [b, ..] = x.dims();
+    let GroupNormOptions { groups, eps, silu, .. } = *options;
+    let [weight, bias] = [Slice::of(options.weight)?, Slice::of(options.bias)?];
+    let affine = GroupAffine { weight: weight.values(), bias: bias.values(), groups, epsilon: eps as f32 };
+    let (values, moments) = (Slice::of(x)?, Slice::of(moments)?);
+    Some(tensor(normalize(values.values(), b, moments.values(), affine, silu), x.dims(), x))
+}
+
+/// The affine parameters of a group norm, as slices.
+#[derive(Clone, Copy)]
+struct GroupAffine<'a> {
+    weight: &'a [f32],
+    bias: &'a [f32],
+    groups: usize,
+    epsilon: f32,
+}
+
+/// Returns the moments of every group of every image of `c` channels.
+fn moments_of(x: &[f32], batch: usize, c: usize, groups: usize) -> Vec<f32> {
+    let image = x.len() / batch;
     let mut moments = Vec::with_capacity(batch * groups * MOMENT_VALUES);
-    for x in x.chunks_exact(picture) {
+    for x in x.chunks_exact(image) {
         let length = task(c);
         let mut sums = vec![[0.0; 2]; x.len().div_ceil(length) * c];
         parallel_for(x.chunks(length).zip(sums.chunks_mut(c)), |(): &mut (), (x, sums)| {
             dispatch(Statistics { x, sums })
         });
-        let count = (picture / groups) as f64;
+        let count = (image / groups) as f64;
         for group in 0..groups {
             let channels = group * c / groups..(group + 1) * c / groups;
             let in_group = sums.chunks_exact(c).flat_map(|sums| &sums[channels.clone()]);
@@ -44,24 +61,24 @@ pub(crate) fn group_moments(x: &[f32], batch: usize, c: usize, groups: usize) ->
     moments
 }
 
-/// Pictures of as many channels as there are weights, with one or more rows of moments for each.
-pub(crate) fn group_norm(x: &[f32], batch: usize, moments: &[f32], norm: GroupNorm<'_>) -> Vec<f32> {
+/// Normalizes images of as many channels as there are weights, with one or more rows of moments for each.
+fn normalize(x: &[f32], batch: usize, moments: &[f32], norm: GroupAffine<'_>, silu: bool) -> Vec<f32> {
     let c = norm.weight.len();
     assert!(c.is_multiple_of(norm.groups), "{} groups of {c} channels", norm.groups);
-    assert!(x.len().is_multiple_of(batch * c), "{} values for {batch} pictures of {c} channels", x.len());
-    let (length, picture) = (task(c), x.len() / batch);
+    assert!(x.len().is_multiple_of(batch * c), "{} values for {batch} images of {c} channels", x.len());
+    let (length, image) = (task(c), x.len() / batch);
     let mut y = vec![0.0; x.len()];
-    let pictures = x.chunks_exact(picture).zip(y.chunks_exact_mut(picture));
-    for ((x, y), moments) in pictures.zip(moments.chunks_exact(moments.len() / batch)) {
+    let images = x.chunks_exact(image).zip(y.chunks_exact_mut(image));
+    for ((x, y), moments) in images.zip(moments.chunks_exact(moments.len() / batch)) {
         let factors = norm.factors(moments);
         parallel_for(x.chunks(length).zip(y.chunks_mut(length)), |(): &mut (), (x, y)| {
-            dispatch(Apply { x, y, silu: norm.silu, factors: &factors });
+            dispatch(Apply { x, y, silu, factors: &factors });
         });
     }
     y
 }
 
-/// Numbers of a task: whole pixels.
+/// Returns the numbers of a task, which are whole pixels.
 fn task(c: usize) -> usize {
     (TASK / c).max(1) * c
 }
@@ -73,8 +90,8 @@ struct Factors {
     shifts: Vec<f32>,
 }
 
-impl GroupNorm<'_> {
-    /// From rows of moments, each of all groups (Chan et al. 1979).
+impl GroupAffine<'_> {
+    /// Returns the factors for rows of moments, each of all groups (Chan et al. 1983).
     fn factors(&self, moments: &[f32]) -> Factors {
         let c = self.weight.len();
         let [mut means, mut scales, mut shifts] = std::array::from_fn(|_| Vec::with_capacity(c));
@@ -83,17 +100,21 @@ impl GroupNorm<'_> {
             let parts = rows.map(|row| [0, 1, 2].map(|number| f64::from(row[group * MOMENT_VALUES + number])));
             let [count, mean, squares] =
                 parts.fold([0.0; 3], |[count, mean, squares], [more, its_mean, its_squares]| {
-                    let (total, off) = (count + more, its_mean - mean);
-                    [total, mean + off * more / total, squares + its_squares + off * off * count * more / total]
+                    let (total, difference) = (count + more, its_mean - mean);
+                    [
+                        total,
+                        mean + difference * more / total,
+                        squares + its_squares + difference * difference * count * more / total,
+                    ]
                 });
             let factor = 1.0 / (squares / count + f64::from(self.epsilon)).sqrt();
             for channel in group * c / self.groups..(group + 1) * c / self.groups {
                 let scale = factor * f64::from(self.weight[channel]);
-                // What f32 loses of the mean is made good in the shift.
-                let lost = mean - f64::from(mean as f32);
+                // The shift compensates the rounding of the mean to f32.
+                let rounding = mean - f64::from(mean as f32);
                 means.push(mean as f32);
                 scales.push(scale as f32);
-                shifts.push((f64::from(self.bias[channel]) - lost * scale) as f32);
+                shifts.push((f64::from(self.bias[channel]) - rounding * scale) as f32);
             }
         }
         Factors { means, scales, shifts }

@@ -1,6 +1,6 @@
-//! Functions of one number that the compiler can vectorise: no branch, no call, no table.
+//! Functions of one number that the compiler can vectorise (no branch, no call, no table), and reductions.
 
-use crate::Activation;
+use crate::options::Activation;
 
 /// 1.5 · 2²³: a small number added to it is rounded to a whole one, which stands in the lowest bits.
 const ROUNDER: f32 = 12_582_912.0;
@@ -33,7 +33,7 @@ pub(super) fn gelu(x: f32) -> f32 {
     x / (1.0 + exp(-TWICE * (x + 0.044_715 * x * x * x)))
 }
 
-/// The activation of each number; a gated one is the business of the map that it belongs to.
+/// Applies the activation to each number. A gated one is applied by the matrix product.
 #[inline(always)]
 pub(super) fn activate(values: &mut [f32], activation: Activation) {
     match activation {
@@ -43,12 +43,12 @@ pub(super) fn activate(values: &mut [f32], activation: Activation) {
     }
 }
 
-/// Partial sums that are kept side by side.
+/// Partial results that are accumulated side by side.
 const SIDE: usize = 16;
 
-/// The sum of `term` over `values`.
+/// Returns the sum of `term` over `values`.
 #[inline(always)]
-pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn reduce_sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; SIDE];
     let (chunks, rest) = values.as_chunks::<SIDE>();
     for chunk in chunks {
@@ -62,9 +62,9 @@ pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
-/// The largest of `values`.
+/// Returns the largest of `values`.
 #[inline(always)]
-pub(super) fn largest(values: &[f32]) -> f32 {
+pub(super) fn reduce_max(values: &[f32]) -> f32 {
     let greater = |a: f32, b: f32| if b > a { b } else { a };
     let mut most = [f32::NEG_INFINITY; SIDE];
     let (chunks, rest) = values.as_chunks::<SIDE>();
@@ -78,7 +78,7 @@ pub(super) fn largest(values: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{exp, gelu, largest, silu, sum};
+    use super::{exp, gelu, reduce_max, reduce_sum, silu};
 
     #[test]
     fn exp_is_two_units_off_at_most() {
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn sums_and_maxima_take_the_rest_along() {
         let values: Vec<f32> = (0..37).map(|i| i as f32 - 20.0).collect();
-        assert_eq!(sum(&values, |x| x), -74.0);
-        assert_eq!(largest(&values), 16.0);
-        assert_eq!(largest(&values[..3]), -18.0);
+        assert_eq!(reduce_sum(&values, |x| x), -74.0);
+        assert_eq!(reduce_max(&values), 16.0);
+        assert_eq!(reduce_max(&values[..3]), -18.0);
     }
 }

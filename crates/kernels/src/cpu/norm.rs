@@ -1,40 +1,44 @@
-//! Norms over the channels of a token, one pass over memory each.
-//!
-//! Layer norm: y = (x - mean) / √(variance + ε) · (1 + scale) + shift (Ba et al. 2016; DiT's adaLN). RMS norm:
-//! y = x / √(mean(x²) + ε) · weight (Zhang and Sennrich 2019). x and y are rows of C channels.
+//! Norms over the channels of a token, in one pass over memory. x and y are rows of C channels.
 
-use super::gemm::BroadcastRow;
-use super::lanes::{Lanes, SimdTask, dispatch};
-use super::math::sum;
+use burn::tensor::Tensor;
+
+use super::flex::{Slice, tensor};
+use super::math::reduce_sum;
+use super::matmul::BroadcastRow;
 use super::parallel::parallel_for;
+use super::simd::{Lanes, SimdTask, dispatch};
+use crate::options::{Modulation, TokenNorm};
 
 /// Numbers of a task, about: enough to be worth a thread.
 const TASK: usize = 1 << 16;
 
-/// What follows a layer norm: a row of scales and one of shifts for each picture.
-#[derive(Clone, Copy)]
-pub(crate) struct Modulation<'a> {
-    pub(crate) scale: BroadcastRow<'a>,
-    pub(crate) shift: BroadcastRow<'a>,
+/// Computes a norm of x; None on other devices.
+pub(crate) fn norm(x: &Tensor<3>, norm: TokenNorm<'_>, eps: f64) -> Option<Tensor<3>> {
+    let [_, t, c] = x.dims();
+    let (values, eps) = (Slice::of(x)?, eps as f32);
+    let y = match norm {
+        TokenNorm::Layer(None) => normalize(values.values(), c, eps, RowNorm::Layer(None)),
+        TokenNorm::Layer(Some(Modulation { shift, scale })) => {
+            let table = Slice::of(shift.table)?;
+            let [scale, shift] = [scale, shift].map(|chunk| BroadcastRow::new(table.values(), chunk, t));
+            normalize(values.values(), c, eps, RowNorm::Layer(Some([scale, shift])))
+        }
+        TokenNorm::RootMeanSquare(weight) => {
+            normalize(values.values(), c, eps, RowNorm::RootMeanSquare(Slice::of(weight)?.values()))
+        }
+    };
+    Some(tensor(y, x.dims(), x))
 }
 
+/// [`TokenNorm`] as slices.
 #[derive(Clone, Copy)]
-enum Norm<'a> {
-    Layer(Option<Modulation<'a>>),
+enum RowNorm<'a> {
+    /// With scale and shift.
+    Layer(Option<[BroadcastRow<'a>; 2]>),
     RootMeanSquare(&'a [f32]),
 }
 
-/// Rows of `c` channels, scaled and shifted where asked for.
-pub(crate) fn layer_norm(x: &[f32], c: usize, epsilon: f32, modulation: Option<Modulation<'_>>) -> Vec<f32> {
-    normalised(x, c, epsilon, Norm::Layer(modulation))
-}
-
-/// Rows of as many channels as `weight` has.
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
-    normalised(x, weight.len(), epsilon, Norm::RootMeanSquare(weight))
-}
-
-fn normalised(x: &[f32], c: usize, epsilon: f32, norm: Norm<'_>) -> Vec<f32> {
+fn normalize(x: &[f32], c: usize, epsilon: f32, norm: RowNorm<'_>) -> Vec<f32> {
     assert!(x.len().is_multiple_of(c), "{} values in rows of {c}", x.len());
     let mut y = vec![0.0; x.len()];
     let rows = (TASK / c).max(1);
@@ -47,11 +51,11 @@ fn normalised(x: &[f32], c: usize, epsilon: f32, norm: Norm<'_>) -> Vec<f32> {
 struct RowChunk<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
-    /// The first row's place among all.
+    /// The index of the first row.
     first: usize,
     c: usize,
     epsilon: f32,
-    norm: Norm<'a>,
+    norm: RowNorm<'a>,
 }
 
 impl SimdTask for RowChunk<'_> {
@@ -60,20 +64,20 @@ impl SimdTask for RowChunk<'_> {
         let Self { x, y, first, c, epsilon, norm } = self;
         for (row, (x, y)) in (first..).zip(x.chunks_exact(c).zip(y.chunks_exact_mut(c))) {
             match norm {
-                Norm::Layer(modulation) => {
-                    let mean = sum(x, |x| x) / c as f32;
-                    let variance = sum(x, |x| (x - mean) * (x - mean)) / c as f32;
+                RowNorm::Layer(scale_shift) => {
+                    let mean = reduce_sum(x, |x| x) / c as f32;
+                    let variance = reduce_sum(x, |x| (x - mean) * (x - mean)) / c as f32;
                     let factor = 1.0 / (variance + epsilon).sqrt();
                     y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - mean) * factor);
-                    if let Some(Modulation { scale, shift }) = modulation {
+                    if let Some([scale, shift]) = scale_shift {
                         let (scale, shift) = (scale.of(row, 0..c), shift.of(row, 0..c));
                         for ((y, scale), shift) in y.iter_mut().zip(scale).zip(shift) {
                             *y = *y * (1.0 + scale) + shift;
                         }
                     }
                 }
-                Norm::RootMeanSquare(weight) => {
-                    let factor = 1.0 / (sum(x, |x| x * x) / c as f32 + epsilon).sqrt();
+                RowNorm::RootMeanSquare(weight) => {
+                    let factor = 1.0 / (reduce_sum(x, |x| x * x) / c as f32 + epsilon).sqrt();
                     for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
                         *y = x * factor * weight;
                     }

@@ -1,4 +1,4 @@
-//! Panels of weights, and the tile of sums that is made of one.
+//! Panels of weights, and the register tile that is accumulated from one.
 //!
 //! A panel is two vectors of neighbouring columns over a range of inputs, `[inputs, 2·COUNT]`, one input after another,
 //! with zeros where the matrix has no more columns. Packed weights become f32 on the way in, a panel at a time.
@@ -7,16 +7,16 @@ use std::ops::Range;
 
 use pixart_weights::{MappedMatrix, MatrixData};
 
-use super::lanes::Lanes;
+use super::simd::Lanes;
 use crate::{BLOCK, WeightFormat};
 
-/// Most columns that are packed at a time.
+/// The most columns that are packed at a time.
 pub(super) const MOST_COLUMNS: usize = 64;
 
 /// Weights `[K, N]` in CPU memory.
-pub(crate) type WeightSlice<'a> = MatrixData<&'a [f32], &'a [i32], &'a MappedMatrix>;
+pub(super) type WeightSlice<'a> = MatrixData<&'a [f32], &'a [i32], &'a MappedMatrix>;
 
-/// Columns of a panel.
+/// Returns the columns of a panel.
 pub(super) const fn width<L: Lanes>() -> usize {
     2 * L::COUNT
 }
@@ -64,7 +64,7 @@ pub(super) fn pack<L: Lanes>(
     }
 }
 
-/// [`pack`] of weights whose columns lie side by side.
+/// [`pack`] for weights whose columns are contiguous.
 #[inline(always)]
 fn pack_transposed<L: Lanes>(matrix: &MappedMatrix, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
     let panels = panels.chunks_exact_mut(inputs.len() * width::<L>());
@@ -88,7 +88,7 @@ fn pack_transposed<L: Lanes>(matrix: &MappedMatrix, inputs: Range<usize>, column
     }
 }
 
-/// Two f16 of a word. Subnormal ones are exact; infinities and NaN are not weights.
+/// Unpacks two f16 of each word. Subnormal ones are exact; infinities and NaN are not weights.
 #[inline(always)]
 fn halves(words: &[i32], values: &mut [f32]) {
     // 2¹¹²: the difference of the two formats' exponent biases.
@@ -104,7 +104,7 @@ fn halves(words: &[i32], values: &mut [f32]) {
     }
 }
 
-/// Two bf16 of a word: the upper halves of f32.
+/// Unpacks two bf16 of each word: the upper halves of f32.
 #[inline(always)]
 fn brain_halves(words: &[i32], values: &mut [f32]) {
     for (pair, word) in values.chunks_exact_mut(2).zip(words) {
@@ -151,7 +151,7 @@ pub(super) fn accumulate_panels<L: Lanes>(rows: &[&[f32]], panels: &[f32], sums:
     }
 }
 
-/// The same for one panel and the first `ROWS` rows; returns `ROWS`.
+/// Does the same for one panel and the first `ROWS` rows; returns `ROWS`.
 #[inline(always)]
 fn add_tile<L: Lanes, const ROWS: usize>(rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) -> usize {
     let products = tile::<L, ROWS>(*rows.first_chunk().expect("as many rows"), panel);
@@ -163,7 +163,7 @@ fn add_tile<L: Lanes, const ROWS: usize>(rows: &[&[f32]], panel: &[f32], sums: &
     ROWS
 }
 
-/// Σᵢ rows[r][i] · panel[i][column] for each row and the panel's columns.
+/// Returns Σᵢ rows[r][i] · panel[i][column] for each row and the panel's columns.
 #[inline(always)]
 fn tile<L: Lanes, const ROWS: usize>(rows: [&[f32]; ROWS], panel: &[f32]) -> [[L; 2]; ROWS] {
     let count = panel.len() / width::<L>();

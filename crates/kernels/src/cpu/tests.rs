@@ -1,7 +1,8 @@
-//! Products against the same in f64, on shapes that fill no tile and on inputs with outliers. What is made of them is
-//! tested with its operation, which every device has in common.
+//! The matrix product compared with f64, on shapes that fill no tile and on inputs with outliers. The operations are tested in
+//! `ops`, on every device.
 
-use super::{MatmulEpilogue, WeightSlice, matmul};
+use super::matmul::{MatmulEpilogue, matmul};
+use super::panel::WeightSlice;
 use crate::testing::{assert_close, values};
 use crate::{WeightFormat, dequantize, quantize};
 
@@ -60,8 +61,8 @@ fn small_halves_are_exact() {
 
 #[test]
 fn every_set_of_instructions_gives_the_same_product() {
-    use super::lanes::{Lanes, Portable, SimdTask, dispatch};
     use super::panel::{accumulate_panels, pack, width};
+    use super::simd::{Lanes, Portable, SimdTask, dispatch};
 
     struct Small<'a> {
         x: &'a [f32],
@@ -87,10 +88,10 @@ fn every_set_of_instructions_gives_the_same_product() {
     dispatch(Small { x: &x, w: &w, y: &mut best });
     Small { x: &x, w: &w, y: &mut portable }.run::<Portable>();
     #[cfg(target_arch = "x86_64")]
-    if super::lanes::x86::has_avx2() {
+    if super::simd::x86::has_avx2() {
         let mut avx2 = Vec::new();
         // SAFETY: the machine has it.
-        unsafe { super::lanes::x86::avx2(Small { x: &x, w: &w, y: &mut avx2 }) };
+        unsafe { super::simd::x86::avx2(Small { x: &x, w: &w, y: &mut avx2 }) };
         assert_close(&avx2, &want, TOLERANCE, "AVX2's");
     }
     assert_close(&best, &want, TOLERANCE, "the machine's");

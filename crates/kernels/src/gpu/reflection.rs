@@ -1,21 +1,21 @@
-//! What naga says of a shader's text, compared with what the host is about to bind. Every launch that a test makes goes
-//! through [`check`].
+//! Validation of a shader's text by naga, and comparison of its reflection with what the host binds. Every launch of a test is
+//! checked by [`check`].
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
-use crate::launch::Launch;
-use crate::wgsl::Spec;
+use super::launch::Launch;
+use super::wgsl::Spec;
 
-/// Workgroup memory that every WebGPU device has.
+/// Bytes of workgroup memory that every WebGPU device has.
 const WORKGROUP_BYTES: u32 = 16 << 10;
-/// Storage buffers that every WebGPU device lets a stage bind.
+/// Storage buffers per stage that every WebGPU device supports.
 const STORAGE_BUFFERS: usize = 8;
-/// Invocations of a workgroup that every WebGPU device allows.
+/// Invocations per workgroup that every WebGPU device supports.
 const INVOCATIONS: u32 = 256;
 
-/// Panics where the text is not valid, or its bindings, parameters or workgroup are not those of the launch, or where
-/// it needs more than every WebGPU device has.
+/// Asserts that the text is valid, that its bindings, parameters and workgroup are those of the launch, and that it stays within
+/// the limits of every WebGPU device.
 pub(crate) fn check(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
     let text = launch.shader.specialise(spec);
     let module = validated(&text);
@@ -72,7 +72,7 @@ fn validated(text: &str) -> Module {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wgsl::Shader;
+    use crate::gpu::wgsl::Shader;
 
     const SOURCE: &str = "
 struct Params { count: u32, scale: f32 }

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{GroupNormOptions, combine_moments, group_moments, group_norm, group_norm_with_moments};
-use crate::count_launches;
+use super::{combine_moments, group_moments, group_norm, group_norm_with_moments};
 use crate::testing::{assert_close, assert_moments_close, checks, moments, read, values};
+use crate::{GroupNormOptions, count_launches};
 
 const EPS: f64 = 1e-6;
 

@@ -1,52 +1,52 @@
-//! How products of matrices are cut into tiles, and which cut a product gets: shaders/shared/tile_staged.wgsl,
+//! The tilings of a matrix product, and the choice among them: shaders/shared/tile_workgroup.wgsl,
 //! shaders/shared/tile_registers.wgsl.
 
+use super::wgsl::Shader;
 use crate::KernelVariant;
-use crate::wgsl::Shader;
 
-/// The cut of a product's y into tiles, and of a tile into invocations.
+/// The division of a product's y into tiles, and of a tile among invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tiling {
-    /// Of 64 columns, through workgroup memory.
+    /// Tiles of 64 columns in workgroup memory.
     Workgroup(WorkgroupTile),
-    /// Of so many rows and 16 columns, by one invocation.
+    /// Tiles of this many rows and 16 columns, one per invocation.
     Registers(usize),
 }
 
-/// A tile in workgroup memory, and its invocations.
+/// A tile in workgroup memory, and its invocations (CUTLASS: a threadblock tile with sliced K).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkgroupTile {
-    /// Rows that an invocation computes, of 8 columns each.
+    /// Rows of an invocation, which computes 8 columns of each.
     rows: usize,
     /// Invocations along the rows of a tile.
     down: usize,
-    /// Groups of invocations that share the inputs of a stage.
+    /// Slices of K: groups of invocations, each of which accumulates a part of the inputs of a stage.
     slices: usize,
-    /// Inputs of a stage, in fours.
+    /// Inputs of a stage (rows of w that are in workgroup memory at a time), in vec4s.
     stage4: usize,
 }
 
-/// Columns of a tile in workgroup memory, and invocations that share them.
+/// Columns of a tile in workgroup memory, and invocations along them.
 const COLUMNS: usize = 64;
 const ACROSS: usize = 8;
-/// Columns of a tile in registers, and tiles of a workgroup.
+/// Columns of a tile in registers, and tiles per workgroup.
 const REGISTER_COLUMNS: usize = 16;
 const WORKGROUP: usize = 32;
 
-/// For products of few tiles: more and smaller workgroups. Of fourteen cuts that were timed on an H100 with fourteen products, the one
-/// of these two that a product gets is at most a tenth slower than its best, but for one product a fifth.
+/// The tile of products that have few: smaller and more workgroups. Of fourteen tilings timed on an H100 with fourteen products,
+/// the one of these two that a product gets is at most a tenth slower than its best, except for one product, a fifth.
 const SMALL: WorkgroupTile = WorkgroupTile { rows: 8, down: 4, slices: 4, stage4: 8 };
-/// For products whose tiles occupy a GPU: fewer reads.
+/// The tile of products with enough of them to occupy a GPU: fewer loads.
 const LARGE: WorkgroupTile = WorkgroupTile { rows: 4, down: 16, slices: 1, stage4: 4 };
-/// From so many large tiles on they are used.
+/// The number of large tiles from which on they are used.
 const MANY: usize = 256;
 const MANY_ROWS: usize = MANY * LARGE.height();
-/// Rows of a tile in registers, for products that have no more and for all others.
+/// Rows of a tile in registers: for products with no more rows, and for all others.
 pub(crate) type RegisterRows = [usize; 2];
-/// More rows than the smaller of any two has.
+/// More rows than the smaller of any [`RegisterRows`].
 const TOO_MANY: usize = 32;
 
-/// Numbers of rows with which a product of any width launches, on this thread, every text that it may.
+/// Returns numbers of rows with which a product of any width launches, on this thread, each specialisation that it has.
 #[must_use]
 pub fn rows_of_each_tiling() -> &'static [usize] {
     match KernelVariant::current() {
@@ -57,7 +57,7 @@ pub fn rows_of_each_tiling() -> &'static [usize] {
 }
 
 impl Tiling {
-    /// Those for y `[m, n]` on this thread.
+    /// Returns the tiling for y `[m, n]` and the current variant.
     pub(crate) fn select(m: usize, n: usize, [few, many]: RegisterRows) -> Self {
         if KernelVariant::current() == KernelVariant::WorkgroupTiled {
             Self::Workgroup(WorkgroupTile::of(m, n))
@@ -66,7 +66,7 @@ impl Tiling {
         }
     }
 
-    /// The shader of the two that has such tiles.
+    /// Returns the shader of this tiling.
     pub(crate) fn shader(self, registers: Shader, workgroup: Shader) -> Shader {
         match self {
             Self::Workgroup(_) => workgroup,
@@ -74,7 +74,7 @@ impl Tiling {
         }
     }
 
-    /// Rows of a tile.
+    /// Returns the rows of a tile.
     pub(crate) fn rows(self) -> usize {
         match self {
             Self::Workgroup(tile) => tile.height(),
@@ -82,7 +82,7 @@ impl Tiling {
         }
     }
 
-    /// What the shader is given.
+    /// Returns the values of the shader's `// spec` constants.
     pub(crate) fn constants(self) -> Vec<(&'static str, u32)> {
         match self {
             Self::Workgroup(tile) => tile.constants(),
@@ -90,6 +90,7 @@ impl Tiling {
         }
     }
 
+    /// Returns the workgroup's size.
     pub(crate) fn workgroup(self) -> [u32; 3] {
         let invocations = match self {
             Self::Workgroup(tile) => tile.invocations(),
@@ -98,7 +99,7 @@ impl Tiling {
         [invocations as u32, 1, 1]
     }
 
-    /// Workgroups for y `[m, n]`.
+    /// Returns the number of workgroups for y `[m, n]`.
     pub(crate) fn count(self, m: usize, n: usize) -> [usize; 3] {
         let down = m.div_ceil(self.rows());
         match self {
@@ -114,7 +115,7 @@ impl WorkgroupTile {
         if large < MANY { SMALL } else { LARGE }
     }
 
-    /// Rows of a tile.
+    /// Returns the rows of a tile.
     const fn height(self) -> usize {
         self.rows * self.down
     }
@@ -124,9 +125,13 @@ impl WorkgroupTile {
     }
 
     fn constants(self) -> Vec<(&'static str, u32)> {
-        let copies = |fours: usize| {
-            assert!(fours.is_multiple_of(self.invocations()), "{fours} copies by {} invocations", self.invocations());
-            (fours / self.invocations()) as u32
+        let copies = |vectors: usize| {
+            assert!(
+                vectors.is_multiple_of(self.invocations()),
+                "{vectors} copies by {} invocations",
+                self.invocations()
+            );
+            (vectors / self.invocations()) as u32
         };
         vec![
             ("ROWS", self.rows as u32),
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn in_registers_the_rows_of_each_tiling_get_one_each() {
         KernelVariant::RegisterTiled.make_current();
-        for own in [crate::gemm::REGISTER_ROWS, crate::conv::REGISTER_ROWS] {
+        for own in [crate::gpu::gemm::REGISTER_ROWS, crate::gpu::conv::REGISTER_ROWS] {
             let tiles = rows_of_each_tiling().iter().map(|rows| Tiling::select(*rows, 4, own));
             assert_eq!(tiles.collect::<Vec<_>>(), own.map(Tiling::Registers));
         }

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{ConvOptions, Resampling, conv_with_moments};
+use super::conv_with_moments;
 use crate::testing::{assert_close, assert_moments_close, checks, moments, read, values};
-use crate::{Matrix, WeightFormat, combine_moments, dequantize, quantize};
+use crate::{ConvOptions, Matrix, Resampling, WeightFormat, combine_moments, dequantize, quantize};
 
 /// What a launch is made of, as plain numbers.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
-//! The vectors of an instruction set, and code compiled for the best set that the machine has.
+//! The vectors of each instruction set, and run-time dispatch to the best set of the machine.
 //!
-//! A [`SimdTask`] is written once over [`Lanes`] and compiled for each of them; `run` must be `#[inline(always)]`, so that it
-//! takes on the instruction set of the function that it is compiled into. Plain loops in it are vectorised too.
+//! A [`SimdTask`] is generic over [`Lanes`] and compiled for each instruction set. `run` must be `#[inline(always)]`, so that it is
+//! compiled with the target features of its caller. Plain loops in it are vectorised too.
 
 /// A vector of f32.
 pub(super) trait Lanes: Copy {
@@ -10,39 +10,39 @@ pub(super) trait Lanes: Copy {
     const ROWS: usize;
 
     fn splat(value: f32) -> Self;
-    /// The first `COUNT` of `values`.
+    /// Loads the first `COUNT` of `values`.
     fn load(values: &[f32]) -> Self;
-    /// Into the first `COUNT` of `values`.
+    /// Stores into the first `COUNT` of `values`.
     fn store(self, values: &mut [f32]);
-    /// self · factor + sum, rounded once or twice.
+    /// Returns self · factor + sum, rounded once or twice.
     fn mul_add(self, factor: Self, sum: Self) -> Self;
 }
 
-/// Code to be compiled for an instruction set.
+/// Code that is compiled for each instruction set.
 pub(super) trait SimdTask {
     fn run<L: Lanes>(self);
 }
 
-/// Runs `work` with the best instructions of this machine.
-pub(super) fn dispatch(work: impl SimdTask) {
+/// Runs `task` with the best instruction set of the machine.
+pub(super) fn dispatch(task: impl SimdTask) {
     #[cfg(target_arch = "x86_64")]
     {
         if x86::has_avx512() {
             // SAFETY: the machine has it.
-            return unsafe { x86::avx512(work) };
+            return unsafe { x86::avx512(task) };
         }
         if x86::has_avx2() {
             // SAFETY: the machine has it.
-            return unsafe { x86::avx2(work) };
+            return unsafe { x86::avx2(task) };
         }
     }
     #[cfg(target_arch = "wasm32")]
-    return wasm::run(work);
+    return wasm::run(task);
     #[cfg(not(target_arch = "wasm32"))]
-    work.run::<Portable>();
+    task.run::<Portable>();
 }
 
-/// What the compiler makes of four numbers: SSE2, NEON, or one at a time.
+/// Four numbers, as the compiler vectorises them: SSE2, NEON, or scalar.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 4]);
@@ -83,11 +83,11 @@ pub(super) mod x86 {
 
     use super::{Lanes, SimdTask};
 
-    /// AVX2 with FMA. Made and used in [`avx2`] alone, whose caller has seen that the machine has both.
+    /// AVX2 with FMA. Used in [`avx2`] alone, whose caller has checked that the machine has both.
     #[derive(Clone, Copy)]
     struct Avx2(__m256);
 
-    /// AVX-512F. Made and used in [`avx512`] alone, as above.
+    /// AVX-512F. Used in [`avx512`] alone, as above.
     #[derive(Clone, Copy)]
     struct Avx512(__m512);
 
@@ -100,13 +100,13 @@ pub(super) mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(in crate::cpu) fn avx2(work: impl SimdTask) {
-        work.run::<Avx2>();
+    pub(in crate::cpu) fn avx2(task: impl SimdTask) {
+        task.run::<Avx2>();
     }
 
     #[target_feature(enable = "avx512f,avx2,fma")]
-    pub(in crate::cpu) fn avx512(work: impl SimdTask) {
-        work.run::<Avx512>();
+    pub(in crate::cpu) fn avx512(task: impl SimdTask) {
+        task.run::<Avx512>();
     }
 
     impl Lanes for Avx512 {
@@ -178,14 +178,14 @@ mod wasm {
 
     use super::{Lanes, SimdTask};
 
-    /// SIMD128, which every browser that has WebGPU has. A module is checked as a whole before it runs, so there is
-    /// nothing to ask the machine.
+    /// SIMD128, which every browser with WebGPU supports. The browser validates the whole module before it runs, so that there is
+    /// no run-time check.
     #[derive(Clone, Copy)]
     struct Simd128(v128);
 
     #[target_feature(enable = "simd128")]
-    pub(super) fn run(work: impl SimdTask) {
-        work.run::<Simd128>();
+    pub(super) fn run(task: impl SimdTask) {
+        task.run::<Simd128>();
     }
 
     impl Lanes for Simd128 {

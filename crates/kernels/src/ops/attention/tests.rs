@@ -1,8 +1,9 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{AttentionOptions, Heads, MIN_SCORE, attention, strides};
+use super::attention;
+use crate::options::{MIN_SCORE, broadcast_strides};
 use crate::testing::{assert_close, checks, read, values};
-use crate::{KernelVariant, LaunchCounts, count_launches};
+use crate::{AttentionOptions, Heads, KernelVariant, LaunchCounts, count_launches};
 
 /// What a launch is made of, as plain numbers. q is a tensor of its own, k and v lie in one, between other columns.
 #[derive(Clone, Copy)]
@@ -71,7 +72,7 @@ impl Case {
     fn reference(&self) -> Vec<f32> {
         let Self { b, n, t, l, d, gap, .. } = *self;
         let [queries, keys, bias] = self.numbers();
-        let strides = self.bias_dims().map(strides).map(|strides| strides.map(|stride| stride as usize));
+        let strides = self.bias_dims().map(broadcast_strides).map(|strides| strides.map(|stride| stride as usize));
         let mut y = Vec::with_capacity(b * t * n * d);
         for (picture, query, head) in (0..b * t * n).map(|at| (at / n / t, at / n % t, at % n)) {
             let q = &queries[(picture * t + query) * self.query_columns() + gap + head * d..][..d];
@@ -150,7 +151,7 @@ fn widest() -> usize {
     }
 }
 
-/// Those pairs whose first number, channels of a head, is not too wide for the family.
+/// Those pairs whose first number, channels of a head, is not too wide for the variant.
 fn narrow(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     pairs.iter().copied().filter(|(d, _)| *d <= widest()).collect()
 }

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{Epilogue, linear};
+use super::linear;
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Activation, AdaLnChunk, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize};
+use crate::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize};
 
 /// What a launch is made of, as plain numbers.
 struct Case {
@@ -194,4 +194,11 @@ checks! {
         two_interleaved_maps_are_gated_by_the_first,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
+}
+
+#[test]
+fn gelu_of_large_numbers_is_the_number_or_zero() {
+    let x = Tensor::<3>::from_data([[[-1e6_f32, -60.0, -10.0, 0.0, 1.0, 10.0, 60.0, 1e6]]], &Device::flex());
+    let y: Vec<f32> = super::activate(x, Activation::Gelu).into_data().try_into_vec().expect("f32 comes back");
+    assert_eq!(y, [0.0, 0.0, 0.0, 0.0, 0.841_192, 10.0, 60.0, 1e6]);
 }

@@ -1,5 +1,5 @@
-//! One launch of one shader, and the count of all of them. Shapes reach a shader as numbers in a small buffer, so that
-//! one pipeline serves every shape; only what changes the generated code is written into its text.
+//! One launch of one shader, and the counters of all launches. Shapes reach a shader in a small parameter buffer, so that one
+//! pipeline serves every shape; only what changes the generated code is rendered into the text.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -8,24 +8,24 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
 use cubecl::{CubeCount, CubeDim, prelude::KernelId, server::KernelArguments};
 
+use super::wgsl::{Shader, Spec};
 use crate::KernelVariant;
-use crate::wgsl::{Shader, Spec};
 
-/// The name cubecl gives a device whose shaders are compiled from WGSL.
+/// cubecl's name of a device that compiles WGSL.
 const WGSL_RUNTIME: &str = "wgpu<wgsl>";
-/// Parameter buffers kept before they are dropped all at once: a picture of one size needs a few dozen.
+/// The most parameter buffers in the cache before it is cleared. The images of one size need a few dozen.
 const MAX_CACHED_PARAMS: usize = 512;
 
-/// What a thread has launched.
+/// Launches of one thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchCounts {
     pub dispatches: u64,
-    /// Different texts among them.
+    /// Distinct shader texts among them.
     pub pipelines: u64,
-    /// Sizes of all buffers bound, once for each dispatch: an upper bound of what a launch moves if it reads each byte
-    /// once.
+    /// Total size of the bound buffers, summed over all dispatches: an upper bound of the memory traffic of kernels that read each
+    /// byte once.
     pub bytes: u64,
-    /// Inputs that had to be copied first because they were not contiguous.
+    /// Inputs that were copied first because they were not contiguous.
     pub copies: u64,
 }
 
@@ -40,7 +40,7 @@ thread_local! {
     static PARAMS: RefCell<HashMap<(String, Vec<u32>), CubeTensor>> = RefCell::default();
 }
 
-/// Runs `work` and counts what it launches on this thread. Operations of burn's own are not seen here.
+/// Runs `work` and counts its launches on this thread. Burn's built-in operations are not counted.
 pub fn count_launches<T>(work: impl FnOnce() -> T) -> (T, LaunchCounts) {
     let before = LAUNCH_LOG.take();
     let result = work();
@@ -48,7 +48,7 @@ pub fn count_launches<T>(work: impl FnOnce() -> T) -> (T, LaunchCounts) {
     (result, LaunchCounts { pipelines: log.pipelines.len() as u64, ..log.counts })
 }
 
-/// The tensor as a shader reads it: contiguous, on a device that speaks WGSL. None elsewhere.
+/// Returns the tensor as a shader reads it, contiguous; None if the device compiles no WGSL.
 pub(crate) fn gpu_input<const RANK: usize, K>(tensor: &Tensor<RANK, K>) -> Option<CubeTensor>
 where
     K: burn::tensor::BackendPrimitive<CubeBackend, Primitive = CubeTensor> + burn::tensor::kind::Basic,
@@ -65,21 +65,21 @@ where
     })
 }
 
-/// Back from what a launch returned.
+/// Wraps an output of a launch.
 pub(crate) fn tensor<const RANK: usize>(tensor: CubeTensor) -> Tensor<RANK> {
     Tensor::from_primitive::<CubeBackend>(tensor)
 }
 
-/// A launch to be.
+/// The description of a launch.
 pub(crate) struct Launch<'a> {
     pub(crate) shader: Shader,
     /// Values of the shader's `// spec` constants.
     pub(crate) constants: &'a [(&'static str, u32)],
-    /// Which shared file stands for an import that has several.
+    /// The file in shaders/shared that takes the place of an import with several implementations.
     pub(crate) imports: &'a [(&'static str, &'static str)],
     /// The fields of the shader's `Params`, in order; f32 fields as their bits.
     pub(crate) params: &'a [(&'static str, u32)],
-    /// As in the shader's `@workgroup_size`.
+    /// The shader's `@workgroup_size`.
     pub(crate) workgroup: [u32; 3],
     /// Workgroups along each axis.
     pub(crate) count: [usize; 3],
@@ -87,7 +87,7 @@ pub(crate) struct Launch<'a> {
 
 impl Launch<'_> {
     /// Binds `inputs`, the output and the parameters in this order, and returns the output: `shape` of `dtype`.
-    /// Activations are stored as the first input is.
+    /// The dtype of activations is that of the first input.
     pub(crate) fn run<const RANK: usize>(
         self,
         inputs: &[&CubeTensor],
@@ -98,7 +98,7 @@ impl Launch<'_> {
         output
     }
 
-    /// The same with several outputs.
+    /// Does the same with several outputs.
     pub(crate) fn run_all<const RANK: usize, const OUTPUTS: usize>(
         self,
         inputs: &[&CubeTensor],
@@ -115,7 +115,7 @@ impl Launch<'_> {
         let params = params(first, self.params);
         let bound: Vec<&CubeTensor> = inputs.iter().copied().chain(&outputs).chain([&params]).collect();
         #[cfg(test)]
-        crate::reflection::check(&self, &spec, inputs.len(), OUTPUTS);
+        super::reflection::check(&self, &spec, inputs.len(), OUTPUTS);
         record_launch(self.shader, &spec, &bound);
 
         let [x, y, z] = self.workgroup;
@@ -139,32 +139,32 @@ fn record_launch(shader: Shader, spec: &Spec, bound: &[&CubeTensor]) {
     });
 }
 
-/// What is bound where a shader's input is not used.
+/// Returns the buffer that is bound in place of an absent input.
 pub(crate) fn unused_binding(near: &CubeTensor) -> CubeTensor {
-    params(near, &[("nothing", 0); 4])
+    params(near, &[("unused", 0); 4])
 }
 
-/// The buffer that holds these numbers on `near`'s device. Buffers are kept: few launches differ in their numbers.
+/// Returns a buffer with these values on the device of `near`. Buffers are cached: few launches differ in their parameters.
 fn params(near: &CubeTensor, fields: &[(&'static str, u32)]) -> CubeTensor {
     let numbers: Vec<u32> = fields.iter().map(|(_, value)| *value).collect();
     let key = (format!("{:?}", near.device), numbers);
-    if let Some(kept) = PARAMS.with_borrow(|kept| kept.get(&key).cloned()) {
-        return kept;
+    if let Some(cached) = PARAMS.with_borrow(|cache| cache.get(&key).cloned()) {
+        return cached;
     }
     let bytes: Vec<u8> = key.1.iter().flat_map(|number| number.to_le_bytes()).collect();
     let handle = near.client.create(Bytes::from_bytes_vec(bytes));
     let (client, device) = (near.client.clone(), near.device.clone());
     let buffer = CubeTensor::new_contiguous(client, device, Shape::from([key.1.len()]), handle, DType::U32);
-    PARAMS.with_borrow_mut(|kept| {
-        if kept.len() >= MAX_CACHED_PARAMS {
-            kept.clear();
+    PARAMS.with_borrow_mut(|cache| {
+        if cache.len() >= MAX_CACHED_PARAMS {
+            cache.clear();
         }
-        kept.insert(key, buffer.clone());
+        cache.insert(key, buffer.clone());
     });
     buffer
 }
 
-/// A shader with everything that changes its text.
+/// A shader and its specialisation.
 struct Kernel {
     shader: Shader,
     spec: Spec,

@@ -1,8 +1,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::{Modulation, layer_norm, rms_norm};
-use crate::AdaLnChunk;
+use super::{layer_norm, rms_norm};
 use crate::testing::{assert_close, checks, read, values};
+use crate::{AdaLnChunk, Modulation};
 
 const EPS: f64 = 1e-6;
 const LAYERS: usize = 2;

@@ -1,0 +1,69 @@
+//! Attention. Shaders: shaders/attention_registers.wgsl for fallback adapters; for GPUs shaders/attention_workgroup.wgsl, and
+//! shaders/attention_workgroup_wide.wgsl for heads whose query does not fit the registers.
+
+use burn::tensor::Tensor;
+
+use super::launch::{Launch, gpu_input, tensor, unused_binding};
+use super::wgsl::Shader;
+use crate::KernelVariant;
+use crate::options::{AttentionOptions, Heads, WIDEST_CHANNELS, broadcast_strides};
+
+const REGISTER_TILED: Shader =
+    Shader { name: "attention_registers", source: include_str!("../../../../shaders/attention_registers.wgsl") };
+const WORKGROUP_TILED: Shader =
+    Shader { name: "attention_workgroup", source: include_str!("../../../../shaders/attention_workgroup.wgsl") };
+const WORKGROUP_TILED_WIDE: Shader = Shader {
+    name: "attention_workgroup_wide",
+    source: include_str!("../../../../shaders/attention_workgroup_wide.wgsl"),
+};
+/// The widest head, in channels, of shaders/attention_workgroup.wgsl.
+const MAX_WORKGROUP_CHANNELS: usize = 112;
+
+/// Launches attention; None where no shader supports it.
+pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &AttentionOptions<'_>) -> Option<Tensor<3>> {
+    let AttentionOptions { heads, head_channels: d, scale, bias } = *options;
+    let ([b, t, _], [_, l, _]) = (q.tensor.dims(), k.tensor.dims());
+    let aligned = [q, k, v].iter().all(|x| x.tensor.dims()[2].is_multiple_of(4) && x.first.is_multiple_of(4));
+    if !aligned || !d.is_multiple_of(4) || d > WIDEST_CHANNELS {
+        return None;
+    }
+    let [q_place, k_place, v_place] = [q, k, v].map(|x| [x.first as u32 / 4, x.tensor.dims()[2] as u32 / 4]);
+    let [q, k, v] = [gpu_input(q.tensor)?, gpu_input(k.tensor)?, gpu_input(v.tensor)?];
+    assert_eq!([k.dtype, v.dtype], [q.dtype; 2], "dtypes of keys and values");
+    let [bias_b, bias_n, bias_t, bias_l] = bias.map_or([0; 4], |bias| broadcast_strides(bias.dims()));
+    let has_bias = u32::from(bias.is_some());
+    let bias = bias.and_then(gpu_input).unwrap_or_else(|| unused_binding(&q));
+    let d4 = d as u32 / 4;
+    let [whole, half] = [("D4", d4), ("HALF4", d4.div_ceil(2))];
+    let (shader, invocations, queries, constants): (_, _, _, &[_]) = match KernelVariant::current() {
+        KernelVariant::WorkgroupTiled if d > MAX_WORKGROUP_CHANNELS => (WORKGROUP_TILED_WIDE, 128, 16, &[whole]),
+        KernelVariant::WorkgroupTiled => (WORKGROUP_TILED, 128, 128, &[whole, half]),
+        _ => (REGISTER_TILED, 16, 16 * 8, &[whole]),
+    };
+    let y = Launch {
+        shader,
+        constants,
+        imports: &[],
+        params: &[
+            ("t", t as u32),
+            ("l", l as u32),
+            ("q_first4", q_place[0]),
+            ("q_stride4", q_place[1]),
+            ("k_first4", k_place[0]),
+            ("k_stride4", k_place[1]),
+            ("v_first4", v_place[0]),
+            ("v_stride4", v_place[1]),
+            ("y_stride4", (heads * d) as u32 / 4),
+            ("scale", scale.to_bits()),
+            ("has_bias", has_bias),
+            ("bias_b", bias_b),
+            ("bias_n", bias_n),
+            ("bias_t", bias_t),
+            ("bias_l", bias_l),
+        ],
+        workgroup: [invocations, 1, 1],
+        count: [t.div_ceil(queries), heads, b],
+    }
+    .run(&[&q, &k, &v, &bias], [b, t, heads * d], q.dtype);
+    Some(tensor(y))
+}
