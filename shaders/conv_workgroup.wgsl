@@ -39,8 +39,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         columns[LANES + lane] = pack_moments(tile_moments[1]);
     }
     workgroupBarrier();
-    let column4 = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
-    if (index >= 2u * ACROSS || column4 >= params.n4) {
+    let moments_column4 = first_column4 + 2u * (index % ACROSS) + index / ACROSS;
+    if (index >= 2u * ACROSS || moments_column4 >= params.n4) {
         return;
     }
     var total = Moments();
@@ -48,5 +48,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let packed = columns[index / ACROSS * LANES + down * ACROSS + index % ACROSS];
         total = combine_moments(total, unpack_moments(packed));
     }
-    moments[group.y * params.n4 + column4] = pack_moments(total);
+    moments[group.y * params.n4 + moments_column4] = pack_moments(total);
 }
