@@ -1,11 +1,11 @@
 //! The gallery on the page: search, favourites, comparison, reuse of settings, export and deletion of generated images.
 import { downloadZip } from 'client-zip';
-import { Gallery, type GalleryImage } from './database';
+import { Gallery, type GalleryImage } from '../gallery/database';
 import { element } from './dom';
-import { faultOf } from './fault';
-import { slug } from './files';
+import { faultOf } from '../fault';
+import { slug } from '../gallery/files';
 import { t } from './i18n';
-import type { Fault } from './protocol.gen';
+import type { Fault } from '../protocol.gen';
 
 const section = element('gallery', HTMLDetailsElement);
 const list = element('gallery-list', HTMLElement);
