@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
+import { crc32 } from 'node:zlib';
 import { generate, dropPng, echoConsole, fillForm, openBrowser, servePage, screenshot, untilEngine } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
@@ -125,6 +126,19 @@ test('a_dropped_png_restores_the_request_that_reproduces_it', async () => {
   await page.waitForSelector('#fault:not([hidden])');
   assert.equal(await page.innerText('#fault-code'), 'bad_request');
   await screenshot(page, 'fault');
+  await page.close();
+});
+
+test('a_png_with_the_former_field_names_restores_its_request', async () => {
+  const page = await openPage();
+  await fillForm(page, SMALL);
+  const { png } = await generate(page, TIMEOUT_MILLIS);
+  const former = { prompt: 'an old request', negative_prompt: 'blur', seed: 13, steps: 9, guidance: 2.5, width: 64, height: 64, scheduler: 'euler-a' };
+  await dropPng(page, withMetadata(png, JSON.stringify({ version: 1, request: former })));
+  await page.waitForFunction(() => document.getElementById('prompt').value === 'an old request');
+  const values = await page.evaluate(() => ['negative-prompt', 'seed', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
+  assert.deepEqual(values, ['blur', '13', '9', '2.5', 'euler-a']);
+  assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
   await page.close();
 });
 
@@ -373,6 +387,25 @@ for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'ligh
     assert.ok(passes.length > 10, 'axe looked');
     await page.close();
   });
+}
+
+/** Returns `png` with `text` in place of its metadata of the keyword `pixart`. */
+function withMetadata(png, text) {
+  const chunks = [];
+  for (let at = 8; at < png.length; at += png.readUInt32BE(at) + 12) chunks.push(png.subarray(at, at + png.readUInt32BE(at) + 12));
+  const isOurs = (chunk) => chunk.toString('latin1', 4, 15) === 'iTXtpixart\0';
+  assert.equal(chunks.filter(isOurs).length, 1);
+  return Buffer.concat([png.subarray(0, 8), ...chunks.map((chunk) => (isOurs(chunk) ? metadataChunk(text) : chunk))]);
+}
+
+/** Returns an uncompressed iTXt chunk of the keyword `pixart`. */
+function metadataChunk(text) {
+  const body = Buffer.from(`iTXtpixart\0\0\0\0\0${text}`);
+  const chunk = Buffer.alloc(body.length + 8);
+  chunk.writeUInt32BE(body.length - 4);
+  body.copy(chunk, 4);
+  chunk.writeUInt32BE(crc32(body), body.length + 4);
+  return chunk;
 }
 
 /** Presses Tab until the element with this id has the focus. */
