@@ -1,6 +1,6 @@
 // Builds the npm package into web/package: one file for pages, one for the worker, the wasm module beside it, and types.
 import { execFileSync } from 'node:child_process';
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'rolldown';
 
@@ -19,7 +19,7 @@ const worker = {
 rmSync(OUT, { recursive: true, force: true });
 for (const entry of ['index', 'worker']) {
   await build({
-    input: under(`src/${entry}.ts`),
+    input: under(`src/engine/${entry}.ts`),
     plugins: [worker],
     output: { dir: OUT, entryFileNames: `${entry}.js`, format: 'es', codeSplitting: false },
   });
@@ -28,7 +28,8 @@ cpSync(under('pkg/pixart_browser_bg.wasm'), `${OUT}/pixart_browser_bg.wasm`);
 cpSync(under('PACKAGE.md'), `${OUT}/README.md`);
 for (const file of ['LICENSE-MIT', 'LICENSE-APACHE']) cpSync(under(`../${file}`), `${OUT}/${file}`);
 execFileSync('node', [under('node_modules/typescript/bin/tsc'), '-p', under('tsconfig.package.json')], { stdio: 'inherit' });
-for (const file of readdirSync(`${OUT}/types`)) if (!TYPES.includes(file.replace('.d.ts', ''))) rmSync(`${OUT}/types/${file}`);
+for (const name of TYPES) cpSync(`${OUT}/declarations/engine/${name}.d.ts`, `${OUT}/types/${name}.d.ts`);
+rmSync(`${OUT}/declarations`, { recursive: true });
 const manifest = {
   name,
   version,

@@ -1,5 +1,5 @@
 //! Messages between the page, its worker and the companion: plain data with serde names, and their validation. Contract: every
-//! type that crosses into TypeScript is listed in [`typescript::render`], whose text is `web/src/protocol.gen.ts`.
+//! type that crosses into TypeScript is listed in [`typescript::render`], whose text is `web/src/engine/protocol.gen.ts`.
 
 mod event;
 mod fault;

@@ -1,4 +1,4 @@
-//! Renders this crate's types as TypeScript: the text of `web/src/protocol.gen.ts`.
+//! Renders this crate's types as TypeScript: the text of `web/src/engine/protocol.gen.ts`.
 
 use ts_rs::{Config, TS};
 
@@ -65,7 +65,7 @@ pub fn render() -> String {
 mod tests {
     #[test]
     fn the_generated_typescript_is_up_to_date() {
-        let committed = include_str!("../../../web/src/protocol.gen.ts");
-        assert!(committed == super::render(), "web/src/protocol.gen.ts is stale: run `cargo xtask types`");
+        let committed = include_str!("../../../web/src/engine/protocol.gen.ts");
+        assert!(committed == super::render(), "web/src/engine/protocol.gen.ts is stale: run `cargo xtask types`");
     }
 }

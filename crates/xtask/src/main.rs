@@ -90,7 +90,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<OsString>,
     },
-    /// Write the page's message types, web/src/protocol.gen.ts
+    /// Write the page's message types, web/src/engine/protocol.gen.ts
     Types,
 }
 

@@ -26,5 +26,5 @@ pub(crate) fn fresh(place: &Place) -> Result<()> {
 }
 
 fn path(place: &Place) -> PathBuf {
-    place.web().join("src/protocol.gen.ts")
+    place.web().join("src/engine/protocol.gen.ts")
 }

@@ -1,8 +1,8 @@
 //! Where bytes are kept under names: IndexedDB, the origin's private file system, or memory alone. Knows nothing of
 //! checkpoints. Contract: a `write` that resolved is there after a crash; one that did not leaves the name as it was.
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
-import { fault, messageOf } from './fault';
-import type { Fault } from './protocol.gen';
+import { fault, messageOf } from '../engine/fault';
+import type { Fault } from '../engine/protocol.gen';
 
 export type ShelfKind = 'indexeddb' | 'opfs' | 'memory';
 

@@ -1,6 +1,6 @@
 //! Where a checkpoint's files come from: a folder on a server, or files that the reader chose. Reads pieces of them and
 //! knows nothing of what they hold.
-import { fault } from './fault';
+import { fault } from '../engine/fault';
 import { ask, stream, unreachable, type Reply } from './http';
 
 /** What is known of a file before it is read. */

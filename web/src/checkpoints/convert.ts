@@ -1,12 +1,12 @@
 //! Folders of safetensors on their way into the store: read piece by piece, converted by the engine into shards, which are kept
 //! one by one. An interrupted conversion goes on after the last shard that it made.
-import { Engine } from '../pkg/pixart_browser.js';
+import { Engine } from '../../pkg/pixart_browser.js';
 import type { Kept, Known, Part } from './checkpoint';
-import { fault, isRecord } from './fault';
+import { fault, isRecord } from '../engine/fault';
 import { Changed } from './http';
-import { Meter } from './meter';
-import type { WeightDtype, LoadProgress } from './protocol.gen';
-import { full, type Made, type Row } from './shelf';
+import { Meter } from './progress';
+import type { WeightDtype, LoadProgress } from '../engine/protocol.gen';
+import { full, type Made, type Row } from './blob-store';
 import { HttpSource, whole, type Source } from './source';
 import { sha256Of, type Manifest, type Shard, type Store } from './store';
 

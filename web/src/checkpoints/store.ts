@@ -1,8 +1,8 @@
 //! Checkpoints that are kept: rows that list them, and their shards on a shelf, by content. Verifies, repairs by forgetting
 //! what is damaged, deletes. Fetches nothing. Contract: a row is written after everything that it lists.
-import { fault } from './fault';
-import type { StoredCheckpoint, StorageBackend } from './protocol.gen';
-import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, readAll, type Database, type Opened, type Row, type Shelf, type ShelfKind } from './shelf';
+import { fault } from '../engine/fault';
+import type { StoredCheckpoint, StorageBackend } from '../engine/protocol.gen';
+import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, readAll, type Database, type Opened, type Row, type Shelf, type ShelfKind } from './blob-store';
 
 /** As the Rust type of that name; checked there before anything here believes it. */
 export interface Manifest {

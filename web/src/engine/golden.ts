@@ -1,5 +1,5 @@
 //! Fetches the files of a golden variant: the recorded tensors and the pipeline they were recorded from. Holds them in memory.
-import { HttpSource, whole } from './source';
+import { HttpSource, whole } from '../checkpoints/source';
 
 /** Files, or the alternatives for one in order of preference. The check reports missing ones. */
 const FILES: readonly (readonly string[])[] = [

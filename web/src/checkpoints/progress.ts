@@ -1,5 +1,5 @@
 //! How fast bytes pass, and how long the rest will take. A rate is that of the last seconds, so that a pause shows.
-import type { LoadProgress, LoadStage } from './protocol.gen';
+import type { LoadProgress, LoadStage } from '../engine/protocol.gen';
 
 const WINDOW_MILLIS = 5_000;
 const PAUSE_MILLIS = 100;

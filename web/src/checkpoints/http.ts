@@ -1,6 +1,6 @@
 //! Bytes over HTTP, patiently: what may pass by itself is asked for again, what arrived is not asked for twice. Every
 //! failure that stays is a `Fault` with the address and what the server said.
-import { fault, messageOf } from './fault';
+import { fault, messageOf } from '../engine/fault';
 
 /** How often one request is repeated, and the first and longest pause before that. */
 const TRIES = 6;

@@ -1,12 +1,12 @@
 //! A checkpoint on its way into the store: fetched shard by shard where it is packed, converted where it is a folder of
 //! safetensors. Resumes what was interrupted, fetches nothing twice, and lets one tab at a time do so.
-import { Engine } from '../pkg/pixart_browser.js';
+import { Engine } from '../../pkg/pixart_browser.js';
 import { Conversion, held, keyOf, networksOf, room, rowOf, versionOf } from './convert';
-import { fault } from './fault';
+import { fault } from '../engine/fault';
 import { ask, Changed, rateOf, stream } from './http';
-import { Meter } from './meter';
-import type { WeightDtype, LoadProgress } from './protocol.gen';
-import { readAll } from './shelf';
+import { Meter } from './progress';
+import type { WeightDtype, LoadProgress } from '../engine/protocol.gen';
+import { readAll } from './blob-store';
 import { FilesSource, HttpSource, whole, type Source } from './source';
 import { sha256Of, shardsOf, type Manifest, type Shard, type Store } from './store';
 

@@ -1,16 +1,16 @@
 //! The worker: the only importer of the wasm module, and the owner of the device. Does one job at a time, in the
 //! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
 //! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
-import init, { Engine } from '../pkg/pixart_browser.js';
-import { Checkpoints, sourceOf, tensorBytes, type Kept, type Part } from './checkpoint';
+import init, { Engine } from '../../pkg/pixart_browser.js';
+import { Checkpoints, sourceOf, tensorBytes, type Kept, type Part } from '../checkpoints/checkpoint';
 import { encode } from './companion';
-import { roomLeft } from './convert';
+import { roomLeft } from '../checkpoints/convert';
 import { fault, faultOf } from './fault';
 import { fetchGolden } from './golden';
-import { Meter } from './meter';
+import { Meter } from '../checkpoints/progress';
 import type { GenerationCost, DeviceKind, EngineEvent, Fault, GenerateRequest, StorageTask, LoadProgress, EngineRequest, StorageBackend } from './protocol.gen';
-import type { Source } from './source';
-import { Store, type Read } from './store';
+import type { Source } from '../checkpoints/source';
+import { Store, type Read } from '../checkpoints/store';
 
 /** A picture, a check, or (without an id) the opening of a checkpoint. */
 interface Job {
