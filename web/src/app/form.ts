@@ -1,10 +1,10 @@
 //! The request form: reads a request from it, and fills it in from a checkpoint or an image's metadata. The engine validates values.
-import type { Picture } from '../client';
+import type { Picture } from '../engine/client';
 import { element } from './dom';
-import { fault } from '../fault';
+import { fault } from '../engine/fault';
 import { readAsPng } from '../gallery/files';
 import { paintedMask } from './mask';
-import type { Checkpoint, GenerateRequest, Limits, Preset } from '../protocol.gen';
+import type { Checkpoint, GenerateRequest, Limits, Preset } from '../engine/protocol.gen';
 import { readTextSource } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);

@@ -2,10 +2,10 @@
 import { downloadZip } from 'client-zip';
 import { Gallery, type GalleryImage } from '../gallery/database';
 import { element } from './dom';
-import { faultOf } from '../fault';
+import { faultOf } from '../engine/fault';
 import { slug } from '../gallery/files';
 import { t } from './i18n';
-import type { Fault } from '../protocol.gen';
+import type { Fault } from '../engine/protocol.gen';
 
 const section = element('gallery', HTMLDetailsElement);
 const list = element('gallery-list', HTMLElement);

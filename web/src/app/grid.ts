@@ -1,10 +1,10 @@
 //! The X/Y grid: one image for each value, or pair of values, of one or two fields of the request.
-import type { Picture } from '../client';
+import type { Picture } from '../engine/client';
 import { element } from './dom';
-import { fault } from '../fault';
+import { fault } from '../engine/fault';
 import { pngBlob } from '../gallery/files';
 import { t, type TextKey } from './i18n';
-import type { ImageResult as GeneratedImage } from '../protocol.gen';
+import type { ImageResult as GeneratedImage } from '../engine/protocol.gen';
 
 /** The fields that an axis can vary, with their labels. */
 const LABELS = {

@@ -1,17 +1,17 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
-import type { Picture } from '../client';
+import type { Picture } from '../engine/client';
 import { Gallery, tabId } from '../gallery/database';
 import { element } from './dom';
-import { startEngine, type Engine } from '../engine';
-import { fault, faultOf } from '../fault';
+import { startEngine, type Engine } from '../engine/engine';
+import { fault, faultOf } from '../engine/fault';
 import { pngBlob } from '../gallery/files';
 import { applyCheckpoint, applyRequest, readFiles, readNumImages, readRequest, renderForm } from './form';
 import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { readRequest as readMetadata } from '../gallery/metadata';
-import type { Checkpoint, WeightDtype, DeviceKind, ImageResult, StorageTask, StoredCheckpoint, StorageBackend, TapRow } from '../protocol.gen';
+import type { Checkpoint, WeightDtype, DeviceKind, ImageResult, StorageTask, StoredCheckpoint, StorageBackend, TapRow } from '../engine/protocol.gen';
 import { generating, OPENING, reduce, withFault, type State } from './state';
 import { droppedFolder, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels, type ModelSource } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';

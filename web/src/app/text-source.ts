@@ -1,9 +1,9 @@
 //! The part of the form that selects what encodes the prompt, and the status of the companion at the entered URL.
-import { offered, servesPage, type Offer } from '../companion';
+import { offered, servesPage, type Offer } from '../engine/companion';
 import { element } from './dom';
-import { fault, faultOf } from '../fault';
+import { fault, faultOf } from '../engine/fault';
 import { t } from './i18n';
-import type { TextEncoderSource } from '../protocol.gen';
+import type { TextEncoderSource } from '../engine/protocol.gen';
 
 const tab = element('text-tab', HTMLInputElement);
 const companion = element('text-companion', HTMLInputElement);

@@ -1,7 +1,7 @@
 //! Renders the state: status, progress, preview, image, faults and the download estimate.
 import { element } from './dom';
 import { pngBlob, slug } from '../gallery/files';
-import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from '../protocol.gen';
+import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from '../engine/protocol.gen';
 import type { State } from './state';
 import { t } from './i18n';
 

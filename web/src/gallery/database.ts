@@ -1,7 +1,7 @@
 //! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction, type StoreNames } from 'idb';
-import type { Picture } from '../client';
-import { currentNames } from '../former';
+import type { Picture } from '../engine/client';
+import { currentNames } from '../engine/former';
 
 /** A generated image. */
 export interface GalleryImage {

@@ -1,5 +1,5 @@
 //! Image files: those that the user selects, and those that were generated.
-import { fault } from '../fault';
+import { fault } from '../engine/fault';
 
 /** Decodes the selected file, in any format that the browser reads, and returns it as PNG. Rejects with a `Fault`. */
 export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {

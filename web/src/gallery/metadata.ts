@@ -1,7 +1,7 @@
 //! The request in a generated PNG's metadata. `crates/model` writes it (`image/signature.rs`).
-import { isRecord } from '../fault';
-import { currentNames } from '../former';
-import type { GenerateRequest } from '../protocol.gen';
+import { isRecord } from '../engine/fault';
+import { currentNames } from '../engine/former';
+import type { GenerateRequest } from '../engine/protocol.gen';
 
 const KEYWORD = 'pixart';
 const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
