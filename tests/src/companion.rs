@@ -12,8 +12,8 @@ use std::{fs, thread};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pixart_companion::queue::Queue;
-use pixart_companion::serve::{self, Doors, Server, Serving, Token};
-use pixart_companion::{Encoder, Error, Generator, Opening, Studio, TextOpening, embeds};
+use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token};
+use pixart_companion::{AppState, Error, ImageGenerator, LoadOptions, PromptEncoder, PromptEncoderOptions, embeds};
 use pixart_model::image;
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest};
 use serde_json::{Value, json};
@@ -24,24 +24,24 @@ const SECRET: &str = "not part of the page";
 /// One server for all tests of the process that want no other; its thread ends with the process.
 fn server() -> SocketAddr {
     static SERVER: OnceLock<SocketAddr> = OnceLock::new();
-    *SERVER.get_or_init(|| start(Doors::default(), std::future::pending()))
+    *SERVER.get_or_init(|| start(AccessPolicy::default(), std::future::pending()))
 }
 
-/// A server behind `doors`, once it is loaded.
-fn start(doors: Doors, stop: impl Future<Output = ()> + Send + 'static) -> SocketAddr {
+/// Starts a server with `access_policy` and waits until it is ready.
+fn start(access_policy: AccessPolicy, stop: impl Future<Output = ()> + Send + 'static) -> SocketAddr {
     let (told, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let (queue, opened) = Queue::start(16, || {
-            let studio = Studio::open(&text())?;
-            let about = studio.about().clone();
-            Ok((studio, about))
+            let state = AppState::open(&text())?;
+            let info = state.info().clone();
+            Ok((state, info))
         });
         let server = Server::new(queue);
-        let router = server.router(&serving(doors)).expect("the page is there");
+        let router = server.router(&serving(access_policy)).expect("the page is there");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = serve::listen("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
-            server.is_loaded(opened.await.expect("it is told").expect("the embedded checkpoint loads"));
+            server.set_ready(opened.await.expect("it is told").expect("the embedded checkpoint loads"));
             told.send(listener.local_addr().expect("an address")).expect("the test waits");
             server.run(listener, router, stop, Duration::from_secs(60)).await;
         });
@@ -49,13 +49,13 @@ fn start(doors: Doors, stop: impl Future<Output = ()> + Send + 'static) -> Socke
     address.recv().expect("the server starts")
 }
 
-fn serving(doors: Doors) -> Serving {
+fn serving(access_policy: AccessPolicy) -> ServeOptions {
     let minute = Duration::from_secs(60);
-    Serving { page: Some(page()), doors, within: minute, grace: minute }
+    ServeOptions { page: Some(page()), access_policy, request_timeout: minute, shutdown_timeout: minute }
 }
 
-fn text() -> TextOpening {
-    TextOpening { checkpoint: checkpoint(), ..TextOpening::default() }
+fn text() -> PromptEncoderOptions {
+    PromptEncoderOptions { checkpoint: checkpoint(), ..PromptEncoderOptions::default() }
 }
 
 fn checkpoint() -> PathBuf {
@@ -124,7 +124,7 @@ fn embeddings_over_http_are_those_of_the_library() {
     let reply: EncodeResponse = serde_json::from_value(body).expect("an EncodeResponse");
 
     let request = EncodeRequest::of(captions.map(str::to_owned).to_vec());
-    let expected = Encoder::open(&text()).and_then(|encoder| encoder.encode(&request));
+    let expected = PromptEncoder::open(&text()).and_then(|encoder| encoder.encode(&request));
     let expected = expected.expect("the embedded checkpoint encodes");
     assert_eq!(reply, expected, "JSON carries every f32 exactly");
 
@@ -141,7 +141,7 @@ fn embeddings_over_http_are_those_of_the_library() {
 fn stored_embeddings_are_read_back_as_they_were_encoded() {
     let captions = vec!["a green star".to_owned()];
     let request = EncodeRequest::of(captions.clone());
-    let encoder = Encoder::open(&text()).expect("the embedded checkpoint loads");
+    let encoder = PromptEncoder::open(&text()).expect("the embedded checkpoint loads");
     let embedded = encoder.encode(&request).expect("encodes");
     let file = embeds::write(&embedded, &captions);
     let stored = embeds::read(Path::new("e.safetensors"), &file).expect("just written");
@@ -229,8 +229,8 @@ fn pages_of_this_computer_may_ask_and_pages_of_the_web_may_not() {
 
 #[test]
 fn a_folder_that_is_no_page_is_refused_at_the_start() {
-    let (queue, _) = Queue::start::<Studio, ()>(1, || Err(Error::ThreadStopped));
-    let serving = Serving { page: Some(checkpoint()), ..serving(Doors::default()) };
+    let (queue, _) = Queue::start::<AppState, ()>(1, || Err(Error::ThreadStopped));
+    let serving = ServeOptions { page: Some(checkpoint()), ..serving(AccessPolicy::default()) };
     let error = Server::new(queue).router(&serving).expect_err("it has no index.html");
     assert!(error.to_string().ends_with("it has no file `index.html`"), "{error}");
 }
@@ -293,8 +293,8 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
     assert_eq!(status, 200, "{reply}");
     let files: Vec<Vec<u8>> = reply["data"].as_array().expect("a list").iter().map(decoded).collect();
 
-    let opening = Opening { checkpoint: checkpoint(), ..Opening::default() };
-    let generator = Generator::open(opening).expect("the embedded checkpoint loads");
+    let options = LoadOptions { checkpoint: checkpoint(), ..LoadOptions::default() };
+    let generator = ImageGenerator::open(options).expect("the embedded checkpoint loads");
     let wanted = GenerateRequest {
         num_images_per_prompt: 2,
         width: Some(64),
@@ -303,7 +303,7 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
         num_inference_steps: 3,
         ..GenerateRequest::of("a red circle")
     };
-    let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
     let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
     assert_eq!(files.len(), 2);
     for (file, picture) in files.iter().zip(&drawn) {
@@ -335,13 +335,13 @@ fn a_picture_is_drawn_over_as_the_library_does() {
     let (status, reply) = draw(over);
     assert_eq!(status, 200, "{reply}");
 
-    let opening = Opening { checkpoint: checkpoint(), over_image: true, ..Opening::default() };
-    let generator = Generator::open(opening).expect("the embedded checkpoint loads");
+    let options = LoadOptions { checkpoint: checkpoint(), vae_encoder: true, ..LoadOptions::default() };
+    let generator = ImageGenerator::open(options).expect("the embedded checkpoint loads");
     let (width, height) = (Some(64), Some(64));
     let plain =
         GenerateRequest { width, height, seed: 7, num_inference_steps: 3, ..GenerateRequest::of("a red circle") };
     let wanted = GenerateRequest { image: Some(first.clone()), strength: Some(0.7), ..plain };
-    let drawn = generator.draw(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
     let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
     let got = pixels(&decoded(&reply["data"][0]));
     assert_eq!(got, pixels(&drawn[0].file));
@@ -399,8 +399,9 @@ fn a_token_is_asked_for_where_there_is_one() {
     fs::write(&path, format!("{secret}\n")).expect("a temporary file");
     let token = Token::read(&path).expect("it is long enough");
     let all = "0.0.0.0:7860".parse().expect("an address");
-    let doors = Doors::new(all, Some(token), vec!["https://example.org".to_owned()]).expect("it has a token");
-    let address = start(doors, std::future::pending());
+    let access_policy =
+        AccessPolicy::new(all, Some(token), vec!["https://example.org".to_owned()]).expect("it has a token");
+    let address = start(access_policy, std::future::pending());
     let ask = |path: &str, headers: &str| {
         send_to(address, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
     };
@@ -441,7 +442,7 @@ fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
 #[test]
 fn a_server_that_is_told_to_stop_finishes_what_it_has_taken() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let address = start(Doors::default(), async { drop(stopped.await) });
+    let address = start(AccessPolicy::default(), async { drop(stopped.await) });
     let asked = thread::spawn(move || {
         let url = format!("http://{address}/v1/images/generations");
         let reply =

@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use pixart_companion::device::{self, Kind, Opened};
-use pixart_companion::{Encoder, Generator, Opening, TextFrom, TextOpening, checkpoint, decode};
+use pixart_companion::device::{self, DeviceSpec, LoadedDevice};
+use pixart_companion::{
+    ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, decode,
+};
 use pixart_model::{
     CfgBatching, DeviceLimits, MemoryPlan, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches,
     golden, image, scheduler_names, text_encoder_bytes,
@@ -32,7 +34,7 @@ pub(crate) fn scenes() -> Folder {
     checkpoint::read(&folder, &[]).expect("the embedded checkpoint")
 }
 
-fn pipeline(opened: &Opened) -> Pipeline {
+fn pipeline(opened: &LoadedDevice) -> Pipeline {
     block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("the embedded checkpoint loads")
 }
 
@@ -52,7 +54,8 @@ fn drawn(pipeline: &Pipeline, request: &GenerateRequest, cfg_batching: CfgBatchi
 
 #[test]
 fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
-    let (opened, folder, request) = (device::open(Kind::Cpu).expect("the processor is there"), scenes(), request(4.5));
+    let (opened, folder, request) =
+        (device::open(DeviceSpec::Cpu).expect("the processor is there"), scenes(), request(4.5));
     let within = |memory_bytes: u64| {
         let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED };
         block_on(Pipeline::load_within(&folder, &opened.device, limits)).expect("the embedded checkpoint loads")
@@ -76,7 +79,7 @@ fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
 
 #[test]
 fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
-    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
     let (pipeline, request) = (pipeline(&opened), request(4.5));
     let (whole, steps) = drawn(&pipeline, &request, CfgBatching::Batched, usize::MAX);
     assert_eq!(steps, 2);
@@ -89,7 +92,7 @@ fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
 
 #[test]
 fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
-    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
     let pipeline = pipeline(&opened);
     let named = scheduler_names().map(Some).chain([None]);
     for scheduler in named {
@@ -130,7 +133,7 @@ fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
 
 #[test]
 fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
-    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
     let pipeline = pipeline(&opened);
     let preview = pipeline.painter.vae.config().preview.expect("the embedded autoencoder has colours");
     // Normal equations of 5 unknowns for each colour, over every latent pixel of some pictures.
@@ -209,7 +212,7 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
     let Some(opened) = gpu::opened() else { return };
     // Software adapters are not given half precision, but Mesa's has it.
     for shader_f16 in [false, true] {
-        let opened = Opened { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
+        let opened = LoadedDevice { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
         let all = PrewarmKernel::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
         let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
         let ((), warm) = count_launches(warm_up);
@@ -228,26 +231,32 @@ fn a_picture_needs_no_shader_that_was_not_warmed_up() {
 fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
     let asked = request(4.5);
-    let opening = |text| Opening { checkpoint: checkpoint.clone(), text, ..Opening::default() };
-    let draw = |opening, request: &GenerateRequest| {
-        let generator = Generator::open(opening).expect("the embedded checkpoint loads");
-        generator.draw(request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
+    let options =
+        |prompt_embeds| LoadOptions { checkpoint: checkpoint.clone(), prompt_embeds, ..LoadOptions::default() };
+    let draw = |options, request: &GenerateRequest| {
+        let generator = ImageGenerator::open(options).expect("the embedded checkpoint loads");
+        generator.generate(request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
     };
-    let whole = draw(opening(TextFrom::Checkpoint), &asked);
+    let whole = draw(options(PromptEmbedsSource::TextEncoder), &asked);
 
     let captions = vec![String::new(), asked.prompt.clone()];
-    let encoder = Encoder::open(&TextOpening { checkpoint: checkpoint.clone(), ..TextOpening::default() })
-        .expect("the text encoder loads");
+    let encoder = PromptEncoder::open(&PromptEncoderOptions {
+        checkpoint: checkpoint.clone(),
+        ..PromptEncoderOptions::default()
+    })
+    .expect("the text encoder loads");
     let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
     drop(encoder);
-    let latents =
-        draw(opening(TextFrom::Stored(embeds)), &GenerateRequest { output_type: OutputType::Latent, ..asked });
+    let latents = draw(
+        options(PromptEmbedsSource::Stored(embeds)),
+        &GenerateRequest { output_type: OutputType::Latent, ..asked },
+    );
     let path = Path::new("latents.safetensors");
-    let staged = decode::decode(&checkpoint, Kind::Cpu, path, latents).expect("the decoder loads");
+    let staged = decode::decode(&checkpoint, DeviceSpec::Cpu, path, latents).expect("the decoder loads");
     let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");
     assert_eq!(pixels(&staged), pixels(&whole));
 
-    let other = pixart_companion::embeds::one("latents", &[1, 3, 8, 8], &[0.0; 192]);
-    let fault = decode::decode(&checkpoint, Kind::Cpu, path, other).expect_err("it has three channels");
+    let other = pixart_companion::embeds::write_tensor("latents", &[1, 3, 8, 8], &[0.0; 192]);
+    let fault = decode::decode(&checkpoint, DeviceSpec::Cpu, path, other).expect_err("it has three channels");
     assert!(fault.to_string().contains("has shape [1, 3, 8, 8], not [1, 4, rows, columns]"), "{fault}");
 }

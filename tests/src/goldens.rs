@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pixart_companion::device::{self, Kind, Opened};
+use pixart_companion::device::{self, DeviceSpec, LoadedDevice};
 use pixart_companion::golden;
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::Folder;
@@ -14,7 +14,7 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-fn rows(opened: &Opened, kind: Kind) -> Vec<TapRow> {
+fn rows(opened: &LoadedDevice, kind: DeviceSpec) -> Vec<TapRow> {
     println!("adapter: {}", opened.name);
     let variants = golden::variants(&goldens()).expect("variants are recorded");
     let tolerance = golden::tolerance(kind);
@@ -33,14 +33,14 @@ fn assert_all_pass(rows: &[TapRow]) {
 
 #[test]
 fn every_tap_agrees_on_the_processor() {
-    let opened = device::open(Kind::Cpu).expect("the processor is always there");
-    assert_all_pass(&rows(&opened, Kind::Cpu));
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is always there");
+    assert_all_pass(&rows(&opened, DeviceSpec::Cpu));
 }
 
 #[test]
 fn every_tap_agrees_in_wgsl() {
     let Some(opened) = gpu::opened() else { return };
-    assert_all_pass(&rows(opened, Kind::Wgpu));
+    assert_all_pass(&rows(opened, DeviceSpec::Wgpu));
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn a_changed_recording_fails() {
     for part in ["pipeline/transformer/config.json", "pipeline/transformer/diffusion_pytorch_model.safetensors"] {
         folder.insert(part, std::fs::read(path.join(part)).expect("the checkpoint is there"));
     }
-    let opened = device::open(Kind::Cpu).expect("the processor is always there");
-    let check = pixart_model::golden::check(&name, &folder, &opened.device, golden::tolerance(Kind::Cpu));
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is always there");
+    let check = pixart_model::golden::check(&name, &folder, &opened.device, golden::tolerance(DeviceSpec::Cpu));
     let rows = futures_lite::future::block_on(check);
     let failed = |row: &&TapRow| matches!(row.verdict, Verdict::Fail { .. });
     let taps: Vec<&str> = rows.iter().filter(failed).map(|row| row.tap.as_str()).collect();

@@ -2,19 +2,19 @@
 
 use std::sync::OnceLock;
 
-use pixart_companion::device::{self, Kind, Opened};
+use pixart_companion::device::{self, DeviceSpec, LoadedDevice};
 use pixart_model::KernelVariant;
 
 /// The adapter that wgpu finds, which may be a software one, with its shaders for this thread. None where `NO_GPU=1`, which is
 /// said; without an adapter a test fails.
-pub(crate) fn opened() -> Option<&'static Opened> {
-    static GPU: OnceLock<(Opened, KernelVariant)> = OnceLock::new();
+pub(crate) fn opened() -> Option<&'static LoadedDevice> {
+    static GPU: OnceLock<(LoadedDevice, KernelVariant)> = OnceLock::new();
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
         println!("NOT RUN in WGSL, because NO_GPU=1");
         return None;
     }
     let (opened, variant) = GPU.get_or_init(|| {
-        let opened = device::open(Kind::Wgpu).expect("a GPU adapter is usable, or NO_GPU=1");
+        let opened = device::open(DeviceSpec::Wgpu).expect("a GPU adapter is usable, or NO_GPU=1");
         (opened, KernelVariant::current())
     });
     variant.make_current();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_lite::future::block_on;
-use pixart_companion::device::Kind;
-use pixart_companion::pack::{self, Packing, check};
-use pixart_companion::{Generator, Opening, checkpoint};
+use pixart_companion::device::DeviceSpec;
+use pixart_companion::pack::{self, PackOptions, check};
+use pixart_companion::{ImageGenerator, LoadOptions, checkpoint};
 use pixart_model::{Pipeline, PrewarmKernel, Taps, WeightFormat, count_launches, image, prewarm};
 use pixart_protocol::GenerateRequest;
 
@@ -50,7 +50,7 @@ impl Drop for Scratch {
 
 pub(crate) fn packed(precision: WeightFormat) -> Scratch {
     let scratch = Scratch::new(&format!("{precision:?}"));
-    let packing = Packing {
+    let packing = PackOptions {
         from: scenes(),
         config: None,
         to: scratch.0.clone(),
@@ -67,11 +67,11 @@ pub(crate) fn packed(precision: WeightFormat) -> Scratch {
 /// The pictures of the prompts, as PNG files.
 /// The pixels of every prompt's picture; their files say what drew them.
 fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
-    let opening = Opening { checkpoint: checkpoint.to_owned(), ..Opening::default() };
-    let generator = Generator::open(opening).expect("the checkpoint loads");
+    let options = LoadOptions { checkpoint: checkpoint.to_owned(), ..LoadOptions::default() };
+    let generator = ImageGenerator::open(options).expect("the checkpoint loads");
     let one = |(prompt, seed): (&str, u32)| {
         let request = GenerateRequest { seed, ..GenerateRequest::of(prompt) };
-        let drawn = generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
+        let drawn = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
         image::from_png(&drawn.file).expect("it is a PNG").bytes
     };
     PROMPTS.map(one).to_vec()
@@ -137,9 +137,9 @@ fn the_check_names_every_shard_that_is_damaged() {
     let scratch = packed(WeightFormat::Q4);
     let dir = &scratch.0;
     let other = Some(PathBuf::from("other.pth"));
-    let opening = Opening { checkpoint: dir.clone(), transformer: other, ..Opening::default() };
-    let error = Generator::open(opening).err().expect("it would be passed over").to_string();
-    assert!(error.contains("a packed checkpoint takes no other transformer"), "{error}");
+    let options = LoadOptions { checkpoint: dir.clone(), transformer: other, ..LoadOptions::default() };
+    let error = ImageGenerator::open(options).err().expect("it would be passed over").to_string();
+    assert!(error.contains("the transformer of a packed checkpoint cannot be replaced"), "{error}");
     assert_eq!(check(dir).expect("the manifest is read"), Vec::<String>::new());
     let mut shards: Vec<PathBuf> =
         std::fs::read_dir(dir).expect("it was written").map(|it| it.expect("listed").path()).collect();
@@ -160,10 +160,10 @@ fn the_check_names_every_shard_that_is_damaged() {
         assert!(fault.starts_with(&*name) && fault.contains(says), "{fault}");
     }
     assert_eq!(faults.len(), 3, "{faults:?}");
-    let opening = || Opening { checkpoint: dir.clone(), device: Kind::Cpu, ..Opening::default() };
-    assert!(Generator::open(opening()).is_err(), "shards are short, and missing");
+    let options = || LoadOptions { checkpoint: dir.clone(), device: DeviceSpec::Cpu, ..LoadOptions::default() };
+    assert!(ImageGenerator::open(options()).is_err(), "shards are short, and missing");
 
     std::fs::write(dir.join("manifest.json"), "{}").expect("it is written");
     assert!(check(dir).is_err(), "that is no manifest");
-    assert!(Generator::open(opening()).is_err(), "that is no checkpoint");
+    assert!(ImageGenerator::open(options()).is_err(), "that is no checkpoint");
 }

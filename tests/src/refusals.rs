@@ -2,7 +2,7 @@
 //! diffusers breaks off without a word for it, the picture is drawn. `callback_steps` has no counterpart: every step is told.
 
 use futures_lite::future::block_on;
-use pixart_companion::device::{self, Kind};
+use pixart_companion::device::{self, DeviceSpec};
 use pixart_model::{Error, Pipeline, read_prompt_embeds};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use safetensors::tensor::TensorView;
@@ -16,7 +16,7 @@ fn good() -> GenerateRequest {
 
 #[test]
 fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
-    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
     let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
     let resolved = |request: &GenerateRequest| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
     for (diffusers, request, what) in [
@@ -100,7 +100,7 @@ fn embeddings_are_refused_as_diffusers_does() {
 
 #[test]
 fn latents_take_the_place_of_the_seeds_noise() {
-    let opened = device::open(Kind::Cpu).expect("the processor is there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
     let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
     let latents = |seed: u64, shape: [usize; 4]| {
         let values = pixart_model::randn(seed, shape.iter().product());

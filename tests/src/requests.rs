@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use pixart_companion::{Generator, Opening};
+use pixart_companion::{ImageGenerator, LoadOptions};
 use pixart_model::{WeightFormat, image};
 use pixart_protocol::GenerateRequest;
 use serde_json::{Map, Value, json};
@@ -55,9 +55,9 @@ fn pixels(case: &Map<String, Value>, checkpoint: PathBuf) -> Vec<image::Rgb8> {
     let file = |name: &str| std::fs::read(root().join(name)).expect("a file of the tree");
     request.image = case.get("image").and_then(Value::as_str).map(file);
     request.mask_image = case.get("mask_image").map(|_| left_half(128));
-    let opening = Opening { checkpoint, over_image: request.image.is_some(), ..Opening::default() };
-    let generator = Generator::open(opening).expect("the checkpoint loads");
-    let images = generator.draw(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
+    let options = LoadOptions { checkpoint, vae_encoder: request.image.is_some(), ..LoadOptions::default() };
+    let generator = ImageGenerator::open(options).expect("the checkpoint loads");
+    let images = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
     images.iter().map(|image| image::from_png(&image.file).expect("a PNG")).collect()
 }
 

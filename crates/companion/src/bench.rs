@@ -1,4 +1,4 @@
-//! Times parts of the networks on this computer, with the weights and inputs that `tests/oracle/export_onnx.py` wrote.
+//! Benchmarks of parts of the networks, with the weights and inputs that `tests/oracle/export_onnx.py` wrote.
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,11 +9,11 @@ use pixart_weights::Folder;
 use serde::Serialize;
 
 use crate::Error;
-use crate::device::{self, Kind};
+use crate::device::{self, DeviceSpec};
 
-/// One workload's times, as `tests/bench` prints those of browsers.
+/// Timings of a workload, in the format that `tests/bench` prints for browsers.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct BenchResult {
     pub workload: String,
     pub implementation: &'static str,
     /// `native`, as opposed to a browser.
@@ -22,37 +22,44 @@ pub struct Row {
     pub threads: usize,
     pub median_ms: f64,
     pub spread_ms: f64,
-    /// Processor time of all threads, which other programs disturb least.
+    /// CPU time of all threads, which other programs disturb least.
     pub cpu_ms: f64,
     pub first_ms: f64,
     pub runs: usize,
-    /// Launches of our shaders, their different texts, and the bytes bound; 0 on the processor.
+    /// Dispatches of our shaders, distinct pipelines, and bytes bound; 0 on the CPU.
     pub dispatches: u64,
     pub pipelines: u64,
     pub bytes: u64,
-    /// Most memory that the process has held, the checkpoint's bytes included, where the system tells.
+    /// Peak resident memory of the process, the checkpoint included, where the system reports it.
     pub peak_buffer_bytes: Option<u64>,
-    /// Distance of the last run's output from PyTorch's.
+    /// Largest difference of the last run's output from PyTorch's.
     pub max_abs: f64,
+    /// Norm of the difference over the norm of PyTorch's output.
     pub rel_l2: f64,
 }
 
-/// Runs that a GPU is given before its numbers are read, as blocks and steps of a picture are: their mean is one time.
-const TOGETHER: u32 = 20;
+/// Runs submitted to a GPU before its output is read, as the blocks of an image are; a timing is their mean.
+const RUNS_PER_READBACK: u32 = 20;
 
-/// One run: wall and processor time in milliseconds, what was launched, and the result.
-struct Run {
-    wall: f64,
-    cpu: f64,
+/// A run: wall and CPU time in milliseconds, counts of dispatches, and the output.
+struct TimedRun {
+    wall_ms: f64,
+    cpu_ms: f64,
     counts: LaunchCounts,
     output: Vec<f32>,
 }
 
-/// Runs workload `name` of the folder `models` once, and then `runs` times.
+/// Runs the workload `name` of the folder `models` once to warm up, and then `runs` times.
 ///
 /// # Errors
 /// No device, or a file or tensor that is missing or of another shape, by name.
-pub fn bench(models: &Path, name: &str, kind: Kind, variant: Option<KernelVariant>, runs: usize) -> Result<Row, Error> {
+pub fn bench(
+    models: &Path,
+    name: &str,
+    kind: DeviceSpec,
+    variant: Option<KernelVariant>,
+    runs: usize,
+) -> Result<BenchResult, Error> {
     let opened = device::open(kind)?;
     if let Some(variant) = variant {
         variant.make_current();
@@ -66,31 +73,34 @@ pub fn bench(models: &Path, name: &str, kind: Kind, variant: Option<KernelVarian
         }
         block_on(Workload::load(name, &folder, &opened.device))?
     };
-    let first = once(&workload, 1)?;
-    let together =
-        if kind == Kind::Wgpu && KernelVariant::current() == KernelVariant::WorkgroupTiled { TOGETHER } else { 1 };
-    let mut timed = (0..runs.max(1)).map(|_| once(&workload, together)).collect::<Result<Vec<_>, _>>()?;
-    let (max_abs, rel_l2) = distance(&timed[timed.len() - 1].output, workload.want());
+    let first = timed_run(&workload, 1)?;
+    let runs_per_readback = if kind == DeviceSpec::Wgpu && KernelVariant::current() == KernelVariant::WorkgroupTiled {
+        RUNS_PER_READBACK
+    } else {
+        1
+    };
+    let mut timed = (0..runs.max(1)).map(|_| timed_run(&workload, runs_per_readback)).collect::<Result<Vec<_>, _>>()?;
+    let (max_abs, rel_l2) = max_abs_and_rel_l2(&timed[timed.len() - 1].output, workload.want());
     let middle = timed.len() / 2;
-    timed.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
-    let cpu_ms = timed[middle].cpu;
-    timed.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    timed.sort_by(|a, b| a.cpu_ms.total_cmp(&b.cpu_ms));
+    let cpu_ms = timed[middle].cpu_ms;
+    timed.sort_by(|a, b| a.wall_ms.total_cmp(&b.wall_ms));
     let implementation = match (kind, KernelVariant::current()) {
         (_, KernelVariant::BurnReference) => "burn-reference",
-        (Kind::Cpu, _) => "ours-cpu",
-        (Kind::Wgpu, _) => "ours",
-        (Kind::Vulkan | Kind::Cuda(_), _) => "burn",
+        (DeviceSpec::Cpu, _) => "ours-cpu",
+        (DeviceSpec::Wgpu, _) => "ours",
+        (DeviceSpec::Vulkan | DeviceSpec::Cuda(_), _) => "burn",
     };
-    Ok(Row {
+    Ok(BenchResult {
         workload: name.to_owned(),
         implementation,
         place: "native",
         device: opened.name,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
-        median_ms: timed[middle].wall,
-        spread_ms: timed[timed.len() - 1].wall - timed[0].wall,
+        median_ms: timed[middle].wall_ms,
+        spread_ms: timed[timed.len() - 1].wall_ms - timed[0].wall_ms,
         cpu_ms,
-        first_ms: first.wall,
+        first_ms: first.wall_ms,
         runs: timed.len(),
         dispatches: first.counts.dispatches,
         pipelines: first.counts.pipelines,
@@ -102,40 +112,40 @@ pub fn bench(models: &Path, name: &str, kind: Kind, variant: Option<KernelVarian
 }
 
 unsafe extern "C" {
-    /// Microseconds that all threads of the process have run (POSIX).
+    /// CPU time of all threads of the process in microseconds (POSIX).
     safe fn clock() -> std::ffi::c_long;
 }
 
-/// Runs it `together` times and waits for the numbers of the last.
-fn once(workload: &Workload, together: u32) -> Result<Run, Error> {
+/// Runs `workload` `count` times, reads the last output and returns the mean time of a run.
+fn timed_run(workload: &Workload, count: u32) -> Result<TimedRun, Error> {
     let (wall, cpu) = (Instant::now(), clock());
-    (1..together).for_each(|_| drop(workload.run()));
+    (1..count).for_each(|_| drop(workload.run()));
     let (output, counts) = count_launches(|| workload.run().into_data());
-    let failed = |error| Error::Device { doing: "running a workload", why: format!("{error:?}") };
-    // A device is waited for when its numbers are looked at, not before.
+    let failed = |error: burn::tensor::DataError| Error::Device { doing: "running a workload", why: error.to_string() };
+    // ReadFuture the output waits for the device.
     let output = output.try_into_vec().map_err(failed)?;
     let (wall, cpu) = (wall.elapsed().as_secs_f64() * 1e3, (clock() - cpu) as f64 / 1e3);
-    let runs = f64::from(together);
-    Ok(Run { wall: wall / runs, cpu: cpu / runs, counts, output })
+    let runs = f64::from(count);
+    Ok(TimedRun { wall_ms: wall / runs, cpu_ms: cpu / runs, counts, output })
 }
 
-/// The largest absolute difference, and the norm of all differences over that of `want`; infinite where lengths differ.
-fn distance(got: &[f32], want: &[f32]) -> (f64, f64) {
-    if got.len() != want.len() {
+/// Largest absolute difference, and norm of the difference over the norm of `expected`; infinite where lengths differ.
+fn max_abs_and_rel_l2(actual: &[f32], expected: &[f32]) -> (f64, f64) {
+    if actual.len() != expected.len() {
         return (f64::INFINITY, f64::INFINITY);
     }
     let (mut largest, mut squares, mut whole) = (0.0_f64, 0.0, 0.0);
-    for (got, want) in got.iter().zip(want) {
-        let (difference, want) = (f64::from(got - want), f64::from(*want));
-        // NaN is no difference that max would keep.
+    for (actual, expected) in actual.iter().zip(expected) {
+        let (difference, expected) = (f64::from(actual - expected), f64::from(*expected));
+        // `f64::max` ignores NaN.
         largest = if difference.is_nan() { f64::INFINITY } else { largest.max(difference.abs()) };
         squares += difference * difference;
-        whole += want * want;
+        whole += expected * expected;
     }
     (largest, (squares / whole).sqrt())
 }
 
-/// The process's peak resident memory, as Linux tells it.
+/// Peak resident memory of the process, as Linux reports it.
 #[must_use]
 pub fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -146,17 +156,17 @@ pub fn peak_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::max_abs_and_rel_l2;
 
     #[test]
-    fn a_distance_is_relative_to_what_was_wanted() {
-        assert_eq!(distance(&[3.0, 4.0], &[3.0, 4.0]), (0.0, 0.0));
-        assert_eq!(distance(&[3.0, 9.0], &[3.0, 4.0]), (5.0, 1.0));
+    fn the_l2_difference_is_relative_to_the_expected_output() {
+        assert_eq!(max_abs_and_rel_l2(&[3.0, 4.0], &[3.0, 4.0]), (0.0, 0.0));
+        assert_eq!(max_abs_and_rel_l2(&[3.0, 9.0], &[3.0, 4.0]), (5.0, 1.0));
     }
 
     #[test]
-    fn nan_and_another_length_are_infinitely_far() {
-        assert_eq!(distance(&[f32::NAN, 4.0], &[3.0, 4.0]).0, f64::INFINITY);
-        assert_eq!(distance(&[3.0], &[3.0, 4.0]).1, f64::INFINITY);
+    fn nan_and_another_length_are_infinitely_different() {
+        assert_eq!(max_abs_and_rel_l2(&[f32::NAN, 4.0], &[3.0, 4.0]).0, f64::INFINITY);
+        assert_eq!(max_abs_and_rel_l2(&[3.0], &[3.0, 4.0]).1, f64::INFINITY);
     }
 }

@@ -1,5 +1,4 @@
-//! Embeddings of captions that were asked for before. The empty one, which every guided picture needs, is kept for ever;
-//! of the others the least recently used go first.
+//! LRU cache of prompt embeddings. The empty caption, which every guided image needs, is never evicted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,27 +6,27 @@ use std::sync::Arc;
 use lru::LruCache;
 use pixart_protocol::EncodeResponse;
 
-/// Bytes of embeddings that are kept: 64 captions of T5-XXL.
-const BYTES_MAX: usize = 128 << 20;
+/// Capacity in bytes: 64 captions of T5-XXL.
+const CAPACITY_BYTES: usize = 128 << 20;
 
-/// The embeddings of one caption.
+/// Embeddings and attention mask of one caption.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct CachedEmbeds {
     /// `[tokens, channels]`.
     embeds: Arc<[f32]>,
     mask: Arc<[f32]>,
 }
 
-impl Row {
-    /// The rows of a reply.
-    pub(crate) fn all(reply: &EncodeResponse) -> impl Iterator<Item = Self> {
+impl CachedEmbeds {
+    /// Splits a reply by caption.
+    pub(crate) fn from_reply(reply: &EncodeResponse) -> impl Iterator<Item = Self> {
         let [_, tokens, channels] = reply.shape.map(|length| length as usize);
         let rows = reply.embeds.chunks_exact(tokens * channels).zip(reply.attention_mask.chunks_exact(tokens));
         rows.map(|(embeds, mask)| Self { embeds: embeds.into(), mask: mask.into() })
     }
 
-    /// Rows of one length as a reply.
-    pub(crate) fn reply(rows: &[Self]) -> EncodeResponse {
+    /// Joins captions of equal length to a reply.
+    pub(crate) fn to_reply(rows: &[Self]) -> EncodeResponse {
         let (tokens, embeds) = rows.first().map_or((1, 0), |row| (row.mask.len(), row.embeds.len()));
         assert!(rows.iter().all(|row| (row.mask.len(), row.embeds.len()) == (tokens, embeds)), "rows of one length");
         EncodeResponse {
@@ -42,28 +41,28 @@ impl Row {
     }
 }
 
-/// By caption, and the tokens that it was padded or cut to.
-pub(crate) struct Cache {
-    empty: BTreeMap<u32, Row>,
-    others: LruCache<(String, u32), Row>,
+/// Embeddings by caption and `max_sequence_length`.
+pub(crate) struct PromptEmbedsCache {
+    empty: BTreeMap<u32, CachedEmbeds>,
+    others: LruCache<(String, u32), CachedEmbeds>,
     bytes: usize,
-    bytes_max: usize,
+    capacity_bytes: usize,
     hits: u64,
 }
 
-impl Default for Cache {
+impl Default for PromptEmbedsCache {
     fn default() -> Self {
-        Self::of(BYTES_MAX)
+        Self::with_capacity(CAPACITY_BYTES)
     }
 }
 
-impl Cache {
-    fn of(bytes_max: usize) -> Self {
-        Self { empty: BTreeMap::new(), others: LruCache::unbounded(), bytes: 0, bytes_max, hits: 0 }
+impl PromptEmbedsCache {
+    fn with_capacity(capacity_bytes: usize) -> Self {
+        Self { empty: BTreeMap::new(), others: LruCache::unbounded(), bytes: 0, capacity_bytes, hits: 0 }
     }
 
-    /// The row of a caption, which is then the most recently used.
-    pub(crate) fn find(&mut self, caption: &str, tokens: u32) -> Option<Row> {
+    /// Returns the embeddings of a caption and marks them most recently used.
+    pub(crate) fn get(&mut self, caption: &str, tokens: u32) -> Option<CachedEmbeds> {
         let found = match caption {
             "" => self.empty.get(&tokens),
             _ => self.others.get(&(caption.to_owned(), tokens)),
@@ -72,7 +71,8 @@ impl Cache {
         found.cloned()
     }
 
-    pub(crate) fn keep(&mut self, caption: &str, tokens: u32, row: Row) {
+    /// Adds the embeddings of a caption, and evicts the least recently used ones beyond the capacity.
+    pub(crate) fn insert(&mut self, caption: &str, tokens: u32, row: CachedEmbeds) {
         if caption.is_empty() {
             self.empty.insert(tokens, row);
             return;
@@ -81,14 +81,14 @@ impl Cache {
         if let Some(old) = self.others.put((caption.to_owned(), tokens), row) {
             self.bytes -= old.bytes();
         }
-        while self.bytes > self.bytes_max
+        while self.bytes > self.capacity_bytes
             && let Some((_, old)) = self.others.pop_lru()
         {
             self.bytes -= old.bytes();
         }
     }
 
-    /// Captions that were found.
+    /// Number of captions that were found.
     pub(crate) fn hits(&self) -> u64 {
         self.hits
     }
@@ -99,39 +99,39 @@ mod tests {
     use super::*;
 
     /// 16 bytes.
-    fn row(number: f32) -> Row {
-        Row { embeds: [number; 3].into(), mask: [1.0].into() }
+    fn row(number: f32) -> CachedEmbeds {
+        CachedEmbeds { embeds: [number; 3].into(), mask: [1.0].into() }
     }
 
     #[test]
-    fn the_least_recently_used_goes_and_the_empty_caption_stays() {
-        let mut cache = Cache::of(32);
-        cache.keep("", 120, row(0.0));
-        cache.keep("a", 120, row(1.0));
-        cache.keep("b", 120, row(2.0));
+    fn the_least_recently_used_caption_is_evicted_and_the_empty_one_never() {
+        let mut cache = PromptEmbedsCache::with_capacity(32);
+        cache.insert("", 120, row(0.0));
+        cache.insert("a", 120, row(1.0));
+        cache.insert("b", 120, row(2.0));
         assert_eq!(
-            [120, 300].map(|tokens| cache.find("a", tokens)),
+            [120, 300].map(|tokens| cache.get("a", tokens)),
             [Some(row(1.0)), None],
             "the length is part of the key"
         );
-        cache.keep("c", 120, row(3.0));
-        assert_eq!(cache.find("b", 120), None, "a was used after it");
+        cache.insert("c", 120, row(3.0));
+        assert_eq!(cache.get("b", 120), None, "a was used after it");
         assert_eq!(
-            ["", "a", "c"].map(|caption| cache.find(caption, 120)),
+            ["", "a", "c"].map(|caption| cache.get(caption, 120)),
             [0.0, 1.0, 3.0].map(|number| Some(row(number)))
         );
         assert_eq!((cache.hits(), cache.bytes), (4, 32));
-        cache.keep("c", 120, row(4.0));
-        assert_eq!((cache.find("c", 120), cache.bytes), (Some(row(4.0)), 32));
+        cache.insert("c", 120, row(4.0));
+        assert_eq!((cache.get("c", 120), cache.bytes), (Some(row(4.0)), 32));
     }
 
     #[test]
-    fn rows_and_replies_are_each_others_inverse() {
+    fn from_reply_and_to_reply_are_inverse() {
         let reply = EncodeResponse {
             shape: [2, 1, 3],
             embeds: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             attention_mask: vec![1.0, 0.0],
         };
-        assert_eq!(Row::reply(&Row::all(&reply).collect::<Vec<_>>()), reply);
+        assert_eq!(CachedEmbeds::to_reply(&CachedEmbeds::from_reply(&reply).collect::<Vec<_>>()), reply);
     }
 }

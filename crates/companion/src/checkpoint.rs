@@ -1,6 +1,6 @@
-//! Finds the files of a checkpoint folder. It knows which files a diffusers folder or a packed one is made of and nothing of
-//! what they hold; of pickles (`.bin`, `.pth`) it reads none but the one that a user names. Weights are left on the disk
-//! until they are asked for.
+//! Files of a checkpoint folder, in diffusers' layout or packed. This module lists files and leaves their contents to
+//! `pixart_weights`. It reads no pickle (`.bin`, `.pth`) but one that is named explicitly. Weights stay on the disk until a network
+//! loads them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,42 +18,42 @@ use pixart_weights::{Folder, LoraAdapter, Manifest, MappedBytes, ReadFuture, Rea
 
 use crate::Error;
 
-/// Extensions of the files that a checkpoint is made of. `model` is SentencePiece's.
+/// Extensions of a checkpoint's files; `model` is SentencePiece's.
 const EXTENSIONS: [&str; 3] = ["json", "model", "safetensors"];
-/// Folders are read this deep: `pipeline/text_encoder/model.safetensors` is the longest path in use.
+/// Largest number of components of a path; `pipeline/text_encoder/model.safetensors` is the longest in use.
 const DEPTH_MAX: usize = 3;
-/// What the files of a transformer's weights begin with.
-const WEIGHTS: &str = "transformer/diffusion_pytorch_model";
+/// Prefix of the files with the transformer's weights.
+const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 const MODEL_INDEX: &str = "model_index.json";
 
-/// The files of the diffusers folder `dir`, without the sub-folders named in `unused`, or of the packed one.
+/// Lists the files of a diffusers folder, without the sub-folders in `unused`, or of a packed checkpoint.
 ///
 /// # Errors
 /// A folder that is neither, or cannot be read.
 pub fn read(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
     if dir.join(MANIFEST).is_file() {
-        return packed(dir);
+        return read_packed(dir);
     }
     if !dir.join(MODEL_INDEX).is_file() {
         return Err(Error::NotACheckpoint { path: dir.to_owned(), missing: MODEL_INDEX });
     }
-    networks(dir, unused)
+    read_networks(dir, unused)
 }
 
-/// [`read`] of a folder that need not be a whole checkpoint.
+/// Lists the files of a folder that may have a part of the networks alone.
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn part(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
-    if dir.join(MANIFEST).is_file() { packed(dir) } else { networks(dir, unused) }
+pub fn read_partial(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
+    if dir.join(MANIFEST).is_file() { read_packed(dir) } else { read_networks(dir, unused) }
 }
 
-/// [`part`] of a folder that is not packed.
+/// Lists the files of a folder in diffusers' layout that may have a part of the networks alone.
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub fn networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
-    let reader: Rc<dyn Reader> = Rc::new(OnDisk::new(dir));
+pub fn read_networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
+    let reader: Rc<dyn Reader> = Rc::new(FileReader::new(dir));
     let mut folder = Folder::default();
     walk(dir, "", unused, &mut |name, path| {
         if name.ends_with(".safetensors") {
@@ -67,26 +67,26 @@ pub fn networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
     Ok(folder)
 }
 
-/// The packed checkpoint in `dir`.
-fn packed(dir: &Path) -> Result<Folder, Error> {
+/// Reads the manifest of the packed checkpoint in `dir` and checks the lengths of its shards.
+fn read_packed(dir: &Path) -> Result<Folder, Error> {
     let manifest = Manifest::read(&bytes_of(&dir.join(MANIFEST))?).map_err(pixart_model::Error::Weights)?;
-    // What a manifest says of its shards is believed only where they are so long.
+    // The manifest's offsets are used only where the shards have the lengths it lists.
     for shard in manifest.sections.iter().flat_map(|section| &section.shards) {
         let path = dir.join(&shard.file);
         let bytes = fs::metadata(&path).map_err(|source| Error::Read { path, source })?.len();
         if bytes != shard.bytes {
-            let why = format!("{bytes} of {} bytes are there", shard.bytes);
+            let why = format!("it has {bytes} of {} bytes", shard.bytes);
             let truncated = pixart_weights::Error::Truncated { file: shard.file.clone(), why };
             return Err(pixart_model::Error::Weights(truncated).into());
         }
     }
-    let reader: Rc<dyn Reader> = Rc::new(OnDisk::new(dir));
+    let reader: Rc<dyn Reader> = Rc::new(FileReader::new(dir));
     let mut folder = Folder::default();
     folder.insert_packed(manifest, &reader);
     Ok(folder)
 }
 
-/// Adds the files under `dir` to `folder`, held in memory, each named `prefix` and its path below `dir`.
+/// Reads the files below `dir` into memory and adds them to `folder`, each under `prefix` and its path below `dir`.
 ///
 /// # Errors
 /// A folder or file that cannot be read.
@@ -107,7 +107,7 @@ fn walk(
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue; // No file of a checkpoint has a name outside UTF-8.
+            continue; // The files of a checkpoint have UTF-8 names.
         };
         let name_in_folder = format!("{prefix}{name}");
         if path.is_dir() {
@@ -125,15 +125,15 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-/// Reads the files below a folder, each opened once. Matrices that a network can use as they are stay in their file, which is
-/// mapped into memory for them: whoever truncates a checkpoint while it is in use ends this program.
-struct OnDisk {
+/// Reader of the files below a folder; each is opened once. Matrices that are used as stored are memory-mapped, so that a
+/// checkpoint must not be truncated while it is in use: the process would end with SIGBUS.
+struct FileReader {
     root: PathBuf,
     open: RefCell<BTreeMap<String, Arc<File>>>,
     maps: RefCell<BTreeMap<String, Arc<Mmap>>>,
 }
 
-impl OnDisk {
+impl FileReader {
     fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), open: RefCell::default(), maps: RefCell::default() }
     }
@@ -145,7 +145,7 @@ impl OnDisk {
         }
         let file = Arc::new(File::open(self.root.join(path))?);
         open.insert(path.to_owned(), Arc::clone(&file));
-        read_ahead(&file)?;
+        prefetch(&file)?;
         Ok(file)
     }
 
@@ -161,37 +161,37 @@ impl OnDisk {
         if let Some(map) = self.maps.borrow().get(path) {
             return Ok(Arc::clone(map));
         }
-        // SAFETY: the bytes are plain numbers, of which every pattern is one; see `OnDisk` for files that change.
+        // SAFETY: every bit pattern is a valid number; see `FileReader` for files that change.
         let map = Arc::new(unsafe { Mmap::map(&*self.file(path)?)? });
         self.maps.borrow_mut().insert(path.to_owned(), Arc::clone(&map));
         Ok(map)
     }
 }
 
-/// Has the system read a file as long as somebody uses it: the disk works while weights are checked and converted.
+/// Prefetches a file while it is open, so that the disk reads while weights are checked and converted.
 #[cfg(target_os = "linux")]
-fn read_ahead(file: &Arc<File>) -> std::io::Result<()> {
+fn prefetch(file: &Arc<File>) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    /// Bytes that the disk is asked for at a time.
-    const AHEAD: i64 = 32 << 20;
+    /// Bytes of a prefetch request.
+    const CHUNK_BYTES: i64 = 32 << 20;
     let (bytes, file) = (file.metadata()?.len() as i64, Arc::downgrade(file));
     std::thread::spawn(move || {
-        for at in (0..bytes).step_by(AHEAD as usize) {
+        for at in (0..bytes).step_by(CHUNK_BYTES as usize) {
             let Some(file) = file.upgrade() else { return };
-            // SAFETY: the file is open. Advice that is not taken costs time alone.
-            unsafe { libc::posix_fadvise(file.as_raw_fd(), at, AHEAD, libc::POSIX_FADV_WILLNEED) };
+            // SAFETY: the file is open. A failure has no effect.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), at, CHUNK_BYTES, libc::POSIX_FADV_WILLNEED) };
         }
     });
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn read_ahead(_: &Arc<File>) -> std::io::Result<()> {
+fn prefetch(_: &Arc<File>) -> std::io::Result<()> {
     Ok(())
 }
 
-impl Reader for OnDisk {
+impl Reader for FileReader {
     fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let unreadable =
             |error: std::io::Error| pixart_weights::Error::Unreadable { file: path.to_owned(), why: error.to_string() };
@@ -199,34 +199,40 @@ impl Reader for OnDisk {
     }
 
     fn mapped(&self, path: &str, range: Range<u64>) -> Option<MappedBytes> {
-        // What cannot be mapped is reported by whoever reads it then.
+        // A file that cannot be mapped is read instead, which reports the error.
         let file = self.map(path).ok()?;
         let range = range.start as usize..range.end as usize;
         (range.end <= file.len()).then_some(MappedBytes { file, range })
     }
 }
 
-/// Puts the transformer of a `.pth` file of PixArt's own in the place of the folder's.
+/// Replaces the folder's transformer by that of a `.pth` file in PixArt's original layout.
 ///
 /// # Errors
-/// A file that is none of PixArt's, or a packed folder, whose transformer has no place to be taken.
-pub fn take_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
+/// A file in another layout, or a packed folder.
+pub fn replace_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error> {
     if folder.manifest().is_some() {
         let remedy = "name the diffusers folder that was packed, or pack the file";
-        return Err(Fault::new(FaultCode::BadRequest, "a packed checkpoint takes no other transformer", remedy).into());
+        return Err(Fault::new(
+            FaultCode::BadRequest,
+            "the transformer of a packed checkpoint cannot be replaced",
+            remedy,
+        )
+        .into());
     }
     let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
     let weights = weights.map_err(pixart_model::Error::Weights)?;
-    let old: Vec<String> = folder.paths().filter(|path| path.starts_with(WEIGHTS)).map(str::to_owned).collect();
+    let old: Vec<String> =
+        folder.paths().filter(|path| path.starts_with(TRANSFORMER_WEIGHTS)).map(str::to_owned).collect();
     for path in &old {
         folder.remove(path);
     }
-    folder.insert(format!("{WEIGHTS}.safetensors"), weights);
+    folder.insert(format!("{TRANSFORMER_WEIGHTS}.safetensors"), weights);
     Ok(())
 }
 
-/// The PEFT adapter in the folder `dir`.
-pub fn adapter(dir: &Path, scale: f64) -> Result<LoraAdapter, Error> {
+/// Reads the PEFT LoRA adapter in the folder `dir`.
+pub fn read_lora(dir: &Path, scale: f64) -> Result<LoraAdapter, Error> {
     let mut folder = Folder::default();
     read_into(&mut folder, dir, "", &[])?;
     Ok(folder.read_lora(scale).map_err(pixart_model::Error::Weights)?)
@@ -237,18 +243,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_without_a_model_index_is_refused_by_name() {
-        let error = read(Path::new(env!("CARGO_MANIFEST_DIR")), &[]).expect_err("a crate is no checkpoint");
+    fn a_folder_without_a_model_index_is_rejected_by_name() {
+        let error = read(Path::new(env!("CARGO_MANIFEST_DIR")), &[]).expect_err("a crate is not a checkpoint");
         assert!(error.to_string().contains("no file `model_index.json`"), "{error}");
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
+    fn a_missing_folder_is_an_error() {
         assert!(read(Path::new("no/such/folder"), &[]).is_err());
     }
 
     #[test]
-    fn sub_folders_are_read_with_their_names_and_unused_ones_are_not() {
+    fn sub_folders_are_listed_except_unused_ones() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web/models/scenes");
         let all = read(&dir, &[]).expect("the embedded checkpoint");
         assert!(all.contains("vae/config.json") && all.contains("text_encoder/config.json"));

@@ -1,5 +1,4 @@
-//! Clean latents → pictures, on one device: the last stage alone. Of the checkpoint only the decoding half of the autoencoder
-//! is loaded.
+//! Latents → image on one device. Only the VAE decoder of the checkpoint is loaded.
 
 use std::path::Path;
 
@@ -11,14 +10,14 @@ use pixart_weights::{Folder, Weights};
 
 use crate::{Error, checkpoint, device};
 
-/// The tensor that `generate --output-type latent` writes.
+/// Name of the tensor that `generate --output-type latent` writes.
 pub(crate) const LATENTS: &str = "latents";
 
-/// The PNG file of the `latents` `[1, latent_channels, H/8, W/8]` in the safetensors file `bytes`, which was read from `path`.
+/// Decodes `latents` `[1, latent_channels, H/8, W/8]` of the safetensors file `bytes`, which was read from `path`, to a PNG file.
 ///
 /// # Errors
 /// A file without such a tensor, or a number of it that is not finite.
-pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub fn decode(checkpoint: &Path, kind: device::DeviceSpec, path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
     let opened = device::open(kind)?;
     let folder = checkpoint::read(checkpoint, &["transformer", "text_encoder", "tokenizer", "scheduler"])?;
     let decoding = block_on(VaeDecoder::load(&folder, &opened.device)).map_err(Error::Model)?;
@@ -29,7 +28,7 @@ pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>
     let shape = tensors.shape(LATENTS).map_err(weights)?;
     let expected = [1, decoding.config().latent_channels];
     let [rows, columns] = match shape {
-        [pictures, channels, rows, columns] if [*pictures, *channels] == expected => [*rows, *columns],
+        [batch, channels, rows, columns] if [*batch, *channels] == expected => [*rows, *columns],
         _ => {
             let what = format!("`{LATENTS}` of {name} has shape {shape:?}, not [1, {}, rows, columns]", expected[1]);
             let remedy = "write the file with `pixart generate --output-type latent` and the same checkpoint";
@@ -39,8 +38,8 @@ pub fn decode(checkpoint: &Path, kind: device::Kind, path: &Path, bytes: Vec<u8>
     let shape = [1, expected[1], rows, columns];
     let latent = TensorData::new(block_on(tensors.f32(LATENTS, &shape)).map_err(weights)?, shape);
     let latent = Tensor::<4>::from_data(latent, &opened.device) / decoding.config().scaling_factor;
-    let picture = decoding.decode(latent, DecodeMode::Strips { limit_bytes: opened.limits.binding_bytes });
+    let image = decoding.decode(latent, DecodeMode::Strips { limit_bytes: opened.limits.binding_bytes });
     let [height, width] = [rows, columns].map(|side| side * decoding.config().factor());
-    let picture = block_on(image::rgb8_read(picture, image::Size { height, width })).map_err(Error::Model)?;
-    image::png(&picture, &[("Software", "pixart-web")]).map_err(Error::Model)
+    let pixels = block_on(image::rgb8_read(image, image::Size { height, width })).map_err(Error::Model)?;
+    image::png(&pixels, &[("Software", "pixart-web")]).map_err(Error::Model)
 }

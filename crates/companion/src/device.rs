@@ -1,4 +1,4 @@
-//! Opens the device that the model runs on, and describes it.
+//! Devices that the model runs on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,21 +8,22 @@ use pixart_model::{DeviceLimits, KernelVariant};
 
 use crate::Error;
 
-/// Where the model can run. A build has the first two; the others are features of the same name.
+/// A device of the command line: `cpu`, `wgpu`, `vulkan`, `cuda` or `cuda:1`. Every build has the first two; the others are cargo
+/// features of the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// The processor, with the vector instructions that it has.
+pub enum DeviceSpec {
+    /// The CPU, with its SIMD instructions.
     #[default]
     Cpu,
-    /// A GPU through wgpu and our WGSL; a software Vulkan driver where there is no GPU.
+    /// A GPU through wgpu and our WGSL, or a fallback adapter.
     Wgpu,
-    /// A GPU through Vulkan and burn's own kernels in SPIR-V.
+    /// A GPU through Vulkan and burn's kernels in SPIR-V.
     Vulkan,
-    /// An NVIDIA card, the first of which is 0, through CUDA and burn's own kernels.
+    /// An NVIDIA GPU by its index, through CUDA and burn's kernels.
     Cuda(usize),
 }
 
-impl FromStr for Kind {
+impl FromStr for DeviceSpec {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
@@ -32,14 +33,14 @@ impl FromStr for Kind {
             None if word == "vulkan" => Ok(Self::Vulkan),
             None if word == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is not the number of a card"))
+                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is not the index of a GPU"))
             }
-            _ => Err("choose cpu, wgpu, vulkan, cuda or cuda:<number>".to_owned()),
+            _ => Err("choose cpu, wgpu, vulkan, cuda or cuda:<index>".to_owned()),
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DeviceSpec {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => to.write_str("cpu"),
@@ -52,22 +53,24 @@ impl fmt::Display for Kind {
 
 /// An open device.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct LoadedDevice {
     pub device: Device,
-    /// As people know it: the adapter's name and the graphics interface it is reached through.
+    /// Name of the adapter and its graphics API.
     pub name: String,
-    /// What it can hold.
+    /// Limits of its memory and bindings.
     pub limits: DeviceLimits,
 }
 
-/// Opens a device. The GPU of a process can be opened once; keep what is returned.
+/// Opens a device. The GPU can be opened once in a process; keep what is returned.
 ///
 /// # Errors
-/// A device that is not there, or that this build was made without.
-pub fn open(kind: Kind) -> Result<Opened, Error> {
+/// A device that is not there, or not in this build.
+pub fn open(kind: DeviceSpec) -> Result<LoadedDevice, Error> {
     match kind {
-        Kind::Cpu => Ok(Opened { device: Device::flex(), name: "cpu".to_owned(), limits: DeviceLimits::UNLIMITED }),
-        Kind::Wgpu => {
+        DeviceSpec::Cpu => {
+            Ok(LoadedDevice { device: Device::flex(), name: "cpu".to_owned(), limits: DeviceLimits::UNLIMITED })
+        }
+        DeviceSpec::Wgpu => {
             let opened = Device::wgpu_options().init_with_setup();
             let (device, setup) = opened.map_err(|error| Error::NoGpu { why: error.to_string() })?;
             let info = setup.adapter.get_info();
@@ -77,41 +80,53 @@ pub fn open(kind: Kind) -> Result<Opened, Error> {
             let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
             let (bindings, buffers) = (has.max_storage_buffer_binding_size, has.max_buffer_size);
             let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, software);
-            Ok(Opened { device, name: adapter_name(&info), limits })
+            Ok(LoadedDevice { device, name: adapter_name(&info), limits })
         }
         #[cfg(feature = "vulkan")]
-        Kind::Vulkan => Ok(Opened {
+        DeviceSpec::Vulkan => Ok(LoadedDevice {
             device: Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
             name: kind.to_string(),
             limits: DeviceLimits::UNLIMITED,
         }),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(index) => {
+        DeviceSpec::Cuda(index) => {
             let device = Device::cuda(index);
-            answers(&device)?;
-            Ok(Opened { device, name: kind.to_string(), limits: DeviceLimits::UNLIMITED })
+            check_runs(&device)?;
+            Ok(LoadedDevice { device, name: kind.to_string(), limits: DeviceLimits::UNLIMITED })
         }
         #[cfg(not(all(feature = "vulkan", feature = "cuda")))]
         _ => Err(Error::NotInThisBuild { kind }),
     }
 }
 
-/// Has the device compile and run a sum: burn opens it no earlier, and panics where that fails.
+/// Compiles and runs a sum: burn opens the device no earlier, and panics where that fails.
 #[cfg(feature = "cuda")]
-fn answers(device: &Device) -> Result<(), Error> {
+fn check_runs(device: &Device) -> Result<(), Error> {
     let sum = || (burn::tensor::Tensor::<1>::from_data([1.0_f32], device) + 1.0).into_data().try_into_vec::<f32>();
     let failed = match crate::self_test::caught(|| Ok(sum())) {
         Ok(Ok(sum)) if sum == [2.0] => return Ok(()),
-        Ok(other) => format!("1 + 1 gave {other:?}"),
+        Ok(Ok(sum)) => format!("1 + 1 gave {sum:?}"),
+        Ok(Err(error)) => format!("1 + 1 cannot be read: {error}"),
         Err(why) => why,
     };
-    Err(Error::NoGpu { why: format!("a card, its driver or NVRTC of a CUDA toolkit is missing ({failed})") })
+    Err(Error::NoGpu { why: format!("an NVIDIA GPU, its driver or NVRTC of a CUDA toolkit is missing ({failed})") })
 }
 
-/// The name and interface of an adapter, in words.
+/// Name of an adapter and its graphics API.
 #[must_use]
 pub fn adapter_name(info: &wgpu::AdapterInfo) -> String {
-    format!("{} ({:?})", info.name, info.backend)
+    format!("{} ({})", info.name, info.backend)
+}
+
+/// Device type of an adapter, in words.
+pub(crate) fn device_type_name(kind: wgpu::DeviceType) -> &'static str {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "CPU",
+        wgpu::DeviceType::Other => "other",
+    }
 }
 
 #[cfg(test)]
@@ -119,22 +134,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_the_command_line_are_read_and_written() {
-        for (word, kind) in
-            [("cpu", Kind::Cpu), ("wgpu", Kind::Wgpu), ("vulkan", Kind::Vulkan), ("cuda:3", Kind::Cuda(3))]
-        {
+    fn device_names_are_parsed_and_displayed() {
+        for (word, kind) in [
+            ("cpu", DeviceSpec::Cpu),
+            ("wgpu", DeviceSpec::Wgpu),
+            ("vulkan", DeviceSpec::Vulkan),
+            ("cuda:3", DeviceSpec::Cuda(3)),
+        ] {
             assert_eq!((word.parse(), kind.to_string().as_str()), (Ok(kind), word));
         }
-        assert_eq!("cuda".parse(), Ok(Kind::Cuda(0)));
+        assert_eq!("cuda".parse(), Ok(DeviceSpec::Cuda(0)));
         for word in ["", "CPU", "cuda:", "cuda:-1", "cpu:0"] {
-            assert!(word.parse::<Kind>().is_err(), "{word}");
+            assert!(word.parse::<DeviceSpec>().is_err(), "{word}");
         }
     }
 
     #[test]
     #[cfg(not(feature = "cuda"))]
-    fn a_device_of_another_build_is_refused_with_the_way_to_get_it() {
-        let fault = pixart_protocol::Fault::from(open(Kind::Cuda(0)).expect_err("not in this build"));
+    fn a_device_that_is_not_in_this_build_is_rejected_with_the_feature_to_enable() {
+        let fault = pixart_protocol::Fault::from(open(DeviceSpec::Cuda(0)).expect_err("not in this build"));
         assert!(fault.what.contains("cuda:0") && fault.remedy.contains("--features cuda"), "{fault}");
     }
 }

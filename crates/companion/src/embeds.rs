@@ -1,6 +1,6 @@
-//! Text embeddings as a safetensors file: `prompt_embeds [rows, tokens, channels]` and `prompt_attention_mask
-//! [rows, tokens]`, both f32, under the names that diffusers' pipelines take them by. The captions stand in the
-//! header's metadata as a JSON list under `captions`.
+//! Prompt embeddings as a safetensors file: `prompt_embeds [captions, tokens, channels]` and `prompt_attention_mask
+//! [captions, tokens]`, both f32, named as the arguments of diffusers' pipelines. The header's metadata has the captions as a JSON
+//! list under `captions`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,15 +16,15 @@ const EMBEDS: &str = "prompt_embeds";
 const MASK: &str = "prompt_attention_mask";
 const CAPTIONS: &str = "captions";
 
-/// Embeddings read from a file.
+/// Prompt embeddings that were read from a file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
+pub struct StoredPromptEmbeds {
     pub embeds: EncodeResponse,
-    /// What was encoded, one per row; empty where the file does not say.
+    /// The encoded captions, where the file names them; otherwise empty.
     pub captions: Vec<String>,
 }
 
-/// The bytes of a file that holds `embeds` and names `captions`.
+/// Serializes `embeds` of `captions`.
 #[must_use]
 pub fn write(embeds: &EncodeResponse, captions: &[String]) -> Vec<u8> {
     let [rows, tokens, channels] = embeds.shape.map(|length| length as usize);
@@ -40,16 +40,16 @@ pub fn write(embeds: &EncodeResponse, captions: &[String]) -> Vec<u8> {
         .expect("two named tensors of known size can be laid out")
 }
 
-/// The bytes of a file with the one f32 tensor `name`.
+/// Serializes one f32 tensor.
 #[must_use]
-pub fn one(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
+pub fn write_tensor(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("a shape that fits the values");
     safetensors::serialize([(name, view)], None).expect("one named tensor can be laid out")
 }
 
-/// Reads what [`write()`] wrote, or what [`read_prompt_embeds`] can. `path` is named in errors.
-pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
+/// Reads a file of [`write()`], or any that [`read_prompt_embeds`] can read. `path` is named in errors.
+pub fn read(path: &Path, bytes: &[u8]) -> Result<StoredPromptEmbeds, Error> {
     let bad = |why: String| Error::BadEmbeds { path: path.to_owned(), why };
     let embeds = read_prompt_embeds(bytes.to_vec()).map_err(|error| bad(error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| bad(error.to_string()))?;
@@ -57,7 +57,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Stored, Error> {
         Some(json) => serde_json::from_str(json).map_err(|error| bad(format!("`{CAPTIONS}`: {error}")))?,
         None => Vec::new(),
     };
-    Ok(Stored { embeds, captions })
+    Ok(StoredPromptEmbeds { embeds, captions })
 }
 
 #[cfg(test)]
@@ -70,19 +70,19 @@ mod tests {
         (reply, vec![String::new(), "a red circle".to_owned()])
     }
 
-    fn read_bytes(bytes: &[u8]) -> Result<Stored, Error> {
+    fn read_bytes(bytes: &[u8]) -> Result<StoredPromptEmbeds, Error> {
         read(Path::new("e.safetensors"), bytes)
     }
 
     #[test]
-    fn what_is_written_is_read_back_bit_for_bit() {
+    fn written_embeddings_are_read_back_bit_for_bit() {
         let (embeds, captions) = example();
         let stored = read_bytes(&write(&embeds, &captions)).expect("just written");
-        assert_eq!(stored, Stored { embeds, captions });
+        assert_eq!(stored, StoredPromptEmbeds { embeds, captions });
     }
 
     #[test]
-    fn every_byte_short_of_the_whole_file_is_refused() {
+    fn a_truncated_file_is_rejected() {
         let (embeds, captions) = example();
         let bytes = write(&embeds, &captions);
         for length in 0..bytes.len() {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_and_a_mask_of_another_shape_are_refused() {
+    fn a_nan_and_a_mask_of_another_shape_are_rejected() {
         let (embeds, captions) = example();
         let mut nan = embeds.clone();
         nan.embeds[5] = f32::NAN;

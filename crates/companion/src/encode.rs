@@ -1,4 +1,4 @@
-//! Captions → text embeddings, on one device. A text encoder is loaded, nothing else of the checkpoint.
+//! Captions → prompt embeddings on one device. Only the text encoder of the checkpoint is loaded.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,76 +8,79 @@ use pixart_model::{PromptEmbeds, Taps, TextEncoder, WeightFormat};
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode};
 use pixart_weights::Folder;
 
-use crate::device::{self, Opened};
+use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint};
 
-/// Which text encoder, where, and how it is kept.
+/// What [`PromptEncoder::open`] loads, and where.
 #[derive(Clone, Debug, Default)]
-pub struct TextOpening {
-    /// A diffusers folder or a packed one, which need have no other network.
+pub struct PromptEncoderOptions {
+    /// A diffusers folder or a packed one; other networks need not be in it.
     pub checkpoint: PathBuf,
-    pub device: device::Kind,
-    /// Of the matrices; none is as they are stored.
+    pub device: device::DeviceSpec,
+    /// Weight format of the matrices; `None` leaves them as stored.
     pub precision: Option<WeightFormat>,
-    /// Blocks from the first on, to measure one; none is all.
+    /// Number of blocks to use, for measurements; `None` uses all.
     pub layers: Option<usize>,
 }
 
 /// A loaded text encoder.
-pub struct Encoder {
+pub struct PromptEncoder {
     text: TextEncoder,
-    opened: Opened,
+    opened: LoadedDevice,
 }
 
-impl Encoder {
-    /// Loads what `opening` names.
+impl PromptEncoder {
+    /// Opens a device and loads the text encoder on it.
     ///
     /// # Errors
-    /// A file that is missing or damaged, a precision in which no text encoder works, or a device that is not there.
-    pub fn open(opening: &TextOpening) -> Result<Self, Error> {
-        Self::on(device::open(opening.device)?, opening)
+    /// A file that is missing or damaged, a weight format that T5 does not work in, or a device that is not there.
+    pub fn open(options: &PromptEncoderOptions) -> Result<Self, Error> {
+        Self::load(device::open(options.device)?, options)
     }
 
-    /// [`Encoder::open`] on a device that is open.
+    /// Loads the text encoder on an open device.
     ///
     /// # Errors
-    /// See [`Encoder::open`].
-    pub fn on(opened: Opened, opening: &TextOpening) -> Result<Self, Error> {
-        let TextOpening { checkpoint, precision, layers, .. } = opening;
+    /// See [`PromptEncoder::open`].
+    pub fn load(opened: LoadedDevice, options: &PromptEncoderOptions) -> Result<Self, Error> {
+        let PromptEncoderOptions { checkpoint, precision, layers, .. } = options;
         let precision = *precision;
         if precision == Some(WeightFormat::F16) {
-            let what = "a text encoder in f16: T5's activations pass 65504, the largest f16, and become infinite";
+            let what = "the text encoder cannot run in f16: T5's activations exceed 65504, the largest f16, and become infinite";
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }
         let began = Instant::now();
-        let mut folder = checkpoint::part(checkpoint, &["transformer", "vae", "scheduler"])?;
+        let mut folder = checkpoint::read_partial(checkpoint, &["transformer", "vae", "scheduler"])?;
         if let Some(layers) = layers {
-            shorten(&mut folder, *layers)?;
+            truncate_layers(&mut folder, *layers)?;
         }
         let text = block_on(TextEncoder::load_as(&folder, precision, &opened.device))?;
-        tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "the text encoder is loaded");
+        tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");
         Ok(Self { text, opened })
     }
 
-    /// The device it runs on, in words.
+    /// Name of the device it runs on.
     #[must_use]
     pub fn device_name(&self) -> &str {
         &self.opened.name
     }
 
-    /// One row of embeddings per caption, read back to the host.
+    /// Encodes the captions of a request and reads the embeddings `[captions, tokens, channels]` back.
+    ///
+    /// # Errors
+    /// An invalid request, or embeddings that are not finite.
     pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeResponse, Error> {
         request.validate()?;
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
-        prompt_embeds_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
+        embeds_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
     }
 }
 
-/// Leaves the text encoder its first `layers` blocks.
-fn shorten(folder: &mut Folder, layers: usize) -> Result<(), Error> {
+/// Sets the number of the text encoder's blocks in its configuration.
+fn truncate_layers(folder: &mut Folder, layers: usize) -> Result<(), Error> {
     const CONFIG: &str = "text_encoder/config.json";
     let config = folder.bytes(CONFIG).map_err(pixart_model::Error::Weights)?;
-    // What is no object is told by whoever reads the configuration.
+    // A configuration that is no object is an error when it is read.
     if let Ok(mut keys) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(config) {
         keys.insert("num_layers".to_owned(), layers.into());
         folder.insert(CONFIG, serde_json::Value::Object(keys).to_string().into_bytes());
@@ -85,13 +88,14 @@ fn shorten(folder: &mut Folder, layers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn prompt_embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeResponse, Error> {
+/// Reads embeddings and mask back.
+fn embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeResponse, Error> {
     let unread = |why: String| Error::Device { doing: "reading the text embeddings", why };
     let shape = prompt_embeds.embeds.dims().map(|length| u32::try_from(length).expect("a side of a tensor in memory"));
     let embeds = block_on(prompt_embeds.embeds.into_data_async()).map_err(|error| unread(error.to_string()))?;
     let mask = block_on(prompt_embeds.attention_mask.into_data_async()).map_err(|error| unread(error.to_string()))?;
-    let embeds = embeds.try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
-    let mask = mask.try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
+    let embeds = embeds.try_into_vec::<f32>().map_err(|error| unread(error.to_string()))?;
+    let mask = mask.try_into_vec::<f32>().map_err(|error| unread(error.to_string()))?;
     if let Some(index) = embeds.iter().position(|value| !value.is_finite()) {
         return Err(Error::NotFinite { value: embeds[index], index });
     }

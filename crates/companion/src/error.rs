@@ -1,4 +1,4 @@
-//! What can go wrong around the model: files, devices, ports. The model's own errors pass through unchanged.
+//! Errors of files, devices and ports. The model's errors pass through unchanged.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use pixart_protocol::{Fault, FaultCode};
 
-use crate::device::Kind;
+use crate::device::DeviceSpec;
 
+/// Error of the companion. [`Fault`] adds a code and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("`{}` cannot be read: {source}", path.display())]
@@ -18,27 +19,27 @@ pub enum Error {
     NotACheckpoint { path: PathBuf, missing: &'static str },
     #[error("`{}` is not a list of prompts: {why}", path.display())]
     BadPrompts { path: PathBuf, why: String },
-    #[error("`{}` holds no usable embeddings: {why}", path.display())]
+    #[error("`{}` has no usable embeddings: {why}", path.display())]
     BadEmbeds { path: PathBuf, why: String },
     #[error("`{}` is not a folder of goldens: {why}", path.display())]
     BadGoldens { path: PathBuf, why: String },
     #[error("`{}` is not a built page: it has no file `index.html`", path.display())]
-    NoPage { path: PathBuf },
+    NotAPage { path: PathBuf },
     #[error("no GPU could be opened: {why}")]
     NoGpu { why: String },
     #[error("this build has no device `{kind}`")]
-    NotInThisBuild { kind: Kind },
+    NotInThisBuild { kind: DeviceSpec },
     #[error("the device failed while {doing}: {why}")]
     Device { doing: &'static str, why: String },
-    #[error("the text embedding holds {value} at element {index}")]
+    #[error("the prompt embeddings have {value} at element {index}")]
     NotFinite { value: f32, index: usize },
-    #[error("{address} cannot be listened on: {source}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("other computers would reach {address} without a token")]
-    OpenDoor { address: SocketAddr },
-    #[error("the token in `{}` has {has} characters", path.display())]
-    WeakToken { path: PathBuf, has: usize, least: usize },
-    #[error("nobody waits for the picture any more")]
+    #[error("{address} can be reached by other computers, and no token is set")]
+    TokenRequired { address: SocketAddr },
+    #[error("the token in `{}` has only {has} characters", path.display())]
+    TokenTooShort { path: PathBuf, has: usize, least: usize },
+    #[error("the generation was cancelled")]
     Cancelled,
     #[error("the device thread stopped before the model was loaded")]
     ThreadStopped,
@@ -55,9 +56,9 @@ impl From<Error> for Fault {
             Error::Model(error) => return error.into(),
             Error::Request(fault) => return fault,
             Error::Read { .. } => (FaultCode::BadRequest, "check the path and its permissions"),
-            Error::Write { .. } => (FaultCode::BadRequest, "choose a folder that exists and may be written to"),
+            Error::Write { .. } => (FaultCode::BadRequest, "choose an existing folder with write permission"),
             Error::NotACheckpoint { .. } => {
-                (FaultCode::BadWeights, "name the folder that diffusers' save_pretrained wrote")
+                (FaultCode::BadWeights, "name a folder that diffusers' save_pretrained wrote, or a packed one")
             }
             Error::BadPrompts { .. } => {
                 (FaultCode::BadRequest, r#"write it as JSON: [{"prompt": "a red circle", "seed": 7}]"#)
@@ -66,31 +67,32 @@ impl From<Error> for Fault {
             Error::BadGoldens { .. } => {
                 (FaultCode::BadRequest, "name a folder with one sub-folder per variant, each with a meta.json")
             }
-            Error::NoPage { .. } => {
+            Error::NotAPage { .. } => {
                 (FaultCode::Companion, "build the page with `cargo xtask start`, or pass --api-only")
             }
             Error::NoGpu { .. } => {
                 (FaultCode::NoWebgpu, "see `pixart doctor`; install a Vulkan driver, or use --device cpu")
             }
-            Error::NotInThisBuild { kind: Kind::Cuda(_) } => (
+            Error::NotInThisBuild { kind: DeviceSpec::Cuda(_) } => (
                 FaultCode::BadRequest,
                 "install it with `cargo install --locked --path crates/companion --features cuda`",
             ),
             Error::NotInThisBuild { .. } => {
                 (FaultCode::BadRequest, "install it with `cargo install --path crates/companion --features vulkan`")
             }
-            Error::Device { .. } => (FaultCode::DeviceLost, "start again; if it stays, use --device cpu"),
-            Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device cpu"),
-            Error::Listen { .. } => (FaultCode::Companion, "choose another one with --listen"),
-            Error::OpenDoor { .. } => {
-                (FaultCode::Companion, "pass --token-file with a secret, or listen on 127.0.0.1 alone")
+            Error::Device { .. } => {
+                (FaultCode::DeviceLost, "run the command again; if it fails again, use --device cpu")
             }
-            Error::WeakToken { least, .. } => {
-                let remedy = format!("write at least {least} random ones, as `openssl rand -hex 32` does");
+            Error::NotFinite { .. } => (FaultCode::Internal, "check the text encoder's weights, or use --device cpu"),
+            Error::Listen { .. } => (FaultCode::Companion, "choose another address with --listen"),
+            Error::TokenRequired { .. } => (FaultCode::Companion, "pass --token-file, or listen on 127.0.0.1"),
+            Error::TokenTooShort { least, .. } => {
+                let remedy =
+                    format!("write at least {least} random characters, for example with `openssl rand -hex 32`");
                 return Fault::new(FaultCode::Companion, what, remedy);
             }
-            Error::Cancelled => (FaultCode::Companion, "ask again"),
-            Error::ThreadStopped => (FaultCode::Internal, "the log above says why"),
+            Error::Cancelled => (FaultCode::Companion, "send the request again"),
+            Error::ThreadStopped => (FaultCode::Internal, "see the log above for the reason"),
         };
         Fault::new(code, what, remedy)
     }

@@ -1,4 +1,5 @@
-//! A request → a PNG file and its report, on one device. A checkpoint is loaded once and draws any number of pictures.
+//! Text to image on one device: a request → image files and a report of each. A checkpoint is loaded once and generates any
+//! number of images.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -16,94 +17,91 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::decode::LATENTS;
-use crate::device::{self, Opened};
+use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint, embeds};
 
-/// A loaded checkpoint.
-pub struct Generator {
+/// A loaded checkpoint that generates images.
+pub struct ImageGenerator {
     painter: Painter,
-    text: Text,
-    /// Where pictures are drawn over.
-    encoding: Option<VaeEncoder>,
-    opened: Opened,
-    /// The name of the checkpoint's folder.
+    /// Loaded for [`PromptEmbedsSource::TextEncoder`].
+    text_encoder: Option<TextEncoder>,
+    /// Embeddings of [`PromptEmbedsSource::Stored`].
+    stored_embeds: Option<EncodeResponse>,
+    /// VAE encoder of img2img; loaded when it is needed.
+    vae_encoder: Option<VaeEncoder>,
+    opened: LoadedDevice,
+    /// Name of the checkpoint's folder.
     model: String,
     load_millis: f64,
 }
 
-/// What a generator is made of.
+/// What [`ImageGenerator::open`] loads, and where.
 #[derive(Clone, Debug, Default)]
-pub struct Opening {
-    /// A diffusers folder.
+pub struct LoadOptions {
+    /// A diffusers folder or a packed one.
     pub checkpoint: PathBuf,
-    pub device: device::Kind,
-    /// Of the transformer's blocks; the best that fits the device where none is chosen.
+    pub device: device::DeviceSpec,
+    /// Weight format of the transformer's blocks; `None` chooses the best that fits the device.
     pub precision: Option<WeightFormat>,
-    pub text: TextFrom,
-    /// A `.pth` file whose transformer takes the place of the checkpoint's.
+    pub prompt_embeds: PromptEmbedsSource,
+    /// A `.pth` file whose transformer replaces the checkpoint's.
     pub transformer: Option<PathBuf>,
-    /// PEFT folders for the transformer, and how much of each is added.
+    /// PEFT LoRA folders for the transformer, each with its scale.
     pub adapters: Vec<(PathBuf, f64)>,
-    /// Load what reads pictures to draw over.
-    pub over_image: bool,
+    /// Whether to load the VAE encoder, for img2img and inpainting.
+    pub vae_encoder: bool,
 }
 
-/// Where text embeddings are from.
+/// Source of the prompt embeddings.
 #[derive(Clone, Debug, Default)]
-pub enum TextFrom {
+pub enum PromptEmbedsSource {
     /// The checkpoint's text encoder.
     #[default]
-    Checkpoint,
-    /// These, for every picture; the text encoder is not read.
+    TextEncoder,
+    /// Stored embeddings, for every image; the text encoder is not loaded.
     Stored(EncodeResponse),
-    /// Whoever asks for a picture, by [`Generator::draw_from`].
-    Asker,
+    /// The caller, by [`ImageGenerator::generate_from_embeds`].
+    Caller,
 }
 
-enum Text {
-    Encoder(Box<TextEncoder>),
-    Stored(EncodeResponse),
-    Asker,
-}
-
-/// How far a request has come.
+/// Progress of a request, after a denoising step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    /// The picture, from 0.
-    pub image: u32,
-    /// Its denoising steps that are done, and all of them.
+pub struct StepProgress {
+    /// Index of the image, from 0.
+    pub image_index: u32,
+    /// Denoising steps done, and their number.
     pub step: u32,
     pub total_steps: u32,
 }
 
-/// A finished picture.
+/// A generated image.
 #[derive(Clone, Debug)]
-pub struct Picture {
+pub struct GeneratedImage {
     /// A PNG, or a safetensors file with the one tensor `images` or `latents`.
     pub file: Vec<u8>,
-    /// See [`Recording`]; where the request asks for it.
+    /// The bytes of a [`Recording`], where the request has `record` set.
     pub recording: Option<Vec<u8>>,
-    pub report: Report,
+    pub report: GenerationReport,
 }
 
-/// What was drawn, on what, and how long it took.
+/// Device, size and timings of a generated image.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct GenerationReport {
     pub device: String,
-    /// How memory was used, and why so.
+    /// The memory plan, in words.
     pub plan: String,
     pub width: u32,
     pub height: u32,
     pub num_inference_steps: u32,
     pub seed: u32,
-    pub millis: Millis,
-    /// Of the file.
+    pub millis: GenerationMillis,
+    /// SHA-256 of the file.
     pub sha256: String,
 }
 
-/// Wall time in milliseconds. `load` is that of the checkpoint, once; `total` that of this picture, without the load.
+/// Wall time of each stage in milliseconds. `load` is that of the checkpoint, once; `total` excludes it.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Millis {
+pub struct GenerationMillis {
     pub load: f64,
     pub text: f64,
     pub denoise: f64,
@@ -111,176 +109,182 @@ pub struct Millis {
     pub total: f64,
 }
 
-impl Generator {
-    /// Loads what `opening` names.
+impl ImageGenerator {
+    /// Opens a device and loads a checkpoint on it.
     ///
     /// # Errors
     /// A file that is missing or damaged, a configuration that is not supported, or a device that is not there.
-    pub fn open(opening: Opening) -> Result<Self, Error> {
-        Self::on(device::open(opening.device)?, opening)
+    pub fn open(options: LoadOptions) -> Result<Self, Error> {
+        Self::load(device::open(options.device)?, options)
     }
 
-    /// [`Generator::open`] on a device that is open.
+    /// Loads a checkpoint on an open device.
     ///
     /// # Errors
-    /// See [`Generator::open`].
-    pub fn on(opened: Opened, opening: Opening) -> Result<Self, Error> {
+    /// See [`ImageGenerator::open`].
+    pub fn load(opened: LoadedDevice, options: LoadOptions) -> Result<Self, Error> {
         let began = Instant::now();
-        let unused: &[&str] =
-            if matches!(opening.text, TextFrom::Checkpoint) { &[] } else { &["text_encoder", "tokenizer"] };
-        let mut folder = checkpoint::read(&opening.checkpoint, unused)?;
-        if let Some(file) = &opening.transformer {
-            checkpoint::take_transformer(&mut folder, file)?;
-        }
-        for (dir, scale) in &opening.adapters {
-            folder.insert_lora("transformer", checkpoint::adapter(dir, *scale)?);
-        }
-        let painter = block_on(Painter::load_as(&folder, &opened.device, opened.limits, opening.precision))?;
-        let text = match opening.text {
-            TextFrom::Checkpoint => Text::Encoder(Box::new(block_on(TextEncoder::load(&folder, &opened.device))?)),
-            TextFrom::Stored(embeds) => Text::Stored(embeds),
-            TextFrom::Asker => Text::Asker,
+        let unused: &[&str] = if matches!(options.prompt_embeds, PromptEmbedsSource::TextEncoder) {
+            &[]
+        } else {
+            &["text_encoder", "tokenizer"]
         };
-        let encoding = opening.over_image.then(|| block_on(VaeEncoder::load(&folder, &opened.device))).transpose()?;
-        let model = opening.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let generator = Self { painter, text, encoding, opened, model, load_millis: 0.0 };
-        generator.finish("loading the checkpoint")?;
+        let mut folder = checkpoint::read(&options.checkpoint, unused)?;
+        if let Some(file) = &options.transformer {
+            checkpoint::replace_transformer(&mut folder, file)?;
+        }
+        for (dir, scale) in &options.adapters {
+            folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
+        }
+        let painter = block_on(Painter::load_as(&folder, &opened.device, opened.limits, options.precision))?;
+        let (text_encoder, stored_embeds) = match options.prompt_embeds {
+            PromptEmbedsSource::TextEncoder => (Some(block_on(TextEncoder::load(&folder, &opened.device))?), None),
+            PromptEmbedsSource::Stored(embeds) => (None, Some(embeds)),
+            PromptEmbedsSource::Caller => (None, None),
+        };
+        let vae_encoder =
+            options.vae_encoder.then(|| block_on(VaeEncoder::load(&folder, &opened.device))).transpose()?;
+        let model = options.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let generator = Self { painter, text_encoder, stored_embeds, vae_encoder, opened, model, load_millis: 0.0 };
+        generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
 
-    /// Loads what reads pictures to draw over from the checkpoint in `dir`, unless it is there.
+    /// Loads the VAE encoder from the checkpoint in `dir`, unless it is loaded.
     ///
     /// # Errors
-    /// See [`Generator::open`]; a checkpoint without it.
-    pub fn read_pictures(&mut self, dir: &Path) -> Result<(), Error> {
-        if self.encoding.is_none() {
-            let folder = checkpoint::part(dir, &["text_encoder", "tokenizer", "transformer"])?;
-            self.encoding = Some(block_on(VaeEncoder::load(&folder, &self.opened.device))?);
+    /// See [`ImageGenerator::open`]; a checkpoint without a VAE encoder.
+    pub fn load_vae_encoder(&mut self, dir: &Path) -> Result<(), Error> {
+        if self.vae_encoder.is_none() {
+            let folder = checkpoint::read_partial(dir, &["text_encoder", "tokenizer", "transformer"])?;
+            self.vae_encoder = Some(block_on(VaeEncoder::load(&folder, &self.opened.device))?);
         }
         Ok(())
     }
 
+    /// Limits that the checkpoint sets on requests.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.painter.limits()
     }
 
-    /// What the checkpoint is best asked for.
+    /// Request defaults of the checkpoint.
     #[must_use]
     pub fn preset(&self) -> Preset {
         self.painter.preset()
     }
 
-    /// Checks a request as [`Generator::draw`] does, without drawing.
+    /// Validates a request without generating.
     pub fn validate(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
         Ok(self.painter.resolve(request)?)
     }
 
-    /// Draws the pictures of a request, one after the other; `stepped` is told after each denoising step, and may break off.
-    /// The text is encoded once, and its time counted with the first.
+    /// Generates the images of a request, one after the other. `on_step` is called after each denoising step and may cancel. The
+    /// prompt is encoded once; the first image's report has its time.
     ///
     /// # Errors
-    /// A request that cannot be drawn, a device that fails, and [`Error::Cancelled`].
-    pub fn draw(
+    /// An invalid request, a device that fails, and [`Error::Cancelled`].
+    pub fn generate(
         &self,
         request: &GenerateRequest,
-        stepped: impl FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Picture>, Error> {
+        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error> {
         let resolved = self.validate(request)?;
         let began = Instant::now();
-        let caption = match &self.text {
-            Text::Encoder(encoder) => {
+        let prompt_embeds = match (&self.text_encoder, &self.stored_embeds) {
+            (Some(encoder), _) => {
                 let captions = captions_of(request, &resolved);
                 encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?
             }
-            Text::Stored(embeds) => self.caption(request, embeds)?,
-            Text::Asker => {
+            (None, Some(embeds)) => self.upload_embeds(request, embeds)?,
+            (None, None) => {
                 let remedy = "encode the prompt first";
-                return Err(Fault::new(FaultCode::Internal, "a picture without text embeddings", remedy).into());
+                return Err(Fault::new(FaultCode::Internal, "the request has no prompt embeddings", remedy).into());
             }
         };
-        self.finish("encoding the prompt")?;
-        self.draw_with(request, &resolved, &caption, began, stepped)
+        self.synchronize("encoding the prompt")?;
+        self.generate_images(request, &resolved, &prompt_embeds, began, on_step)
     }
 
-    /// [`Generator::draw`] from the embeddings of the captions that [`captions_of`] lists.
+    /// Generates from the embeddings of the captions that [`captions_of`] lists.
     ///
     /// # Errors
-    /// See [`Generator::draw`].
-    pub fn draw_from(
+    /// See [`ImageGenerator::generate`].
+    pub fn generate_from_embeds(
         &self,
         request: &GenerateRequest,
         embeds: &EncodeResponse,
-        stepped: impl FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Picture>, Error> {
+        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error> {
         let (resolved, began) = (self.validate(request)?, Instant::now());
-        self.draw_with(request, &resolved, &self.caption(request, embeds)?, began, stepped)
+        self.generate_images(request, &resolved, &self.upload_embeds(request, embeds)?, began, on_step)
     }
 
-    fn draw_with(
+    fn generate_images(
         &self,
         request: &GenerateRequest,
         resolved: &ResolvedRequest,
-        caption: &PromptEmbeds,
+        prompt_embeds: &PromptEmbeds,
         mut began: Instant,
-        mut stepped: impl FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Picture>, Error> {
+        mut on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error> {
         let plan = self.painter.plan(request, resolved)?;
         let mut text = millis_since(began);
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for (index, mut noise) in self.painter.noises(request, resolved).into_iter().enumerate() {
             let denoise_began = Instant::now();
             let mut off = Taps::off();
-            let run = self.painter.scheduler_state(request)?;
-            let steps = run.remaining_calls() as u32;
-            let start = self.painter.init_latents(request, resolved, self.encoding.as_ref(), index, &mut noise)?;
-            let scales = self.painter.guidance(request)?;
-            let sampler = self.painter.sampler(start, noise, caption.clone(), scales, run);
+            let scheduler_state = self.painter.scheduler_state(request)?;
+            let steps = scheduler_state.remaining_calls() as u32;
+            let init_latents =
+                self.painter.init_latents(request, resolved, self.vae_encoder.as_ref(), index, &mut noise)?;
+            let guidance = self.painter.guidance(request)?;
+            let sampler = self.painter.sampler(init_latents, noise, prompt_embeds.clone(), guidance, scheduler_state);
             let mut sampler = sampler.planned(plan.cfg_batching);
             let mut recording = match request.record {
-                true => Some(block_on(Recording::begin(request, &self.opened.name, caption))?),
+                true => Some(block_on(Recording::begin(request, &self.opened.name, prompt_embeds))?),
                 false => None,
             };
             let mut step = 0;
             while sampler.step(&mut off) {
-                self.finish("denoising")?;
+                self.synchronize("denoising")?;
                 step += 1;
                 if let Some(recording) = &mut recording {
                     block_on(recording.step(sampler.latents()))?;
                 }
-                if stepped(Progress { image: index as u32, step, total_steps: steps }).is_break() {
+                if on_step(StepProgress { image_index: index as u32, step, total_steps: steps }).is_break() {
                     return Err(Error::Cancelled);
                 }
             }
-            let latent = sampler.into_latents();
+            let latents = sampler.into_latents();
             let denoise = millis_since(denoise_began);
 
             let decode_began = Instant::now();
-            // What the file says of itself fits this picture alone.
+            // The file's metadata names the seed of this image alone.
             let seed = request.seed_of(index);
-            let file = self.file(&GenerateRequest { seed, ..request.clone() }, resolved, &plan, latent)?;
+            let file = self.file(&GenerateRequest { seed, ..request.clone() }, resolved, &plan, latents)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
-            let report = Report {
+            let report = GenerationReport {
                 device: self.opened.name.clone(),
                 plan: plan.line(),
                 width: resolved.width,
                 height: resolved.height,
                 num_inference_steps: steps,
                 seed,
-                millis: Millis { load: self.load_millis, text, denoise, decode, total },
+                millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
                 sha256: hex(&Sha256::digest(&file)),
             };
             let recording = recording
                 .map(|recording| Ok::<_, Error>(Recording { picture: image::from_png(&file)?, ..recording }.to_bytes()))
                 .transpose()?;
-            pictures.push(Picture { file, recording, report });
+            images.push(GeneratedImage { file, recording, report });
             (began, text) = (Instant::now(), 0.0);
         }
-        Ok(pictures)
+        Ok(images)
     }
 
-    /// A finished latent as the file that was asked for.
+    /// Decodes a finished latent to a file of the requested type.
     fn file(
         &self,
         request: &GenerateRequest,
@@ -291,25 +295,25 @@ impl Generator {
         if request.output_type == OutputType::Latent {
             let shape = latent.dims();
             let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
-            return Ok(embeds::one(LATENTS, &shape, &values));
+            return Ok(embeds::write_tensor(LATENTS, &shape, &values));
         }
         let size = image::Size::from(resolved);
         let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode_mode), size))?;
-        let picture = image::rgb8(&pixels, size.height, size.width)?;
+        let image = image::rgb8(&pixels, size.height, size.width)?;
         let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
         let plane = size.height * size.width;
         Ok(match request.output_type {
-            OutputType::Pt => embeds::one("images", &[1, 3, size.height, size.width], &unit),
+            OutputType::Pt => embeds::write_tensor("images", &[1, 3, size.height, size.width], &unit),
             OutputType::Np => {
                 let pixel = |at: usize| [unit[at], unit[plane + at], unit[2 * plane + at]];
                 let last: Vec<f32> = (0..plane).flat_map(pixel).collect();
-                embeds::one("images", &[1, size.height, size.width, 3], &last)
+                embeds::write_tensor("images", &[1, size.height, size.width, 3], &last)
             }
-            _ => self.signature(request)?.png(&picture, request)?,
+            _ => self.signature(request)?.png(&image, request)?,
         })
     }
 
-    /// What its pictures say of themselves; a folder that names no source is the model's name.
+    /// Metadata of the PNG; the folder's name is the model's where the checkpoint names no source.
     fn signature(&self, request: &GenerateRequest) -> Result<Signature, Error> {
         let signature = self.painter.signature(request, &self.opened.name)?;
         Ok(match signature.model.is_empty() {
@@ -318,7 +322,8 @@ impl Generator {
         })
     }
 
-    fn caption(
+    /// Uploads `embeds`, whose shape has to fit the request and the transformer.
+    fn upload_embeds(
         &self,
         request: &GenerateRequest,
         EncodeResponse { shape, embeds, attention_mask: mask }: &EncodeResponse,
@@ -327,14 +332,15 @@ impl Generator {
         let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
         if (shape[0], shape[2]) != (rows, channels) {
             let what = format!("the text embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
-            let remedy = "encode the negative prompt, then the prompt; at guidance 1 or below the prompt alone";
+            let remedy =
+                "encode the negative prompt, then the prompt; at a guidance scale of 1 or below the prompt alone";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         }
         Ok(PromptEmbeds::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
     }
 
-    /// Waits for the device, so that a stage's time is its own and its errors are told where they happened.
-    fn finish(&self, doing: &'static str) -> Result<(), Error> {
+    /// Waits for the device, so that a stage's time and errors are its own.
+    fn synchronize(&self, doing: &'static str) -> Result<(), Error> {
         self.opened.device.sync().map_err(|error| Error::Device { doing, why: error.to_string() })
     }
 }

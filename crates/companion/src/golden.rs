@@ -8,7 +8,7 @@ use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::Folder;
 use serde::Deserialize;
 
-use crate::device::{self, Opened};
+use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint};
 
 /// The largest relative error of a tap on the processor, where only the order of sums differs from the oracle's.
@@ -31,11 +31,11 @@ struct Meta {
 
 /// The bound that taps are held to on a device.
 #[must_use]
-pub fn tolerance(kind: device::Kind) -> f64 {
+pub fn tolerance(kind: device::DeviceSpec) -> f64 {
     match kind {
-        device::Kind::Cpu => TOLERANCE_CPU,
-        device::Kind::Wgpu | device::Kind::Vulkan => TOLERANCE_GPU,
-        device::Kind::Cuda(_) => TOLERANCE_CUDA,
+        device::DeviceSpec::Cpu => TOLERANCE_CPU,
+        device::DeviceSpec::Wgpu | device::DeviceSpec::Vulkan => TOLERANCE_GPU,
+        device::DeviceSpec::Cuda(_) => TOLERANCE_CUDA,
     }
 }
 
@@ -57,7 +57,7 @@ pub fn variants(dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 }
 
 /// Compares every tap of the variant `name`, recorded under `path`.
-pub fn check(name: &str, path: &Path, opened: &Opened, tolerance: f64) -> Result<Vec<TapRow>, Error> {
+pub fn check(name: &str, path: &Path, opened: &LoadedDevice, tolerance: f64) -> Result<Vec<TapRow>, Error> {
     let folder = variant_folder(path)?;
     Ok(block_on(pixart_model::golden::check(name, &folder, &opened.device, tolerance)))
 }

@@ -1,8 +1,9 @@
-//! PixArt outside the browser: the same model code on this computer's processor or GPU. A library for the binary
-//! `pixart` and for the tests; every road of the binary is a function here that returns data or an [`Error`].
+//! PixArt outside the browser: the models of `pixart_model` on this computer's CPU or GPU. This library is used by the binary
+//! `pixart` and by the tests; each subcommand is a function here that returns data or an [`Error`].
 //!
-//! Contract: one thread owns the device and the model. It listens on the loopback interface only.
+//! Contract: one thread owns the device and the model.
 
+mod app_state;
 pub mod bench;
 mod cache;
 pub mod checkpoint;
@@ -20,10 +21,9 @@ pub mod prompts;
 pub mod queue;
 pub mod self_test;
 pub mod serve;
-pub mod studio;
 pub mod synth;
 
-pub use encode::{Encoder, TextOpening};
+pub use app_state::{AppState, ModelInfo};
+pub use encode::{PromptEncoder, PromptEncoderOptions};
 pub use error::Error;
-pub use generate::{Generator, Opening, Progress, TextFrom};
-pub use studio::{About, Studio};
+pub use generate::{ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress};

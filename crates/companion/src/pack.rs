@@ -1,4 +1,5 @@
-//! Packs checkpoint folders, and verifies packed ones. The format is `pixart_weights::manifest`'s; here are the files.
+//! Packs checkpoint folders and verifies packed ones. `pixart_weights::manifest` defines the format; this module reads and writes
+//! the files.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,9 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::generate::hex;
 use crate::{Error, checkpoint};
 
-/// What is to be packed.
+/// What [`pack`] reads and writes.
 #[derive(Clone, Debug)]
-pub struct Packing {
+pub struct PackOptions {
     /// A diffusers folder, or a `.pth` file of PixArt's own.
     pub from: PathBuf,
     /// The transformer's `config.json`, which a `.pth` file does not have.
@@ -27,15 +28,15 @@ pub struct Packing {
     pub to: PathBuf,
     pub precision: WeightFormat,
     pub shard_bytes: u64,
-    /// [default: what the model card says]
+    /// Licence to record; `None` takes the model card's.
     pub license: Option<String>,
-    /// [default: the name of the folder]
+    /// Source to record; `None` takes the folder's name.
     pub source: Option<String>,
 }
 
-/// What was packed.
+/// LaunchCounts of a packed checkpoint.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct PackReport {
     pub tensors: usize,
     pub shards: usize,
     pub bytes: u64,
@@ -45,51 +46,53 @@ pub struct Report {
 ///
 /// # Errors
 /// A folder without networks, a tensor that cannot be packed, or a file that cannot be written.
-pub fn pack(packing: &Packing) -> Result<Report, Error> {
-    let Packing { from, to, precision, shard_bytes, .. } = packing;
+pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
+    let PackOptions { from, to, precision, shard_bytes, .. } = options;
     let write = |source| Error::Write { path: to.clone(), source };
     fs::create_dir_all(to).map_err(write)?;
     if fs::read_dir(to).map_err(write)?.next().is_some() {
         return Err(write(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")));
     }
-    let folder = if from.is_dir() { checkpoint::networks(from, &[])? } else { original(packing)? };
+    let folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
         policy: &|weight| form(weight, *precision),
         weight_format: *precision,
         shard_bytes: *shard_bytes,
-        license: packing.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
-        source: packing.source.clone().unwrap_or(name),
+        license: options.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
+        source: options.source.clone().unwrap_or(name),
         networks: &NETWORKS.map(|(dir, _)| dir),
         in_file_order: false,
         finished_shards: Default::default(),
     };
-    let manifest = block_on(packer.pack(&folder, &mut OnDisk { dir: to })).map_err(pixart_model::Error::Weights)?;
+    let manifest =
+        block_on(packer.pack(&folder, &mut ShardWriter { dir: to })).map_err(pixart_model::Error::Weights)?;
     let path = to.join(MANIFEST);
     fs::write(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
     let count = |count: fn(&pixart_weights::manifest::Section) -> usize| manifest.sections.iter().map(count).sum();
-    Ok(Report {
+    Ok(PackReport {
         tensors: count(|section| section.tensors.len()),
         shards: count(|section| section.shards.len()),
         bytes: manifest.bytes(),
     })
 }
 
-fn original(packing: &Packing) -> Result<Folder, Error> {
-    let Some(config) = &packing.config else {
+/// Reads a `.pth` file and its `config.json`.
+fn original(options: &PackOptions) -> Result<Folder, Error> {
+    let Some(config) = &options.config else {
         return Err(Error::NotACheckpoint {
-            path: packing.from.clone(),
-            missing: "config.json (give it with --config)",
+            path: options.from.clone(),
+            missing: "config.json (name it with --config)",
         });
     };
     let mut folder = Folder::default();
     let text = fs::read(config).map_err(|source| Error::Read { path: config.clone(), source })?;
     folder.insert("transformer/config.json", text);
-    checkpoint::take_transformer(&mut folder, &packing.from)?;
+    checkpoint::replace_transformer(&mut folder, &options.from)?;
     Ok(folder)
 }
 
-/// `license` of a model card's front matter.
+/// Reads `license` from the front matter of a model card.
 fn license_of(card: &Path) -> String {
     let text = fs::read_to_string(card).unwrap_or_default();
     let front = text.strip_prefix("---").and_then(|rest| rest.split("\n---").next()).unwrap_or_default();
@@ -97,10 +100,10 @@ fn license_of(card: &Path) -> String {
     license.unwrap_or_default().trim().trim_matches('"').to_owned()
 }
 
-/// Every fault of the packed checkpoint in `dir`, in words; none where all is well.
+/// Verifies the packed checkpoint in `dir` and describes every fault; none where it is intact.
 ///
 /// # Errors
-/// A manifest that cannot be read, or is none.
+/// A manifest that cannot be read or parsed.
 pub fn check(dir: &Path) -> Result<Vec<String>, Error> {
     let path = dir.join(MANIFEST);
     let text = fs::read(&path).map_err(|source| Error::Read { path, source })?;
@@ -122,17 +125,19 @@ pub fn check(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(faults)
 }
 
+/// Length and SHA-256 of a file.
 fn hash_of(path: &Path) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
     Ok((bytes, hex(&hash.finalize())))
 }
 
-struct OnDisk<'a> {
+/// Writes shards below `dir`, each named by its section, index and hash.
+struct ShardWriter<'a> {
     dir: &'a Path,
 }
 
-impl ShardSink for OnDisk<'_> {
+impl ShardSink for ShardWriter<'_> {
     fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), pixart_weights::Error>> + '_>> {
         Box::pin(std::future::ready(Ok(())))
     }

@@ -1,5 +1,5 @@
-//! The way to the one thread that owns the device: requests go in by a bounded channel and are answered one after another,
-//! prompts that wait side by side together. Whoever no longer waits for an answer is not worked for.
+//! Bounded queue in front of the one thread that owns the device. Requests are processed one after another; neighbouring encode
+//! requests are batched. Requests whose client has disconnected are skipped.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,162 +12,171 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
-use crate::generate::{Picture, Progress};
+use crate::generate::{GeneratedImage, StepProgress};
 
-/// What the thread does.
-pub trait Work {
-    /// Answers requests of one `max_sequence_length`, each on its own.
+/// Work of the device thread.
+pub trait DeviceWorker {
+    /// Encodes requests with equal `max_sequence_length`; each has a result of its own.
     fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>>;
 
-    /// Draws, and breaks off where `stepped` says so.
+    /// Generates the images of a request; `on_step` may cancel after each step.
     ///
     /// # Errors
-    /// A request that cannot be drawn, a device that fails, and [`Error::Cancelled`].
-    fn draw(
+    /// An invalid request, a device that fails, and [`Error::Cancelled`].
+    fn generate(
         &mut self,
         request: &GenerateRequest,
-        stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Picture>, Error>;
+        on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error>;
 
-    /// Captions that were answered from memory.
-    fn hits(&self) -> u64;
+    /// Number of captions served from the cache.
+    fn cache_hits(&self) -> u64;
 }
 
 /// A handle to the device thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Queue {
-    jobs: mpsc::Sender<Job>,
-    tally: Arc<Tally>,
+    jobs: mpsc::Sender<DeviceJob>,
+    metrics: Arc<QueueMetrics>,
 }
 
-/// What the thread has done so far.
+/// Counters of the device thread.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct QueueMetrics {
     pub captions: Counter,
-    /// Captions that were answered from memory.
-    pub hits: Counter,
-    /// Times that the text encoder's requests were taken up, of which one may be for several.
+    /// Captions served from the cache.
+    pub cache_hits: Counter,
+    /// Batches of encode requests.
     pub batches: Counter,
-    pub pictures: Counter,
+    pub images: Counter,
     pub steps: Counter,
     pub cancelled: Counter,
-    pub refused: Counter,
+    pub rejected: Counter,
     pub jobs: Counter,
-    /// Seconds of work.
-    pub busy: Counter<f64, AtomicU64>,
+    /// Time spent on jobs, in seconds.
+    pub busy_seconds: Counter<f64, AtomicU64>,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, Fault>>;
+type ReplySender<T> = oneshot::Sender<Result<T, Fault>>;
 
-enum Job {
-    Encode { request: EncodeRequest, answer: Answer<EncodeResponse> },
-    Draw { request: Box<GenerateRequest>, told: mpsc::UnboundedSender<Progress>, answer: Answer<Vec<Picture>> },
+enum DeviceJob {
+    Encode {
+        request: EncodeRequest,
+        reply: ReplySender<EncodeResponse>,
+    },
+    Generate {
+        request: Box<GenerateRequest>,
+        progress: mpsc::UnboundedSender<StepProgress>,
+        reply: ReplySender<Vec<GeneratedImage>>,
+    },
 }
 
-/// A picture on its way. Dropping it cancels the picture before its next step.
-pub struct Drawing {
-    pub told: mpsc::UnboundedReceiver<Progress>,
-    pub answer: oneshot::Receiver<Result<Vec<Picture>, Fault>>,
+/// A queued or running generation. Dropping it cancels the generation before its next step.
+pub struct PendingGeneration {
+    pub progress: mpsc::UnboundedReceiver<StepProgress>,
+    pub result: oneshot::Receiver<Result<Vec<GeneratedImage>, Fault>>,
 }
 
 impl Queue {
-    /// Starts the thread, which first opens what it works with and tells how that went. Requests wait meanwhile, so many as
-    /// `waiting_max`; the next one is refused at once.
-    pub fn start<W: Work, About: Send + 'static>(
-        waiting_max: usize,
-        open: impl FnOnce() -> Result<(W, About), Error> + Send + 'static,
-    ) -> (Self, oneshot::Receiver<Result<About, Error>>) {
-        let (jobs, waiting) = mpsc::channel::<Job>(waiting_max);
+    /// Starts the thread, which first calls `open` and sends its result. Requests are queued meanwhile; beyond `queued_max` they
+    /// are rejected at once.
+    pub fn start<W: DeviceWorker, Info: Send + 'static>(
+        queued_max: usize,
+        open: impl FnOnce() -> Result<(W, Info), Error> + Send + 'static,
+    ) -> (Self, oneshot::Receiver<Result<Info, Error>>) {
+        let (jobs, queued) = mpsc::channel::<DeviceJob>(queued_max);
         let (opened, is_open) = oneshot::channel();
-        let tally = Arc::new(Tally::default());
-        let kept = Arc::clone(&tally);
+        let metrics = Arc::new(QueueMetrics::default());
+        let thread_metrics = Arc::clone(&metrics);
         thread::spawn(move || {
-            yield_to_others();
+            lower_priority();
             match open() {
-                // Nobody may be left to be told.
-                Ok((work, about)) => drop(opened.send(Ok(about)).map(|()| serve(work, waiting, &kept))),
+                // The receiver may have been dropped.
+                Ok((worker, info)) => drop(opened.send(Ok(info)).map(|()| run_jobs(worker, queued, &thread_metrics))),
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        (Self { jobs, tally }, is_open)
+        (Self { jobs, metrics }, is_open)
     }
 
-    /// Encodes `request` after those that came before it.
+    /// Queues `request` and waits for its embeddings.
     ///
     /// # Errors
     /// The encoder's, a full queue ([`FaultCode::Busy`]), or a thread that has stopped.
     pub async fn encode(&self, request: EncodeRequest) -> Result<EncodeResponse, Fault> {
-        let (answer, reply) = oneshot::channel();
-        self.send(Job::Encode { request, answer })?;
-        reply.await.unwrap_or_else(|_| Err(stopped()))
+        let (reply, result) = oneshot::channel();
+        self.send(DeviceJob::Encode { request, reply })?;
+        result.await.unwrap_or_else(|_| Err(thread_stopped()))
     }
 
-    /// Draws `request` after those that came before it.
+    /// Queues `request`.
     ///
     /// # Errors
     /// A full queue, or a thread that has stopped.
-    pub fn draw(&self, request: GenerateRequest) -> Result<Drawing, Fault> {
-        let ((told, progress), (answer, reply)) = (mpsc::unbounded_channel(), oneshot::channel());
-        self.send(Job::Draw { request: Box::new(request), told, answer })?;
-        Ok(Drawing { told: progress, answer: reply })
+    pub fn generate(&self, request: GenerateRequest) -> Result<PendingGeneration, Fault> {
+        let ((sender, progress), (reply, result)) = (mpsc::unbounded_channel(), oneshot::channel());
+        self.send(DeviceJob::Generate { request: Box::new(request), progress: sender, reply })?;
+        Ok(PendingGeneration { progress, result })
     }
 
-    fn send(&self, job: Job) -> Result<(), Fault> {
+    fn send(&self, job: DeviceJob) -> Result<(), Fault> {
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                self.tally.refused.inc();
-                let what = format!("{} requests are waiting", self.jobs.max_capacity());
+                self.metrics.rejected.inc();
+                let what = format!("{} requests are queued", self.jobs.max_capacity());
                 Fault::new(FaultCode::Busy, what, "try again later")
             }
-            mpsc::error::TrySendError::Closed(_) => stopped(),
+            mpsc::error::TrySendError::Closed(_) => thread_stopped(),
         })
     }
 
-    /// Requests that wait.
+    /// Number of queued requests.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.jobs.max_capacity() - self.jobs.capacity()
     }
 
+    /// Counters of the device thread.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn metrics(&self) -> &QueueMetrics {
+        &self.metrics
     }
 
-    /// Seconds until those that wait now are answered, by the time that the ones before them took.
+    /// Estimated seconds until the requests queued now are answered, from the mean duration of earlier ones.
     #[must_use]
-    pub fn seconds_left(&self) -> u64 {
-        let each = self.tally.busy.get() / self.tally.jobs.get().max(1) as f64;
-        (each * self.waiting() as f64).ceil().max(1.0) as u64
+    pub fn estimated_wait_seconds(&self) -> u64 {
+        let each = self.metrics.busy_seconds.get() / self.metrics.jobs.get().max(1) as f64;
+        (each * self.queued() as f64).ceil().max(1.0) as u64
     }
 }
 
-pub(crate) fn stopped() -> Fault {
+/// Fault of a request whose device thread is gone.
+pub(crate) fn thread_stopped() -> Fault {
     Fault::new(FaultCode::Internal, "the device thread has stopped", "start `pixart serve` again")
 }
 
-/// Lets threads that answer go first: this one, and those it starts, compute without a pause.
-fn yield_to_others() {
+/// Lowers the priority of this thread and of those it starts, so that the threads of the HTTP server stay responsive.
+fn lower_priority() {
     #[cfg(target_os = "linux")]
-    // SAFETY: a number for the calling thread alone. Where it is refused all threads are alike.
+    // SAFETY: the call changes a number of the calling thread alone. A failure leaves the priority as it was.
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
 }
 
-fn serve(mut work: impl Work, mut waiting: mpsc::Receiver<Job>, tally: &Tally) {
+fn run_jobs(mut worker: impl DeviceWorker, mut queued: mpsc::Receiver<DeviceJob>, metrics: &QueueMetrics) {
     let mut next = None;
-    while let Some(job) = next.take().or_else(|| waiting.blocking_recv()) {
+    while let Some(job) = next.take().or_else(|| queued.blocking_recv()) {
         let began = Instant::now();
         let mut jobs = 1;
         match job {
-            Job::Encode { request, answer } => {
+            DeviceJob::Encode { request, reply } => {
                 let tokens = request.max_sequence_length;
-                let mut batch = vec![(request, answer)];
-                while let Ok(job) = waiting.try_recv() {
+                let mut batch = vec![(request, reply)];
+                while let Ok(job) = queued.try_recv() {
                     match job {
-                        Job::Encode { request, answer } if request.max_sequence_length == tokens => {
-                            batch.push((request, answer));
+                        DeviceJob::Encode { request, reply } if request.max_sequence_length == tokens => {
+                            batch.push((request, reply));
                         }
                         other => {
                             next = Some(other);
@@ -175,57 +184,63 @@ fn serve(mut work: impl Work, mut waiting: mpsc::Receiver<Job>, tally: &Tally) {
                         }
                     }
                 }
-                batch.retain(|(_, answer)| !answer.is_closed());
+                batch.retain(|(_, reply)| !reply.is_closed());
                 jobs = batch.len() as u64;
-                encode(&mut work, batch, tally);
+                encode(&mut worker, batch, metrics);
             }
-            Job::Draw { request, told, answer } => draw(&mut work, &request, &told, answer, tally),
+            DeviceJob::Generate { request, progress, reply } => {
+                generate(&mut worker, &request, &progress, reply, metrics);
+            }
         }
-        tally.jobs.inc_by(jobs);
-        tally.busy.inc_by(began.elapsed().as_secs_f64());
+        metrics.jobs.inc_by(jobs);
+        metrics.busy_seconds.inc_by(began.elapsed().as_secs_f64());
     }
 }
 
-fn encode(work: &mut impl Work, batch: Vec<(EncodeRequest, Answer<EncodeResponse>)>, tally: &Tally) {
-    let (requests, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+fn encode(
+    worker: &mut impl DeviceWorker,
+    batch: Vec<(EncodeRequest, ReplySender<EncodeResponse>)>,
+    metrics: &QueueMetrics,
+) {
+    let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     if requests.is_empty() {
         return;
     }
     let captions: usize = requests.iter().map(|request| request.captions.len()).sum();
-    for (reply, answer) in work.encode(&requests).into_iter().zip(answers) {
-        // The asker may have left meanwhile: then nobody is there to be told.
-        answer.send(reply.map_err(Fault::from)).ok();
+    for (result, reply) in worker.encode(&requests).into_iter().zip(replies) {
+        // The client may have disconnected meanwhile.
+        reply.send(result.map_err(Fault::from)).ok();
     }
-    tally.captions.inc_by(captions as u64);
-    tally.batches.inc();
-    tally.hits.inner().store(work.hits(), Ordering::Relaxed);
+    metrics.captions.inc_by(captions as u64);
+    metrics.batches.inc();
+    metrics.cache_hits.inner().store(worker.cache_hits(), Ordering::Relaxed);
 }
 
-fn draw(
-    work: &mut impl Work,
+fn generate(
+    worker: &mut impl DeviceWorker,
     request: &GenerateRequest,
-    told: &mpsc::UnboundedSender<Progress>,
-    answer: Answer<Vec<Picture>>,
-    tally: &Tally,
+    progress: &mpsc::UnboundedSender<StepProgress>,
+    reply: ReplySender<Vec<GeneratedImage>>,
+    metrics: &QueueMetrics,
 ) {
-    if answer.is_closed() {
-        tally.cancelled.inc();
+    if reply.is_closed() {
+        metrics.cancelled.inc();
         return;
     }
-    let drawn = work.draw(request, &mut |progress| {
-        tally.steps.inc();
-        // Not every asker wants to know; whether one still waits is told by the answer's other end.
-        told.send(progress).ok();
-        if answer.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let result = worker.generate(request, &mut |step| {
+        metrics.steps.inc();
+        // A client may read no progress; whether it still waits is seen by the reply channel.
+        progress.send(step).ok();
+        if reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    match &drawn {
-        Ok(pictures) => tally.pictures.inc_by(pictures.len() as u64),
-        Err(Error::Cancelled) => tally.cancelled.inc(),
+    match &result {
+        Ok(images) => metrics.images.inc_by(images.len() as u64),
+        Err(Error::Cancelled) => metrics.cancelled.inc(),
         Err(_) => 0,
     };
     // As above.
-    answer.send(drawn.map_err(Fault::from)).ok();
-    tally.hits.inner().store(work.hits(), Ordering::Relaxed);
+    reply.send(result.map_err(Fault::from)).ok();
+    metrics.cache_hits.inner().store(worker.cache_hits(), Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use pixart_model::{Architecture, DeviceLimits, Painter, PromptEmbeds, Taps, rand
 use pixart_protocol::{GenerateRequest, TapRow, Verdict};
 use pixart_weights::Folder;
 
-use crate::device::{self, Kind};
+use crate::device::{self, DeviceSpec};
 use crate::{Error, golden, synth};
 
 /// Relative to the largest magnitude of each result; see [`golden::tolerance`].
@@ -22,11 +22,11 @@ const ROUNDED_TOLERANCE: f64 = 7e-3;
 ///
 /// # Errors
 /// A device that cannot be opened.
-pub fn run(kind: Kind) -> Result<Vec<TapRow>, Error> {
+pub fn run(kind: DeviceSpec) -> Result<Vec<TapRow>, Error> {
     let (opened, reference) = (device::open(kind)?, Device::flex());
     let tolerance = golden::tolerance(kind);
     // The transformer's activations are halves where a GPU computes in them, and CUDA's products round as much.
-    let rounded = opened.limits.shader_f16 || matches!(kind, Kind::Cuda(_));
+    let rounded = opened.limits.shader_f16 || matches!(kind, DeviceSpec::Cuda(_));
     let picture_tolerance = if rounded { ROUNDED_TOLERANCE } else { tolerance };
     let row = |name: &str, compared: Result<pixart_model::golden::Comparison, String>| {
         let (max_abs, max_relative, verdict) = match compared {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_processor_agrees_with_itself() {
-        let rows = run(Kind::Cpu).expect("it is always there");
+        let rows = run(DeviceSpec::Cpu).expect("it is always there");
         assert_eq!(rows.len(), OPERATIONS.len() + 1);
         assert!(golden::passed(&rows), "{}", rows.iter().map(golden::line).collect::<Vec<_>>().join("\n"));
     }

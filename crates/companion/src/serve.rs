@@ -1,17 +1,17 @@
-//! The companion over HTTP: the built page as static files, and an interface under `/v1` that embeds prompts and draws
-//! pictures, the latter in the shape that OpenAI's clients speak.
+//! HTTP server of the companion: the built page as static files, and an API under `/v1` that encodes prompts and generates
+//! images. Image generation follows OpenAI's image API.
 //!
-//! | route | what |
+//! | route | answers with |
 //! |---|---|
-//! | `POST /v1/encode` | captions → text embeddings, JSON or safetensors |
-//! | `POST /v1/images/generations` | a prompt → pictures; `"stream": true` tells each step as a server-sent event |
-//! | `GET /v1/models` | what is loaded, and where it runs |
-//! | `GET /v1/openapi.json` | this table for programs |
-//! | `GET /healthz`, `/readyz` | whether it answers; whether it is loaded and takes requests |
-//! | `GET /metrics` | counters for Prometheus |
+//! | `POST /v1/encode` | text embeddings of captions, as JSON or safetensors |
+//! | `POST /v1/images/generations` | images of a prompt; with `"stream": true` a server-sent event per step |
+//! | `GET /v1/models` | the loaded model and its device |
+//! | `GET /v1/openapi.json` | the OpenAPI document of this API |
+//! | `GET /healthz`, `/readyz` | liveness; readiness, once the model is loaded |
+//! | `GET /metrics` | Prometheus metrics |
 //!
-//! Who may ask is settled in `doors`. Every refusal is a [`Fault`] as JSON, and in OpenAI's words
-//! beside it. It opens no file for writing and reads none outside the page's folder.
+//! The module `access` decides which requests are answered. Every error is a [`Fault`] as JSON, with OpenAI's error object
+//! beside it. The server opens no file for writing and reads none outside the page's folder.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,100 +39,100 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::TraceLayer;
 
 use crate::queue::Queue;
-use crate::{About, Error};
+use crate::{Error, ModelInfo};
 
-mod doors;
+mod access;
+mod api_error;
 mod images;
 mod loopback;
-mod meters;
-mod refusal;
+mod metrics;
 mod status;
 mod text;
 
-pub use doors::{Doors, Token};
-use meters::Meters;
-use refusal::Refusal;
+pub use access::{AccessPolicy, Token};
+use api_error::ApiError;
+use metrics::Metrics;
 
-/// Room for the longest request that is accepted, with every character escaped as JSON does.
+/// Size limit of a body: the longest accepted request with every character escaped in JSON.
 const BODY_BYTES_MAX: usize = 512 * 1024;
-/// The same with a picture to draw over and its mask, of 2048 px in PNG and base64.
-const PICTURE_BYTES_MAX: usize = 48 * 1024 * 1024;
-/// Connections at a time; the next ones wait in the system's own queue.
+/// Size limit of a body with an input image and its mask, each of 2048 px in PNG and base64.
+const IMAGE_BODY_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Limit of open connections; further ones wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 2048;
-/// Time for the headers of a request, and between two pieces of its body.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of a connection's buffer, which all headers of a request fit.
+/// Timeout for the headers of a request, and between two chunks of its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Size of a connection's buffer, which bounds the headers of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// After the signal to stop new connections are taken for so long, and then those that were have as long to send a request.
-const LINGER: Duration = Duration::from_millis(300);
+/// Time after the stop signal in which new connections are accepted, and then the time that they have to send a request.
+const STOP_LINGER: Duration = Duration::from_millis(300);
 
-/// How a server behaves.
+/// Options of [`Server::router`].
 #[derive(Clone, Debug)]
-pub struct Serving {
-    /// The folder of the built page; without it only the interface is served.
+pub struct ServeOptions {
+    /// Folder of the built page; `None` serves the API alone.
     pub page: Option<PathBuf>,
-    pub doors: Doors,
-    /// Time for the whole of a request.
-    pub within: Duration,
-    /// Time that requests under way are given once the server is told to stop.
-    pub grace: Duration,
+    pub access_policy: AccessPolicy,
+    /// Time after which a request is answered with 504.
+    pub request_timeout: Duration,
+    /// Time that requests in flight are given after the stop signal.
+    pub shutdown_timeout: Duration,
 }
 
-/// What all routes share.
+/// State shared by all routes.
 #[derive(Clone)]
 pub struct Server {
     queue: Queue,
     /// Set once the model is loaded.
-    about: Arc<OnceLock<About>>,
+    model_info: Arc<OnceLock<ModelInfo>>,
     stopping: Arc<AtomicBool>,
-    meters: Arc<Meters>,
+    metrics: Arc<Metrics>,
 }
 
 impl Server {
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        let meters = Arc::new(Meters::new(queue.tally()));
-        Self { queue, about: Arc::default(), stopping: Arc::default(), meters }
+        let metrics = Arc::new(Metrics::new(queue.metrics()));
+        Self { queue, model_info: Arc::default(), stopping: Arc::default(), metrics }
     }
 
-    /// Tells that the model is loaded.
-    pub fn is_loaded(&self, about: About) {
-        // It is told once.
-        self.about.set(about).ok();
+    /// Marks the server ready: its model is loaded.
+    pub fn set_ready(&self, info: ModelInfo) {
+        // Only the first call counts.
+        self.model_info.set(info).ok();
     }
 
-    /// The server's routes.
+    /// Builds the routes.
     ///
     /// # Errors
-    /// A page without `index.html`.
-    pub fn router(&self, serving: &Serving) -> Result<Router, Error> {
-        let doors = Arc::new(serving.doors.clone());
-        let interface = Router::new()
+    /// A page folder without `index.html`.
+    pub fn router(&self, options: &ServeOptions) -> Result<Router, Error> {
+        let policy = Arc::new(options.access_policy.clone());
+        let api = Router::new()
             .route("/encode", post(text::encode))
-            .route("/images/generations", post(images::generate).layer(DefaultBodyLimit::max(PICTURE_BYTES_MAX)))
+            .route("/images/generations", post(images::generate).layer(DefaultBodyLimit::max(IMAGE_BODY_BYTES_MAX)))
             .route("/models", get(status::models))
             .route("/openapi.json", get(status::openapi))
-            .method_not_allowed_fallback(async || Refusal::none(StatusCode::METHOD_NOT_ALLOWED))
-            .fallback(async || Refusal::none(StatusCode::NOT_FOUND))
+            .method_not_allowed_fallback(async || ApiError::not_found(StatusCode::METHOD_NOT_ALLOWED))
+            .fallback(async || ApiError::not_found(StatusCode::NOT_FOUND))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(RequestBodyTimeoutLayer::new(HEADERS_WITHIN))
-            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, serving.within))
-            .layer(middleware::from_fn_with_state(self.clone(), refuse_when_stopping))
-            .layer(middleware::from_fn_with_state(Arc::clone(&doors), doors::ask_for_token))
-            .layer(serving.doors.cors());
+            .layer(RequestBodyTimeoutLayer::new(READ_TIMEOUT))
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, options.request_timeout))
+            .layer(middleware::from_fn_with_state(self.clone(), reject_when_stopping))
+            .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token))
+            .layer(options.access_policy.cors());
         let metrics = Router::new()
             .route("/metrics", get(status::metrics))
-            .layer(middleware::from_fn_with_state(Arc::clone(&doors), doors::ask_for_token));
+            .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token));
         let mut router = Router::new()
-            .nest("/v1", interface)
+            .nest("/v1", api)
             .merge(metrics)
             .route("/healthz", get(status::health))
             .route("/readyz", get(status::ready))
             .with_state(self.clone());
-        if let Some(page) = &serving.page {
+        if let Some(page) = &options.page {
             if !page.join("index.html").is_file() {
-                return Err(Error::NoPage { path: page.clone() });
+                return Err(Error::NotAPage { path: page.clone() });
             }
             router = router.fallback_service(ServeDir::new(page));
         }
@@ -140,19 +140,19 @@ impl Server {
             let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
             tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
         });
-        Ok(doors::secured(router)
-            .layer(middleware::from_fn_with_state(doors, doors::guard))
-            .layer(middleware::from_fn_with_state(Arc::clone(&self.meters), metered))
+        Ok(access::with_security_headers(router)
+            .layer(middleware::from_fn_with_state(policy, access::check_origin))
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.metrics), record_response))
             .layer(PropagateRequestIdLayer::x_request_id())
             .layer(span)
             .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid)))
     }
 
-    /// Answers until `stop` is ready. From then on requests that are under way are finished and new ones refused.
-    pub async fn run(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>, grace: Duration) {
+    /// Serves until `stop` is ready. Then requests in flight are finished, for `timeout` at most, and new ones rejected.
+    pub async fn run(&self, listener: TcpListener, router: Router, stop: impl Future<Output = ()>, timeout: Duration) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
+            .header_read_timeout(READ_TIMEOUT)
             .max_buf_size(HEADER_BYTES_MAX)
             .max_headers(HEADERS_MAX);
         let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
@@ -160,20 +160,20 @@ impl Server {
             let service = TowerToHyperService::new(router.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             tokio::spawn(async move {
-                // A client that goes away, or sends what is no HTTP, is its own affair.
+                // A client that disconnects or sends invalid HTTP does not concern the server.
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended");
+                    tracing::debug!(%error, "connection closed with an error");
                 }
                 drop(permit);
             });
         };
         let accept = async || {
-            let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
+            let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => serve(stream, Some(permit)),
                 Err(error) => {
-                    // Out of file handles, most likely: others have to be closed first.
-                    tracing::warn!(%error, "a connection could not be taken");
+                    // Most likely the process is out of file descriptors until other connections close.
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -187,8 +187,8 @@ impl Server {
         }
         self.stopping.store(true, Ordering::Relaxed);
         tracing::info!("stopping");
-        // Those whom the system has already taken are answered, too, that the server is stopping.
-        tokio::time::timeout(LINGER, async {
+        // Connections in the system's backlog are answered too, with 503.
+        tokio::time::timeout(STOP_LINGER, async {
             loop {
                 accept().await;
             }
@@ -204,10 +204,10 @@ impl Server {
                 }
             }
         }
-        // A connection that has not sent its request yet would be closed without an answer.
-        tokio::time::sleep(LINGER).await;
-        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!(seconds = grace.as_secs(), "requests were still under way");
+        // An accepted connection gets time to send its request; otherwise it would be closed without an answer.
+        tokio::time::sleep(STOP_LINGER).await;
+        if tokio::time::timeout(timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!(seconds = timeout.as_secs(), "requests in flight were aborted");
         }
     }
 }
@@ -215,23 +215,25 @@ impl Server {
 /// Listens at `address`; port 0 takes a free one.
 ///
 /// # Errors
-/// An address that is taken, or not this computer's.
+/// An address that is in use, or not this computer's.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
-async fn refuse_when_stopping(State(server): State<Server>, request: Request, next: Next) -> Response {
+/// Middleware that rejects new requests with 503 while the server stops.
+async fn reject_when_stopping(State(server): State<Server>, request: Request, next: Next) -> Response {
     if server.stopping.load(Ordering::Relaxed) {
-        let fault = Fault::new(FaultCode::Busy, "the companion is stopping", "ask again when it is back");
-        return Refusal::of(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(5).into_response();
+        let fault = Fault::new(FaultCode::Busy, "the companion is stopping", "send the request again once it runs");
+        return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(5).into_response();
     }
     next.run(request).await
 }
 
-async fn metered(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
+/// Middleware that records route, status and duration of every response.
+async fn record_response(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let began = std::time::Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("page".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
-    meters.answered(route, response.status().as_u16(), began.elapsed());
+    metrics.record(route, response.status().as_u16(), began.elapsed());
     response
 }

@@ -1,5 +1,5 @@
-//! Writes random checkpoints of the published sizes in their real layouts, for tests and benchmarks. They are written tensor
-//! by tensor and draw nothing.
+//! Synthetic checkpoints: random weights in the published sizes and layouts, for tests and benchmarks. They are written tensor by
+//! tensor; their images are noise.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
-/// Files that are larger are cut, as the hub's are.
+/// Largest size of a file; larger checkpoints are sharded as on the Hugging Face hub.
 const FILE_BYTES_MAX: u64 = 5 << 30;
 
 /// Returns safetensors' dtype of the floats that tensors can be written as.
@@ -33,10 +33,10 @@ fn write_value(dtype: StoredDtype, value: f32, to: &mut impl Write) -> std::io::
     }
 }
 
-/// Bytes, name and shape.
-type Tensor = (u64, String, Vec<usize>);
+/// Bytes, name and shape of a tensor.
+type TensorInfo = (u64, String, Vec<usize>);
 
-/// Writes `architecture` with numbers by `seed` below `to`, and returns the bytes of its weights.
+/// Writes a checkpoint of `architecture` with random weights below `to`, and returns the size of the weights in bytes.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -60,7 +60,7 @@ pub fn synth(architecture: Architecture, dtype: StoredDtype, seed: u64, to: &Pat
     let each = safetensors_dtype(dtype).bitsize() as u64 / 8;
     let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();
     let tensors = tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * each, name, shape));
-    let mut files: Vec<(u64, Vec<Tensor>)> = vec![(0, Vec::new())];
+    let mut files: Vec<(u64, Vec<TensorInfo>)> = vec![(0, Vec::new())];
     for tensor in tensors {
         if files.last().is_some_and(|(bytes, all)| !all.is_empty() && bytes + tensor.0 > FILE_BYTES_MAX) {
             files.push((0, Vec::new()));
@@ -71,14 +71,14 @@ pub fn synth(architecture: Architecture, dtype: StoredDtype, seed: u64, to: &Pat
     }
 
     let (count, mut total, mut weight_map) = (files.len(), 0, Map::new());
-    let mut numbers = Numbers(seed | 1);
+    let mut random = XorShift64(seed | 1);
     for (index, (bytes, tensors)) in files.into_iter().enumerate() {
         let name = match count {
             1 => format!("{stem}.safetensors"),
             _ => format!("{stem}-{:05}-of-{count:05}.safetensors", index + 1),
         };
         let path = dir.join(&name);
-        let written = File::create(&path).and_then(|file| write(file, &tensors, dtype, &mut numbers));
+        let written = File::create(&path).and_then(|file| write(file, &tensors, dtype, &mut random));
         written.map_err(|source| Error::Write { path, source })?;
         total += bytes;
         weight_map.extend(tensors.into_iter().map(|(_, tensor, _)| (tensor, Value::from(name.clone()))));
@@ -90,10 +90,10 @@ pub fn synth(architecture: Architecture, dtype: StoredDtype, seed: u64, to: &Pat
     Ok(total)
 }
 
-/// Adds `architecture` to a folder in memory, in f32.
+/// Adds a checkpoint of `architecture` in f32 to a folder in memory.
 ///
 /// # Errors
-/// None: a test reads every configuration.
+/// None for the architectures of this crate, whose configurations a test reads.
 pub(crate) fn add(architecture: Architecture, seed: u64, folder: &mut Folder) -> Result<(), Error> {
     let (dir, stem) = architecture.place();
     folder.insert(format!("{dir}/config.json"), architecture.config().to_string().into_bytes());
@@ -101,38 +101,38 @@ pub(crate) fn add(architecture: Architecture, seed: u64, folder: &mut Folder) ->
         folder.insert(path, value.to_string().into_bytes());
     }
     let tensors = architecture.inventory().map_err(Error::Model)?.into_iter();
-    let tensors: Vec<Tensor> =
+    let tensors: Vec<TensorInfo> =
         tensors.map(|(name, shape)| (shape.iter().product::<usize>() as u64 * 4, name, shape)).collect();
     let mut bytes = Vec::new();
-    write(&mut bytes, &tensors, StoredDtype::F32, &mut Numbers(seed | 1)).expect("a vector takes all bytes");
+    write(&mut bytes, &tensors, StoredDtype::F32, &mut XorShift64(seed | 1)).expect("a vector takes all bytes");
     folder.insert(format!("{dir}/{stem}.safetensors"), bytes);
     Ok(())
 }
 
-fn write(to: impl Write, tensors: &[Tensor], dtype: StoredDtype, numbers: &mut Numbers) -> std::io::Result<()> {
+fn write(to: impl Write, tensors: &[TensorInfo], dtype: StoredDtype, random: &mut XorShift64) -> std::io::Result<()> {
     let (mut header, mut end) = (Map::new(), 0);
     for (bytes, name, shape) in tensors {
-        let place = json!({ "dtype": safetensors_dtype(dtype), "shape": shape, "data_offsets": [end, end + bytes] });
-        header.insert(name.clone(), place);
+        let entry = json!({ "dtype": safetensors_dtype(dtype), "shape": shape, "data_offsets": [end, end + bytes] });
+        header.insert(name.clone(), entry);
         end += bytes;
     }
     let mut header = Value::Object(header).to_string();
-    // Tensors begin where eight bytes do, as the format asks of those who write it.
+    // The format aligns the data to eight bytes.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let mut file = BufWriter::with_capacity(1 << 20, to);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
     for (_, name, shape) in tensors {
-        let (middle, reach) = spread(name, shape);
+        let (center, half_width) = distribution(name, shape);
         for _ in 0..shape.iter().product() {
-            write_value(dtype, middle + reach * numbers.next(), &mut file)?;
+            write_value(dtype, center + half_width * random.next(), &mut file)?;
         }
     }
     file.flush()
 }
 
-/// The middle and the reach of a tensor's numbers: a forward pass neither vanishes nor grows without bound.
-fn spread(name: &str, shape: &[usize]) -> (f32, f32) {
+/// Center and half width of a tensor's uniform distribution, with which activations neither vanish nor explode.
+fn distribution(name: &str, shape: &[usize]) -> (f32, f32) {
     match shape {
         [_] if name.ends_with("weight") => (1.0, 0.1),
         [_] => (0.0, 0.05),
@@ -142,10 +142,10 @@ fn spread(name: &str, shape: &[usize]) -> (f32, f32) {
     }
 }
 
-/// Numbers from -1 to 1, by xorshift64*.
-struct Numbers(u64);
+/// Uniform numbers from -1 to 1, by xorshift64*.
+struct XorShift64(u64);
 
-impl Numbers {
+impl XorShift64 {
     fn next(&mut self) -> f32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

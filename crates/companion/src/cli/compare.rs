@@ -1,66 +1,110 @@
 //! `pixart compare`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{ArgGroup, Args};
-use pixart_companion::compare::Bounds;
+use pixart_companion::Error;
+use pixart_companion::compare::{self, Tolerances};
+use pixart_companion::device::DeviceSpec;
+use pixart_model::recording::Recording;
 use pixart_protocol::GenerateRequest;
 
-use super::Kind;
+use super::{print_line, read, write};
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(false))]
 pub(crate) struct CompareArgs {
-    /// What to draw on both devices.
+    /// The prompt to generate on both devices.
     #[arg(long, group = "what", requires_all = ["checkpoint", "with"])]
     prompt: Option<String>,
-    /// A recording, of the page's or of `generate --record`, whose request is drawn again on --device; a second one is compared
-    /// with the first instead.
+    /// A recording of the page or of `generate --record`, whose request is generated again on --device. A second one is
+    /// compared with the first instead.
     #[arg(long = "recording", group = "what")]
-    pub(crate) recordings: Vec<PathBuf>,
+    recordings: Vec<PathBuf>,
     /// A diffusers folder or a packed one.
     #[arg(long)]
-    pub(crate) checkpoint: Option<PathBuf>,
+    checkpoint: Option<PathBuf>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
-    pub(crate) device: Kind,
+    device: DeviceSpec,
     /// The device that --device is compared with.
     #[arg(long)]
-    pub(crate) with: Option<Kind>,
+    with: Option<DeviceSpec>,
+    /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u32,
-    #[arg(long, default_value_t = 20)]
+    /// Denoising steps.
+    #[arg(long, alias = "num-inference-steps", default_value_t = 20)]
     steps: u32,
+    /// Classifier-free guidance scale.
     #[arg(long, alias = "guidance", default_value_t = 4.5)]
     guidance_scale: f64,
-    /// A scheduler as `generate` takes it.
+    /// A scheduler as `generate` accepts it.
     #[arg(long)]
     scheduler: Option<String>,
+    /// Width in pixels [default: the checkpoint's native size].
     #[arg(long)]
     width: Option<u32>,
+    /// Height in pixels [default: the checkpoint's native size].
     #[arg(long)]
     height: Option<u32>,
-    /// What text and latents may differ by, of their largest magnitude; exit 1 beyond it.
+    /// Tolerance of embeddings and latents, relative to their largest magnitude; exit status 1 beyond it.
     #[arg(long, default_value_t = 1e-3)]
     max_relative: f64,
-    /// What a pixel may differ by, of 255; exit 1 beyond it.
+    /// Tolerance of pixels, from 0 to 255; exit status 1 beyond it.
     #[arg(long, default_value_t = 2.0)]
     max_pixel: f64,
-    /// A PNG file to write: both pictures and their difference, stretched to white.
+    /// A PNG file to write: both images, and their difference scaled to white.
     #[arg(long)]
-    pub(crate) difference: Option<PathBuf>,
+    difference: Option<PathBuf>,
     /// A JSON file to write.
     #[arg(long)]
-    pub(crate) json: Option<PathBuf>,
+    json: Option<PathBuf>,
 }
 
 impl CompareArgs {
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { relative: self.max_relative, pixels: self.max_pixel }
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let (first, second) = match &self.recordings[..] {
+            [] => {
+                let with = self.with.context("clap requires --with beside --prompt")?;
+                let request = self.request();
+                (self.record(self.device, &request)?, self.record(with, &request)?)
+            }
+            [one] => {
+                let first = read_recording(one)?;
+                let second = self.record(self.device, &first.request)?;
+                (first, second)
+            }
+            [one, other] => (read_recording(one)?, read_recording(other)?),
+            _ => anyhow::bail!("{} recordings are named; name one or two with --recording", self.recordings.len()),
+        };
+        let report = compare::compare(&first, &second)?;
+        print_line(&report.table());
+        if let Some(path) = &self.difference {
+            write(path, &compare::difference_image(&first, &second)?)?;
+        }
+        if let Some(path) = &self.json {
+            write(path, &serde_json::to_vec_pretty(&report)?)?;
+        }
+        let tolerances = Tolerances { max_relative: self.max_relative, max_pixel: self.max_pixel };
+        let exceeding: Vec<&str> = report.exceeding(tolerances).map(|row| row.tensor.as_str()).collect();
+        if !exceeding.is_empty() {
+            tracing::error!("beyond the tolerance: {}", exceeding.join(", "));
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Generates `request` on `device` and records it.
+    fn record(&self, device: DeviceSpec, request: &GenerateRequest) -> anyhow::Result<Recording> {
+        let checkpoint = self.checkpoint.clone().context("name the checkpoint to generate with by --checkpoint")?;
+        Ok(compare::record(checkpoint, device, request)?)
     }
 
     /// The request of --prompt.
-    pub(crate) fn request(&self) -> GenerateRequest {
+    fn request(&self) -> GenerateRequest {
         GenerateRequest {
             seed: self.seed,
             num_inference_steps: self.steps,
@@ -71,4 +115,8 @@ impl CompareArgs {
             ..GenerateRequest::of(self.prompt.clone().unwrap_or_default())
         }
     }
+}
+
+fn read_recording(path: &Path) -> Result<Recording, Error> {
+    Ok(Recording::read(&path.display().to_string(), read(path)?)?)
 }

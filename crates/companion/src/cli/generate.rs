@@ -1,178 +1,199 @@
-//! The arguments of `pixart generate`, and the request that they are.
+//! `pixart generate`.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use clap::{ArgAction, ArgGroup, Args, ValueEnum};
-use pixart_companion::device::Kind;
+use anyhow::Context as _;
+use clap::{ArgAction, ArgGroup, Args};
+use pixart_companion::device::DeviceSpec;
+use pixart_companion::{Error, ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress, embeds, prompts};
 use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
-use super::precision;
+use super::{WEIGHT_FORMATS, create_dir, print_json, read, value_by_name, write};
+
+const OUTPUT_TYPES: [(&str, OutputType); 4] =
+    [("png", OutputType::Png), ("np", OutputType::Np), ("pt", OutputType::Pt), ("latent", OutputType::Latent)];
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("text").required(true))]
 pub(crate) struct GenerateArgs {
-    /// A diffusers folder: model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/.
+    /// A packed checkpoint, or a diffusers folder: model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/.
     #[arg(long)]
-    pub(crate) checkpoint: PathBuf,
-    /// What to draw.
+    checkpoint: PathBuf,
+    /// The prompt.
     #[arg(long, group = "text", requires = "out")]
-    pub(crate) prompt: Option<String>,
-    /// A JSON list of {"prompt": "...", "seed": n}: one picture each, in --out-dir.
+    prompt: Option<String>,
+    /// A JSON list of {"prompt": "...", "seed": n}: one image each, in --out-dir.
     #[arg(long, group = "text", requires = "out_dir")]
-    pub(crate) prompts: Option<PathBuf>,
-    /// Embeddings that `pixart encode` wrote, the negative prompt's row first: the text encoder is not loaded.
+    prompts: Option<PathBuf>,
+    /// Embeddings that `pixart encode` wrote, the negative prompt's row first. The text encoder is not loaded.
     #[arg(long, group = "text", requires = "out")]
-    pub(crate) embeds: Option<PathBuf>,
-    /// What the picture should not show.
+    embeds: Option<PathBuf>,
+    /// The negative prompt.
     #[arg(long, default_value = "", conflicts_with = "embeds")]
-    pub(crate) negative_prompt: String,
-    /// Seed of the noise; the same seed draws the same picture in diffusers.
+    negative_prompt: String,
+    /// Seed of the noise; diffusers generates the same image from the same seed.
     #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u32,
-    /// What the kind of checkpoint is best asked for: alpha, alpha-lcm, alpha-dmd, sigma or sigma-pag [default: by what the
-    /// checkpoint says of itself]. It gives the defaults of what follows.
+    seed: u32,
+    /// Defaults of the options below: alpha, alpha-lcm, alpha-dmd, sigma or sigma-pag [default: by the checkpoint's
+    /// configuration].
     #[arg(long)]
-    pub(crate) preset: Option<String>,
+    preset: Option<String>,
     /// Denoising steps [default: the preset's].
+    #[arg(long, alias = "num-inference-steps")]
+    steps: Option<u32>,
+    /// A scheduler with its options, as euler or dpm++2m:solver_order=3,use_karras_sigmas=true. The error for an unknown name
+    /// lists all names [default: the preset's, or the checkpoint's].
     #[arg(long)]
-    pub(crate) steps: Option<u32>,
-    /// A scheduler with its settings, as euler or dpm++2m:solver_order=3,use_karras_sigmas=true; another name than there is
-    /// lists those that there are [default: the preset's, or the checkpoint's].
-    #[arg(long)]
-    pub(crate) scheduler: Option<String>,
-    /// The timesteps to denoise at, downwards, with commas between them, in place of --steps.
+    scheduler: Option<String>,
+    /// Timesteps in descending order, separated by commas, instead of --steps.
     #[arg(long, value_delimiter = ',', conflicts_with = "steps")]
-    pub(crate) timesteps: Option<Vec<u32>>,
-    /// The noise levels to denoise at, downwards to the last one's end, in place of --steps.
+    timesteps: Option<Vec<u32>>,
+    /// Noise levels (sigmas) in descending order, separated by commas, instead of --steps. The last one is the end.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["steps", "timesteps"])]
-    pub(crate) sigmas: Option<Vec<f64>>,
-    /// How much fresh noise the schedulers ddim and tcd add, from 0 to 1.
+    sigmas: Option<Vec<f64>>,
+    /// Stochasticity of the schedulers ddim and tcd, from 0 to 1.
     #[arg(long, default_value_t = 0.0)]
-    pub(crate) eta: f64,
+    eta: f64,
     /// Classifier-free guidance scale; at 1 or below the negative prompt is not used [default: the preset's].
     #[arg(long, alias = "guidance", allow_negative_numbers = true)]
-    pub(crate) guidance_scale: Option<f64>,
-    /// Scale of perturbed-attention guidance; off at 0 [default: the preset's].
+    guidance_scale: Option<f64>,
+    /// Scale of perturbed-attention guidance; 0 disables it [default: the preset's].
     #[arg(long)]
-    pub(crate) pag_scale: Option<f64>,
-    /// What --pag-scale falls by with each timestep below 1000.
+    pag_scale: Option<f64>,
+    /// Decrease of --pag-scale per timestep below 1000.
     #[arg(long, default_value_t = 0.0)]
-    pub(crate) pag_adaptive_scale: f64,
-    /// The transformer's blocks whose attention is perturbed, with commas between them [default: the middle one].
+    pag_adaptive_scale: f64,
+    /// Transformer blocks whose attention is perturbed, separated by commas [default: the middle one].
     #[arg(long, value_delimiter = ',')]
-    pub(crate) pag_applied_layers: Option<Vec<u32>>,
-    /// In pixels [default: the size the checkpoint was trained at].
+    pag_applied_layers: Option<Vec<u32>>,
+    /// Width in pixels [default: the checkpoint's native size].
     #[arg(long)]
-    pub(crate) width: Option<u32>,
-    /// In pixels [default: the size the checkpoint was trained at].
+    width: Option<u32>,
+    /// Height in pixels [default: the checkpoint's native size].
     #[arg(long)]
-    pub(crate) height: Option<u32>,
-    /// Pictures to draw of each prompt; with more than one, --out a.png writes a-0.png, a-1.png …
-    #[arg(long, default_value_t = 1)]
-    pub(crate) images: u32,
-    /// A seed for each of the --images, with commas between them.
+    height: Option<u32>,
+    /// Images per prompt; with more than one, --out a.png writes a-0.png, a-1.png …
+    #[arg(long, alias = "images", default_value_t = 1)]
+    num_images_per_prompt: u32,
+    /// A seed for each image, separated by commas.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["seed", "prompts"])]
-    pub(crate) seeds: Option<Vec<u32>>,
-    /// Clean the prompts of links, markup and the like; `--clean-caption=false` takes them as they are.
+    seeds: Option<Vec<u32>>,
+    /// Remove links, markup and the like from the prompts; `--clean-caption=false` leaves them.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) clean_caption: bool,
-    /// Draw at the size that is asked for, not at the nearest the checkpoint was trained on.
+    clean_caption: bool,
+    /// GenerateRequest at the requested size instead of the nearest one that the checkpoint was trained on.
+    #[arg(long, alias = "no-binning")]
+    no_resolution_binning: bool,
+    /// Tokens that a prompt is padded or truncated to [default: the preset's].
     #[arg(long)]
-    pub(crate) no_binning: bool,
-    /// Tokens a prompt is padded or cut to [default: the preset's].
+    max_sequence_length: Option<u32>,
+    /// A style: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
     #[arg(long)]
-    pub(crate) max_sequence_length: Option<u32>,
-    /// A look: photo, film, watercolour, oil, ink, anime, pixel, model, fantasy or poster.
+    style: Option<String>,
+    /// Weight format of the matrices in the transformer's blocks [default: the best that fits the device].
+    #[arg(long, value_parser = value_by_name(WEIGHT_FORMATS))]
+    dtype: Option<WeightFormat>,
+    /// A .pth file in PixArt's original layout, whose transformer replaces the checkpoint's.
     #[arg(long)]
-    pub(crate) style: Option<String>,
-    /// How the matrices of the transformer's blocks are kept [default: the best that fits the device].
-    #[arg(long, value_parser = precision(["f32", "bf16", "f16", "q8", "q4"]))]
-    pub(crate) dtype: Option<WeightFormat>,
-    /// A .pth file of PixArt's own, whose transformer takes the place of the checkpoint's.
-    #[arg(long)]
-    pub(crate) transformer: Option<PathBuf>,
+    transformer: Option<PathBuf>,
     /// A PEFT LoRA folder for the transformer, as DIR or DIR=SCALE; repeat it for more.
     #[arg(long)]
-    pub(crate) lora: Vec<String>,
-    /// A PNG file to draw over.
+    lora: Vec<String>,
+    /// A PNG file to start from (img2img).
     #[arg(long)]
-    pub(crate) image: Option<PathBuf>,
-    /// A PNG file that is white where --image is to be drawn anew, and black where it is to stay.
+    image: Option<PathBuf>,
+    /// A PNG file for inpainting: white where --image is regenerated, black where it is preserved.
     #[arg(long, requires = "image")]
-    pub(crate) mask_image: Option<PathBuf>,
-    /// How far --image is given up, from above 0 to 1, all of it [default: 0.8, and 1 with a mask].
+    mask_image: Option<PathBuf>,
+    /// Denoising strength in (0, 1]; 1 ignores the input image [default: 0.8, and 1 with a mask].
     #[arg(long, requires = "image")]
-    pub(crate) strength: Option<f64>,
-    /// A safetensors file with `latents` [pictures, 4, H/8, W/8], noise to draw from in place of the seed's.
+    strength: Option<f64>,
+    /// A safetensors file with `latents` [images, 4, H/8, W/8]: initial noise instead of the seed's.
     #[arg(long, conflicts_with_all = ["image", "prompts"])]
-    pub(crate) latents: Option<PathBuf>,
-    /// What to write: a PNG file, or a safetensors file with `images` or `latents`.
-    #[arg(long, value_enum, default_value = "png")]
-    pub(crate) output_type: Output,
-    /// A safetensors file to write beside it: the latent after each step, for `pixart compare`.
-    #[arg(long, conflicts_with_all = ["prompts", "images", "output_type"])]
-    pub(crate) record: Option<PathBuf>,
+    latents: Option<PathBuf>,
+    /// What to write: png, or a safetensors file with `images` as np (f32 [1, H, W, 3] in [0, 1]) or pt (f32 [1, 3, H, W]), or
+    /// with the clean `latents`.
+    #[arg(long, value_parser = value_by_name(OUTPUT_TYPES), default_value = "png")]
+    output_type: OutputType,
+    /// A safetensors file to write as well: the latents after each step, for `pixart compare`.
+    #[arg(long, conflicts_with_all = ["prompts", "num_images_per_prompt", "output_type"])]
+    record: Option<PathBuf>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
-    pub(crate) device: Kind,
+    device: DeviceSpec,
     /// The file to write.
     #[arg(long, conflicts_with = "prompts")]
-    pub(crate) out: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// The folder to write 000.png, 001.png … to; it is created.
     #[arg(long, conflicts_with_all = ["prompt", "embeds"])]
-    pub(crate) out_dir: Option<PathBuf>,
-}
-
-/// [`OutputType`] as a word of the command line.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Output {
-    Png,
-    /// f32 [1, H, W, 3] from 0 to 1.
-    Np,
-    /// f32 [1, 3, H, W] from 0 to 1.
-    Pt,
-    /// The clean latent, not decoded.
-    Latent,
-}
-
-impl Output {
-    pub(crate) fn extension(self) -> &'static str {
-        if matches!(self, Self::Png) { "png" } else { "safetensors" }
-    }
-}
-
-impl From<Output> for OutputType {
-    fn from(output: Output) -> Self {
-        match output {
-            Output::Png => Self::Png,
-            Output::Np => Self::Np,
-            Output::Pt => Self::Pt,
-            Output::Latent => Self::Latent,
-        }
-    }
+    out_dir: Option<PathBuf>,
 }
 
 impl GenerateArgs {
-    /// The folders of `--lora` and their scales.
-    pub(crate) fn adapters(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
-        let one = |text: &String| {
-            let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
-            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());
-            let what =
-                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as DIR or DIR=SCALE");
-            scale.map(|scale| (dir.into(), scale)).ok_or_else(what)
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let stored = self.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
+        let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
+        let prompts = self.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
+        let generator = ImageGenerator::open(LoadOptions {
+            checkpoint: self.checkpoint.clone(),
+            device: self.device,
+            precision: self.dtype,
+            prompt_embeds: stored
+                .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
+            transformer: self.transformer.clone(),
+            adapters: self.adapters().map_err(Error::from)?,
+            vae_encoder: self.image.is_some(),
+        })?;
+
+        let mut request = self.request(generator.preset()).map_err(Error::from)?;
+        request.image = self.image.as_deref().map(read).transpose()?;
+        request.mask_image = self.mask_image.as_deref().map(read).transpose()?;
+        request.latents = self.latents.as_deref().map(read).transpose()?;
+        if self.prompt.is_none() {
+            request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
+        }
+        let Some(prompts) = prompts else {
+            let out = self.out.as_ref().context("clap requires --out beside --prompt and --embeds")?;
+            return generate(&generator, &request, out, self.record.as_deref());
         };
-        self.lora.iter().map(one).collect()
+        let out_dir = self.out_dir.as_ref().context("clap requires --out-dir beside --prompts")?;
+        create_dir(out_dir)?;
+        let requests: Vec<GenerateRequest> =
+            (0..).zip(prompts).map(|(id, prompt)| prompt.request(id, &request)).collect();
+        // An invalid prompt far down the list is reported before the first image is generated.
+        for request in &requests {
+            generator.validate(request)?;
+        }
+        for request in &requests {
+            let extension = if self.output_type == OutputType::Png { "png" } else { "safetensors" };
+            generate(&generator, request, &out_dir.join(format!("{:03}.{extension}", request.id)), None)?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
-    /// The request for what these say, by the preset they name or `own`.
-    pub(crate) fn request(&self, own: Preset) -> Result<GenerateRequest, Fault> {
-        let preset = self.preset.as_deref().map_or(Ok(own), Preset::named)?;
+    /// Folders of `--lora` and their scales.
+    fn adapters(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
+        let parse = |text: &String| {
+            let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
+            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());
+            let invalid =
+                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as DIR or DIR=SCALE");
+            scale.map(|scale| (dir.into(), scale)).ok_or_else(invalid)
+        };
+        self.lora.iter().map(parse).collect()
+    }
+
+    /// The request of these arguments, with the defaults of --preset or else of `checkpoint_preset`.
+    fn request(&self, checkpoint_preset: Preset) -> Result<GenerateRequest, Fault> {
+        let preset = self.preset.as_deref().map_or(Ok(checkpoint_preset), Preset::named)?;
         let base = preset.request("");
-        // Steps that are given as a number, or by their levels, are made where the preset lists timesteps.
-        let counted = self.steps.is_some() || self.sigmas.is_some();
-        let timesteps = self.timesteps.clone().or(base.timesteps.clone().filter(|_| !counted));
+        // --steps and --sigmas replace the timesteps of a preset.
+        let replaces_timesteps = self.steps.is_some() || self.sigmas.is_some();
+        let timesteps = self.timesteps.clone().or(base.timesteps.clone().filter(|_| !replaces_timesteps));
         Ok(GenerateRequest {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative_prompt.clone(),
@@ -181,11 +202,11 @@ impl GenerateArgs {
             guidance_scale: self.guidance_scale.unwrap_or(base.guidance_scale),
             width: self.width,
             height: self.height,
-            num_images_per_prompt: self.images,
+            num_images_per_prompt: self.num_images_per_prompt,
             seeds: self.seeds.clone(),
-            output_type: self.output_type.into(),
+            output_type: self.output_type,
             clean_caption: self.clean_caption,
-            use_resolution_binning: !self.no_binning,
+            use_resolution_binning: !self.no_resolution_binning,
             max_sequence_length: self.max_sequence_length.unwrap_or(base.max_sequence_length),
             style: self.style.clone(),
             pag_scale: self.pag_scale.unwrap_or(base.pag_scale),
@@ -200,4 +221,36 @@ impl GenerateArgs {
             ..base
         })
     }
+}
+
+/// Generates the images of `request`, writes them to `out` and prints their reports.
+fn generate(
+    generator: &ImageGenerator,
+    request: &GenerateRequest,
+    out: &Path,
+    record: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let images = generator.generate(request, print_progress)?;
+    let is_single = images.len() == 1;
+    for (index, image) in images.into_iter().enumerate() {
+        write(&if is_single { out.to_owned() } else { numbered(out, index) }, &image.file)?;
+        if let (Some(path), Some(recording)) = (record, &image.recording) {
+            write(path, recording)?;
+        }
+        print_json(&image.report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs a step.
+pub(super) fn print_progress(StepProgress { image_index, step, total_steps }: StepProgress) -> ControlFlow<()> {
+    tracing::debug!(image_index, step, total_steps);
+    ControlFlow::Continue(())
+}
+
+/// `a/b.png` → `a/b-0.png`.
+fn numbered(out: &Path, index: usize) -> PathBuf {
+    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extension) = (part(out.file_stem()), part(out.extension()));
+    out.with_file_name(format!("{stem}-{index}.{extension}"))
 }

@@ -1,4 +1,4 @@
-//! Which command lines are accepted.
+//! Command lines that are accepted, and those that are not.
 
 use clap::CommandFactory;
 
@@ -14,7 +14,7 @@ fn the_command_line_is_well_formed() {
 }
 
 #[test]
-fn generate_takes_exactly_one_source_of_text_and_the_output_that_fits_it() {
+fn generate_requires_one_source_of_text_and_the_matching_output() {
     assert!(accepts("pixart generate --checkpoint c --prompt p --out o.png"));
     assert!(accepts("pixart generate --checkpoint c --prompts p.json --out-dir o"));
     assert!(accepts("pixart generate --checkpoint c --embeds e.safetensors --out o.png"));
@@ -45,7 +45,7 @@ fn the_packaged_command_lines_are_accepted() {
 }
 
 #[test]
-fn a_comparison_has_two_sides() {
+fn compare_requires_two_devices_or_recordings() {
     assert!(accepts("pixart compare --prompt p --checkpoint c --device wgpu --with cpu"));
     assert!(accepts("pixart compare --recording a --checkpoint c"));
     assert!(accepts("pixart compare --recording a --recording b"));
@@ -55,5 +55,28 @@ fn a_comparison_has_two_sides() {
         "pixart compare --prompt p --recording a",
     ] {
         assert!(!accepts(line), "{line}");
+    }
+}
+
+#[test]
+fn earlier_spellings_of_flags_are_accepted() {
+    for (current, earlier) in [
+        ("generate --checkpoint c --prompt p --out o.png --guidance-scale 2", ("--guidance-scale", "--guidance")),
+        (
+            "generate --checkpoint c --prompt p --out o.png --num-images-per-prompt 2",
+            ("--num-images-per-prompt", "--images"),
+        ),
+        (
+            "generate --checkpoint c --prompt p --out o.png --no-resolution-binning",
+            ("--no-resolution-binning", "--no-binning"),
+        ),
+        ("compare --prompt p --checkpoint c --with cpu --guidance-scale 2", ("--guidance-scale", "--guidance")),
+        ("serve --checkpoint c --request-timeout 9", ("--request-timeout", "--within")),
+        ("serve --checkpoint c --shutdown-timeout 9", ("--shutdown-timeout", "--grace")),
+        ("bench --models m --workload w --burn-reference", ("--burn-reference", "--stock")),
+    ] {
+        assert!(accepts(&format!("pixart {current}")), "{current}");
+        let line = current.replace(earlier.0, earlier.1);
+        assert!(line != current && accepts(&format!("pixart {line}")), "{line}");
     }
 }

@@ -3,18 +3,18 @@ use std::sync::mpsc as ready;
 
 use super::*;
 
-const WAITING_MAX: usize = 4;
+const QUEUED_MAX: usize = 4;
 
-/// Embeds a caption as its length, and draws steps without a picture. Each call first waits for `released`, and tells how many
-/// requests it was given.
-struct Fake {
+/// Encodes a caption as its length and generates no image. Each call first waits for `released`, and sends how many requests it
+/// was given.
+struct FakeWorker {
     released: ready::Receiver<()>,
-    told: ready::Sender<usize>,
+    given: ready::Sender<usize>,
 }
 
-impl Work for Fake {
+impl DeviceWorker for FakeWorker {
     fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>> {
-        self.told.send(requests.len()).ok();
+        self.given.send(requests.len()).ok();
         self.released.recv().ok(); // A closed channel releases it too.
         let reply = |request: &EncodeRequest| {
             assert_ne!(request.captions, ["panic"], "the device is gone");
@@ -24,14 +24,14 @@ impl Work for Fake {
         requests.iter().map(reply).collect()
     }
 
-    fn draw(
+    fn generate(
         &mut self,
         request: &GenerateRequest,
-        stepped: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Picture>, Error> {
-        self.told.send(1).ok();
+        on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error> {
+        self.given.send(1).ok();
         for step in 1..=request.num_inference_steps {
-            if stepped(Progress { image: 0, step, total_steps: request.num_inference_steps }).is_break() {
+            if on_step(StepProgress { image_index: 0, step, total_steps: request.num_inference_steps }).is_break() {
                 return Err(Error::Cancelled);
             }
             self.released.recv().ok();
@@ -39,17 +39,17 @@ impl Work for Fake {
         Ok(Vec::new())
     }
 
-    fn hits(&self) -> u64 {
+    fn cache_hits(&self) -> u64 {
         0
     }
 }
 
-/// A queue, what releases its work, and what the work was given.
+/// A queue, the sender that releases its worker, and the sizes of the batches that the worker was given.
 fn queue() -> (Queue, ready::Sender<()>, ready::Receiver<usize>) {
-    let ((release, released), (told, given)) = (ready::channel(), ready::channel());
-    let (queue, opened) = Queue::start(WAITING_MAX, move || Ok((Fake { released, told }, "about")));
-    let about = block_on(opened).expect("it is told").expect("nothing to fail");
-    assert_eq!(about, "about");
+    let ((release, released), (sender, given)) = (ready::channel(), ready::channel());
+    let (queue, opened) = Queue::start(QUEUED_MAX, move || Ok((FakeWorker { released, given: sender }, "info")));
+    let info = block_on(opened).expect("the result is sent").expect("nothing to fail");
+    assert_eq!(info, "info");
     (queue, release, given)
 }
 
@@ -66,12 +66,12 @@ fn requests_are_answered_by_the_one_thread() {
 }
 
 #[test]
-fn work_that_cannot_be_opened_is_told() {
-    let open = || Err::<(Fake, ()), _>(Error::NoGpu { why: "no driver".to_owned() });
-    let (queue, opened) = Queue::start(WAITING_MAX, open);
-    let error = block_on(opened).expect("it is told").expect_err("no GPU");
+fn a_failure_to_open_is_returned() {
+    let open = || Err::<(FakeWorker, ()), _>(Error::NoGpu { why: "no driver".to_owned() });
+    let (queue, opened) = Queue::start(QUEUED_MAX, open);
+    let error = block_on(opened).expect("the result is sent").expect_err("no GPU");
     assert!(error.to_string().contains("no driver"));
-    let fault = block_on(queue.encode(request(&["a"]))).expect_err("nobody is there");
+    let fault = block_on(queue.encode(request(&["a"]))).expect_err("the thread has ended");
     assert_eq!(fault.code, FaultCode::Internal);
 }
 
@@ -86,45 +86,45 @@ fn a_thread_that_has_stopped_is_a_fault_and_not_a_hang() {
 }
 
 #[test]
-fn those_that_wait_side_by_side_are_encoded_together_and_one_too_many_is_refused() {
+fn queued_encode_requests_are_batched_and_one_beyond_the_limit_is_rejected() {
     let (queue, release, given) = queue();
     block_on(async {
         let mut first = Box::pin(queue.encode(request(&["a"])));
         assert!(poll_once(&mut first).await.is_none(), "nothing is released yet");
-        assert_eq!(given.recv(), Ok(1), "it is taken up alone");
-        let mut asked: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(queue.encode(request(&["bb"])))).collect();
-        for future in &mut asked {
+        assert_eq!(given.recv(), Ok(1), "it is processed alone");
+        let mut pending: Vec<_> = (0..QUEUED_MAX).map(|_| Box::pin(queue.encode(request(&["bb"])))).collect();
+        for future in &mut pending {
             assert!(poll_once(future).await.is_none());
         }
-        assert_eq!(queue.waiting(), WAITING_MAX);
+        assert_eq!(queue.queued(), QUEUED_MAX);
         let fault = queue.encode(request(&["a"])).await.expect_err("one too many");
-        assert_eq!((fault.code, queue.tally().refused.get()), (FaultCode::Busy, 1));
+        assert_eq!((fault.code, queue.metrics().rejected.get()), (FaultCode::Busy, 1));
 
-        asked.pop(); // Whoever leaves is not worked for.
+        pending.pop(); // A dropped request is skipped.
         release.send(()).expect("the thread waits");
         assert_eq!(first.await.expect("released").embeds, [1.0]);
-        assert_eq!(given.recv(), Ok(WAITING_MAX - 1));
+        assert_eq!(given.recv(), Ok(QUEUED_MAX - 1));
         drop(release);
-        for future in asked {
+        for future in pending {
             assert_eq!(future.await.expect("released").embeds, [2.0]);
         }
     });
 }
 
 #[test]
-fn a_picture_that_nobody_waits_for_is_broken_off_at_its_next_step() {
+fn a_dropped_generation_is_cancelled_at_its_next_step() {
     let (queue, release, given) = queue();
     block_on(async {
-        let mut drawing =
-            queue.draw(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
-        assert_eq!(drawing.told.recv().await, Some(Progress { image: 0, step: 1, total_steps: 5 }));
+        let mut pending =
+            queue.generate(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
+        assert_eq!(pending.progress.recv().await, Some(StepProgress { image_index: 0, step: 1, total_steps: 5 }));
         assert_eq!(given.recv(), Ok(1));
-        drop(drawing);
+        drop(pending);
         release.send(()).expect("the thread waits");
-        while queue.tally().cancelled.get() == 0 {
+        while queue.metrics().cancelled.get() == 0 {
             yield_now().await;
         }
-        // Its asker leaves while the first step is told, or just after.
-        assert!(queue.tally().steps.get() <= 2, "no step is begun after the next one");
+        // The receiver is dropped while the first step is reported, or just after.
+        assert!(queue.metrics().steps.get() <= 2, "no step is begun after the next one");
     });
 }

@@ -1,12 +1,12 @@
-//! Which callers the server answers: programs and pages of this computer only.
+//! Checks of the `Origin` and `Host` headers against loopback names.
 //!
-//! Listening on 127.0.0.1 keeps other computers out, but any page of the web that is open in a browser here can send
-//! requests to it. Two headers that a page cannot forge tell them apart: `Origin` names the page that asks, and `Host`
-//! the name it was reached by, which is a foreign one where a web site has pointed its own name at 127.0.0.1.
+//! Listening on 127.0.0.1 keeps other computers out, but any web page that is open in a browser here can send requests to
+//! it. Pages cannot forge `Origin` and `Host`. `Origin` identifies the page; `Host` is a foreign name where a web site has
+//! pointed its own name at 127.0.0.1 (DNS rebinding).
 
 use std::net::IpAddr;
 
-/// True for `Origin` values of pages served by this computer. `null` (a file, a sandboxed frame) is none of them.
+/// True for `Origin` values of pages served by this computer; false for `null` (a file, a sandboxed frame).
 pub(crate) fn is_origin(origin: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme).is_some_and(is_host))
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_this_computer_are_answered() {
+    fn loopback_origins_and_hosts_are_accepted() {
         for origin in ["http://localhost:5173", "http://127.0.0.1:7860", "http://[::1]:80", "https://LOCALHOST"] {
             assert!(is_origin(origin), "{origin}");
         }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_web_are_not() {
+    fn other_origins_and_hosts_are_not() {
         let origins = [
             "null",
             "",

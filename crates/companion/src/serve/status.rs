@@ -1,4 +1,4 @@
-//! What the server says of itself.
+//! Routes that describe the server: models, OpenAPI document, health and metrics.
 
 use std::sync::atomic::Ordering;
 
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use super::Server;
 
-/// The interface for programs that read such.
+/// OpenAPI description of the HTTP API.
 const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) async fn models(State(server): State<Server>) -> Json<Value> {
     let models: Vec<Value> = server
-        .about
+        .model_info
         .get()
         .into_iter()
-        .map(|about| {
-            let mut model = serde_json::to_value(about).expect("it is plain data");
+        .map(|info| {
+            let mut model = serde_json::to_value(info).expect("it is plain data");
             model["object"] = "model".into();
             model["owned_by"] = "pixart".into();
             model["created"] = 0.into();
@@ -41,7 +41,7 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(server): State<Server>) -> (StatusCode, &'static str) {
     if server.stopping.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if server.about.get().is_none() {
+    } else if server.model_info.get().is_none() {
         (StatusCode::SERVICE_UNAVAILABLE, "loading\n")
     } else {
         (StatusCode::OK, "ready\n")
@@ -49,6 +49,6 @@ pub(super) async fn ready(State(server): State<Server>) -> (StatusCode, &'static
 }
 
 pub(super) async fn metrics(State(server): State<Server>) -> impl IntoResponse {
-    let text = server.meters.text(server.queue.waiting());
+    let text = server.metrics.to_text(server.queue.queued());
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

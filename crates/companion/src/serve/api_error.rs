@@ -1,4 +1,4 @@
-//! A fault on its way out: for our page and programs as it is, for OpenAI's clients in their words.
+//! Error responses: a [`Fault`] as JSON, with the error object that OpenAI's clients expect beside it.
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -8,26 +8,28 @@ use axum::response::{IntoResponse, Response};
 use pixart_protocol::{Fault, FaultCode};
 use serde_json::{Value, json};
 
-pub(super) struct Refusal {
+/// A fault with its HTTP status.
+pub(super) struct ApiError {
     status: StatusCode,
     fault: Fault,
     retry_after: Option<u64>,
 }
 
-impl Refusal {
-    pub(super) fn of(status: StatusCode, fault: Fault) -> Self {
+impl ApiError {
+    pub(super) fn new(status: StatusCode, fault: Fault) -> Self {
         Self { status, fault, retry_after: None }
     }
 
-    /// A path or a method that there is not.
-    pub(super) fn none(status: StatusCode) -> Self {
-        let what = format!("the companion has nothing here ({status})");
-        Self::of(status, Fault::new(FaultCode::BadRequest, what, "see /v1/openapi.json for what it has"))
+    /// Error of an unknown path or method.
+    pub(super) fn not_found(status: StatusCode) -> Self {
+        let what = format!("the companion has no such route ({status})");
+        Self::new(status, Fault::new(FaultCode::BadRequest, what, "see /v1/openapi.json for its routes"))
     }
 
-    pub(super) fn unreadable(what: &str, rejection: &JsonRejection, remedy: &str) -> Self {
-        let what = format!("the body is not {what}: {}", rejection.body_text());
-        Self::of(rejection.status(), Fault::new(FaultCode::BadRequest, what, remedy))
+    /// Error of a body that is not `expected`.
+    pub(super) fn invalid_body(expected: &str, rejection: &JsonRejection, remedy: &str) -> Self {
+        let what = format!("the body is not {expected}: {}", rejection.body_text());
+        Self::new(rejection.status(), Fault::new(FaultCode::BadRequest, what, remedy))
     }
 
     pub(super) fn retry_after(self, seconds: u64) -> Self {
@@ -35,7 +37,7 @@ impl Refusal {
     }
 }
 
-impl From<Fault> for Refusal {
+impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         let status = match fault.code {
             FaultCode::BadRequest => StatusCode::BAD_REQUEST,
@@ -43,12 +45,12 @@ impl From<Fault> for Refusal {
             FaultCode::Companion => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::of(status, fault)
+        Self::new(status, fault)
     }
 }
 
-/// The fault, and what OpenAI's clients make an exception of.
-pub(super) fn body(status: StatusCode, fault: &Fault) -> Value {
+/// The JSON body of an error: the fault's fields, and `error` in OpenAI's format.
+pub(super) fn error_body(status: StatusCode, fault: &Fault) -> Value {
     let kind = match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
@@ -61,13 +63,13 @@ pub(super) fn body(status: StatusCode, fault: &Fault) -> Value {
     json!({ "code": code, "what": what, "remedy": remedy, "error": error })
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self { status, fault, retry_after } = self;
         if status != StatusCode::TOO_MANY_REQUESTS {
-            tracing::warn!(status = status.as_u16(), %fault, "refused");
+            tracing::warn!(status = status.as_u16(), %fault, "request rejected");
         }
-        let mut response = (status, Json(body(status, &fault))).into_response();
+        let mut response = (status, Json(error_body(status, &fault))).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());

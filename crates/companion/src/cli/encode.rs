@@ -1,0 +1,70 @@
+//! `pixart encode`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use pixart_companion::device::DeviceSpec;
+use pixart_companion::{Error, PromptEncoder, PromptEncoderOptions, bench, embeds};
+use pixart_model::WeightFormat;
+use pixart_protocol::EncodeRequest;
+use serde_json::json;
+
+use super::{TEXT_WEIGHT_FORMATS, print_json, value_by_name, write};
+
+#[derive(Args)]
+pub(crate) struct EncodeArgs {
+    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// A prompt; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
+    #[arg(long = "prompt", required = true)]
+    prompts: Vec<String>,
+    /// Tokens that a prompt is padded or truncated to: 300 for PixArt-Σ.
+    #[arg(long, default_value_t = 120)]
+    max_sequence_length: u32,
+    /// cpu, wgpu, vulkan, cuda or cuda:1.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceSpec,
+    /// Weight format of the text encoder's matrices [default: as stored; f16 as f32].
+    #[arg(long, value_parser = value_by_name(TEXT_WEIGHT_FORMATS))]
+    text_dtype: Option<WeightFormat>,
+    /// Number of runs; the JSON line has the seconds of each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Number of the text encoder's blocks to use, for measurements [default: all].
+    #[arg(long)]
+    layers: Option<usize>,
+    /// The safetensors file to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl EncodeArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let request = EncodeRequest { captions: self.prompts, max_sequence_length: self.max_sequence_length };
+        request.validate().map_err(Error::Request)?;
+        let began = Instant::now();
+        let encoder = PromptEncoder::open(&PromptEncoderOptions {
+            checkpoint: self.checkpoint,
+            device: self.device,
+            precision: self.text_dtype,
+            layers: self.layers,
+        })?;
+        let load_s = began.elapsed().as_secs_f64();
+        let mut encode_s = Vec::new();
+        for _ in 0..self.runs {
+            let began = Instant::now();
+            let embedded = encoder.encode(&request)?;
+            encode_s.push(began.elapsed().as_secs_f64());
+            if encode_s.len() == 1 {
+                write(&self.out, &embeds::write(&embedded, &request.captions))?;
+            }
+        }
+        print_json(&json!({
+            "device": encoder.device_name(), "load_s": load_s, "encode_s": encode_s, "peak_bytes": bench::peak_bytes(),
+        }))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
