@@ -1,9 +1,9 @@
-//! How the page feels while it draws, and what it holds after many pictures; prints one JSON line per measurement.
+//! Input latency while the page generates, and memory after many images; prints one JSON line per measurement.
 //!
-//!   node page.mjs --chrome PATH [--pictures N]
+//!   node page.mjs --chrome PATH [--images N]
 //!
 //! Latency is that of keys pressed in the prompt, from the event's own time until the frame after it has begun, while the
-//! worker draws. Memory is what the engine says of itself after each picture, and the pages of Chromium's processes.
+//! worker generates. Memory is what the engine reports after each image.
 import { parseArgs } from 'node:util';
 import { echoConsole, fillForm, openBrowser, servePage, untilEngine } from '../page/browser.mjs';
 
@@ -12,7 +12,7 @@ const MILLIS = 900_000;
 const KEYS = 120;
 const PAUSE_MILLIS = 60;
 
-const { values: options } = parseArgs({ options: { chrome: { type: 'string' }, pictures: { type: 'string', default: '50' } } });
+const { values: options } = parseArgs({ options: { chrome: { type: 'string' }, images: { type: 'string', default: '50' } } });
 const server = await servePage();
 try {
   for (const device of ['webgpu', 'wasm']) {
@@ -25,7 +25,7 @@ try {
       await page.evaluate(() => document.getElementById('text-tab').click());
       await fillForm(page, SMALL);
       console.log(JSON.stringify({ what: 'latency', device, ...(await latency(page)) }));
-      console.log(JSON.stringify({ what: 'endurance', device, ...(await endurance(page, Number(options.pictures))) }));
+      console.log(JSON.stringify({ what: 'endurance', device, ...(await endurance(page, Number(options.images))) }));
     } finally {
       await browser.close();
     }
@@ -34,7 +34,7 @@ try {
   server.close();
 }
 
-/** Types while a long picture is drawn. */
+/** Types while a long image is generated. */
 async function latency(page) {
   await page.evaluate(() => {
     globalThis.taken = [];
@@ -58,17 +58,17 @@ async function latency(page) {
   const sorted = taken.toSorted((a, b) => a - b);
   const at = (part) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))]);
   await fillForm(page, SMALL);
-  return { keys: taken.length, drawing: phase === 'generating', step, p50_ms: at(0.5), p95_ms: at(0.95), max_ms: at(1), cancel_ms };
+  return { keys: taken.length, generating: phase === 'generating', step, p50_ms: at(0.5), p95_ms: at(0.95), max_ms: at(1), cancel_ms };
 }
 
-/** Draws many pictures in a row; what is held after the second and after the last. */
-async function endurance(page, pictures) {
-  const held = [];
-  for (let at = 0; at < pictures; at += 1) {
+/** Generates many images in a row, and compares memory after the second and after the last. */
+async function endurance(page, images) {
+  const memories = [];
+  for (let at = 0; at < images; at += 1) {
     const memory = await page.evaluate(async (request) => (await globalThis.pixart.generate(request)).memory, { ...SMALL, seed: at, text_encoder: { kind: 'tab' } });
-    held.push(memory);
+    memories.push(memory);
   }
-  const [second, last] = [held[1], held.at(-1)];
+  const [second, last] = [memories[1], memories.at(-1)];
   const growth = (key) => (second[key] ? Number((last[key] / second[key] - 1).toFixed(4)) : null);
-  return { pictures, second, last, heap_growth: growth('heap_bytes'), device_growth: growth('device_bytes') };
+  return { images, second, last, heap_growth: growth('heap_bytes'), device_growth: growth('device_bytes') };
 }

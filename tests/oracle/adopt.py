@@ -17,9 +17,9 @@ from stage import write
 
 def adopt(source: Path, folder: Path):
     """Writes the state of `source`'s networks into `folder`. States that are there are refused, not replaced."""
-    kept = [name for name in ("vae.pt", "dit.pt", "norm.json", "vocabulary.json") if (folder / name).exists()]
-    if kept:
-        raise SystemExit(f"{folder} already holds {', '.join(kept)}; choose another --state, or move them away")
+    existing = [name for name in ("vae.pt", "dit.pt", "norm.json", "vocabulary.json") if (folder / name).exists()]
+    if existing:
+        raise SystemExit(f"{folder} already holds {', '.join(existing)}; choose another --state, or move them away")
     vae = AutoencoderKL.from_pretrained(source / "vae", torch_dtype=torch.float32)
     write({"average": dict(vae.named_parameters())}, folder / "vae.pt")
     # The folded whitening gives latents of mean 0 and deviation 1 / SCALING.

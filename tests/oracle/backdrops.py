@@ -25,7 +25,7 @@ def jittered(colour, amount: int, rng: np.random.Generator):
 
 
 class Wall:
-    """Draws in units of the picture's side."""
+    """Draws in units of the image's side."""
 
     def __init__(self, canvas: ImageDraw.ImageDraw, side: int):
         self.canvas, self.side = canvas, side

@@ -61,8 +61,8 @@ def main():
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     if options.compare:
-        kept = tokens.attention_mask[0].bool()
-        want, got = embeds[0][kept].float(), load_file(options.compare)["prompt_embeds"][0][kept]
+        is_token = tokens.attention_mask[0].bool()
+        want, got = embeds[0][is_token].float(), load_file(options.compare)["prompt_embeds"][0][is_token]
         row["distance"] = ((got - want).norm() / want.norm()).item()
     print(json.dumps(row))
 

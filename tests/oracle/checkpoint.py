@@ -50,7 +50,7 @@ def trained_autoencoder(folder: Path) -> AutoencoderKL:
 
 @torch.no_grad()
 def whitening_autoencoder(folder: Path) -> AutoencoderKL:
-    """Codes pictures to latents that times `SCALING` are white."""
+    """Codes images to latents that times `SCALING` are white."""
     vae = trained_autoencoder(folder)
     mean, deviation = norm(folder)
     scale = deviation * SCALING

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How often a checkpoint draws what a prompt says.
+"""The share of prompts that a checkpoint renders correctly.
 
     evaluate.py prompts --count 96 --out prompts.json         held-out prompts, each with its seed and its scene
-    evaluate.py diffusers --checkpoint DIR --prompts prompts.json --out DIR      draws them with diffusers
-    evaluate.py score --prompts prompts.json --pictures DIR   one line of JSON: the core score and each field's
-    evaluate.py renders --prompts prompts.json                the same for true drawings: the most a score can be
+    evaluate.py diffusers --checkpoint DIR --prompts prompts.json --out DIR      generates them with diffusers
+    evaluate.py score --prompts prompts.json --images DIR   one line of JSON: the core score and each field's
+    evaluate.py renders --prompts prompts.json                the same for true drawings: the highest possible score
 
-Pictures are 000.png, 001.png, ... in the order of the prompts. A missing or wrongly sized picture is an error, not a
+Images are 000.png, 001.png, ... in the order of the prompts. A missing or wrongly sized image is an error, not a
 miss.
 """
 
@@ -49,12 +49,12 @@ def read_prompts(path: Path) -> tuple[list[dict], list[Scene]]:
     return entries, scenes
 
 
-def picture_path(folder: Path, index: int) -> Path:
+def image_path(folder: Path, index: int) -> Path:
     return folder / f"{index:03}.png"
 
 
-def draw_with_diffusers(checkpoint: Path, prompts: Path, out: Path):
-    """One generator per picture, so that a picture does not depend on its batch."""
+def generate_with_diffusers(checkpoint: Path, prompts: Path, out: Path):
+    """One generator per image, so that an image does not depend on its batch."""
     from diffusers import PixArtAlphaPipeline
 
     pipeline = PixArtAlphaPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
@@ -63,7 +63,7 @@ def draw_with_diffusers(checkpoint: Path, prompts: Path, out: Path):
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(entries), BATCH):
         batch = entries[start : start + BATCH]
-        pictures = pipeline(
+        images = pipeline(
             prompt=[entry["prompt"] for entry in batch],
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
@@ -74,28 +74,28 @@ def draw_with_diffusers(checkpoint: Path, prompts: Path, out: Path):
             max_sequence_length=TOKENS,
             generator=[torch.Generator().manual_seed(entry["seed"]) for entry in batch],
         ).images
-        for index, picture in enumerate(pictures, start):
-            picture.save(picture_path(out, index))
+        for index, image in enumerate(images, start):
+            image.save(image_path(out, index))
 
 
-def read_pictures(folder: Path, count: int) -> list[Image.Image]:
-    pictures = []
+def read_images(folder: Path, count: int) -> list[Image.Image]:
+    images = []
     for index in range(count):
-        path = picture_path(folder, index)
+        path = image_path(folder, index)
         if not path.is_file():
-            raise SystemExit(f"{path} is missing: draw all {count} prompts into {folder} first")
-        picture = Image.open(path).convert("RGB")
-        if picture.size != (SIZE, SIZE):
-            raise SystemExit(f"{path} is {picture.width}x{picture.height}, not {SIZE}x{SIZE}: draw it at that size")
-        pictures.append(picture)
-    return pictures
+            raise SystemExit(f"{path} is missing: generate all {count} prompts into {folder} first")
+        image = Image.open(path).convert("RGB")
+        if image.size != (SIZE, SIZE):
+            raise SystemExit(f"{path} is {image.width}x{image.height}, not {SIZE}x{SIZE}: generate it at that size")
+        images.append(image)
+    return images
 
 
-def distance(pictures: list[Image.Image], reference: list[Image.Image]) -> dict[str, float | None]:
-    """PSNR over all pictures, and that of the worst; null where they are equal."""
+def distance(images: list[Image.Image], reference: list[Image.Image]) -> dict[str, float | None]:
+    """PSNR over all images, and that of the worst; null where they are equal."""
     squares = [
         np.square(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).mean()
-        for ours, theirs in zip(pictures, reference, strict=True)
+        for ours, theirs in zip(images, reference, strict=True)
     ]
     decibels = [None if mean == 0 else float(10 * np.log10(255**2 / mean)) for mean in (np.mean(squares), max(squares))]
     return dict(zip(("psnr_db", "psnr_db_worst"), decibels))
@@ -108,13 +108,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     prompts.add_argument("--count", type=int, default=96)
     prompts.add_argument("--seen", action="store_true", help="combinations that training has seen, instead")
     prompts.add_argument("--out", type=Path, required=True)
-    diffusers = commands.add_parser("diffusers", help="draw prompts with diffusers")
+    diffusers = commands.add_parser("diffusers", help="generate images of prompts with diffusers")
     diffusers.add_argument("--checkpoint", type=Path, required=True)
     diffusers.add_argument("--out", type=Path, required=True)
-    judge = commands.add_parser("score", help="judge pictures of prompts")
-    judge.add_argument("--pictures", type=Path, required=True)
-    judge.add_argument("--reference", type=Path, help="pictures to measure their distance from, in dB")
-    renders = commands.add_parser("renders", help="judge true drawings of prompts")
+    judge = commands.add_parser("score", help="score images of prompts")
+    judge.add_argument("--images", type=Path, required=True)
+    judge.add_argument("--reference", type=Path, help="images to measure their distance from, in dB")
+    renders = commands.add_parser("renders", help="score true drawings of prompts")
     for command in (diffusers, judge, renders):
         command.add_argument("--prompts", type=Path, required=True)
     return parser.parse_args(arguments)
@@ -127,16 +127,16 @@ def main(arguments: list[str]):
         write_prompts(options.count, options.seen, options.out)
         return
     if options.command == "diffusers":
-        draw_with_diffusers(options.checkpoint, options.prompts, options.out)
+        generate_with_diffusers(options.checkpoint, options.prompts, options.out)
         return
     entries, scenes = read_prompts(options.prompts)
     if options.command == "renders":
-        pictures = [render(scene, np.random.default_rng(entry["seed"])) for entry, scene in zip(entries, scenes)]
+        images = [render(scene, np.random.default_rng(entry["seed"])) for entry, scene in zip(entries, scenes)]
     else:
-        pictures = read_pictures(options.pictures, len(entries))
-    report = score.summary(score.judge(score.load(), pictures, scenes))
+        images = read_images(options.images, len(entries))
+    report = score.summary(score.judge(score.load(), images, scenes))
     if options.command == "score" and options.reference:
-        report |= distance(pictures, read_pictures(options.reference, len(entries)))
+        report |= distance(images, read_images(options.reference, len(entries)))
     print(json.dumps(report))
 
 

@@ -88,7 +88,7 @@ def deepened(weights: dict[str, torch.Tensor], layers: int) -> dict[str, torch.T
 
 
 def autoencoder() -> AutoencoderKL:
-    """Starts as a blurred copy of the picture: channels 0 to 2 carry it through every layer, 3 to 5 its negative."""
+    """Starts as a blurred copy of the image: channels 0 to 2 carry it through every layer, 3 to 5 its negative."""
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,

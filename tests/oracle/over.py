@@ -65,17 +65,17 @@ def run(pipeline, image, mask, kind: str, steps: int, strength: float) -> tuple[
         latent = scheduler.add_noise(clean, noise, timesteps[:1])
     first = latent.clone()
 
-    embeds, told, negative, negative_told = pipeline.encode_prompt(
+    embeds, attention_mask, negative, negative_mask = pipeline.encode_prompt(
         PROMPT, True, negative_prompt=NEGATIVE, clean_caption=False, max_sequence_length=TOKENS
     )
-    embeds, told = torch.cat([negative, embeds]), torch.cat([negative_told, told])
+    embeds, attention_mask = torch.cat([negative, embeds]), torch.cat([negative_mask, attention_mask])
     more = {"generator": generator} if kind == DDPM else {}
     for index, timestep in enumerate(timesteps):
         both = scheduler.scale_model_input(torch.cat([latent] * 2), timestep)
         out = pipeline.transformer(
             both,
             encoder_hidden_states=embeds,
-            encoder_attention_mask=told,
+            encoder_attention_mask=attention_mask,
             timestep=timestep.expand(2),
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
             return_dict=False,

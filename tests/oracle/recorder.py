@@ -71,12 +71,12 @@ def record(pipeline, call: Call, folder: Path, notes: dict):
     cleaned = pipeline._text_preprocessing(call.prompts, clean_caption=False)
     negative = pipeline._text_preprocessing([call.negative] * len(call.prompts), clean_caption=False)
     write(folder / "text.safetensors", text(pipeline, cleaned, negative, call))
-    step_0, sampling, latent, pictures = sample(pipeline, call)
+    step_0, sampling, latent, images = sample(pipeline, call)
     write(folder / "dit_step0.safetensors", step_0)
     write(folder / "sampling.safetensors", sampling)
     rounding = sampling_rounding(pipeline, call, latent)
     write(folder / "vae.safetensors", autoencoder(pipeline.vae, latent[:1], call.every_tap))
-    write(folder / "image.safetensors", {"u8": pictures})
+    write(folder / "image.safetensors", {"u8": images})
     meta = {
         "prompts": call.prompts,
         "negative_prompt": call.negative,
@@ -155,7 +155,7 @@ def dit_modules(dit, every_tap: bool) -> dict[str, torch.nn.Module]:
 
 
 def sample(pipeline, call: Call):
-    """The whole sampling run: taps of the first step, every step's latents, the last latent, and 8-bit pictures."""
+    """The whole sampling run: taps of the first step, every step's latents, the last latent, and 8-bit images."""
     dit, scheduler = pipeline.transformer, pipeline.scheduler
     sampling, first, outputs = {}, {}, []
     forward, scheduler_step = dit.forward, scheduler.step
@@ -195,9 +195,9 @@ def sample(pipeline, call: Call):
     sampling |= {"final_latents": latent, "timesteps": scheduler.timesteps}
     if hasattr(scheduler, "sigmas"):
         sampling["sigmas"] = scheduler.sigmas
-    pictures = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="np").images
-    pictures = torch.from_numpy((pictures * 255).round().astype("uint8"))
-    return first | seen | {"out": outputs[0]}, sampling, latent, pictures
+    images = pipeline(**options, generator=torch.Generator().manual_seed(call.seed), output_type="np").images
+    images = torch.from_numpy((images * 255).round().astype("uint8"))
+    return first | seen | {"out": outputs[0]}, sampling, latent, images
 
 
 def sampling_rounding(pipeline, call: Call, latent: torch.Tensor) -> float:
@@ -245,7 +245,7 @@ def perturbed(call: Call, *layers: str) -> dict:
 
 
 def autoencoder(vae, latent: torch.Tensor, every_tap: bool) -> dict[str, torch.Tensor]:
-    """Decodes the latent and encodes the picture of it again."""
+    """Decodes the latent and encodes the image of it again."""
     modules = {"post_quant_conv": vae.post_quant_conv, "quant_conv": vae.quant_conv}
     sides = [("dec", vae.decoder, vae.decoder.up_blocks), ("enc", vae.encoder, vae.encoder.down_blocks)]
     for side, coder, blocks in sides:

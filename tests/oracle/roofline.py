@@ -154,7 +154,7 @@ def main():
     table("One block of PixArt-XL/2, 4,096 tokens (1024 px), one caption of two", block(1, 4096))
     table("One layer of T5 v1.1 XL, 120 tokens", t5_layer(CAPTION))
     table("Decoding a latent of 32 × 32 (256 px) with Stable Diffusion's autoencoder", vae(32))
-    print(f"### Pictures: {LAYERS} blocks, 20 guided steps, decoding\n\n| picture | " + " | ".join(gpu.name for gpu in GPUS) + " |")
+    print(f"### Images: {LAYERS} blocks, 20 guided steps, decoding\n\n| image | " + " | ".join(gpu.name for gpu in GPUS) + " |")
     print("|---|" + "---:|" * len(GPUS))
     for pixels, blocks, rows, decoding in [(256, block(2, 256), 1, vae(32)), (1024, block(1, 4096), 2, vae(128))]:
         seconds = (

@@ -1,7 +1,7 @@
-"""Judges pictures: a small network, trained on drawn scenes alone, reads count, kinds, colours, background, size, side
-and face off a picture; a picture's core is right when count, background, kinds and colours all are.
+"""Judges images: a small network, trained on drawn scenes alone, reads count, kinds, colours, background, size, side
+and face off an image; an image's core is right when count, background, kinds and colours all are.
 
-It has never seen a generated picture. What it gets wrong on drawn ones bounds what any score can mean, so
+It has never seen a generated image. What it gets wrong on drawn ones bounds what any score can mean, so
 `evaluate.py renders` measures that too.
 """
 
@@ -26,7 +26,7 @@ SIZES = ["small", None, "big"]
 SIDES = ["left", None, "right"]
 COUNT_MAX = 3
 
-# What is read off a picture, with the number of answers.
+# What is read off an image, with the number of answers.
 FIELDS = {
     "count": COUNT_MAX,
     "background": len(BACKGROUNDS),
@@ -92,21 +92,21 @@ def save(scorer: Scorer, path: Path = WEIGHTS):
     save_file({name: tensor.contiguous() for name, tensor in halved.items()}, path)
 
 
-def pixels(picture: Image.Image) -> torch.Tensor:
+def pixels(image: Image.Image) -> torch.Tensor:
     """[3, 64, 64] in -1..1."""
-    values = torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32) / 127.5 - 1).permute(2, 0, 1)
+    values = torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 127.5 - 1).permute(2, 0, 1)
     factor = values.shape[-1] // INPUT_SIZE
     return F.avg_pool2d(values[None], factor)[0]
 
 
 @torch.no_grad()
-def judge(scorer: Scorer, pictures: list[Image.Image], scenes: list[Scene]) -> list[dict[str, bool]]:
-    """For each picture, which of the fields its scene asks for are right."""
-    if len(pictures) != len(scenes):
+def judge(scorer: Scorer, images: list[Image.Image], scenes: list[Scene]) -> list[dict[str, bool]]:
+    """For each image, which of the fields its scene asks for are right."""
+    if len(images) != len(scenes):
         raise ValueError(
-            f"{len(pictures)} pictures cannot be judged by {len(scenes)} scenes; give one picture for each"
+            f"{len(images)} images cannot be judged by {len(scenes)} scenes; give one image for each"
         )
-    answers = {field: odds.argmax(1) for field, odds in scorer(torch.stack([*map(pixels, pictures)])).items()}
+    answers = {field: odds.argmax(1) for field, odds in scorer(torch.stack([*map(pixels, images)])).items()}
     verdicts = []
     for index, scene in enumerate(scenes):
         asked = {field: right for field, right in truth(scene).items() if right != NOT_ASKED}
@@ -118,8 +118,8 @@ def judge(scorer: Scorer, pictures: list[Image.Image], scenes: list[Scene]) -> l
 
 
 def summary(verdicts: list[dict[str, bool]]) -> dict:
-    """Share of right answers per field, with how many pictures were asked."""
-    report = {"core": None, "all": None, "pictures": len(verdicts)}
+    """Share of right answers per field, with how many images were asked."""
+    report = {"core": None, "all": None, "images": len(verdicts)}
     for field in ("core", "all", *FIELDS):
         asked = [verdict[field] for verdict in verdicts if field in verdict]
         report[field] = round(sum(asked) / len(asked), 4) if asked else None

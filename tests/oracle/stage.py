@@ -1,4 +1,4 @@
-"""What the stages of training share: averaging, saving, the clock, and drawn pictures as tensors."""
+"""What the stages of training share: averaging, saving, the clock, and drawn images as tensors."""
 
 import os
 import time

@@ -38,27 +38,27 @@ class Judging(unittest.TestCase):
     def setUpClass(cls):
         rng = np.random.default_rng(2)
         cls.scenes = [sample(rng, held=None) for _ in range(64)]
-        cls.pictures = [render(scene, rng) for scene in cls.scenes]
+        cls.images = [render(scene, rng) for scene in cls.scenes]
         cls.scorer = score.load()
 
     def test_true_drawings_are_right_and_those_of_other_scenes_wrong(self):
-        right = score.summary(score.judge(self.scorer, self.pictures, self.scenes))
-        wrong = score.summary(score.judge(self.scorer, self.pictures[1:] + self.pictures[:1], self.scenes))
+        right = score.summary(score.judge(self.scorer, self.images, self.scenes))
+        wrong = score.summary(score.judge(self.scorer, self.images[1:] + self.images[:1], self.scenes))
         self.assertGreater(right["core"], 0.85)
         self.assertLess(wrong["core"], 0.05)
 
-    def test_a_picture_too_few_is_refused(self):
+    def test_an_image_too_few_is_refused(self):
         with self.assertRaises(ValueError):
-            score.judge(self.scorer, self.pictures[1:], self.scenes)
+            score.judge(self.scorer, self.images[1:], self.scenes)
 
-    def test_a_missing_or_smaller_picture_is_refused(self):
+    def test_a_missing_or_smaller_image_is_refused(self):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with self.assertRaisesRegex(SystemExit, "missing"):
-                evaluate.read_pictures(folder, 1)
-            self.pictures[0].resize((64, 64)).save(evaluate.picture_path(folder, 0))
+                evaluate.read_images(folder, 1)
+            self.images[0].resize((64, 64)).save(evaluate.image_path(folder, 0))
             with self.assertRaisesRegex(SystemExit, "64x64"):
-                evaluate.read_pictures(folder, 1)
+                evaluate.read_images(folder, 1)
 
     def test_a_written_list_of_prompts_reads_back_and_grows_without_changing(self):
         with tempfile.TemporaryDirectory() as name:

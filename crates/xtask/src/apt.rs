@@ -15,7 +15,7 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     if !is_root() {
         bail!("{why}, and only root may install packages; run as root: {typed}");
     }
-    run::say(&format!("installing {list}: {why}"));
+    run::log(&format!("installing {list}: {why}"));
     apt(&["update"])?;
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }

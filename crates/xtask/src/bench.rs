@@ -10,20 +10,20 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{chrome, golden, page, place::Place, python, run, wasm};
+use crate::{chrome, page, pixart, python, run, wasm, workspace::Workspace};
 
 mod companion;
-mod feel;
-mod pictures;
+mod images;
+mod page_use;
 mod table;
 mod weights;
 
-/// What is timed in the browser, and natively. The autoencoder's larger latents are counted there, and not timed
-/// against peers, which take the better part of an hour for each.
+/// Workloads that are timed in the browser, that are only counted there, and that are timed natively. Peers would take most of
+/// an hour for each of the counted ones, the VAE's larger latents.
 const BROWSER: [&str; 5] = ["block_b1n64", "block_b2n256", "block_b1n1024", "t5_n120", "vae_4"];
 const COUNTED: [&str; 2] = ["vae_16", "vae_32"];
 const NATIVE: [&str; 1] = ["xl_forward_256"];
-/// What takes seconds, not minutes, in every implementation.
+/// Workloads that take seconds in every implementation.
 const QUICK: [&str; 1] = ["block_b1n64"];
 const IMPLEMENTATIONS: [&str; 5] = ["ours", "burn-reference", "onnxruntime-web", "ours-cpu", "onnxruntime-web-wasm"];
 /// Runs after the first. The slow peers take minutes for each.
@@ -32,12 +32,12 @@ const RUNS: u32 = 3;
 /// As tests/bench/drive.mjs has it.
 const REL_L2_LIMIT: f64 = 1e-3;
 
-/// What to time.
+/// The arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
-pub(crate) struct Bench {
-    /// What to measure: parts of the networks; `weights`, a full-size checkpoint's way into a browser; `companion`, the
-    /// full-size text encoder and the server under load; or `page`, how it feels while it draws and what it holds
-    area: Option<Area>,
+pub(crate) struct BenchArgs {
+    /// Area to measure instead of parts of the networks: `weights`, loading a full-size checkpoint in a browser; `companion`,
+    /// the full-size text encoder and the server under load; `page`, input latency and memory while images are generated
+    area: Option<BenchArea>,
     /// Time this workload alone
     #[arg(long, value_name = "WORKLOAD")]
     only: Option<String>,
@@ -55,20 +55,20 @@ pub(crate) struct Bench {
     json: Option<PathBuf>,
 }
 
-/// What else than parts of the networks is measured.
+/// An area other than parts of the networks.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Area {
+enum BenchArea {
     Weights,
     Companion,
     Page,
 }
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
-pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
+pub(crate) fn bench(workspace: &Workspace, options: &BenchArgs) -> Result<ExitCode> {
     match options.area {
-        Some(Area::Weights) => return weights::bench(place, options.quick, options.json.as_deref()),
-        Some(Area::Companion) => return companion::bench(place, options),
-        Some(Area::Page) => return feel::bench(place, options.quick, options.json.as_deref()),
+        Some(BenchArea::Weights) => return weights::bench(workspace, options.quick, options.json.as_deref()),
+        Some(BenchArea::Companion) => return companion::bench(workspace, options),
+        Some(BenchArea::Page) => return page_use::bench(workspace, options.quick, options.json.as_deref()),
         None => {}
     }
     let all = [&BROWSER[..], &COUNTED, &NATIVE].concat();
@@ -78,11 +78,11 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
         None if options.quick => QUICK.to_vec(),
         None => all,
     };
-    let models = models(place, &workloads)?;
-    let companion = golden::companion(place)?;
+    let models = models(workspace, &workloads)?;
+    let companion = pixart::command(workspace)?;
     let in_browser = !options.gpu && workloads.iter().any(|workload| !NATIVE.contains(workload));
     let chrome = if in_browser {
-        page::build_for(place, wasm::For::Benchmarks)?;
+        page::build_for(workspace, wasm::ModuleKind::Benchmark)?;
         Some(chrome::browser()?)
     } else {
         None
@@ -90,8 +90,8 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
 
     let mut rows = Vec::new();
     for workload in workloads {
-        let timed = Timed { place, options, workload, models: &models };
-        // What fails is a row, and takes no other along.
+        let timed = TimedWorkload { workspace, options, workload, models: &models };
+        // A failure is a row; the other rows are still measured.
         let mut add = |name: &str, timed: Result<Vec<Value>>| {
             let failed =
                 |error| vec![json!({ "workload": workload, "implementation": name, "fault": format!("{error:#}") })];
@@ -119,49 +119,50 @@ pub(crate) fn bench(place: &Place, options: &Bench) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints rows with what each misses of what it must keep; exit code 1 where one misses something.
-fn judged(mut rows: Vec<Value>, misses: fn(&Value) -> Vec<String>, json: Option<&Path>) -> Result<ExitCode> {
-    let mut missed = 0;
+/// Prints rows with what each violations of what it must keep; exit code 1 where one violations something.
+fn report_rows(mut rows: Vec<Value>, violations: fn(&Value) -> Vec<String>, json: Option<&Path>) -> Result<ExitCode> {
+    let mut violated = 0;
     for row in &mut rows {
-        let misses = misses(row);
-        missed += misses.len();
-        row["misses"] = json!(misses);
+        let violations = violations(row);
+        violated += violations.len();
+        row["violations"] = json!(violations);
         println!("{row}");
     }
     write(&rows, json)?;
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if violated == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Writes rows to the file that was asked for, if one was.
+/// Writes the rows to the file of `--json`, if given.
 fn write(rows: &[Value], json: Option<&Path>) -> Result<()> {
     let Some(path) = json else { return Ok(()) };
-    fs::write(path, format!("{:#}\n", json!({ "rows": rows }))).with_context(|| format!("cannot write {path:?}"))
+    fs::write(path, format!("{:#}\n", json!({ "rows": rows })))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// One workload, to be timed.
-struct Timed<'a> {
-    place: &'a Place,
-    options: &'a Bench,
+struct TimedWorkload<'a> {
+    workspace: &'a Workspace,
+    options: &'a BenchArgs,
     workload: &'a str,
     models: &'a Path,
 }
 
-impl Timed<'_> {
+impl TimedWorkload<'_> {
     fn in_browser(&self, chrome: &Path) -> Result<Vec<Value>> {
-        run::say(&format!("timing {} in a headless browser", self.workload));
+        run::log(&format!("timing {} in a headless browser", self.workload));
         let counted = COUNTED.contains(&self.workload);
         let (runs, implementations) =
             if counted { (1, &["ours", "ours-cpu"][..]) } else { (self.options.runs, &IMPLEMENTATIONS[..]) };
-        let mut drive = self.place.command("node");
+        let mut drive = self.workspace.command("node");
         drive.args(["tests/bench/drive.mjs", "--workload", self.workload, "--runs", &runs.to_string(), "--models"]);
         drive.arg(self.models).arg("--chrome").arg(chrome);
         drive.args(implementations.iter().flat_map(|name| ["--implementation", name]));
-        printed(&mut drive)
+        json_rows(&mut drive)
     }
 
     fn natively(&self, companion: &Command, device: &str) -> Result<Vec<Value>> {
-        run::say(&format!("timing {} natively on {device}", self.workload));
-        let mut pixart = self.place.command(companion.get_program());
+        run::log(&format!("timing {} natively on {device}", self.workload));
+        let mut pixart = self.workspace.command(companion.get_program());
         pixart.args([
             "bench",
             "--device",
@@ -171,25 +172,25 @@ impl Timed<'_> {
             "--runs",
             &self.options.runs.to_string(),
         ]);
-        printed(pixart.arg("--models").arg(self.models))
+        json_rows(pixart.arg("--models").arg(self.models))
     }
 
     fn in_pytorch(&self) -> Result<Vec<Value>> {
-        run::say(&format!("timing {} in PyTorch", self.workload));
+        run::log(&format!("timing {} in PyTorch", self.workload));
         let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-        let mut torch = python::oracle(self.place, "bench_torch.py")?;
+        let mut torch = python::oracle(self.workspace, "bench_torch.py")?;
         torch.args(["--threads", &threads, "--runs", &self.options.runs.to_string(), "--workload", self.workload]);
-        printed(&mut torch)
+        json_rows(&mut torch)
     }
 }
 
 /// The folder of exported workloads; those that are missing are written.
-fn models(place: &Place, workloads: &[&str]) -> Result<PathBuf> {
-    let folder = place.cache.join("bench");
+fn models(workspace: &Workspace, workloads: &[&str]) -> Result<PathBuf> {
+    let folder = workspace.cache.join("bench");
     let missing: Vec<&&str> = workloads.iter().filter(|name| !is_exported(&folder, name)).collect();
     if !missing.is_empty() {
-        run::say("exporting the workloads with their weights: some are not here yet");
-        let mut export = python::oracle(place, "export_onnx.py")?;
+        run::log("exporting the workloads with their weights: some are not here yet");
+        let mut export = python::oracle(workspace, "export_onnx.py")?;
         export.arg("--out").arg(&folder).args(missing.iter().flat_map(|name| ["--only", name]));
         run::run(&mut export, run::minutes(20))?;
     }
@@ -203,13 +204,13 @@ fn is_exported(folder: &Path, name: &str) -> bool {
     files.all(|file| folder.join(file).is_file())
 }
 
-/// The JSON lines a program prints. A program that failed must have told so in a row with a fault.
-fn printed(command: &mut Command) -> Result<Vec<Value>> {
+/// The JSON lines that a program prints. A program that fails must print a row with a fault.
+fn json_rows(command: &mut Command) -> Result<Vec<Value>> {
     let (ended, lines) = run::lines(command, run::minutes(120), |_| ())?;
     let parse = |line: &String| serde_json::from_str(line).with_context(|| format!("not a row: {line}"));
     let mut rows = lines.iter().map(parse).collect::<Result<Vec<Value>>>()?;
     for row in &mut rows {
-        // What gave other numbers than PyTorch has no time.
+        // A result that differs from PyTorch's has no valid time.
         if let Some(distance) =
             row.get("rel_l2").filter(|distance| distance.as_f64().is_none_or(|it| it > REL_L2_LIMIT))
         {
@@ -220,4 +221,9 @@ fn printed(command: &mut Command) -> Result<Vec<Value>> {
         bail!("{} ended with {ended}", command.get_program().display());
     }
     Ok(rows)
+}
+
+/// The last row that a program prints.
+fn last_row(command: &mut Command) -> Result<Value> {
+    json_rows(command)?.into_iter().next_back().context("it printed no row")
 }

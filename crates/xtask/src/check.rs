@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use self::sources::Sources;
-use crate::{page, place::Place, run, types};
+use crate::{page, run, types, workspace::Workspace};
 
 /// A rule that the sources and documents keep.
 struct SourceRule {
@@ -54,23 +54,23 @@ impl fmt::Display for Finding {
 }
 
 /// Runs every check up to the first that fails.
-pub(crate) fn check(place: &Place) -> Result<ExitCode> {
-    cheap(place)?;
-    programs::spelling(place)?;
-    programs::dependencies(place)?;
-    run::say("checking the page's types");
-    page::packages(place)?;
-    let mut tsc = place.command("node");
-    run::run(tsc.current_dir(place.web()).args(["node_modules/typescript/bin/tsc", "--noEmit"]), run::minutes(5))?;
-    run::say("linting every crate");
-    lint(place.native("clippy"))?;
-    let mut tasks = place.cargo();
+pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
+    cheap(workspace)?;
+    programs::spelling(workspace)?;
+    programs::dependencies(workspace)?;
+    run::log("checking the page's types");
+    page::packages(workspace)?;
+    let mut tsc = workspace.command("node");
+    run::run(tsc.current_dir(workspace.web()).args(["node_modules/typescript/bin/tsc", "--noEmit"]), run::minutes(5))?;
+    run::log("linting every crate");
+    lint(workspace.native("clippy"))?;
+    let mut tasks = workspace.cargo();
     tasks.args(["clippy", "--release", "--package", "xtask"]);
     lint(tasks)?;
-    run::say("building the documentation");
-    run::run(place.native("doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"), run::minutes(60))?;
-    run::say("comparing the crates' dependencies with the layout");
-    run::run(place.native("test").args(["--test", "all", "layout"]), run::minutes(90))?;
+    run::log("building the documentation");
+    run::run(workspace.native("doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"), run::minutes(60))?;
+    run::log("comparing the crates' dependencies with the layout");
+    run::run(workspace.native("test").args(["--test", "all", "layout"]), run::minutes(90))?;
     println!(
         "checked: format, generated files, names, imports, links, texts, spelling, dependencies, page types, lints, \
          documentation, layout"
@@ -79,18 +79,18 @@ pub(crate) fn check(place: &Place) -> Result<ExitCode> {
 }
 
 /// Runs the checks that take seconds.
-pub(crate) fn cheap(place: &Place) -> Result<()> {
-    run::say("checking the format");
-    run::run(place.cargo().args(["fmt", "--all", "--check"]), run::minutes(2))?;
-    run::say("comparing generated files with their source");
-    types::fresh(place)?;
-    sources(place)
+pub(crate) fn cheap(workspace: &Workspace) -> Result<()> {
+    run::log("checking the format");
+    run::run(workspace.cargo().args(["fmt", "--all", "--check"]), run::minutes(2))?;
+    run::log("comparing generated files with their source");
+    types::fresh(workspace)?;
+    sources(workspace)
 }
 
 /// Checks the sources and documents against every rule; an error that lists what breaks one.
-pub(crate) fn sources(place: &Place) -> Result<()> {
-    run::say("reading the sources and documents");
-    let sources = Sources::read(place)?;
+pub(crate) fn sources(workspace: &Workspace) -> Result<()> {
+    run::log("reading the sources and documents");
+    let sources = Sources::read(workspace)?;
     let mut errors = 0;
     for rule in RULES {
         let findings = (rule.check)(&sources)?;

@@ -12,7 +12,7 @@ const MAC: &str = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 
 /// The browser: `CHROME` if set, else the first one on PATH, else Debian's.
 pub(crate) fn browser() -> Result<PathBuf> {
-    if let Some(path) = named_by("CHROME")? {
+    if let Some(path) = from_env("CHROME")? {
         return Ok(path);
     }
     if let Some(path) = installed_browser() {
@@ -24,7 +24,7 @@ pub(crate) fn browser() -> Result<PathBuf> {
 
 /// The driver through which tests start the browser: `CHROMEDRIVER` if set, else the one on PATH, else Debian's.
 pub(crate) fn driver() -> Result<PathBuf> {
-    if let Some(path) = named_by("CHROMEDRIVER")? {
+    if let Some(path) = from_env("CHROMEDRIVER")? {
         return Ok(path);
     }
     if let Some(path) = run::find("chromedriver") {
@@ -38,7 +38,7 @@ fn installed_browser() -> Option<PathBuf> {
     BROWSERS.into_iter().find_map(run::find).or_else(|| Some(PathBuf::from(MAC)).filter(|path| path.is_file()))
 }
 
-fn named_by(variable: &str) -> Result<Option<PathBuf>> {
+fn from_env(variable: &str) -> Result<Option<PathBuf>> {
     let Some(path) = env::var_os(variable).map(PathBuf::from) else { return Ok(None) };
     if !path.is_file() {
         bail!("{variable} is {}, which is no file; set it to the program's path, or unset it", path.display());

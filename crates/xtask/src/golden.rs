@@ -1,12 +1,10 @@
-//! `cargo xtask golden`: compares the pipeline with recorded tensors on a chosen device, or records them anew.
+//! `cargo xtask golden`: compares the pipeline with recorded tensors on a chosen device, or records them again.
 
 use std::{
-    env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Duration,
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,76 +13,59 @@ use serde_json::Value;
 
 use crate::{
     chrome,
-    page::{self, Server},
-    place::Place,
-    python, run, test,
+    page::{self, PageServer},
+    pixart, python, run, vulkan,
+    workspace::Workspace,
 };
 
-/// Where the pipeline runs.
+/// The device that the pipeline runs on.
 #[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Device {
-    /// On the processor
+pub(crate) enum GoldenDevice {
+    /// On the CPU
     Cpu,
     /// On this machine's GPU, or on a software Vulkan driver
     Wgpu,
     /// In a headless browser, through WebGPU
     Tab,
-    /// In a headless browser, on the processor
+    /// In a headless browser, on the CPU
     TabWasm,
 }
 
 /// Prints one row per variant and tap; exit code 1 if any failed, or if none was compared.
-pub(crate) fn check(place: &Place, folder: &Path, device: Device) -> Result<ExitCode> {
+pub(crate) fn check(workspace: &Workspace, folder: &Path, device: GoldenDevice) -> Result<ExitCode> {
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot open {}", folder.display()))?;
     match device {
-        Device::Cpu => native(place, &folder, "cpu"),
-        Device::Wgpu => {
-            test::vulkan()?;
-            native(place, &folder, "wgpu")
+        GoldenDevice::Cpu => native(workspace, &folder, "cpu"),
+        GoldenDevice::Wgpu => {
+            vulkan::require_driver()?;
+            native(workspace, &folder, "wgpu")
         }
-        Device::Tab => tab(place, &folder, "webgpu"),
-        Device::TabWasm => tab(place, &folder, "wasm"),
+        GoldenDevice::Tab => tab(workspace, &folder, "webgpu"),
+        GoldenDevice::TabWasm => tab(workspace, &folder, "wasm"),
     }
 }
 
 /// Records tests/golden with the pinned Python packages.
-pub(crate) fn make(place: &Place) -> Result<ExitCode> {
-    let mut make = python::oracle(place, "make.py")?;
+pub(crate) fn make(workspace: &Workspace) -> Result<ExitCode> {
+    let mut make = python::oracle(workspace, "make.py")?;
     run::run(&mut make, run::minutes(60))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The companion's binary.
-pub(crate) fn companion(place: &Place) -> Result<Command> {
-    run::run(place.native("build").args(["--quiet", "--bin", "pixart"]), run::minutes(90))?;
-    Ok(place.command(place.native_target().join("release/pixart")))
-}
-
-/// The companion with the user's arguments, in the user's folder; a server runs until it is stopped.
-pub(crate) fn pixart(place: &Place, arguments: &[OsString]) -> Result<ExitCode> {
-    in_users_folder(place, arguments, Duration::MAX)
-}
-
-fn native(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
+fn native(workspace: &Workspace, folder: &Path, device: &str) -> Result<ExitCode> {
     let arguments = ["golden".as_ref(), folder.as_os_str(), "--device".as_ref(), device.as_ref()];
-    in_users_folder(place, &arguments.map(OsString::from), run::minutes(60))
+    pixart::in_users_folder(workspace, &arguments.map(OsString::from), run::minutes(60))
 }
 
-fn in_users_folder(place: &Place, arguments: &[OsString], limit: Duration) -> Result<ExitCode> {
-    let folder = env::current_dir().context("the folder this was called in is gone; change to another one")?;
-    let ended = run::status(companion(place)?.current_dir(folder).args(arguments), limit)?;
-    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn tab(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
+fn tab(workspace: &Workspace, folder: &Path, device: &str) -> Result<ExitCode> {
     let variants = variants(folder)?;
-    page::build(place)?;
+    page::build(workspace)?;
     let chrome = chrome::browser()?;
-    let server = Server::start(place, None)?;
+    let server = PageServer::start(workspace, None)?;
     println!("{:<18} {:<34} {:>10} {:>10}  verdict", "variant", "tap", "max abs", "max rel");
-    let mut count = Count::default();
+    let mut count = VerdictCounts::default();
     for (name, path) in variants {
-        let mut drive = page::drive(place, "check", &server, &chrome);
+        let mut drive = page::drive(workspace, "check", &server, &chrome);
         drive.arg("--variant-dir").arg(path).args(["--name", &name, "--timeout-seconds", "900", "--device", device]);
         let (_, lines) = run::lines(&mut drive, run::minutes(16), |_| {})?;
         let answer: Value = serde_json::from_str(lines.last().context("the page's driver printed nothing")?)
@@ -99,16 +80,16 @@ fn tab(place: &Place, folder: &Path, device: &str) -> Result<ExitCode> {
     Ok(if count.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many rows ended how.
+/// The number of rows by verdict.
 #[derive(Default)]
-struct Count {
+struct VerdictCounts {
     passed: u32,
     failed: u32,
     not_built: u32,
 }
 
-impl Count {
-    /// A row with a verdict that is not known here failed.
+impl VerdictCounts {
+    /// Counts a row; an unknown verdict counts as failed.
     fn add(&mut self, row: &Value) {
         match row["verdict"]["kind"].as_str() {
             Some("pass") => self.passed += 1,
@@ -122,7 +103,7 @@ impl Count {
     }
 }
 
-/// One row of the table, in the companion's words.
+/// One row of the table, as the companion prints it.
 fn line(row: &Value) -> String {
     let text = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
     let why = row["verdict"]["why"].as_str().unwrap_or("no reason given");
@@ -163,7 +144,7 @@ mod tests {
     }
 
     fn good(verdicts: &[Value]) -> bool {
-        let mut count = Count::default();
+        let mut count = VerdictCounts::default();
         verdicts.iter().for_each(|verdict| count.add(&row(verdict)));
         count.is_good()
     }

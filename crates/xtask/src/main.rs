@@ -1,5 +1,5 @@
 //! `cargo xtask`: the only task runner. Each command sets up what it needs, says in one line what it does and why, and
-//! ends with exit code 0 only if everything it was asked for was done.
+//! ends with exit code 0 only if all of its work was done.
 
 #![expect(clippy::print_stdout, reason = "a task runner's results belong on standard output")]
 
@@ -10,7 +10,7 @@ mod chrome;
 mod compare;
 mod golden;
 mod page;
-mod place;
+mod pixart;
 mod python;
 mod run;
 mod score;
@@ -19,31 +19,33 @@ mod start;
 mod test;
 mod tools;
 mod types;
+mod vulkan;
 mod wasm;
+mod workspace;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{golden::Device, place::Place, start::Draw, test::Stage};
+use crate::{golden::GoldenDevice, start::GenerateArgs, test::TestStage, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests pixart-web; sets up what is missing")]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
     command: Task,
 }
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build the page and serve it on this machine; with --prompt, draw one picture in a headless browser instead
+    /// Build the page and serve it on this machine; with --prompt, generate one image in a headless browser instead
     Start {
         /// Port of 127.0.0.1 to serve on
         #[arg(long, default_value_t = 8080, conflicts_with = "prompt")]
         port: u16,
         #[command(flatten)]
-        draw: Option<Draw>,
+        generate: Option<GenerateArgs>,
     },
     /// Build what is handed on: the page as static files in web/dist, the npm package in web/package
     Build,
@@ -51,7 +53,7 @@ enum Task {
     Test {
         /// Run this stage alone
         #[arg(long)]
-        only: Option<Stage>,
+        only: Option<TestStage>,
     },
     /// Check format, generated files, names, imports, links, spelling, dependencies, lints, types and documentation
     Check {
@@ -59,29 +61,29 @@ enum Task {
         #[arg(long)]
         sources: bool,
     },
-    /// Compare the pipeline with recorded tensors, or record them anew
+    /// Compare the pipeline with recorded tensors, or record them again
     Golden {
         /// Folder of variants to check
         #[arg(long, value_name = "DIR", required_unless_present = "make", conflicts_with = "make")]
         check: Option<PathBuf>,
         /// Where the pipeline runs
         #[arg(long, default_value = "cpu")]
-        device: Device,
-        /// Record tests/golden anew with the pinned Python packages
+        device: GoldenDevice,
+        /// Record tests/golden again with the pinned Python packages
         #[arg(long)]
         make: bool,
     },
-    /// Draw held-out prompts with this pipeline and with diffusers, and compare how often the pictures are right
+    /// Generate images of held-out prompts with this pipeline and with diffusers, and compare their scores
     Score {
-        /// Prompts to draw
+        /// Number of prompts
         #[arg(long, default_value_t = 64)]
         count: u32,
     },
     /// Time parts of the networks against onnxruntime-web, burn's own operations and PyTorch
-    Bench(bench::Bench),
-    /// Draw in a headless tab and natively, and compare text, every step and the picture; exit code 1 beyond the bounds
+    Bench(bench::BenchArgs),
+    /// Generate in a headless tab and natively, and compare prompt embeddings, every step and the image
     Compare {
-        /// Folder to write the numbers and the difference pictures to
+        /// Folder to write the numbers and difference images to
         #[arg(long)]
         out: Option<PathBuf>,
     },
@@ -95,7 +97,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match perform(Arguments::parse().command) {
+    match run_task(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -104,22 +106,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(task: Task) -> Result<ExitCode> {
+fn run_task(task: Task) -> Result<ExitCode> {
     run::end_children_on_signals()?;
-    let place = Place::find()?;
+    let workspace = Workspace::find()?;
     match task {
-        Task::Start { port, draw: None } => start::serve(&place, port),
-        Task::Start { draw: Some(draw), .. } => start::draw(&place, &draw),
-        Task::Build => page::build(&place).map(|()| ExitCode::SUCCESS),
-        Task::Test { only } => test::test(&place, only),
-        Task::Check { sources: true } => check::sources(&place).map(|()| ExitCode::SUCCESS),
-        Task::Check { sources: false } => check::check(&place),
-        Task::Golden { check: Some(folder), device, .. } => golden::check(&place, &folder, device),
-        Task::Golden { check: None, .. } => golden::make(&place),
-        Task::Score { count } => score::score(&place, count),
-        Task::Bench(options) => bench::bench(&place, &options),
-        Task::Compare { out } => compare::compare(&place, out.as_deref()),
-        Task::Pixart { arguments } => golden::pixart(&place, &arguments),
-        Task::Types => types::write(&place),
+        Task::Start { port, generate: None } => start::serve(&workspace, port),
+        Task::Start { generate: Some(arguments), .. } => start::generate(&workspace, &arguments),
+        Task::Build => page::build(&workspace).map(|()| ExitCode::SUCCESS),
+        Task::Test { only } => test::test(&workspace, only),
+        Task::Check { sources: true } => check::sources(&workspace).map(|()| ExitCode::SUCCESS),
+        Task::Check { sources: false } => check::check(&workspace),
+        Task::Golden { check: Some(folder), device, .. } => golden::check(&workspace, &folder, device),
+        Task::Golden { check: None, .. } => golden::make(&workspace),
+        Task::Score { count } => score::score(&workspace, count),
+        Task::Bench(options) => bench::bench(&workspace, &options),
+        Task::Compare { out } => compare::compare(&workspace, out.as_deref()),
+        Task::Pixart { arguments } => pixart::pixart(&workspace, &arguments),
+        Task::Types => types::write(&workspace),
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{place::Place, run, setup, wasm};
+use crate::{run, setup, wasm, workspace::Workspace};
 
 /// The oldest Node that vite runs on, as major and minor.
 const NODE: (u32, u32) = (20, 19);
@@ -23,59 +23,59 @@ const END_WITH_STDIN: &str = "data:text/javascript,process.stdin.on('end',()=>pr
 const READY: Duration = Duration::from_secs(30);
 
 /// Sets up what the page needs and builds it into `web/dist`, and the npm package into `web/package`.
-pub(crate) fn build(place: &Place) -> Result<()> {
-    build_for(place, wasm::For::Pages)
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    build_for(workspace, wasm::ModuleKind::Page)
 }
 
-/// [`build`], with a module for `whom`.
-pub(crate) fn build_for(place: &Place, whom: wasm::For) -> Result<()> {
-    packages(place)?;
-    let toolchain = setup::wasm_toolchain(place)?;
-    wasm::build(place, &toolchain, whom)?;
-    run::say("building the page");
-    let mut vite = place.command("node");
-    vite.current_dir(place.web()).args([VITE, "build", "--logLevel", "warn"]).stdout(Stdio::from(io::stderr()));
+/// [`build`], with a module for `kind`.
+pub(crate) fn build_for(workspace: &Workspace, kind: wasm::ModuleKind) -> Result<()> {
+    packages(workspace)?;
+    let toolchain = setup::wasm_toolchain(workspace)?;
+    wasm::build(workspace, &toolchain, kind)?;
+    run::log("building the page");
+    let mut vite = workspace.command("node");
+    vite.current_dir(workspace.web()).args([VITE, "build", "--logLevel", "warn"]).stdout(Stdio::from(io::stderr()));
     run::run(&mut vite, run::minutes(5))?;
-    let mut package = place.command("node");
-    package.current_dir(place.web()).arg("package.mjs").stdout(Stdio::from(io::stderr()));
+    let mut package = workspace.command("node");
+    package.current_dir(workspace.web()).arg("package.mjs").stdout(Stdio::from(io::stderr()));
     run::run(&mut package, run::minutes(5))
 }
 
 /// Installs the npm packages that `web/package-lock.json` names, unless they are those that were installed last.
-pub(crate) fn packages(place: &Place) -> Result<()> {
+pub(crate) fn packages(workspace: &Workspace) -> Result<()> {
     let version = run::read(Command::new("node").arg("--version"))
         .context("Node builds the page; install Node 20.19 or newer, with npm")?;
     if setup::version(version.trim().trim_start_matches('v')).is_none_or(|found| found < NODE) {
         bail!("Node is {}, and vite needs {}.{} or newer; install one", version.trim(), NODE.0, NODE.1);
     }
-    let lock = wasm::digest(&place.web().join("package-lock.json"))?;
-    let stamp = place.web().join("node_modules/.installed-from");
+    let lock = wasm::digest(&workspace.web().join("package-lock.json"))?;
+    let stamp = workspace.web().join("node_modules/.installed-from");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    run::say("installing npm packages: web/package-lock.json changed since the last time, or there was none");
-    let mut npm = place.command("npm");
-    npm.current_dir(place.web()).args(["ci", "--loglevel=error"]).stdout(Stdio::from(io::stderr()));
+    run::log("installing npm packages: web/package-lock.json changed since the last time, or there was none");
+    let mut npm = workspace.command("npm");
+    npm.current_dir(workspace.web()).args(["ci", "--loglevel=error"]).stdout(Stdio::from(io::stderr()));
     run::run(&mut npm, run::minutes(10))?;
     fs::write(&stamp, lock).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// A program of the page's tests, `tests/page/drive.mjs`, that opens the page in `chrome`.
-pub(crate) fn drive(place: &Place, verb: &str, server: &Server, chrome: &Path) -> Command {
-    let mut node = place.command("node");
+pub(crate) fn drive(workspace: &Workspace, verb: &str, server: &PageServer, chrome: &Path) -> Command {
+    let mut node = workspace.command("node");
     node.args(["tests/page/drive.mjs", verb, "--url", &server.url, "--chrome"]).arg(chrome);
     node
 }
 
 /// The built page, served until this is dropped.
-pub(crate) struct Server {
+pub(crate) struct PageServer {
     pub(crate) url: String,
-    running: run::Running,
+    running: run::ChildProcess,
 }
 
-impl Server {
+impl PageServer {
     /// Serves on `port` of the loopback interface, or on a free one.
-    pub(crate) fn start(place: &Place, port: Option<u16>) -> Result<Self> {
+    pub(crate) fn start(workspace: &Workspace, port: Option<u16>) -> Result<Self> {
         let port = match port {
             Some(port) => port,
             None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr())?.port(),
@@ -83,11 +83,12 @@ impl Server {
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
             bail!("port {port} of 127.0.0.1 cannot be listened on; choose a free one with --port");
         }
-        let mut vite = place.command("node");
-        vite.current_dir(place.web()).args(["--import", END_WITH_STDIN, VITE, "preview", "--logLevel", "warn"]);
+        let mut vite = workspace.command("node");
+        vite.current_dir(workspace.web()).args(["--import", END_WITH_STDIN, VITE, "preview", "--logLevel", "warn"]);
         vite.args(["--host", "127.0.0.1", "--strictPort", "--port", &port.to_string()]);
         vite.stdin(Stdio::piped()).stdout(Stdio::from(io::stderr()));
-        let mut server = Self { url: format!("http://127.0.0.1:{port}/"), running: run::Running::start(&mut vite)? };
+        let mut server =
+            Self { url: format!("http://127.0.0.1:{port}/"), running: run::ChildProcess::start(&mut vite)? };
         let begun = Instant::now();
         while !answers(port) {
             if let Some(ended) = server.running.ended()? {

@@ -1,32 +1,32 @@
-//! The Python packages that record goldens and judge pictures, gigabytes of them, and OpenAI's client, each in an environment
+//! The Python packages that record goldens and score images, gigabytes of them, and OpenAI's client, each in an environment
 //! of their own.
 
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
-use crate::{place::Place, run, wasm};
+use crate::{run, wasm, workspace::Workspace};
 
 /// A Python interpreter with the packages of `tests/oracle/requirements.txt`.
-pub(crate) fn interpreter(place: &Place) -> Result<PathBuf> {
-    environment(place, "venv", "tests/oracle/requirements.txt")
+pub(crate) fn interpreter(workspace: &Workspace) -> Result<PathBuf> {
+    environment(workspace, "venv", "tests/oracle/requirements.txt")
 }
 
 /// A Python interpreter with OpenAI's client.
-pub(crate) fn client(place: &Place) -> Result<PathBuf> {
-    environment(place, "venv-client", "tests/page/requirements.txt")
+pub(crate) fn client(workspace: &Workspace) -> Result<PathBuf> {
+    environment(workspace, "venv-client", "tests/page/requirements.txt")
 }
 
 /// A Python interpreter beside the programs that check the tree.
-pub(crate) fn checkers(place: &Place) -> Result<PathBuf> {
-    environment(place, "venv-checkers", "crates/xtask/requirements.txt")
+pub(crate) fn checkers(workspace: &Workspace) -> Result<PathBuf> {
+    environment(workspace, "venv-checkers", "crates/xtask/requirements.txt")
 }
 
 /// A Python interpreter with the packages that the file `requirements` names.
-fn environment(place: &Place, name: &str, requirements: &str) -> Result<PathBuf> {
+fn environment(workspace: &Workspace, name: &str, requirements: &str) -> Result<PathBuf> {
     let named = requirements;
-    let requirements = place.root.join(requirements);
-    let venv = place.cache.join(name);
+    let requirements = workspace.root.join(requirements);
+    let venv = workspace.cache.join(name);
     let python = venv.join("bin/python");
     let stamp = venv.join(".installed-from");
     let wanted = wasm::digest(&requirements)?;
@@ -34,11 +34,11 @@ fn environment(place: &Place, name: &str, requirements: &str) -> Result<PathBuf>
         return Ok(python);
     }
     if !python.is_file() {
-        run::say(&format!("creating a Python environment for the packages that {named} names"));
+        run::log(&format!("creating a Python environment for the packages that {named} names"));
         run::run(Command::new("python3").args(["-m", "venv"]).arg(&venv), run::minutes(5))
             .context("Python 3.10 or newer with its venv module is needed; install it")?;
     }
-    run::say(&format!("installing the pinned Python packages: {named} names others than are here"));
+    run::log(&format!("installing the pinned Python packages: {named} names others than are here"));
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
     run::run(&mut pip, run::minutes(60))?;
@@ -47,8 +47,8 @@ fn environment(place: &Place, name: &str, requirements: &str) -> Result<PathBuf>
 }
 
 /// A script of `tests/oracle`.
-pub(crate) fn oracle(place: &Place, script: &str) -> Result<Command> {
-    let mut command = place.command(interpreter(place)?);
-    command.arg(place.root.join("tests/oracle").join(script));
+pub(crate) fn oracle(workspace: &Workspace, script: &str) -> Result<Command> {
+    let mut command = workspace.command(interpreter(workspace)?);
+    command.arg(workspace.root.join("tests/oracle").join(script));
     Ok(command)
 }

@@ -27,8 +27,8 @@ static GROUPS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 const GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Tells the user what is done, and why.
-pub(crate) fn say(what: &str) {
+/// Logs a step and its reason to standard error.
+pub(crate) fn log(what: &str) {
     eprintln!("[xtask] {what}");
 }
 
@@ -37,7 +37,7 @@ pub(crate) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
-/// Ends all children when this process is interrupted or asked to terminate.
+/// Ends all children when this process is interrupted or terminated.
 pub(crate) fn end_children_on_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for interrupts")?;
     thread::spawn(move || {
@@ -45,23 +45,23 @@ pub(crate) fn end_children_on_signals() -> Result<()> {
             for group in groups().iter() {
                 signal(*group, "TERM");
             }
-            // The exit code by which shells tell that a signal ended a program.
+            // The exit code that shells use for a program that a signal ended.
             std::process::exit(128 + number);
         }
     });
     Ok(())
 }
 
-/// Runs `command` with its output shown, and returns how it ended.
+/// Runs `command` with its output command_line, and returns how it ended.
 pub(crate) fn status(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
-    Running::start(command.stdin(Stdio::null()))?.wait(limit)
+    ChildProcess::start(command.stdin(Stdio::null()))?.wait(limit)
 }
 
-/// Runs `command` with its output shown; an error unless it succeeds.
+/// Runs `command` with its output command_line; an error unless it succeeds.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
     let ended = status(command, limit)?;
     if !ended.success() {
-        bail!("`{}` failed: {ended}", shown(command));
+        bail!("`{}` failed: {ended}", command_line(command));
     }
     Ok(())
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
 /// Runs `command` and returns how it ended with the lines of its standard output, each of which goes to `each` as it
 /// comes.
 pub(crate) fn lines(command: &mut Command, limit: Duration, each: fn(&str)) -> Result<(ExitStatus, Vec<String>)> {
-    let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let mut running = ChildProcess::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let stdout = running.child.stdout.take().context("standard output was not piped")?;
     let reader = thread::spawn(move || {
         let mut lines = Vec::new();
@@ -88,14 +88,20 @@ pub(crate) fn lines(command: &mut Command, limit: Duration, each: fn(&str)) -> R
 
 /// Runs `command` in silence and returns its standard output; an error with its standard error unless it succeeds.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", command_line(command)))?;
     if !output.status.success() {
-        bail!("`{}` failed: {}\n{}", shown(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{}` failed: {}\n{}",
+            command_line(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Where `program` lies on PATH.
+/// The path of `program`, searched on PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
@@ -108,24 +114,24 @@ pub(crate) fn path_with(folders: &[PathBuf]) -> Result<std::ffi::OsString> {
 }
 
 /// A running program, ended when dropped.
-pub(crate) struct Running {
+pub(crate) struct ChildProcess {
     child: Child,
-    shown: String,
+    command_line: String,
 }
 
-impl Running {
+impl ChildProcess {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let shown = shown(command);
+        let command_line = command_line(command);
         // Held while the child starts: an interrupt in between would miss its group.
         let mut groups = groups();
-        let child = command.process_group(0).spawn().with_context(|| format!("cannot run `{shown}`"))?;
+        let child = command.process_group(0).spawn().with_context(|| format!("cannot run `{command_line}`"))?;
         groups.insert(child.id());
-        Ok(Self { child, shown })
+        Ok(Self { child, command_line })
     }
 
     /// How the program ended, if it has.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.shown))
+        self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.command_line))
     }
 
     /// Waits for the program; past `limit` it is ended, and that is an error.
@@ -133,13 +139,13 @@ impl Running {
         let begun = Instant::now();
         loop {
             if let Some(ended) = self.ended()? {
-                // What it left running in its group would keep its output open.
+                // A process left in its group would keep its output open.
                 signal(self.child.id(), "TERM");
                 return Ok(ended);
             }
             if begun.elapsed() > limit {
                 self.end();
-                bail!("`{}` was ended: it had not finished after {} s", self.shown, limit.as_secs());
+                bail!("`{}` was ended: it had not finished after {} s", self.command_line, limit.as_secs());
             }
             thread::sleep(POLL);
         }
@@ -153,12 +159,12 @@ impl Running {
             thread::sleep(POLL);
         }
         signal(group, "KILL");
-        // Collects the exit status, so that no zombie is left; there is nobody to tell if even that fails.
+        // Collects the exit status, so that no zombie is left; a failure of that has no consequence.
         self.child.wait().ok();
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.end();
@@ -179,7 +185,7 @@ fn signal(group: u32, name: &str) -> bool {
 }
 
 /// The command as one would type it.
-fn shown(command: &Command) -> String {
+fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
@@ -217,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_dropped_program_is_gone() {
-        let running = Running::start(&mut shell("sleep 60")).expect("sh runs");
+        let running = ChildProcess::start(&mut shell("sleep 60")).expect("sh runs");
         let group = running.child.id();
         drop(running);
         let begun = Instant::now();

@@ -11,16 +11,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    apt,
-    place::{Place, Scratch},
-    run,
+    apt, run,
+    workspace::{TempFolder, Workspace},
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 const DEBIAN_BIN: &str = "/usr/bin";
 const DEBIAN_LLD: &str = "/usr/bin/lld-19";
-/// What every wasm module links.
+/// The crates of the standard library that every wasm module links.
 const STD_CRATES: &str = "-Zbuild-std=std,panic_abort,panic_unwind,test,proc_macro";
 
 /// A compiler that can build for wasm32.
@@ -34,13 +33,13 @@ pub(crate) enum Toolchain {
 
 impl Toolchain {
     /// cargo of this toolchain, with the target folder of wasm builds.
-    pub(crate) fn cargo(&self, place: &Place) -> Result<Command> {
+    pub(crate) fn cargo(&self, workspace: &Workspace) -> Result<Command> {
         let mut cargo = match self {
-            Self::Own => place.cargo(),
-            Self::In(folder) => place.command(folder.join("cargo")),
+            Self::Own => workspace.cargo(),
+            Self::In(folder) => workspace.command(folder.join("cargo")),
         };
         self.apply(&mut cargo, &[])?;
-        cargo.env("CARGO_TARGET_DIR", place.wasm_target());
+        cargo.env("CARGO_TARGET_DIR", workspace.wasm_target());
         Ok(cargo)
     }
 
@@ -72,7 +71,7 @@ impl Toolchain {
 }
 
 /// A toolchain that was seen to build for wasm32.
-pub(crate) fn wasm_toolchain(place: &Place) -> Result<Toolchain> {
+pub(crate) fn wasm_toolchain(workspace: &Workspace) -> Result<Toolchain> {
     if builds_wasm(&Toolchain::Own)? {
         return Ok(Toolchain::Own);
     }
@@ -81,12 +80,12 @@ pub(crate) fn wasm_toolchain(place: &Place) -> Result<Toolchain> {
         return Ok(debian);
     }
     if run::find("rustup").is_some() {
-        run::say("adding wasm32 to the Rust toolchain by rustup: its standard library is missing");
-        let added = run::status(place.command("rustup").args(["target", "add", TARGET]), run::minutes(10))?;
+        run::log("adding wasm32 to the Rust toolchain by rustup: its standard library is missing");
+        let added = run::status(workspace.command("rustup").args(["target", "add", TARGET]), run::minutes(10))?;
         if added.success() && builds_wasm(&Toolchain::Own)? {
             return Ok(Toolchain::Own);
         }
-        run::say("rustup could not add it; taking Debian's compiler for wasm32");
+        run::log("rustup could not add it; taking Debian's compiler for wasm32");
     }
     apt::install(&DEBIAN_PACKAGES, "no compiler for wasm32 was found")?;
     if !is_recent(&debian) {
@@ -95,8 +94,8 @@ pub(crate) fn wasm_toolchain(place: &Place) -> Result<Toolchain> {
     if !builds_wasm(&debian)? {
         let sysroot = PathBuf::from(run::read(debian.rustc().args(["--print", "sysroot"]))?.trim());
         let host = host(&run::read(debian.rustc().arg("-vV"))?)?;
-        let scratch = Scratch::new("wasm-std")?;
-        let rlibs = build_std(place, &debian, scratch.path())?;
+        let temp = TempFolder::new("wasm-std")?;
+        let rlibs = build_std(workspace, &debian, temp.path())?;
         install_std(&rlibs, &sysroot, &host)?;
         if !builds_wasm(&debian)? {
             bail!(
@@ -110,12 +109,12 @@ pub(crate) fn wasm_toolchain(place: &Place) -> Result<Toolchain> {
 
 /// Whether the toolchain can compile and link a module: an installed target may lack its linker.
 fn builds_wasm(toolchain: &Toolchain) -> Result<bool> {
-    let scratch = Scratch::new("wasm-probe")?;
-    let source = scratch.path().join("probe.rs");
+    let temp = TempFolder::new("wasm-probe")?;
+    let source = temp.path().join("probe.rs");
     fs::write(&source, "#[unsafe(no_mangle)] pub extern \"C\" fn probe() -> usize { std::env::args().count() }\n")?;
     let mut rustc = toolchain.rustc();
     rustc.args(["--edition=2024", "--crate-type=cdylib", "--target", TARGET, "-o"]);
-    rustc.arg(scratch.path().join("probe.wasm")).arg(source);
+    rustc.arg(temp.path().join("probe.wasm")).arg(source);
     // Why a compiler cannot is of no interest: the next one is tried, or one is installed.
     Ok(run::read(&mut rustc).is_ok())
 }
@@ -142,12 +141,12 @@ fn host(verbose: &str) -> Result<String> {
 }
 
 /// Builds the standard library for wasm32 from the sources in the compiler's sysroot.
-fn build_std(place: &Place, toolchain: &Toolchain, folder: &Path) -> Result<Vec<PathBuf>> {
-    run::say("building the standard library for wasm32 (some minutes, once): Debian ships only its sources");
+fn build_std(workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<Vec<PathBuf>> {
+    run::log("building the standard library for wasm32 (some minutes, once): Debian ships only its sources");
     fs::create_dir(folder.join("src"))?;
     fs::write(folder.join("src/lib.rs"), "")?;
     fs::write(folder.join("Cargo.toml"), "[package]\nname = \"empty\"\nedition = \"2024\"\n[workspace]\n")?;
-    let mut cargo = toolchain.cargo(place)?;
+    let mut cargo = toolchain.cargo(workspace)?;
     cargo.current_dir(folder).args(["build", "--release", "--target", TARGET, STD_CRATES]);
     // The standard library uses unstable features of its own compiler.
     cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", folder.join("target"));
@@ -172,7 +171,7 @@ fn install_std(rlibs: &[PathBuf], sysroot: &Path, host: &str) -> Result<()> {
         bail!("only root may install the standard library for wasm32 under {}; run this as root", rustlib.display());
     }
     let target = rustlib.join(TARGET).join("lib");
-    run::say(&format!("installing {} libraries in {}", rlibs.len(), target.display()));
+    run::log(&format!("installing {} libraries in {}", rlibs.len(), target.display()));
     fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
     for entry in fs::read_dir(&target)? {
         let path = entry?.path();

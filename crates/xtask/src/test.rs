@@ -2,9 +2,7 @@
 //! and what did not run.
 
 use std::{
-    env,
     io::{BufRead, BufReader},
-    path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -13,19 +11,17 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{apt, check, chrome, compare, golden, page, place::Place, python, run, setup, tools};
+use crate::{check, chrome, compare, page, pixart, python, run, setup, tools, vulkan, workspace::Workspace};
 
-/// Where Vulkan loaders look for drivers.
-const VULKAN_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
-/// Tests name the device they ran on in lines with this word, a colon, and the name.
+/// The word by which tests name their device: it, a colon, and the name.
 const ADAPTER: &str = "adapter";
-/// In a browser every kernel compiles before its first use, on SwiftShader for seconds.
+/// Time limit of a wasm test. A browser compiles each kernel before its first use, which takes SwiftShader seconds.
 const WASM_TEST_SECONDS: &str = "900";
 
 /// A part of the tests.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Stage {
-    /// Every crate on the processor, and the kernels on a Vulkan device
+pub(crate) enum TestStage {
+    /// Every crate on the CPU, and the kernels on a Vulkan device
     Native,
     /// crates/browser in a headless browser
     Wasm,
@@ -33,31 +29,31 @@ pub(crate) enum Stage {
     Page,
 }
 
-/// How a stage ended.
-enum Outcome {
+/// The result of a stage.
+enum StageOutcome {
     Passed { adapters: Vec<String>, took: Duration },
     Failed { error: String, took: Duration },
     NotRun { why: &'static str },
 }
 
-/// Runs the stages, or one of them, and prints a summary; exit code 1 unless all that were asked for passed.
-pub(crate) fn test(place: &Place, only: Option<Stage>) -> Result<ExitCode> {
-    check::cheap(place)?;
+/// Runs the stages, or one of them, and prints a summary; exit code 1 unless all requested stages passed.
+pub(crate) fn test(workspace: &Workspace, only: Option<TestStage>) -> Result<ExitCode> {
+    check::cheap(workspace)?;
     let mut outcomes = Vec::new();
     let mut failed = false;
-    for &stage in Stage::value_variants() {
+    for &stage in TestStage::value_variants() {
         let outcome = if only.is_some_and(|only| only != stage) {
-            Outcome::NotRun { why: "not asked for" }
+            StageOutcome::NotRun { why: "not requested" }
         } else if failed {
-            Outcome::NotRun { why: "an earlier stage failed" }
+            StageOutcome::NotRun { why: "an earlier stage failed" }
         } else {
             let begun = Instant::now();
-            match perform(place, stage) {
-                Ok(adapters) => Outcome::Passed { adapters, took: begun.elapsed() },
-                Err(error) => Outcome::Failed { error: format!("{error:#}"), took: begun.elapsed() },
+            match run_task(workspace, stage) {
+                Ok(adapters) => StageOutcome::Passed { adapters, took: begun.elapsed() },
+                Err(error) => StageOutcome::Failed { error: format!("{error:#}"), took: begun.elapsed() },
             }
         };
-        failed |= matches!(outcome, Outcome::Failed { .. });
+        failed |= matches!(outcome, StageOutcome::Failed { .. });
         outcomes.push((stage, outcome));
     }
     for line in summary(&outcomes) {
@@ -66,91 +62,91 @@ pub(crate) fn test(place: &Place, only: Option<Stage>) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn perform(place: &Place, stage: Stage) -> Result<Vec<String>> {
+fn run_task(workspace: &Workspace, stage: TestStage) -> Result<Vec<String>> {
     match stage {
-        Stage::Native => native(place),
-        Stage::Wasm => wasm(place),
-        Stage::Page => page(place),
+        TestStage::Native => native(workspace),
+        TestStage::Wasm => wasm(workspace),
+        TestStage::Page => page(workspace),
     }
 }
 
-fn native(place: &Place) -> Result<Vec<String>> {
-    if !without_gpu() {
-        vulkan()?;
+fn native(workspace: &Workspace) -> Result<Vec<String>> {
+    if !vulkan::is_disabled() {
+        vulkan::require_driver()?;
     }
-    run::say("type-checking the companion for CUDA, which nothing here can run");
-    let mut cuda = place.cargo();
+    run::log("type-checking the companion for CUDA; its tests need an NVIDIA GPU");
+    let mut cuda = workspace.cargo();
     cuda.args(["check", "--release", "--package", "pixart-companion", "--features", "cuda"]);
-    // Other features compile burn otherwise, and must not take the place of what the tests are built with.
-    run::run(cuda.env("CARGO_TARGET_DIR", place.cuda_target()), run::minutes(60))?;
-    run::say("testing every crate natively");
+    // Other features compile burn otherwise, and must not replace what the tests are built with.
+    run::run(cuda.env("CARGO_TARGET_DIR", workspace.cuda_target()), run::minutes(60))?;
+    run::log("testing every crate natively");
     // This program was built in the repository's own target folder, and what it is made of lies there.
-    let mut own = place.cargo();
-    own.args(["test", "--release", "--package", "xtask"]).env("CARGO_TARGET_DIR", place.root.join("target"));
-    watched(&mut own, run::minutes(10))?;
-    // Tests that pass keep what they print to themselves, and with it the adapter they ran on, unless asked.
-    let named = watched(place.native("test").args(["--", "--show-output"]), run::minutes(90))?;
-    let usable = devices(&run::read(golden::companion(place)?.args(["doctor", "--json"]))?)?;
-    if usable.len() < 2 && !without_gpu() {
+    let mut own = workspace.cargo();
+    own.args(["test", "--release", "--package", "xtask"]).env("CARGO_TARGET_DIR", workspace.root.join("target"));
+    run_tests(&mut own, run::minutes(10))?;
+    // `--show-output`: cargo hides what passing tests print, and with it the adapter they ran on.
+    let named = run_tests(workspace.native("test").args(["--", "--show-output"]), run::minutes(90))?;
+    let usable = devices(&run::read(pixart::command(workspace)?.args(["doctor", "--json"]))?)?;
+    if usable.len() < 2 && !vulkan::is_disabled() {
         bail!("no GPU adapter is usable, so no kernel ran on one; install a Vulkan driver, or set NO_GPU=1");
     }
     Ok(if named.is_empty() { usable } else { named })
 }
 
-fn wasm(place: &Place) -> Result<Vec<String>> {
-    let toolchain = setup::wasm_toolchain(place)?;
-    let folders = [tools::wasm_bindgen(place)?, tools::wasm_pack(place)?];
+fn wasm(workspace: &Workspace) -> Result<Vec<String>> {
+    let toolchain = setup::wasm_toolchain(workspace)?;
+    let folders = [tools::wasm_bindgen(workspace)?, tools::wasm_pack(workspace)?];
     let driver = chrome::driver()?;
     chrome::browser()?;
-    run::say("testing crates/browser in a headless browser");
-    let mut command = place.command(folders[1].join("wasm-pack"));
+    run::log("testing crates/browser in a headless browser");
+    let mut command = workspace.command(folders[1].join("wasm-pack"));
     command.args(["test", "--headless", "--chrome", "--release", "--chromedriver"]).arg(driver);
     // All targets are all but documented examples: rustdoc on PATH may be of another version. Passing tests, too, are to
     // show the adapter that they name.
     command.args(["crates/browser", "--all-targets", "--", "--nocapture"]);
     toolchain.apply(&mut command, &folders)?;
-    command.env("CARGO_TARGET_DIR", place.wasm_target()).env("WASM_BINDGEN_TEST_TIMEOUT", WASM_TEST_SECONDS);
-    watched(&mut command, run::minutes(90))
+    command.env("CARGO_TARGET_DIR", workspace.wasm_target()).env("WASM_BINDGEN_TEST_TIMEOUT", WASM_TEST_SECONDS);
+    run_tests(&mut command, run::minutes(90))
 }
 
-fn page(place: &Place) -> Result<Vec<String>> {
-    page::build(place)?;
+fn page(workspace: &Workspace) -> Result<Vec<String>> {
+    page::build(workspace)?;
     let chrome = chrome::browser()?;
-    let companion = golden::companion(place)?;
-    run::say("testing the page in a headless browser");
-    let mut node = place.command("node");
-    let shots = place.cache.join("screenshots");
+    let companion = pixart::command(workspace)?;
+    run::log("testing the page in a headless browser");
+    let mut node = workspace.command("node");
+    let shots = workspace.cache.join("screenshots");
     node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
-    let adapters = watched(node.env("SHOTS", &shots), run::minutes(30))?;
-    run::say(&format!("the page's states, to be looked at: {}", shots.display()));
-    run::say("talking to the companion with OpenAI's client");
-    openai_client(place, &companion)?;
-    run::say("comparing the tab with this computer, step by step");
-    if compare::compare(place, None)? != ExitCode::SUCCESS {
-        bail!("the tab and the companion draw too differently");
+    let adapters = run_tests(node.env("SHOTS", &shots), run::minutes(30))?;
+    run::log(&format!("screenshots of the page's states: {}", shots.display()));
+    run::log("calling the companion with OpenAI's client");
+    openai_client(workspace, &companion)?;
+    run::log("comparing the tab with this computer, step by step");
+    if compare::compare(workspace, None)? != ExitCode::SUCCESS {
+        bail!("the images of the tab and of the companion differ too much");
     }
     Ok(adapters)
 }
 
-/// Serves the embedded checkpoint and has a program of OpenAI's kind draw with it.
-fn openai_client(place: &Place, companion: &Command) -> Result<()> {
-    let mut pixart = place.command(companion.get_program());
+/// Serves the embedded checkpoint and generates an image with OpenAI's client.
+fn openai_client(workspace: &Workspace, companion: &Command) -> Result<()> {
+    let mut pixart = workspace.command(companion.get_program());
     pixart.args(["serve", "--api-only", "--listen", "127.0.0.1:0", "--checkpoint"]);
-    pixart.arg(place.web().join("models/scenes")).stdout(Stdio::piped());
+    pixart.arg(workspace.web().join("models/scenes")).stdout(Stdio::piped());
     let mut serving = pixart.spawn().context("the companion cannot be started")?;
     let mut url = String::new();
     let stdout = serving.stdout.take().context("its output is piped")?;
     let talked = BufReader::new(stdout).read_line(&mut url).map_err(Into::into).and_then(|_| {
-        let mut client = place.command(python::client(place)?);
+        let mut client = workspace.command(python::client(workspace)?);
         run::run(client.arg("tests/page/openai_client.py").arg(url.trim()), run::minutes(5))
     });
-    // It is stopped however that went, and has nothing left to say.
+    // It is stopped whether that succeeded or not.
     serving.kill().and_then(|()| serving.wait()).context("the companion cannot be stopped")?;
     talked
 }
 
-/// Runs tests with their output shown, and returns the adapters it names; an error if they fail.
-fn watched(command: &mut Command, limit: Duration) -> Result<Vec<String>> {
+/// Runs tests with their output command_line, and returns the adapters it names; an error if they fail.
+fn run_tests(command: &mut Command, limit: Duration) -> Result<Vec<String>> {
     let (ended, lines) = run::lines(command, limit, |line| println!("{line}"))?;
     if !ended.success() {
         bail!("the tests failed: {ended}");
@@ -158,29 +154,7 @@ fn watched(command: &mut Command, limit: Duration) -> Result<Vec<String>> {
     Ok(adapters(&lines))
 }
 
-/// Makes sure that there is a Vulkan driver: without one, kernels cannot run natively.
-pub(crate) fn vulkan() -> Result<()> {
-    let chosen = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|variable| env::var_os(variable).is_some());
-    if chosen || cfg!(target_os = "macos") || VULKAN_DRIVERS.iter().any(|folder| has_driver(Path::new(folder))) {
-        return Ok(());
-    }
-    apt::install(
-        &["mesa-vulkan-drivers", "libvulkan1"],
-        "no Vulkan driver was found to run kernels on (NO_GPU=1 goes without)",
-    )
-}
-
-fn has_driver(folder: &Path) -> bool {
-    let Ok(entries) = folder.read_dir() else { return false };
-    entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
-}
-
-/// Whether the user said that this machine has no GPU to run kernels on.
-fn without_gpu() -> bool {
-    env::var_os("NO_GPU").is_some_and(|value| value == "1")
-}
-
-/// The devices in the report of `pixart doctor --json`: the processor first, then every adapter.
+/// The devices in the report of `pixart doctor --json`: the CPU first, then every adapter.
 fn devices(report: &str) -> Result<Vec<String>> {
     let report: Value = serde_json::from_str(report).context("`pixart doctor --json` printed no JSON")?;
     let mut devices = vec![format!("cpu ({} cores)", report["cpu"]["cores"])];
@@ -205,25 +179,25 @@ fn adapters(lines: &[String]) -> Vec<String> {
     adapters
 }
 
-fn summary(outcomes: &[(Stage, Outcome)]) -> Vec<String> {
+fn summary(outcomes: &[(TestStage, StageOutcome)]) -> Vec<String> {
     let mut lines = vec![String::from("summary")];
     let (mut passed, mut failed) = (0, 0);
     for (stage, outcome) in outcomes {
         let stage = stage.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         lines.push(match outcome {
-            Outcome::Passed { adapters, took } => {
+            StageOutcome::Passed { adapters, took } => {
                 passed += 1;
                 let adapters = if adapters.is_empty() { "none named".into() } else { adapters.join("; ") };
                 format!("  {stage:<8} passed in {} s, adapters: {adapters}", took.as_secs())
             }
-            Outcome::Failed { error, took } => {
+            StageOutcome::Failed { error, took } => {
                 failed += 1;
                 format!("  {stage:<8} FAILED after {} s: {error}", took.as_secs())
             }
-            Outcome::NotRun { why } => format!("  {stage:<8} DID NOT RUN: {why}"),
+            StageOutcome::NotRun { why } => format!("  {stage:<8} DID NOT RUN: {why}"),
         });
     }
-    if without_gpu() {
+    if vulkan::is_disabled() {
         lines.push("  kernels  DID NOT RUN on a native GPU: NO_GPU is set".into());
     }
     lines.push(format!("stages: {passed} passed, {failed} failed"));
@@ -242,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_and_every_adapter_of_a_report_are_listed() {
+    fn the_cpu_and_every_adapter_of_a_report_are_listed() {
         let report = r#"{"cpu":{"cores":2},"wgpu":[{"name":"llvmpipe","backend":"Vulkan"}]}"#;
         assert_eq!(devices(report).expect("the report is well formed"), ["cpu (2 cores)", "llvmpipe (Vulkan)"]);
         assert!(devices("{}").is_err());
@@ -252,9 +226,9 @@ mod tests {
     fn the_summary_names_what_failed_and_what_did_not_run() {
         let took = Duration::from_secs(3);
         let lines = summary(&[
-            (Stage::Native, Outcome::Passed { adapters: vec!["llvmpipe".into()], took }),
-            (Stage::Wasm, Outcome::Failed { error: "no driver".into(), took }),
-            (Stage::Page, Outcome::NotRun { why: "an earlier stage failed" }),
+            (TestStage::Native, StageOutcome::Passed { adapters: vec!["llvmpipe".into()], took }),
+            (TestStage::Wasm, StageOutcome::Failed { error: "no driver".into(), took }),
+            (TestStage::Page, StageOutcome::NotRun { why: "an earlier stage failed" }),
         ]);
         let text = lines.join("\n");
         for fact in

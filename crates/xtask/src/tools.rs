@@ -5,35 +5,35 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
-use crate::{place::Place, run};
+use crate::{run, workspace::Workspace};
 
 const WASM_PACK: &str = "0.15.1";
 
 /// The folder with `wasm-bindgen` and `wasm-bindgen-test-runner` of the version that `Cargo.lock` has: the two ends of
 /// its format must be of one version.
-pub(crate) fn wasm_bindgen(place: &Place) -> Result<PathBuf> {
-    let lock = fs::read_to_string(place.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
+pub(crate) fn wasm_bindgen(workspace: &Workspace) -> Result<PathBuf> {
+    let lock = fs::read_to_string(workspace.root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let version = locked_version(&lock, "wasm-bindgen").context("Cargo.lock has no wasm-bindgen")?;
-    install(place, "wasm-bindgen-cli", "wasm-bindgen", version)
+    install(workspace, "wasm-bindgen-cli", "wasm-bindgen", version)
 }
 
 /// The folder with `wasm-pack`.
-pub(crate) fn wasm_pack(place: &Place) -> Result<PathBuf> {
-    install(place, "wasm-pack", "wasm-pack", WASM_PACK)
+pub(crate) fn wasm_pack(workspace: &Workspace) -> Result<PathBuf> {
+    install(workspace, "wasm-pack", "wasm-pack", WASM_PACK)
 }
 
-fn install(place: &Place, package: &str, program: &str, version: &str) -> Result<PathBuf> {
-    let tools = place.cache.join("tools");
+fn install(workspace: &Workspace, package: &str, program: &str, version: &str) -> Result<PathBuf> {
+    let tools = workspace.cache.join("tools");
     let bin = tools.join("bin");
     if is_version(&bin.join(program), version) {
         return Ok(bin);
     }
-    run::say(&format!("building {package} {version} (some minutes, once): it is not in {}", bin.display()));
-    let mut cargo = place.cargo();
+    run::log(&format!("building {package} {version} (some minutes, once): it is not in {}", bin.display()));
+    let mut cargo = workspace.cargo();
     // Without --locked: the versions its lock file names need not all be served any more. Link-time optimisation would
     // double the build of a program that runs for seconds.
     cargo.args(["install", package, "--version", version, "--root"]).arg(&tools);
-    cargo.env("CARGO_TARGET_DIR", place.cache.join("tools-target"));
+    cargo.env("CARGO_TARGET_DIR", workspace.cache.join("tools-target"));
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     run::run(&mut cargo, run::minutes(40))?;
     Ok(bin)

@@ -5,19 +5,19 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use pixart_protocol::typescript;
 
-use crate::place::Place;
+use crate::workspace::Workspace;
 
 /// Writes the types.
-pub(crate) fn write(place: &Place) -> Result<ExitCode> {
-    let path = path(place);
+pub(crate) fn write(workspace: &Workspace) -> Result<ExitCode> {
+    let path = path(workspace);
     fs::write(&path, typescript::render()).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// An error unless the file in the tree is what `write` would write.
-pub(crate) fn fresh(place: &Place) -> Result<()> {
-    let path = path(place);
+pub(crate) fn fresh(workspace: &Workspace) -> Result<()> {
+    let path = path(workspace);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if text != typescript::render() {
         bail!("{} does not match crates/protocol; run `cargo xtask types`", path.display());
@@ -25,6 +25,6 @@ pub(crate) fn fresh(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn path(place: &Place) -> PathBuf {
-    place.web().join("src/engine/protocol.gen.ts")
+fn path(workspace: &Workspace) -> PathBuf {
+    workspace.web().join("src/engine/protocol.gen.ts")
 }

@@ -5,39 +5,39 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::{place::Place, run, setup::Toolchain, tools};
+use crate::{run, setup::Toolchain, tools, workspace::Workspace};
 
 const OPTIONS: [&str; 4] = ["--target", "web", "--remove-name-section", "--remove-producers-section"];
 
-/// What a module is built for.
+/// The use of a module.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum For {
-    /// Pages.
-    Pages,
-    /// Benchmarks: burn's own operations are in it too.
-    Benchmarks,
+pub(crate) enum ModuleKind {
+    /// The page.
+    Page,
+    /// Benchmarks, which also run burn's built-in operations.
+    Benchmark,
 }
 
-/// Compiles the crate, and binds it anew if the compiled module changed.
-pub(crate) fn build(place: &Place, toolchain: &Toolchain, whom: For) -> Result<()> {
-    let bindgen = tools::wasm_bindgen(place)?;
-    run::say("building crates/browser for wasm32");
-    let mut cargo = toolchain.cargo(place)?;
+/// Compiles the crate, and generates its bindings again if the compiled module changed.
+pub(crate) fn build(workspace: &Workspace, toolchain: &Toolchain, kind: ModuleKind) -> Result<()> {
+    let bindgen = tools::wasm_bindgen(workspace)?;
+    run::log("building crates/browser for wasm32");
+    let mut cargo = toolchain.cargo(workspace)?;
     cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown", "--package", "pixart-browser", "--lib"]);
-    if whom == For::Benchmarks {
+    if kind == ModuleKind::Benchmark {
         cargo.args(["--features", "burn-reference"]);
     }
     run::run(&mut cargo, run::minutes(90))?;
 
-    let module = place.wasm_target().join("wasm32-unknown-unknown/release/pixart_browser.wasm");
-    let package = place.web().join("pkg");
+    let module = workspace.wasm_target().join("wasm32-unknown-unknown/release/pixart_browser.wasm");
+    let package = workspace.web().join("pkg");
     let stamp = package.join(".bound-from");
     let source = digest(&module)?;
     if fs::read_to_string(&stamp).is_ok_and(|bound| bound == source) {
         return Ok(());
     }
-    run::say("binding web/pkg: the compiled module changed");
-    let mut command = place.command(bindgen.join("wasm-bindgen"));
+    run::log("generating web/pkg: the compiled module changed");
+    let mut command = workspace.command(bindgen.join("wasm-bindgen"));
     run::run(command.args(OPTIONS).arg("--out-dir").arg(&package).arg(&module), run::minutes(10))?;
     fs::write(&stamp, source).with_context(|| format!("cannot write {}", stamp.display()))
 }

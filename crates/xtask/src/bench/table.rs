@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-/// One line a row, with the processor time relative to what is ours of its workload and place and computes alike: on a GPU,
-/// or on the processor.
+/// One line a row, with the CPU time relative to ours of the same workload and place on the same kind of device, GPU or CPU.
 pub(super) fn text(rows: &[Value]) -> String {
     let mut lines = vec![format!(
         "{:<14} {:<8} {:<21} {:>10} {:>9} {:>10} {:>7} {:>10} {:>9} {:>9} {:>8} {:>8}",
@@ -57,10 +56,10 @@ pub(super) fn text(rows: &[Value]) -> String {
     lines.join("\n")
 }
 
-/// What an implementation is compared with.
+/// The implementation of ours that another is compared with.
 fn ours_beside(place: &str, implementation: &str) -> &'static str {
-    let on_processor = ["ours-cpu", "onnxruntime-web-wasm", "pytorch"].contains(&implementation);
-    if on_processor || (place == "native" && implementation != "ours") { "ours-cpu" } else { "ours" }
+    let on_cpu = ["ours-cpu", "onnxruntime-web-wasm", "pytorch"].contains(&implementation);
+    if on_cpu || (place == "native" && implementation != "ours") { "ours-cpu" } else { "ours" }
 }
 
 #[cfg(test)]

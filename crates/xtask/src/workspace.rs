@@ -14,15 +14,15 @@ use anyhow::{Context, Result};
 const NATIVE: [&str; 6] =
     ["pixart-companion", "pixart-kernels", "pixart-model", "pixart-protocol", "pixart-tests", "pixart-weights"];
 
-/// Where things are.
-pub(crate) struct Place {
+/// The folders of the repository and of its cache.
+pub(crate) struct Workspace {
     /// The repository's root.
     pub(crate) root: PathBuf,
     /// `pixart-web` in the user's cache folder: compiled crates, tools, Python packages.
     pub(crate) cache: PathBuf,
 }
 
-impl Place {
+impl Workspace {
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .ancestors()
@@ -33,7 +33,7 @@ impl Place {
             .filter(|folder| Path::new(folder).is_absolute())
             .map(PathBuf::from)
             .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-            .context("neither HOME nor XDG_CACHE_HOME is set; set one, so that compiled crates can be kept there")?
+            .context("neither HOME nor XDG_CACHE_HOME is set; set one, so that compiled crates can be cached there")?
             .join("pixart-web");
         std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
         Ok(Self { root, cache })
@@ -79,9 +79,9 @@ impl Place {
 }
 
 /// A folder for the files of one run, removed when dropped.
-pub(crate) struct Scratch(PathBuf);
+pub(crate) struct TempFolder(PathBuf);
 
-impl Scratch {
+impl TempFolder {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let folder = env::temp_dir().join(format!("pixart-web-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -93,7 +93,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         // A folder left behind among temporary files harms nobody.
         std::fs::remove_dir_all(&self.0).ok();

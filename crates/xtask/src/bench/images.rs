@@ -1,4 +1,4 @@
-//! Pictures of PixArt-XL/2's real sizes on this computer, of random weights: one step each, in f32 and in bf16.
+//! Images of PixArt-XL/2's published sizes with random weights, natively: one step each, in f32 and in bf16.
 
 use std::{
     fs,
@@ -9,38 +9,37 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::companion;
-use crate::{golden, place::Place, run};
+use crate::{pixart, run, workspace::Workspace};
 
-/// Architectures of `pixart synth`, and the width of their pictures.
+/// Architectures of `pixart synth`, and the width of their images.
 const SIZES: [(&str, u32); 3] = [("xl-256", 256), ("xl-512", 512), ("xl-1024-ms", 1024)];
 const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 const TOKENS: usize = 120;
 const CAPTION_CHANNELS: usize = 4096;
 
 /// One row for each size and precision.
-pub(super) fn draw(place: &Place) -> Result<Vec<Value>> {
-    let folder = place.cache.join("bench/pictures");
+pub(super) fn bench(workspace: &Workspace) -> Result<Vec<Value>> {
+    let folder = workspace.cache.join("bench/images");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let embeds = folder.join("embeds.safetensors");
     fs::write(&embeds, embeddings()).with_context(|| format!("cannot write {}", embeds.display()))?;
     // It is built once, and then called by its path.
-    let program = golden::companion(place)?;
-    let pixart = || place.command(program.get_program());
+    let program = pixart::command(workspace)?;
+    let pixart = || workspace.command(program.get_program());
     let mut rows = Vec::new();
     for (arch, width) in SIZES {
         for precision in PRECISIONS {
-            run::say(&format!("drawing one step of {arch} in {precision}"));
+            run::log(&format!("generating one step of {arch} in {precision}"));
             let checkpoint = checkpoint(pixart, &folder, arch, precision)?;
-            let out = folder.join("picture.png");
+            let out = folder.join("image.png");
             let mut pixart = pixart();
             pixart.args(["generate", "--steps", "1", "--guidance-scale", "1", "--seed", "1", "--dtype", precision]);
             pixart.args(["--max-sequence-length", &TOKENS.to_string()]).arg("--checkpoint").arg(&checkpoint);
-            let report = companion::last(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
+            let report = super::last_row(pixart.arg("--embeds").arg(&embeds).arg("--out").arg(&out))?;
             let png = fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?;
-            // Of noise: what is flat compresses to nothing.
+            // An image of noise; a flat one compresses to nothing.
             rows.push(json!({
-                "what": "picture", "arch": arch, "precision": precision, "width": report["width"], "width_asked": width,
+                "what": "image", "arch": arch, "precision": precision, "width": report["width"], "width_requested": width,
                 "png_bytes": png.len(), "png_bytes_min": width * width, "plan": report["plan"], "millis": report["millis"],
             }));
             // Gigabytes each, which nothing else uses.
@@ -50,22 +49,22 @@ pub(super) fn draw(place: &Place) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
-/// What a row must keep and does not.
-pub(super) fn misses(row: &Value) -> Vec<String> {
-    let mut misses = Vec::new();
-    if row["width"] != row["width_asked"] || row["width"].is_null() {
-        misses.push("width".to_owned());
+/// The bounds that a row violates.
+pub(super) fn violations(row: &Value) -> Vec<String> {
+    let mut violations = Vec::new();
+    if row["width"] != row["width_requested"] || row["width"].is_null() {
+        violations.push("width".to_owned());
     }
     let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
     let is_varied = number("png_bytes") >= number("png_bytes_min");
     if !is_varied {
-        misses.push("the picture is flat".to_owned());
+        violations.push("the image is flat".to_owned());
     }
     let plan = row["plan"].as_str().unwrap_or_default();
     if !plan.starts_with(&format!("{} weights", row["precision"].as_str().unwrap_or_default())) {
-        misses.push("precision".to_owned());
+        violations.push("precision".to_owned());
     }
-    misses
+    violations
 }
 
 fn checkpoint(pixart: impl Fn() -> Command, folder: &Path, arch: &str, precision: &str) -> Result<PathBuf> {
@@ -98,17 +97,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_of_another_size_or_precision_or_a_flat_one_is_told() {
+    fn an_image_of_another_size_or_precision_or_a_flat_one_violates_its_bounds() {
         let row = |width: u32, plan: &str, bytes: u32| {
             json!({
-                "width": width, "width_asked": 256, "precision": "bf16", "plan": plan, "png_bytes": bytes,
+                "width": width, "width_requested": 256, "precision": "bf16", "plan": plan, "png_bytes": bytes,
                 "png_bytes_min": 65536,
             })
         };
-        assert!(misses(&row(256, "bf16 weights, decoded whole", 150_000)).is_empty());
-        assert_eq!(misses(&row(512, "bf16 weights", 150_000)), ["width"]);
-        assert_eq!(misses(&row(256, "f32 weights", 150_000)), ["precision"]);
-        assert_eq!(misses(&row(256, "bf16 weights", 300)), ["the picture is flat"]);
-        assert_eq!(misses(&json!({})).len(), 3);
+        assert!(violations(&row(256, "bf16 weights, decoded whole", 150_000)).is_empty());
+        assert_eq!(violations(&row(512, "bf16 weights", 150_000)), ["width"]);
+        assert_eq!(violations(&row(256, "f32 weights", 150_000)), ["precision"]);
+        assert_eq!(violations(&row(256, "bf16 weights", 300)), ["the image is flat"]);
+        assert_eq!(violations(&json!({})).len(), 3);
     }
 }
