@@ -15,6 +15,7 @@ use crate::{chrome, page, pixart, python, run, wasm, workspace::Workspace};
 mod companion;
 mod images;
 mod page_use;
+pub(crate) mod plot;
 mod table;
 mod weights;
 
@@ -50,6 +51,9 @@ pub(crate) struct BenchArgs {
     /// Runs of each after the first
     #[arg(long, default_value_t = RUNS)]
     runs: u32,
+    /// Write the tables and charts of docs/BENCHMARKS.md from the recordings in docs/benchmarks, and measure nothing
+    #[arg(long)]
+    plot: bool,
     /// Write the rows to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,6 +69,10 @@ enum BenchArea {
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
 pub(crate) fn bench(workspace: &Workspace, options: &BenchArgs) -> Result<ExitCode> {
+    if options.plot {
+        plot::write(workspace)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match options.area {
         Some(BenchArea::Weights) => return weights::bench(workspace, options.quick, options.json.as_deref()),
         Some(BenchArea::Companion) => return companion::bench(workspace, options),

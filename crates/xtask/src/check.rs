@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use self::sources::Sources;
-use crate::{page, run, types, workspace::Workspace};
+use crate::{bench::plot, page, run, types, workspace::Workspace};
 
 /// A rule that the sources and documents keep.
 struct SourceRule {
@@ -84,6 +84,7 @@ pub(crate) fn cheap(workspace: &Workspace) -> Result<()> {
     run::run(workspace.cargo().args(["fmt", "--all", "--check"]), run::minutes(2))?;
     run::log("comparing generated files with their source");
     types::fresh(workspace)?;
+    plot::fresh(workspace)?;
     sources(workspace)
 }
 
