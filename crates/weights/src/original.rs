@@ -1,8 +1,8 @@
-//! PixArt's own checkpoints: a `.pth` file, which is a zip archive of a pickle and of the numbers it describes. It is read as
-//! data and never executed, and becomes the transformer's safetensors file under diffusers' names.
+//! Converts PixArt's own checkpoints to a safetensors file with diffusers' tensor names. A `.pth` file is a zip archive of a
+//! pickle and of the storages that it refers to. It is read as data and never executed.
 //!
-//! The caption embedder's learned null caption is left out, as diffusers leaves it out; so are the positions, which follow
-//! from the size. A checkpoint with compressed keys or normalised queries is refused: diffusers has no network for it.
+//! As in diffusers, the null caption of the caption embedder and the position embeddings are dropped. A checkpoint with
+//! compressed keys or normalized queries is refused, as diffusers has no network for it.
 //!
 //! Source: diffusers `scripts/convert_pixart_alpha_to_diffusers.py` and PixArt-Σ's `tools/convert_pixart_to_diffusers.py`.
 
@@ -11,14 +11,14 @@ use std::io::{Cursor, Read};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use crate::pickle::{Pickle, Storage, Value, View};
+use crate::pickle::{PickleValue, StorageView, TorchStorage, Unpickler};
 use crate::{Error, StoredDtype};
 
-/// What a state dict stands under, the first that is there.
-const STATE_DICTS: [&str; 2] = ["state_dict", "state_dict_ema"];
-/// What a network does not need of it.
+/// The keys that a state dict can be stored under, in the order of preference.
+const STATE_DICT_KEYS: [&str; 2] = ["state_dict", "state_dict_ema"];
+/// Tensors that the network does not need.
 const UNUSED: [&str; 2] = ["pos_embed", "y_embedder.y_embedding"];
-/// The names of modules, PixArt's and diffusers'. Those of a block stand below its number.
+/// Module names of PixArt and of diffusers. Those of a block are relative to it.
 const MODULES: [(&str, &str); 14] = [
     ("x_embedder.proj", "pos_embed.proj"),
     ("y_embedder.y_proj.fc1", "caption_projection.linear_1"),
@@ -35,42 +35,53 @@ const MODULES: [(&str, &str); 14] = [
     ("cross_attn.proj", "attn2.to_out.0"),
     ("cross_attn.q_linear", "attn2.to_q"),
 ];
-/// The names of a block's hidden layer.
-const HIDDEN: [(&str, &str); 2] = [("mlp.fc1", "ff.net.0.proj"), ("mlp.fc2", "ff.net.2")];
-/// Matrices that are several of diffusers' on top of each other.
-const TOGETHER: [(&str, &[&str]); 2] = [
+/// Module names of a block's feed-forward layers, of PixArt and of diffusers.
+const FEED_FORWARD: [(&str, &str); 2] = [("mlp.fc1", "ff.net.0.proj"), ("mlp.fc2", "ff.net.2")];
+/// Modules of PixArt whose weights are several of diffusers', concatenated along the outputs.
+const FUSED: [(&str, &[&str]); 2] = [
     ("attn.qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"]),
     ("cross_attn.kv_linear", &["attn2.to_k", "attn2.to_v"]),
 ];
 
-/// The transformer of a `.pth` file as a safetensors file; `file` is named in errors.
+/// Converts the transformer of a `.pth` file to a safetensors file. Errors name the file `file`.
 ///
 /// # Errors
-/// A file that is no archive of torch's, a pickle that does more than describe tensors, tensors that lie outside the file, or
-/// names that are not PixArt's.
+/// A file that is not an archive of `torch.save`, a pickle that does more than describe tensors, tensors outside of their
+/// storage or larger than the file together, or names that are not PixArt's.
 pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let corrupt = |why: String| Error::Corrupt { file: file.into(), why };
-    let archive = Archive::open(bytes).map_err(corrupt)?;
-    let (pickle, value) = Pickle::run(&archive.read("data.pkl").map_err(corrupt)?).map_err(corrupt)?;
-    let mut tensors = Vec::new();
+    let archive = TorchArchive::open(bytes).map_err(corrupt)?;
+    let (pickle, value) = Unpickler::run(&archive.read("data.pkl").map_err(corrupt)?).map_err(corrupt)?;
+    let (mut tensors, mut total) = (Vec::new(), 0_usize);
     for (name, view) in state_dict(&pickle, value).map_err(corrupt)? {
         if UNUSED.contains(&name) {
             continue;
         }
-        let (dtype, numbers) = archive.numbers(&pickle, view).map_err(|why| corrupt(format!("`{name}`: {why}")))?;
-        let names = renamed(name).ok_or_else(|| Error::Unsupported {
+        let (dtype, values) = archive.read_tensor(&pickle, view).map_err(|why| corrupt(format!("`{name}`: {why}")))?;
+        // Tensors may share a storage, but not so often that a small file becomes a large one.
+        total += values.len();
+        if total > bytes.len() {
+            return Err(corrupt(format!(
+                "the tensors up to `{name}` have {total} bytes, and the file has {}",
+                bytes.len()
+            )));
+        }
+        let names = diffusers_names(name).ok_or_else(|| Error::Unsupported {
             file: file.into(),
             key: name.into(),
-            why: "no transformer of diffusers has a place for it".into(),
+            why: "diffusers' transformer has no such tensor".into(),
         })?;
-        // What stands on top of each other has equal parts.
+        // The parts of a fused weight have equal sizes.
         let mut shape = view.shape.clone();
         if shape.first().is_none_or(|rows| rows % names.len() != 0) {
-            return Err(corrupt(format!("`{name}` has shape {shape:?}, not {} equal parts", names.len())));
+            return Err(corrupt(format!(
+                "`{name}` has shape {shape:?}, which does not split into {} equal parts",
+                names.len()
+            )));
         }
         shape[0] /= names.len();
-        let part = numbers.len() / names.len();
-        let parts = (0..names.len()).map(|index| numbers[index * part..(index + 1) * part].to_vec());
+        let part = values.len() / names.len();
+        let parts = (0..names.len()).map(|index| values[index * part..(index + 1) * part].to_vec());
         tensors.extend(names.into_iter().zip(parts).map(|(name, part)| (name, dtype, shape.clone(), part)));
     }
     let views =
@@ -80,31 +91,31 @@ pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     serialize(views, None).map_err(|error| corrupt(error.to_string()))
 }
 
-/// The tensors of the state dict in `value`, or below one of its keys.
-fn state_dict(pickle: &Pickle, value: Value) -> Result<Vec<(&str, &View)>, String> {
-    let items = |value: Value| match value {
-        Value::Dict(dict) => Ok(&pickle.dicts[dict]),
-        _ => Err("it holds no dict of tensors".to_owned()),
+/// Returns the tensors of the state dict that `value` is, or has under one of [`STATE_DICT_KEYS`].
+fn state_dict(pickle: &Unpickler, value: PickleValue) -> Result<Vec<(&str, &StorageView)>, String> {
+    let items = |value: PickleValue| match value {
+        PickleValue::Dict(dict) => Ok(&pickle.dicts[dict]),
+        _ => Err("the pickle is not a dict of tensors".to_owned()),
     };
-    let text = |value: &Value| match value {
-        Value::Text(text) => Some(pickle.texts[*text].as_str()),
+    let text = |value: &PickleValue| match value {
+        PickleValue::Text(text) => Some(pickle.texts[*text].as_str()),
         _ => None,
     };
     let top = items(value)?;
     let named = |name: &str| top.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| *value);
-    let dict = STATE_DICTS.iter().find_map(|name| named(name)).map_or(Ok(top), items)?;
+    let dict = STATE_DICT_KEYS.iter().find_map(|name| named(name)).map_or(Ok(top), items)?;
     let tensors: Vec<_> = dict
         .iter()
         .filter_map(|(key, value)| match value {
-            Value::Tensor(view) => Some((text(key)?, &pickle.views[*view])),
+            PickleValue::Tensor(view) => Some((text(key)?, &pickle.views[*view])),
             _ => None,
         })
         .collect();
-    if tensors.is_empty() { Err("its dict holds no tensors".into()) } else { Ok(tensors) }
+    if tensors.is_empty() { Err("the dict holds no tensors".into()) } else { Ok(tensors) }
 }
 
-/// diffusers' names for what PixArt calls `name`; none where it has none.
-fn renamed(name: &str) -> Option<Vec<String>> {
+/// Returns diffusers' names of the tensor that PixArt calls `name`; `None` for an unknown name.
+fn diffusers_names(name: &str) -> Option<Vec<String>> {
     let (prefix, own) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
         Some((index, own)) => (format!("transformer_blocks.{}.", index.parse::<usize>().ok()?), own),
         None => (String::new(), name),
@@ -113,28 +124,28 @@ fn renamed(name: &str) -> Option<Vec<String>> {
         return Some(vec![format!("{prefix}scale_shift_table")]);
     }
     let (module, part) = own.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part))?;
-    if let Some((_, names)) = TOGETHER.iter().find(|(theirs, _)| *theirs == module) {
+    if let Some((_, names)) = FUSED.iter().find(|(theirs, _)| *theirs == module) {
         return Some(names.iter().map(|name| format!("{prefix}{name}.{part}")).collect());
     }
-    let (_, ours) = MODULES.iter().chain(&HIDDEN).find(|(theirs, _)| *theirs == module)?;
+    let (_, ours) = MODULES.iter().chain(&FEED_FORWARD).find(|(theirs, _)| *theirs == module)?;
     Some(vec![format!("{prefix}{ours}.{part}")])
 }
 
-/// torch's zip archive: files below one folder, little endian, not compressed.
-struct Archive<'a> {
+/// An archive of `torch.save`: files in one folder, little-endian, not compressed.
+struct TorchArchive<'a> {
     bytes: &'a [u8],
     folder: String,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> TorchArchive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, String> {
         let archive =
-            zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("it is no zip archive: {error}"))?;
+            zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("it is not a zip archive: {error}"))?;
         let pickle = archive.file_names().find_map(|name| name.strip_suffix("/data.pkl"));
         let folder = pickle.ok_or("the archive holds no data.pkl")?.to_owned();
         let archive = Self { bytes, folder };
         match archive.read("byteorder") {
-            Ok(order) if order != b"little" => Err("its numbers are big endian".into()),
+            Ok(order) if order != b"little" => Err("its values are big-endian".into()),
             _ => Ok(archive),
         }
     }
@@ -144,16 +155,16 @@ impl<'a> Archive<'a> {
         let file = archive.by_name(&format!("{}/{name}", self.folder)).map_err(|error| format!("{name}: {error}"))?;
         let length = file.size();
         if file.compression() != zip::CompressionMethod::Stored || length > self.bytes.len() as u64 {
-            return Err(format!("{name} is compressed, which torch does not do"));
+            return Err(format!("{name} is compressed, which torch.save does not do"));
         }
         let mut bytes = Vec::with_capacity(length as usize);
         file.take(length).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
         Ok(bytes)
     }
 
-    /// The numbers of a view, row by row.
-    fn numbers(&self, pickle: &Pickle, view: &View) -> Result<(Dtype, Vec<u8>), String> {
-        let View { storage: Storage { file, dtype }, offset, shape, strides } = view;
+    /// Reads the values of a tensor, row-major.
+    fn read_tensor(&self, pickle: &Unpickler, view: &StorageView) -> Result<(Dtype, Vec<u8>), String> {
+        let StorageView { storage: TorchStorage { file, dtype }, offset, shape, strides } = view;
         let (dtype, size) = match dtype {
             StoredDtype::F32 => (Dtype::F32, 4),
             StoredDtype::F16 => (Dtype::F16, 2),
@@ -163,7 +174,7 @@ impl<'a> Archive<'a> {
         let bytes = self.read(&format!("data/{}", pickle.texts[*file]))?;
         let outside = || format!("shape {shape:?} with strides {strides:?} from {offset} reaches outside its storage");
         let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side)).ok_or_else(outside)?;
-        // A view may repeat numbers; weights do not.
+        // A view could repeat elements. Weights do not.
         if count > bytes.len() / size {
             return Err(outside());
         }
@@ -171,7 +182,7 @@ impl<'a> Archive<'a> {
             let range = offset.checked_mul(size).and_then(|begin| Some(begin..begin.checked_add(count * size)?));
             return Ok((dtype, range.and_then(|range| bytes.get(range)).ok_or_else(outside)?.to_vec()));
         }
-        let mut numbers = Vec::with_capacity(count * size);
+        let mut values = Vec::with_capacity(count * size);
         let mut index = vec![0; shape.len()];
         for _ in 0..count {
             let place = index
@@ -179,8 +190,8 @@ impl<'a> Archive<'a> {
                 .zip(strides)
                 .try_fold(*offset, |sum, (index, stride): (&usize, _)| sum.checked_add(index.checked_mul(*stride)?));
             let begin = place.and_then(|place| place.checked_mul(size)).ok_or_else(outside)?;
-            let number = begin.checked_add(size).and_then(|end| bytes.get(begin..end)).ok_or_else(outside)?;
-            numbers.extend_from_slice(number);
+            let element = begin.checked_add(size).and_then(|end| bytes.get(begin..end)).ok_or_else(outside)?;
+            values.extend_from_slice(element);
             for (index, side) in index.iter_mut().zip(shape).rev() {
                 *index += 1;
                 if *index < *side {
@@ -189,11 +200,11 @@ impl<'a> Archive<'a> {
                 *index = 0;
             }
         }
-        Ok((dtype, numbers))
+        Ok((dtype, values))
     }
 }
 
-/// Whether the numbers of a view lie one after the other.
+/// Returns whether the elements of a view are contiguous and row-major.
 fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1_usize;
     shape.iter().zip(strides).rev().all(|(side, stride)| {

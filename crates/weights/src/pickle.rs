@@ -1,8 +1,11 @@
-//! The pickle of a `.pth` file, read as data: a stack machine of those opcodes that `torch.save` writes, which builds
-//! numbers, texts, containers and descriptions of tensors. A global is a name here; of all that a pickle may call, three are
-//! known (`OrderedDict`, `torch._utils._rebuild_tensor_v2`, `_rebuild_parameter`), and any other is refused by name.
+//! An unpickler for `.pth` files that executes nothing: a stack machine of the opcodes that `torch.save` writes, which builds
+//! numbers, texts, containers and descriptions of tensors. Three globals are known (`OrderedDict`,
+//! `torch._utils._rebuild_tensor_v2`, `_rebuild_parameter`). All others are refused by name.
 //!
-//! Everything lies in one arena, so that no nesting recurses, and nothing is larger than the opcodes that made it.
+//! Values are in one arena, so that nesting does not recurse, and memory is proportional to the pickle.
+//!
+//! The crate pytorch-reader reads these files too. It is not used: it takes views that repeat one element up to gigabytes, and
+//! its zip reader switches the `png` crate to another deflate, which would change the bytes of every image.
 //!
 //! Source: Python's `pickletools.py`, protocol 2; torch's `serialization.py` and `_utils.py`.
 
@@ -12,9 +15,12 @@ use safetensors::Dtype;
 
 use crate::StoredDtype;
 
-/// What the machine works with. Containers are places in the arena.
+/// The most axes of a tensor. Without a limit, many tensors that share one long shape would take unbounded memory.
+const RANK_MAX: usize = 8;
+
+/// A value on the stack. Texts, containers, storages and tensors are indices into the arena.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum PickleValue {
     None,
     Bool(bool),
     Int(i64),
@@ -23,57 +29,58 @@ pub(crate) enum Value {
     Tuple(usize),
     List(usize),
     Dict(usize),
-    Global(Global),
+    Global(PickleGlobal),
     Storage(usize),
     Tensor(usize),
     Mark,
 }
 
-/// What a pickle may name.
+/// A global that a pickle may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Global {
+pub(crate) enum PickleGlobal {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
     Storage(StoredDtype),
 }
 
-/// Numbers in a file of the archive.
+/// A storage of torch: elements in a file of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Storage {
-    /// Its name, a text.
+pub(crate) struct TorchStorage {
+    /// The index of its name in the texts.
     pub(crate) file: usize,
     pub(crate) dtype: StoredDtype,
 }
 
-/// A view of a storage, in numbers.
+/// A tensor: a strided view of a storage, counted in elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) storage: Storage,
+pub(crate) struct StorageView {
+    pub(crate) storage: TorchStorage,
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
     pub(crate) strides: Vec<usize>,
 }
 
-/// A pickle that was run.
+/// The stack, the memo and the arena of the machine.
 #[derive(Default)]
-pub(crate) struct Pickle {
+pub(crate) struct Unpickler {
     pub(crate) texts: Vec<String>,
-    pub(crate) dicts: Vec<Vec<(Value, Value)>>,
-    pub(crate) views: Vec<View>,
-    tuples: Vec<Vec<Value>>,
-    lists: Vec<Vec<Value>>,
-    storages: Vec<Storage>,
-    stack: Vec<Value>,
-    memo: BTreeMap<u32, Value>,
+    pub(crate) dicts: Vec<Vec<(PickleValue, PickleValue)>>,
+    pub(crate) views: Vec<StorageView>,
+    tuples: Vec<Vec<PickleValue>>,
+    lists: Vec<Vec<PickleValue>>,
+    storages: Vec<TorchStorage>,
+    stack: Vec<PickleValue>,
+    memo: BTreeMap<u32, PickleValue>,
 }
 
-type Outcome<T> = Result<T, String>;
+/// An error is the reason why the pickle is refused.
+type Result<T> = std::result::Result<T, String>;
 
-impl Pickle {
-    /// Runs `bytes`; its value, and where the value's parts lie.
-    pub(crate) fn run(bytes: &[u8]) -> Outcome<(Self, Value)> {
-        let (mut pickle, mut input) = (Self::default(), Input { bytes, at: 0 });
+impl Unpickler {
+    /// Runs a pickle and returns its value, with the arena that the value's indices refer to.
+    pub(crate) fn run(bytes: &[u8]) -> Result<(Self, PickleValue)> {
+        let (mut pickle, mut input) = (Self::default(), ByteReader { bytes, at: 0 });
         loop {
             let at = input.at;
             let opcode = input.byte()?;
@@ -85,166 +92,194 @@ impl Pickle {
         }
     }
 
-    fn step(&mut self, opcode: u8, input: &mut Input<'_>) -> Outcome<()> {
+    fn step(&mut self, opcode: u8, input: &mut ByteReader<'_>) -> Result<()> {
         let value = match opcode {
-            0x80 => return input.take(1).map(drop),                  // PROTO
-            0x95 => return input.take(8).map(drop),                  // FRAME
-            b'q' => return self.keep(input.byte()?.into()),          // BINPUT
-            b'r' => return input.u32().and_then(|at| self.keep(at)), // LONG_BINPUT
-            0x94 => return self.keep(self.memo.len() as u32),        // MEMOIZE
-            b'h' => self.kept(input.byte()?.into())?,                // BINGET
-            b'j' => input.u32().and_then(|at| self.kept(at))?,       // LONG_BINGET
-            b'(' => Value::Mark,
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
-            b'K' => Value::Int(input.byte()?.into()), // BININT1
-            b'M' => Value::Int(u16::from_le_bytes(input.array()?).into()), // BININT2
-            b'J' => Value::Int(i32::from_le_bytes(input.array()?).into()), // BININT
-            0x8a => Value::Int(input.long()?),        // LONG1
-            b'G' => input.take(8).map(|_| Value::Float)?, // BINFLOAT
+            0x80 => return input.take(1).map(drop),                     // PROTO
+            0x95 => return input.take(8).map(drop),                     // FRAME
+            b'q' => return self.memoize(input.byte()?.into()),          // BINPUT
+            b'r' => return input.u32().and_then(|at| self.memoize(at)), // LONG_BINPUT
+            0x94 => return self.memoize(self.memo.len() as u32),        // MEMOIZE
+            b'h' => self.recall(input.byte()?.into())?,                 // BINGET
+            b'j' => input.u32().and_then(|at| self.recall(at))?,        // LONG_BINGET
+            b'(' => PickleValue::Mark,
+            b'N' => PickleValue::None,
+            0x88 => PickleValue::Bool(true),
+            0x89 => PickleValue::Bool(false),
+            b'K' => PickleValue::Int(input.byte()?.into()), // BININT1
+            b'M' => PickleValue::Int(u16::from_le_bytes(input.array()?).into()), // BININT2
+            b'J' => PickleValue::Int(i32::from_le_bytes(input.array()?).into()), // BININT
+            0x8a => PickleValue::Int(input.long()?),        // LONG1
+            b'G' => input.take(8).map(|_| PickleValue::Float)?, // BINFLOAT
             b'X' => input.u32().and_then(|length| self.text(input, length as usize))?, // BINUNICODE
             0x8c => input.byte().and_then(|length| self.text(input, length.into()))?, // SHORT_BINUNICODE
-            b'c' => global(input.line()?, input.line()?).map(Value::Global)?, // GLOBAL
+            b'c' => global(input.line()?, input.line()?).map(PickleValue::Global)?, // GLOBAL
             0x93 => {
                 let (name, module) = (self.pop_text()?, self.pop_text()?); // STACK_GLOBAL
-                global(&self.texts[module], &self.texts[name]).map(Value::Global)?
+                global(&self.texts[module], &self.texts[name]).map(PickleValue::Global)?
             }
-            b')' => placed(&mut self.tuples, Vec::new(), Value::Tuple),
-            b']' => placed(&mut self.lists, Vec::new(), Value::List),
-            b'}' => placed(&mut self.dicts, Vec::new(), Value::Dict),
+            b')' => push(&mut self.tuples, Vec::new(), PickleValue::Tuple),
+            b']' => push(&mut self.lists, Vec::new(), PickleValue::List),
+            b'}' => push(&mut self.dicts, Vec::new(), PickleValue::Dict),
             0x85..=0x87 => {
                 let items = self.pop_many(usize::from(opcode - 0x84))?;
-                placed(&mut self.tuples, items, Value::Tuple)
+                push(&mut self.tuples, items, PickleValue::Tuple)
             }
             b't' => {
                 let items = self.pop_to_mark()?;
-                placed(&mut self.tuples, items, Value::Tuple)
+                push(&mut self.tuples, items, PickleValue::Tuple)
             }
             b'a' | b'e' => {
                 let items = if opcode == b'a' { self.pop_many(1)? } else { self.pop_to_mark()? };
-                let Some(Value::List(list)) = self.stack.last() else { return Err("appends to no list".into()) };
+                let Some(PickleValue::List(list)) = self.stack.last() else {
+                    return Err("appends to a value that is not a list".into());
+                };
                 self.lists[*list].extend(items);
                 return Ok(());
             }
             b's' | b'u' => {
                 let items = if opcode == b's' { self.pop_many(2)? } else { self.pop_to_mark()? };
-                let Some(Value::Dict(dict)) = self.stack.last() else { return Err("sets an item of no dict".into()) };
+                let Some(PickleValue::Dict(dict)) = self.stack.last() else {
+                    return Err("sets an item of a value that is not a dict".into());
+                };
                 let pairs = items.chunks_exact(2);
                 if !pairs.remainder().is_empty() {
-                    return Err("a key without a value".into());
+                    return Err("a key has no value".into());
                 }
                 self.dicts[*dict].extend(pairs.map(|pair| (pair[0], pair[1])));
                 return Ok(());
             }
-            b'Q' => self.storage()?, // BINPERSID
-            b'R' => self.call()?,    // REDUCE
+            b'Q' => self.persistent_id()?, // BINPERSID
+            b'R' => self.reduce()?,        // REDUCE
             b'b' => {
-                // BUILD: what a state dict carries beside its items, such as its version.
+                // BUILD: attributes of a state dict besides its items, such as its version.
                 self.pop()?;
                 return Ok(());
             }
-            other => return Err(format!("the opcode 0x{other:02x} is not one that tensors are saved with")),
+            other => return Err(format!("the opcode 0x{other:02x} is not one that torch.save writes for tensors")),
         };
         self.stack.push(value);
         Ok(())
     }
 
-    fn pop(&mut self) -> Outcome<Value> {
-        self.stack.pop().filter(|value| *value != Value::Mark).ok_or_else(|| "takes a value that is not there".into())
+    fn pop(&mut self) -> Result<PickleValue> {
+        self.stack.pop().filter(|value| *value != PickleValue::Mark).ok_or_else(|| "the stack is empty".into())
     }
 
-    fn pop_many(&mut self, count: usize) -> Outcome<Vec<Value>> {
-        let mut items: Vec<Value> = (0..count).map(|_| self.pop()).collect::<Outcome<_>>()?;
+    fn pop_many(&mut self, count: usize) -> Result<Vec<PickleValue>> {
+        let mut items: Vec<PickleValue> = (0..count).map(|_| self.pop()).collect::<Result<_>>()?;
         items.reverse();
         Ok(items)
     }
 
-    fn pop_to_mark(&mut self) -> Outcome<Vec<Value>> {
-        let mark = self.stack.iter().rposition(|value| *value == Value::Mark).ok_or("no mark was set")?;
+    fn pop_to_mark(&mut self) -> Result<Vec<PickleValue>> {
+        let mark = self.stack.iter().rposition(|value| *value == PickleValue::Mark).ok_or("the stack has no mark")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
     }
 
-    fn pop_text(&mut self) -> Outcome<usize> {
-        if let Value::Text(text) = self.pop()? { Ok(text) } else { Err("a name that is no text".into()) }
+    fn pop_text(&mut self) -> Result<usize> {
+        if let PickleValue::Text(text) = self.pop()? { Ok(text) } else { Err("a name is not a text".into()) }
     }
 
-    fn pop_tuple(&mut self) -> Outcome<Vec<Value>> {
-        if let Value::Tuple(tuple) = self.pop()? { Ok(self.tuples[tuple].clone()) } else { Err("no tuple".into()) }
+    fn pop_tuple(&mut self) -> Result<usize> {
+        if let PickleValue::Tuple(tuple) = self.pop()? {
+            Ok(tuple)
+        } else {
+            Err("the arguments are not a tuple".into())
+        }
     }
 
-    fn keep(&mut self, at: u32) -> Outcome<()> {
-        let top = *self.stack.last().ok_or("there is nothing to remember")?;
+    fn memoize(&mut self, at: u32) -> Result<()> {
+        let top = *self.stack.last().ok_or("memoizes a value that is not there")?;
         self.memo.insert(at, top);
         Ok(())
     }
 
-    fn kept(&self, at: u32) -> Outcome<Value> {
-        self.memo.get(&at).copied().ok_or_else(|| format!("nothing was remembered as {at}"))
+    fn recall(&self, at: u32) -> Result<PickleValue> {
+        self.memo.get(&at).copied().ok_or_else(|| format!("the memo has no value {at}"))
     }
 
-    fn text(&mut self, input: &mut Input<'_>, length: usize) -> Outcome<Value> {
+    fn text(&mut self, input: &mut ByteReader<'_>, length: usize) -> Result<PickleValue> {
         let text = std::str::from_utf8(input.take(length)?).map_err(|error| error.to_string())?.to_owned();
-        Ok(placed(&mut self.texts, text, Value::Text))
+        Ok(push(&mut self.texts, text, PickleValue::Text))
     }
 
-    /// `("storage", class, file, device, count)`.
-    fn storage(&mut self) -> Outcome<Value> {
+    /// Resolves the persistent id of a storage: `("storage", class, file, device, count)`.
+    fn persistent_id(&mut self) -> Result<PickleValue> {
         let parts = self.pop_tuple()?;
-        let [Value::Text(kind), Value::Global(Global::Storage(dtype)), Value::Text(file), _, Value::Int(_)] = parts[..]
+        let [
+            PickleValue::Text(kind),
+            PickleValue::Global(PickleGlobal::Storage(dtype)),
+            PickleValue::Text(file),
+            _,
+            PickleValue::Int(_),
+        ] = self.tuples[parts][..]
         else {
-            return Err("a persistent object that is no storage".into());
+            return Err("a persistent id is not that of a storage".into());
         };
         if self.texts[kind] != "storage" {
-            return Err(format!("a persistent object of the kind `{}`", self.texts[kind]));
+            return Err(format!("a persistent id is of kind `{}`, not a storage", self.texts[kind]));
         }
-        Ok(placed(&mut self.storages, Storage { file, dtype }, Value::Storage))
+        Ok(push(&mut self.storages, TorchStorage { file, dtype }, PickleValue::Storage))
     }
 
-    fn call(&mut self) -> Outcome<Value> {
+    /// Evaluates a call of one of the known globals.
+    fn reduce(&mut self) -> Result<PickleValue> {
         let arguments = self.pop_tuple()?;
-        match self.pop()? {
-            Value::Global(Global::OrderedDict) if arguments.is_empty() => {
-                Ok(placed(&mut self.dicts, Vec::new(), Value::Dict))
+        let function = self.pop()?;
+        let arguments = &self.tuples[arguments];
+        match function {
+            PickleValue::Global(PickleGlobal::OrderedDict) if arguments.is_empty() => {
+                Ok(push(&mut self.dicts, Vec::new(), PickleValue::Dict))
             }
-            Value::Global(Global::RebuildParameter) => match arguments.first() {
-                Some(tensor @ Value::Tensor(_)) => Ok(*tensor),
-                _ => Err("a parameter of no tensor".into()),
+            PickleValue::Global(PickleGlobal::RebuildParameter) => match arguments.first() {
+                Some(tensor @ PickleValue::Tensor(_)) => Ok(*tensor),
+                _ => Err("the argument of a parameter is not a tensor".into()),
             },
-            Value::Global(Global::RebuildTensor) => {
-                let [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] =
-                    arguments[..]
+            PickleValue::Global(PickleGlobal::RebuildTensor) => {
+                let [
+                    PickleValue::Storage(storage),
+                    PickleValue::Int(offset),
+                    PickleValue::Tuple(shape),
+                    PickleValue::Tuple(strides),
+                    ..,
+                ] = arguments[..]
                 else {
-                    return Err("a tensor of other parts than a storage, an offset, a shape and strides".into());
+                    return Err("the arguments of a tensor are not a storage, an offset, a shape and strides".into());
                 };
-                let sizes = |tuple: usize| {
-                    let size = |value: &Value| match value {
-                        Value::Int(size) => usize::try_from(*size).ok(),
-                        _ => None,
-                    };
-                    self.tuples[tuple].iter().map(size).collect::<Option<Vec<_>>>().ok_or("a size that is no count")
-                };
-                let (shape, strides) = (sizes(shape)?, sizes(strides)?);
-                let offset = usize::try_from(offset).map_err(|_| "an offset below 0")?;
+                let offset = usize::try_from(offset).map_err(|_| "the offset of a tensor is negative")?;
+                let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
                 if shape.len() != strides.len() {
-                    return Err("a shape and strides of different ranks".into());
+                    return Err("the shape and the strides of a tensor have different ranks".into());
                 }
-                let view = View { storage: self.storages[storage], offset, shape, strides };
-                Ok(placed(&mut self.views, view, Value::Tensor))
+                let view = StorageView { storage: self.storages[storage], offset, shape, strides };
+                Ok(push(&mut self.views, view, PickleValue::Tensor))
             }
-            _ => Err("calls what is no function".into()),
+            _ => Err("calls a value that is not a function".into()),
         }
+    }
+
+    /// Returns the shape or the strides in a tuple.
+    fn sizes(&self, tuple: usize) -> Result<Vec<usize>> {
+        let sizes = &self.tuples[tuple];
+        if sizes.len() > RANK_MAX {
+            return Err(format!("a tensor has {} axes, and at most {RANK_MAX} are supported", sizes.len()));
+        }
+        let size = |value: &PickleValue| match value {
+            PickleValue::Int(size) => usize::try_from(*size).ok(),
+            _ => None,
+        };
+        sizes.iter().map(size).collect::<Option<_>>().ok_or_else(|| "a size of a tensor is not a count".into())
     }
 }
 
-fn placed<T>(arena: &mut Vec<T>, item: T, value: impl Fn(usize) -> Value) -> Value {
+fn push<T>(arena: &mut Vec<T>, item: T, value: impl Fn(usize) -> PickleValue) -> PickleValue {
     arena.push(item);
     value(arena.len() - 1)
 }
 
-fn global(module: &str, name: &str) -> Outcome<Global> {
+fn global(module: &str, name: &str) -> Result<PickleGlobal> {
     let dtype = |class: &str| match class {
         "Float" => Some(StoredDtype::F32),
         "Half" => Some(StoredDtype::F16),
@@ -259,46 +294,46 @@ fn global(module: &str, name: &str) -> Outcome<Global> {
         _ => None,
     };
     match (module, name) {
-        ("collections", "OrderedDict") => Some(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch", class) => class.strip_suffix("Storage").and_then(dtype).map(Global::Storage),
+        ("collections", "OrderedDict") => Some(PickleGlobal::OrderedDict),
+        ("torch._utils", "_rebuild_tensor_v2") => Some(PickleGlobal::RebuildTensor),
+        ("torch._utils", "_rebuild_parameter") => Some(PickleGlobal::RebuildParameter),
+        ("torch", class) => class.strip_suffix("Storage").and_then(dtype).map(PickleGlobal::Storage),
         _ => None,
     }
-    .ok_or_else(|| format!("it names `{module}.{name}`, which tensors are not saved with"))
+    .ok_or_else(|| format!("the pickle names `{module}.{name}`, which torch.save does not write for tensors"))
 }
 
-/// Bytes from front to back.
-struct Input<'a> {
+/// A cursor over the bytes of the pickle.
+struct ByteReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Outcome<&'a [u8]> {
+impl<'a> ByteReader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..count));
         self.at += count;
         taken.ok_or_else(|| "the pickle ends too early".into())
     }
 
-    fn array<const COUNT: usize>(&mut self) -> Outcome<[u8; COUNT]> {
-        Ok(self.take(COUNT)?.try_into().expect("as many were taken"))
+    fn array<const COUNT: usize>(&mut self) -> Result<[u8; COUNT]> {
+        Ok(self.take(COUNT)?.try_into().expect("take returns as many bytes as were requested"))
     }
 
-    fn byte(&mut self) -> Outcome<u8> {
+    fn byte(&mut self) -> Result<u8> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn u32(&mut self) -> Outcome<u32> {
+    fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    /// A signed number of up to eight bytes, behind its length.
-    fn long(&mut self) -> Outcome<i64> {
+    /// Reads the length and the bytes of a signed integer of at most eight bytes.
+    fn long(&mut self) -> Result<i64> {
         let length = self.byte()?;
         let bytes = self.take(length.into())?;
         if bytes.len() > 8 {
-            return Err(format!("a number of {length} bytes"));
+            return Err(format!("an integer has {length} bytes"));
         }
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
@@ -306,9 +341,9 @@ impl<'a> Input<'a> {
         Ok(i64::from_le_bytes(wide))
     }
 
-    fn line(&mut self) -> Outcome<&'a str> {
+    fn line(&mut self) -> Result<&'a str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or("a name without an end")?;
+        let length = rest.iter().position(|byte| *byte == b'\n').ok_or("a name does not end")?;
         self.at += length + 1;
         std::str::from_utf8(&rest[..length]).map_err(|error| error.to_string())
     }

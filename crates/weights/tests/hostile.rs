@@ -8,15 +8,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::ops::Range;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_lite::future::block_on;
-use pixart_weights::manifest::MANIFEST;
-use pixart_weights::{Folder, Manifest, ReadFuture, Reader, WeightFormat, Weights};
 use serde_json::{Value, json};
+
+mod checks;
+
+use checks::{is_manifest, is_safetensors};
 
 const CASES: u32 = 4_000;
 /// Memory that a file may take while it is read: what its JSON becomes, and a copy of its numbers.
@@ -200,70 +199,6 @@ fn in_json(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
         _ => json!({}),
     };
     serde_json::to_vec(&value).expect("it is JSON")
-}
-
-/// Whether it is a file whose every tensor can be read.
-fn is_safetensors(bytes: &[u8]) -> bool {
-    let mut folder = Folder::default();
-    folder.insert("a", bytes.to_vec());
-    let both = (block_on(Weights::file(&folder, "a")), folder.tensors("a"));
-    assert_eq!(both.0.is_ok(), both.1.is_ok(), "two readers of one file disagree");
-    let (Ok(weights), Ok(recorded)) = both else { return false };
-    let names: Vec<String> = weights.names().map(str::to_owned).collect();
-    let read = |name: &String| {
-        let shape = weights.shape(name).expect("it was listed").to_vec();
-        if let [outputs, inputs] = shape[..] {
-            let _ = block_on(weights.matrix(name, [outputs, inputs], WeightFormat::Q8));
-        }
-        let _ = (recorded.any_f32(name), recorded.integers(name), recorded.u8(name).is_ok());
-        block_on(weights.f32(name, &shape)).is_ok()
-    };
-    names.iter().map(read).fold(true, |all, one| all & one)
-}
-
-/// Gives zeros, and checks that it is asked for nothing outside of a shard.
-struct Zeros(Vec<(String, u64)>);
-
-impl Reader for Zeros {
-    fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
-        let (_, bytes) = self.0.iter().find(|(file, _)| file == path).expect("only shards are read");
-        assert!(range.start <= range.end && range.end <= *bytes, "{path}: {range:?} of {bytes}");
-        // A manifest may speak of more bytes than anybody has; whoever holds them would refuse.
-        let bytes = if range.end - range.start > 1 << 16 {
-            Err(pixart_weights::Error::Unreadable { file: path.to_owned(), why: "there are not so many".into() })
-        } else {
-            Ok(vec![0; (range.end - range.start) as usize])
-        };
-        Box::pin(std::future::ready(bytes))
-    }
-}
-
-/// Whether it is a manifest; its shards and tensors then lie where they may.
-fn is_manifest(bytes: &[u8]) -> bool {
-    let Ok(manifest) = Manifest::read(bytes) else { return false };
-    let is_inside =
-        |path: &str| !path.is_empty() && path.split('/').all(|part| !part.starts_with('.') && !part.is_empty());
-    let shards: Vec<(String, u64)> = manifest
-        .sections
-        .iter()
-        .flat_map(|section| &section.shards)
-        .map(|shard| (shard.file.clone(), shard.bytes))
-        .collect();
-    assert!(shards.iter().all(|(file, _)| is_inside(file) && !file.contains(['/', '\\', ':', '\0'])), "{shards:?}");
-    assert!(manifest.configs.keys().all(|path| is_inside(path) && !path.contains(['\\', ':', '\0'])));
-    let small = manifest.sections.iter().flat_map(|section| &section.tensors).all(|tensor| tensor.bytes < 1 << 16);
-    let sections = manifest.sections.clone();
-    let mut folder = Folder::default();
-    let reader: Rc<dyn Reader> = Rc::new(Zeros(shards));
-    folder.insert_packed(manifest, &reader);
-    for section in sections.iter().filter(|section| small && !section.dir.is_empty()) {
-        let Ok(weights) = block_on(Weights::open(&folder, &section.dir, "unused")) else { continue };
-        for tensor in &section.tensors {
-            let _ = block_on(weights.f32(&tensor.name, &tensor.shape));
-        }
-    }
-    assert!(folder.contains(MANIFEST) || !folder.contains("../up"));
-    true
 }
 
 fn safetensors() -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Against the weights that the files were made from (`tests/oracle/original.py`), and against files that mean harm.
+//! Compared with the weights that the files were made from (`tests/oracle/original.py`); hostile files are refused.
 
 use half::f16;
 
@@ -35,19 +35,23 @@ fn the_weights_are_those_of_the_diffusers_folder_bit_for_bit() {
     }
 }
 
-/// An archive of torch's with this pickle and a storage of four numbers.
+/// Returns an archive of `torch.save` with this pickle and a storage of four f32.
 fn archive(pickle: &[u8]) -> Vec<u8> {
+    archive_with_storage(pickle, &[0; 16])
+}
+
+fn archive_with_storage(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[0; 16])] {
+    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", storage)] {
         zip.start_file(name, stored).expect("it is written");
         zip.write_all(bytes).expect("it is written");
     }
     zip.finish().expect("it is written").into_inner()
 }
 
-/// A pickle of `{"proj_out.weight": tensor}` of such a shape and strides.
+/// Returns the pickle of a dict with one tensor, given the digits of its shape and strides.
 fn tensor(offset: u8, shape: &str, strides: &str) -> Vec<u8> {
     let mut pickle = b"\x80\x02}X\x19\0\0\0final_layer.linear.weight".to_vec();
     pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000");
@@ -63,19 +67,19 @@ fn tensor(offset: u8, shape: &str, strides: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_lies_outside_or_does_more_than_describe_tensors_is_refused() {
+fn tensors_outside_their_storage_and_code_are_refused() {
     assert!(transformer("o.pth", &archive(&tensor(0, "22", "21"))).is_ok());
     let cases: [(&str, Vec<u8>, &str); 10] = [
         ("a view past the end", tensor(1, "22", "21"), "reaches outside its storage"),
         ("more numbers than there are", tensor(0, "99", "00"), "reaches outside its storage"),
         ("strides that leave it", tensor(0, "22", "91"), "reaches outside its storage"),
-        ("another function", b"cos\nsystem\n(X\x02\0\0\0lstR.".to_vec(), "it names `os.system`"),
-        ("a builtin", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.".to_vec(), "it names `builtins.eval`"),
+        ("another function", b"cos\nsystem\n(X\x02\0\0\0lstR.".to_vec(), "the pickle names `os.system`"),
+        ("a builtin", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.".to_vec(), "the pickle names `builtins.eval`"),
         ("an opcode of code", b"(i__main__\nf\n.".to_vec(), "the opcode 0x69"),
-        ("nothing remembered", b"h\x07.".to_vec(), "nothing was remembered as 7"),
-        ("an empty stack", b"R.".to_vec(), "takes a value that is not there"),
+        ("nothing remembered", b"h\x07.".to_vec(), "the memo has no value 7"),
+        ("an empty stack", b"R.".to_vec(), "the stack is empty"),
         ("a text longer than the file", b"X\xff\xff\xff\x7fa.".to_vec(), "ends too early"),
-        ("no dict", b"K\x01.".to_vec(), "it holds no dict of tensors"),
+        ("not a dict", b"K\x01.".to_vec(), "the pickle is not a dict of tensors"),
     ];
     for (name, pickle, says) in cases {
         let error = transformer("o.pth", &archive(&pickle)).expect_err(name);
@@ -86,7 +90,7 @@ fn what_lies_outside_or_does_more_than_describe_tensors_is_refused() {
 }
 
 #[test]
-fn deep_nesting_neither_recurses_nor_stays() {
+fn deep_nesting_does_not_recurse() {
     let mut pickle = vec![b'N'];
     pickle.extend(std::iter::repeat_n(0x85, 1_000_000)); // a tuple of a tuple of ..
     pickle.push(b'.');
@@ -108,4 +112,27 @@ fn no_cut_and_no_flipped_byte_of_a_good_file_panics() {
         // A byte of a name or a checksum: refused, or a network without that weight.
         let _ = transformer("o.pth", &damaged);
     }
+}
+
+#[test]
+fn a_small_file_does_not_become_a_large_one() {
+    let long_shape = tensor(0, "111111111", "111111111");
+    let error = transformer("o.pth", &archive(&long_shape)).expect_err("nine axes").to_string();
+    assert!(error.contains("a tensor has 9 axes, and at most 8 are supported"), "{error}");
+
+    // One tensor under many names would be written once for each.
+    let storage = [0; 9 * 9 * 4];
+    let one = tensor(0, "99", "91");
+    assert!(transformer("o.pth", &archive_with_storage(&one, &storage)).is_ok());
+    let mut many = one[..one.len() - 2].to_vec();
+    many.extend(b"q\x01s");
+    for block in 0..100 {
+        let name = format!("blocks.{block}.attn.proj.weight");
+        many.extend([b'X', name.len() as u8, 0, 0, 0]);
+        many.extend(name.as_bytes());
+        many.extend(b"h\x01s");
+    }
+    many.push(b'.');
+    let error = transformer("o.pth", &archive_with_storage(&many, &storage)).expect_err("a bomb").to_string();
+    assert!(error.contains("bytes, and the file has"), "{error}");
 }
