@@ -155,7 +155,7 @@ function testGeneration(device) {
   test('when_the_companion_is_down_the_tab_encodes_the_prompt_and_says_so', async () => {
     const result = await again({ text_encoder: { kind: 'companion', url: `http://127.0.0.1:${await closedPort()}` } });
     assert.deepEqual(result.png, image.png);
-    assert.match(await page.textContent('#note'), /did not answer.*this tab read the prompt itself/);
+    assert.match(await page.textContent('#note'), /did not answer.*this tab encoded the prompt itself/);
     assert.match(await page.textContent('#companion-status'), /did not answer.*This tab encodes the prompt instead/);
     assert.deepEqual((await again()).png, image.png);
     assert.ok(await page.isHidden('#note'));

@@ -46,7 +46,7 @@ async function main(): Promise<unknown> {
     png: [...(image?.png ?? [])].slice(0, 4),
     same: String(image?.png) === String(again?.png),
     refused: isFault(refused) && refused.what,
-    declined: isFault(declined) && declined.what.endsWith('was not to be fetched'),
+    declined: isFault(declined) && declined.what.endsWith('was declined'),
     estimated,
     stopped,
     late: isFault(late) && late.code,

@@ -180,7 +180,7 @@ describe('a packed checkpoint', () => {
     await page.goto(fixture.url());
     const fault = await faultOf(page);
     assert.equal(fault.code, 'storage');
-    assert.match(fault.what, new RegExp(`needs ${(size() / 1e6).toFixed(0)} MB and this browser offers \\d MB`));
+    assert.match(fault.what, new RegExp(`needs ${(size() / 1e6).toFixed(0)} MB and this browser has \\d MB of free storage`));
     assert.deepEqual(fixture.shardRequests(), []);
     await fixture.restart(page);
   });

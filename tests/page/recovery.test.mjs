@@ -91,7 +91,7 @@ for (const [device, ways] of [
         const again = await generate(page, TIMEOUT_MILLIS);
         assert.equal(again.fault, undefined);
         assert.equal(await page.evaluate(() => globalThis.workers.length), workers + 1, 'a worker was started anew');
-        assert.match(await page.innerText('#note'), new RegExp(`goes on after step ${step}`));
+        assert.match(await page.innerText('#note'), new RegExp(`resumes after step ${step}`));
         assert.deepEqual(again.png, image.png);
       });
     }

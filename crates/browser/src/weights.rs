@@ -155,11 +155,11 @@ impl Engine {
 struct Conversion {
     /// The folders of the networks to convert.
     networks: Vec<String>,
-    precision: WeightFormat,
+    weight_format: WeightFormat,
     shard_bytes: u32,
     source: String,
     in_file_order: bool,
-    made: BTreeMap<String, Vec<Shard>>,
+    finished_shards: BTreeMap<String, Vec<Shard>>,
 }
 
 /// The functions of the page that a conversion calls.
@@ -234,18 +234,18 @@ fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightF
 
 /// Converts the files of a diffusers folder; returns the manifest's text.
 async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String, Fault> {
-    let Conversion { networks, precision, shard_bytes, source: name, in_file_order, made } =
+    let Conversion { networks, weight_format, shard_bytes, source: name, in_file_order, finished_shards } =
         value(conversion, "the conversion")?;
     let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
     let packer = Packer {
-        policy: &|weight| form(weight, precision),
-        weight_format: precision,
+        policy: &|weight| form(weight, weight_format),
+        weight_format,
         shard_bytes: shard_bytes.into(),
         license: String::new(),
         source: name,
         networks: &networks,
         in_file_order,
-        finished_shards: made,
+        finished_shards,
     };
     let folder = source(files, Read(page.read.clone()));
     let packed = packer.pack(&folder, &mut Kept(page)).await.map_err(pixart_model::Error::Weights)?;

@@ -61,10 +61,10 @@ impl Session {
     }
 
     async fn convert(&self, store: &JsValue, scenes: &[(&str, &[u8])]) -> Result<String, JsValue> {
-        let precision = self.engine.conversion_dtype("transformer", files(scenes))?.as_string().expect("a word");
+        let weight_format = self.engine.conversion_dtype("transformer", files(scenes))?.as_string().expect("a word");
         let conversion = format!(
-            r#"{{"networks": ["text_encoder", "transformer", "vae"], "precision": "{precision}", "shard_bytes": 1000000,
-                "source": "a test", "in_file_order": false, "made": {{}}}}"#
+            r#"{{"networks": ["text_encoder", "transformer", "vae"], "weight_format": "{weight_format}", "shard_bytes": 1000000,
+                "source": "a test", "in_file_order": false, "finished_shards": {{}}}}"#
         );
         let conversion = js_sys::JSON::parse(&conversion).expect("valid JSON");
         let [read, begin, put] = ["read", "begin", "put"].map(|name| function(store, name));

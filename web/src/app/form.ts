@@ -1,5 +1,5 @@
 //! The request form: reads a request from it, and fills it in from a checkpoint or an image's metadata. The engine validates values.
-import type { Picture } from '../engine/client';
+import type { ImageRequest } from '../engine/client';
 import { element } from './dom';
 import { fault } from '../engine/fault';
 import { readAsPng } from '../gallery/files';
@@ -42,7 +42,7 @@ let presets: readonly Preset[] = [];
 preset.addEventListener('change', applyPreset);
 
 /** Returns the request without its files; see `readFiles`. Throws a `Fault`. */
-export function readRequest(): Picture {
+export function readRequest(): ImageRequest {
   if (randomSeed.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
   return {
     prompt: prompt.value,
@@ -65,7 +65,7 @@ export function readNumImages(): number {
 }
 
 /** Returns the fields of a request that are read from files: text source, input image and mask, with the strength. Rejects with a `Fault`. */
-export async function readFiles(): Promise<Partial<Picture>> {
+export async function readFiles(): Promise<Partial<ImageRequest>> {
   const [text_encoder, image, selected, painted] = await Promise.all([readTextSource(), readAsPng(initImage), readAsPng(maskImage), paintedMask()]);
   const mask_image = selected ?? painted;
   return {
@@ -77,7 +77,7 @@ export async function readFiles(): Promise<Partial<Picture>> {
 }
 
 /** Returns the selected preset's values that have no field in the form. */
-function presetFields(): Partial<Picture> {
+function presetFields(): Partial<ImageRequest> {
   const selected = presets.find(({ name }) => name === preset.value);
   if (selected === undefined) return {};
   const { max_sequence_length, timesteps, pag_scale } = selected;

@@ -1,5 +1,5 @@
 //! The X/Y grid: one image for each value, or pair of values, of one or two fields of the request.
-import type { Picture } from '../engine/client';
+import type { ImageRequest } from '../engine/client';
 import { element } from './dom';
 import { fault } from '../engine/fault';
 import { pngBlob } from '../gallery/files';
@@ -16,7 +16,7 @@ const LABELS = {
   style: 'style',
   prompt: 'prompt',
   negative_prompt: 'negativePrompt',
-} as const satisfies Partial<Record<keyof Picture, TextKey>>;
+} as const satisfies Partial<Record<keyof ImageRequest, TextKey>>;
 type Field = keyof typeof LABELS;
 const FIELDS = Object.keys(LABELS) as Field[];
 const TEXT_FIELDS: ReadonlySet<Field> = new Set<Field>(['scheduler', 'style', 'prompt', 'negative_prompt']);
@@ -31,7 +31,7 @@ export interface Cell {
   row: number;
   column: number;
   /** The fields of the request that the axes set. */
-  overrides: Partial<Picture>;
+  overrides: Partial<ImageRequest>;
 }
 
 const table = element('grid', HTMLTableElement);
@@ -82,7 +82,7 @@ function readAxis(axis: { field: HTMLSelectElement; values: HTMLInputElement } |
   return field === undefined ? { field, values: [''] } : { field, values };
 }
 
-function override(field: Field | undefined, value: string): Partial<Picture> {
+function override(field: Field | undefined, value: string): Partial<ImageRequest> {
   if (field === undefined) return {};
   if (TEXT_FIELDS.has(field)) return { [field]: value };
   const number = Number(value);

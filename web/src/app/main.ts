@@ -1,10 +1,10 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
-import type { Picture } from '../engine/client';
+import type { ImageRequest } from '../engine/client';
 import { Gallery, tabId } from '../gallery/database';
 import { element } from './dom';
 import { startEngine, type Engine } from '../engine/engine';
-import { fault, faultOf } from '../engine/fault';
+import { fault, faultOf, ignore } from '../engine/fault';
 import { pngBlob } from '../gallery/files';
 import { applyCheckpoint, applyRequest, readFiles, readNumImages, readRequest, renderForm } from './form';
 import { startGalleryView } from './gallery-view';
@@ -22,7 +22,7 @@ export interface Pixart {
   /** Resolves once a checkpoint is loaded. */
   ready(): Promise<Checkpoint>;
   /** Generates an image and shows it; resolves with `undefined` if it was cancelled. */
-  generate(request: Picture): Promise<ImageResult | undefined>;
+  generate(request: ImageRequest): Promise<ImageResult | undefined>;
   /** Compares every tap of the golden variant in the folder at `url`. */
   check(url: string): Promise<TapRow[]>;
   /** Lists, verifies or deletes stored checkpoints. */
@@ -131,9 +131,9 @@ async function load(): Promise<Checkpoint> {
   engine = startEngine({
     device: device.value as DeviceKind,
     storage: backend,
-    opening: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab() },
-    agree: { measure_above_bytes, ask: confirmDownload },
-    listen: (event) => show(reduce(state, event, performance.now())),
+    checkpoint: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab() },
+    confirmDownload: { measure_above_bytes, confirm: confirmDownload },
+    onEvent: (event) => show(reduce(state, event, performance.now())),
   });
   const checkpoint = await engine.ready;
   loadedSource = source;
@@ -199,14 +199,14 @@ function listStored(): void {
 }
 
 async function storage(task: StorageTask): Promise<StoredCheckpoint[]> {
-  return currentEngine().keep(task);
+  return currentEngine().storage(task);
 }
 
 /** Generates an image once those requested before have ended. `files` holds the fields of the request that are still being read;
     `model_outputs` those of the steps that are done. */
 function generate(
-  request: Picture,
-  files: Promise<Partial<Picture>> = Promise.resolve({}),
+  request: ImageRequest,
+  files: Promise<Partial<ImageRequest>> = Promise.resolve({}),
   model_outputs: readonly Uint8Array[] = [],
 ): Promise<ImageResult | undefined> {
   const { signal } = cancellation;
@@ -217,8 +217,8 @@ function generate(
 }
 
 async function run(
-  request: Picture,
-  files: Promise<Partial<Picture>>,
+  request: ImageRequest,
+  files: Promise<Partial<ImageRequest>>,
   model_outputs: readonly Uint8Array[],
   signal: AbortSignal,
 ): Promise<ImageResult | undefined> {
@@ -238,7 +238,7 @@ async function run(
     started_at_millis: Date.now(),
   });
   try {
-    const image = await engine.generate(complete, { stop: signal, model_outputs, stepped: (step) => journal?.add(step.model_output) });
+    const image = await engine.generate(complete, { signal, model_outputs, onStep: (step) => journal?.add(step.model_output) });
     if (image !== undefined) {
       const { seed, png } = image;
       await stored?.view.add({ prompt: request.prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
@@ -287,6 +287,3 @@ function show(changed: State): void {
   // A browser that does not report its storage shows none.
   if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
 }
-
-/** Handles a rejection that the page already shows, or that the comment at the call explains. */
-function ignore(): void {}

@@ -1,5 +1,5 @@
 //! The part of the form that selects what encodes the prompt, and the status of the companion at the entered URL.
-import { offered, servesPage, type Offer } from '../engine/companion';
+import { isServedByCompanion, listModels, type CompanionModel } from '../engine/companion';
 import { element } from './dom';
 import { fault, faultOf } from '../engine/fault';
 import { t } from './i18n';
@@ -48,11 +48,11 @@ async function refreshStatus(): Promise<void> {
   pending = new AbortController();
   const { signal } = pending;
   const at = companion.checked ? url.value : location.origin;
-  if (!companion.checked && !(await servesPage(signal))) {
+  if (!companion.checked && !(await isServedByCompanion(signal))) {
     if (!signal.aborted) status.textContent = '';
     return;
   }
-  const text = await offered(at, token.value, signal).then(
+  const text = await listModels(at, token.value, signal).then(
     (models) => {
       if (models.length === 0) setTimeout(() => signal.aborted || void refreshStatus(), RETRY_MILLIS);
       return models.length === 0 ? t('companionLoading', { at }) : t('companionModels', { at, models: models.map(describe).join('; ') });
@@ -62,6 +62,6 @@ async function refreshStatus(): Promise<void> {
   if (!signal.aborted) status.textContent = text;
 }
 
-function describe({ id, device, generates_images }: Offer): string {
+function describe({ id, device, generates_images }: CompanionModel): string {
   return t(generates_images ? 'companionGenerates' : 'companionEncodes', { id, device });
 }

@@ -1,73 +1,72 @@
-//! Where bytes are kept under names: IndexedDB, the origin's private file system, or memory alone. Knows nothing of
-//! checkpoints. Contract: a `write` that resolved is there after a crash; one that did not leaves the name as it was.
+//! Named blobs in IndexedDB, the origin private file system, or memory. Independent of checkpoints, except for the database's
+//! schema. Contract: writes are atomic and durable.
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
 import { fault, messageOf } from '../engine/fault';
 import type { Fault } from '../engine/protocol.gen';
 
-export type ShelfKind = 'indexeddb' | 'opfs' | 'memory';
+export type BlobStoreKind = 'indexeddb' | 'opfs' | 'memory';
 
-export interface Shelf {
-  readonly kind: ShelfKind;
-  /** Every name, with its bytes. */
+export interface BlobStore {
+  readonly kind: BlobStoreKind;
+  /** Returns the size of every blob in bytes, by name. */
   sizes(): Promise<Map<string, number>>;
-  /** Opens `name` to be read piece by piece; `undefined` where there is none. */
-  open(name: string): Promise<Opened | undefined>;
+  /** Opens `name` for reads of byte ranges; `undefined` where there is none. */
+  open(name: string): Promise<OpenBlob | undefined>;
   write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   remove(names: readonly string[]): Promise<void>;
 }
 
-/** A record that is open. What it returns is not to be changed. */
-export interface Opened {
+/** An open blob. Its bytes are read-only. */
+export interface OpenBlob {
   readonly bytes: number;
   read(begin: number, end: number): Uint8Array<ArrayBuffer>;
   close(): void;
 }
 
-/** All bytes of a record; `undefined` where there is none. */
-export async function readAll(shelf: Shelf, name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  const opened = await shelf.open(name);
+/** Reads a blob whole; `undefined` where there is none. */
+export async function readBlob(blobs: BlobStore, name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const blob = await blobs.open(name);
   try {
-    return opened?.read(0, opened.bytes);
+    return blob?.read(0, blob.bytes);
   } finally {
-    opened?.close();
+    blob?.close();
   }
 }
 
-/** A record that is in memory. */
-function held(bytes: Uint8Array<ArrayBuffer>): Opened {
+function memoryBlob(bytes: Uint8Array<ArrayBuffer>): OpenBlob {
   return { bytes: bytes.length, read: (begin, end) => bytes.subarray(begin, end), close: () => {} };
 }
 
-/** A checkpoint that is kept, or on its way. */
-export interface Row {
-  /** Its address and the part of it, see `partKey`. */
+/** The index entry of a stored checkpoint, or of one that is still being downloaded. Stored in IndexedDB. */
+export interface CheckpointRow {
+  /** URL and part, see `rowKey`. */
   key: string;
   checkpoint: string;
-  /** The text of its manifest; `undefined` while it is on its way. */
+  /** The text of the manifest; `undefined` until the checkpoint is complete. */
   manifest: string | undefined;
-  /** The names of the sections that are whole. */
+  /** Names of the complete sections. */
   sections: string[];
-  /** Whether it was converted here; its shards are nowhere else. */
+  /** Whether it was converted here: the server does not have its shards. */
   converted: boolean;
   saved_at: number;
-  /** What its address said of it when it was kept, and whether that was another thing at the last look. */
+  /** The server's version of it when it was stored, and whether the version differed at the last check. */
   version?: string | undefined;
   changed?: boolean | undefined;
-  /** What a conversion has made so far, and from what. */
-  made: Made | undefined;
+  /** State of an unfinished conversion. */
+  conversion: ConversionState | undefined;
 }
 
-/** The state of a conversion, to go on with after an interruption. */
-export interface Made {
-  /** The ETag or date of every file, by path: another one means another checkpoint. */
+/** State of a conversion, to resume after an interruption. */
+export interface ConversionState {
+  /** ETag or modification date of every source file, by path. */
   versions: Record<string, string>;
   settings: string;
   shards: Record<string, { file: string; bytes: number; sha256: string }[]>;
 }
 
 interface Schema extends DBSchema {
-  rows: { key: string; value: Row };
-  /** A blob is read several times faster than an array, which is decoded on the reader's thread. */
+  rows: { key: string; value: CheckpointRow };
+  /** A Blob is read several times faster than an array, which is decoded on the calling thread. */
   records: { key: string; value: Blob | Uint8Array<ArrayBuffer> };
   sizes: { key: string; value: number };
   settings: { key: string; value: string };
@@ -76,11 +75,10 @@ interface Schema extends DBSchema {
 export type Database = IDBPDatabase<Schema>;
 
 export const DATABASE = 'pixart-web';
-/** Version 1 kept rows and records; 2 keeps the records' sizes beside them, so that they are counted without being read, and
-    settings. */
+/** Version 1 had rows and records. Version 2 adds settings, and the records' sizes, which are summed without reading a record. */
 export const SCHEMA = 2;
 
-/** Opens the database, and brings one of an older schema up to date. */
+/** Opens the database, and upgrades one of an older version. */
 export async function openDatabase(): Promise<Database> {
   return openDB<Schema>(DATABASE, SCHEMA, {
     async upgrade(database, from, _to, transaction) {
@@ -101,7 +99,7 @@ export async function openDatabase(): Promise<Database> {
   });
 }
 
-export class IndexedDbShelf implements Shelf {
+export class IndexedDbBlobStore implements BlobStore {
   readonly kind = 'indexeddb';
   constructor(private readonly database: Database) {}
 
@@ -111,14 +109,14 @@ export class IndexedDbShelf implements Shelf {
     return new Map(names.map((name, at) => [name, sizes[at] ?? 0]));
   }
 
-  async open(name: string): Promise<Opened | undefined> {
+  async open(name: string): Promise<OpenBlob | undefined> {
     const record = await this.database.get('records', name);
     const bytes = record instanceof Blob ? new Uint8Array(await record.arrayBuffer()) : record;
-    return bytes && held(bytes);
+    return bytes && memoryBlob(bytes);
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await kept(name, bytes.length, async () => {
+    await checkedWrite(name, bytes.length, async () => {
       const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
       await Promise.all([
         transaction.objectStore('records').put(new Blob([bytes]), name),
@@ -135,32 +133,32 @@ export class IndexedDbShelf implements Shelf {
   }
 }
 
-/** Files of the origin's private file system. A file is written under another name and renamed once it is whole. */
-export class OpfsShelf implements Shelf {
+/** Files of the origin private file system. A file is written under a temporary name and renamed once it is complete. */
+export class OpfsBlobStore implements BlobStore {
   readonly kind = 'opfs';
   private constructor(private readonly folder: FileSystemDirectoryHandle) {}
 
-  static async open(): Promise<OpfsShelf> {
+  static async open(): Promise<OpfsBlobStore> {
     const root = await navigator.storage.getDirectory();
-    return new OpfsShelf(await root.getDirectoryHandle('pixart-web', { create: true }));
+    return new OpfsBlobStore(await root.getDirectoryHandle('pixart-web', { create: true }));
   }
 
   async sizes(): Promise<Map<string, number>> {
     const sizes = new Map<string, number>();
     for await (const [name, handle] of this.folder) {
       if (handle.kind !== 'file' || name.endsWith(PARTIAL)) continue;
-      const file = await found((handle as FileSystemFileHandle).getFile());
+      const file = await ifFound((handle as FileSystemFileHandle).getFile());
       if (file !== undefined) sizes.set(name, file.size);
     }
     return sizes;
   }
 
-  async open(name: string): Promise<Opened | undefined> {
-    const handle = await found(this.folder.getFileHandle(name));
+  async open(name: string): Promise<OpenBlob | undefined> {
+    const handle = await ifFound(this.folder.getFileHandle(name));
     if (handle === undefined) return undefined;
-    // Several tabs may read a file at once where the browser knows the mode; where it does not, the slower way is open.
-    const access = await (handle as Handle).createSyncAccessHandle({ mode: 'read-only' }).catch(() => undefined);
-    if (access === undefined) return held(new Uint8Array(await (await handle.getFile()).arrayBuffer()));
+    // With `read-only` several tabs can read a file at once. Browsers without it read the file whole, which is slower.
+    const access = await (handle as OpfsFileHandle).createSyncAccessHandle({ mode: 'read-only' }).catch(() => undefined);
+    if (access === undefined) return memoryBlob(new Uint8Array(await (await handle.getFile()).arrayBuffer()));
     const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
       const bytes = new Uint8Array(end - begin);
       for (let at = 0; at < bytes.length; ) {
@@ -174,9 +172,9 @@ export class OpfsShelf implements Shelf {
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await kept(name, bytes.length, async () => {
+    await checkedWrite(name, bytes.length, async () => {
       const handle = await this.folder.getFileHandle(name + PARTIAL, { create: true });
-      const access = await (handle as Handle).createSyncAccessHandle();
+      const access = await (handle as OpfsFileHandle).createSyncAccessHandle();
       try {
         access.truncate(0);
         for (let at = 0; at < bytes.length; ) at += access.write(bytes.subarray(at), { at });
@@ -184,19 +182,19 @@ export class OpfsShelf implements Shelf {
       } finally {
         access.close();
       }
-      await (handle as Handle).move(name);
+      await (handle as OpfsFileHandle).move(name);
     });
   }
 
   async remove(names: readonly string[]): Promise<void> {
-    await Promise.all(names.map((name) => found(this.folder.removeEntry(name))));
+    await Promise.all(names.map((name) => ifFound(this.folder.removeEntry(name))));
   }
 }
 
 const PARTIAL = '.partial';
 
-/** `undefined` for a file that is not there, or no longer. */
-async function found<T>(promise: Promise<T>): Promise<T | undefined> {
+/** Resolves with `undefined` for a file that does not exist. */
+async function ifFound<T>(promise: Promise<T>): Promise<T | undefined> {
   try {
     return await promise;
   } catch (thrown) {
@@ -205,8 +203,8 @@ async function found<T>(promise: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** What TypeScript's description of the DOM lacks: a worker's way to write, and renaming. */
-interface Handle extends FileSystemFileHandle {
+/** Methods that TypeScript's DOM types lack. */
+interface OpfsFileHandle extends FileSystemFileHandle {
   createSyncAccessHandle(options?: { mode: 'read-only' }): Promise<{
     getSize(): number;
     read(bytes: Uint8Array, options: { at: number }): number;
@@ -218,8 +216,8 @@ interface Handle extends FileSystemFileHandle {
   move(name: string): Promise<void>;
 }
 
-/** For windows that keep nothing. */
-export class MemoryShelf implements Shelf {
+/** Blobs in memory, for browsers without persistent storage. */
+export class MemoryBlobStore implements BlobStore {
   readonly kind = 'memory';
   private readonly records = new Map<string, Uint8Array<ArrayBuffer>>();
 
@@ -227,9 +225,9 @@ export class MemoryShelf implements Shelf {
     return new Map([...this.records].map(([name, bytes]) => [name, bytes.length]));
   }
 
-  async open(name: string): Promise<Opened | undefined> {
+  async open(name: string): Promise<OpenBlob | undefined> {
     const bytes = this.records.get(name);
-    return bytes && held(bytes);
+    return bytes && memoryBlob(bytes);
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -241,22 +239,23 @@ export class MemoryShelf implements Shelf {
   }
 }
 
-async function kept(name: string, bytes: number, write: () => Promise<void>): Promise<void> {
+/** Runs `write` and turns its failure into a fault. */
+async function checkedWrite(name: string, bytes: number, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (thrown) {
-    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw full(bytes, undefined);
-    throw fault('storage', `${name} could not be kept: ${messageOf(thrown)}`, 'free some disk space, then try again');
+    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw quotaFault(bytes, undefined);
+    throw fault('storage', `${name} could not be stored: ${messageOf(thrown)}`, 'free some disk space, then try again');
   }
 }
 
-/** The fault of a browser that has no room for `needed_bytes` more; `left_bytes` is what it says it has. */
-export function full(needed_bytes: number, left_bytes: number | undefined): Fault {
+/** Returns the fault of an exceeded quota; `free_bytes` is the free part of the quota, where the browser reports it. */
+export function quotaFault(needed_bytes: number, free_bytes: number | undefined): Fault {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
-  // What a write meets is the truth; a browser may promise more room than it gives.
+  // A write may fail although the browser reports enough free storage.
   const what =
-    left_bytes === undefined
-      ? `this browser has no room for ${megabytes(needed_bytes)} more`
-      : `the checkpoint needs ${megabytes(needed_bytes)} and this browser offers ${megabytes(Math.max(0, left_bytes))}`;
-  return fault('storage', what, 'delete checkpoints that are kept, or free some disk space; what has arrived is kept');
+    free_bytes === undefined
+      ? `this browser has no storage for ${megabytes(needed_bytes)} more`
+      : `the checkpoint needs ${megabytes(needed_bytes)} and this browser has ${megabytes(Math.max(0, free_bytes))} of free storage`;
+  return fault('storage', what, 'delete stored models, or free some disk space; what was downloaded stays stored');
 }

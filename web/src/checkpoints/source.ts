@@ -1,12 +1,11 @@
-//! Where a checkpoint's files come from: a folder on a server, or files that the reader chose. Reads pieces of them and
-//! knows nothing of what they hold.
-import { fault } from '../engine/fault';
-import { ask, stream, unreachable, type Reply } from './http';
+//! Sources of a checkpoint's files: a folder on a server, or local files. Reads byte ranges and does not interpret them.
+import { fault, ignore } from '../engine/fault';
+import { networkFault, requestFile, stream, type FileResponse } from './http';
 
-/** What is known of a file before it is read. */
+/** Metadata of a file, known before it is read. */
 export interface FileInfo {
   bytes: number;
-  /** Another one means that the file is another one. */
+  /** Changes whenever the file changes. */
   version: string;
 }
 
@@ -15,49 +14,49 @@ export interface Source {
   /** `undefined` where there is no such file. */
   info(path: string): Promise<FileInfo | undefined>;
   read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
-  /** Whether some file can only be read from its beginning to its end. Known once `info` was asked for all. */
-  inFileOrder(): boolean;
+  /** Returns whether some file can only be read sequentially. Known once `info` was called for every file. */
+  isSequential(): boolean;
 }
 
-/** The whole of a small file; `undefined` where there is none. */
-export async function whole(source: Source, path: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+/** Reads a small file whole; `undefined` where there is none. */
+export async function readFile(source: Source, path: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const info = await source.info(path);
   return info === undefined ? undefined : source.read(path, 0, info.bytes);
 }
 
-/** A folder under an address that ends in `/`: a model hub's `<repo>/resolve/<revision>/`, or any other. */
+/** A folder at a URL that ends in `/`: a model hub's `<repo>/resolve/<revision>/`, or any other. */
 export class HttpSource implements Source {
   private readonly versions = new Map<string, string>();
-  private readonly sequences = new Map<string, Sequence>();
+  private readonly sequential_files = new Map<string, SequentialReader>();
 
   constructor(readonly name: string) {}
 
   async info(path: string): Promise<FileInfo | undefined> {
     const url = this.name + path;
-    const reply = await ask(url, 0, 8);
+    const reply = await requestFile(url, 0, 8);
     if (reply === undefined) return undefined;
-    const { version, ranges } = reply.described;
+    const { version, supports_ranges } = reply.file;
     this.versions.set(path, version);
-    if (ranges) await reply.response.body?.cancel();
-    let bytes = reply.described.bytes;
-    if (bytes === undefined && ranges) bytes = await lengthOf(url);
+    if (supports_ranges) await reply.response.body?.cancel();
+    let bytes = reply.file.bytes;
+    if (bytes === undefined && supports_ranges) bytes = await contentLength(url);
     if (bytes === undefined) {
-      // A reply that does not tell its length is small enough to be counted, or it is refused.
-      const body = new Uint8Array(await reply.response.arrayBuffer().catch((thrown: unknown) => { throw unreachable(url, thrown); }));
-      this.sequences.set(path, new Sequence(url, undefined, body));
+      // Without a length the file is small enough to be held in memory, or the download fails.
+      const body = new Uint8Array(await reply.response.arrayBuffer().catch((thrown: unknown) => { throw networkFault(url, thrown); }));
+      this.sequential_files.set(path, new SequentialReader(url, undefined, body));
       return { bytes: body.length, version };
     }
-    if (!ranges) this.sequences.set(path, new Sequence(url, reply, new Uint8Array()));
+    if (!supports_ranges) this.sequential_files.set(path, new SequentialReader(url, reply, new Uint8Array()));
     return { bytes, version };
   }
 
   async read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const url = this.name + path;
-    const sequence = this.sequences.get(path);
-    if (sequence !== undefined) return sequence.read(begin, end);
+    const sequential = this.sequential_files.get(path);
+    if (sequential !== undefined) return sequential.read(begin, end);
     const version = this.versions.get(path) ?? '';
-    const reply = await ask(url, begin, end, version);
-    if (reply === undefined) throw unreachable(url, 'it is gone');
+    const reply = await requestFile(url, begin, end, version);
+    if (reply === undefined) throw networkFault(url, 'the file is no longer there');
     const bytes = new Uint8Array(end - begin);
     let at = reply.begin - begin;
     await stream(url, reply, end, (chunk) => {
@@ -68,32 +67,33 @@ export class HttpSource implements Source {
     return bytes;
   }
 
-  inFileOrder(): boolean {
-    return this.sequences.size > 0;
+  isSequential(): boolean {
+    return this.sequential_files.size > 0;
   }
 }
 
-/** A file of a server that sends whole files only: read once, in order, by whoever asks for the next piece. */
-class Sequence {
-  private turn: Promise<unknown> = Promise.resolve();
+/** A file on a server without Range requests: read once, in order. */
+class SequentialReader {
+  private queue: Promise<unknown> = Promise.resolve();
   private reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   private at = 0;
 
   constructor(
     private readonly url: string,
-    private readonly first: Reply | undefined,
+    private readonly first: FileResponse | undefined,
     private rest: Uint8Array,
   ) {}
 
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
-    const mine = this.turn.then(() => this.next(begin, end));
-    this.turn = mine.catch(() => 'told to whom it concerns');
-    return mine;
+    const bytes = this.queue.then(() => this.next(begin, end));
+    // The caller handles the rejection.
+    this.queue = bytes.catch(ignore);
+    return bytes;
   }
 
   private async next(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     if (this.first === undefined) return this.rest.slice(begin, end) as Uint8Array<ArrayBuffer>;
-    if (begin < this.at) throw fault('internal', `${this.url} was to be read backwards`, 'reload the page');
+    if (begin < this.at) throw fault('internal', `${this.url} was read backwards`, 'reload the page');
     const bytes = new Uint8Array(end - begin);
     for (let broken = 0; this.at < end; ) {
       try {
@@ -104,8 +104,8 @@ class Sequence {
           this.rest = part.value;
         }
       } catch (thrown) {
-        if ((broken += 1) > 5) throw unreachable(this.url, thrown);
-        await this.again();
+        if ((broken += 1) > 5) throw networkFault(this.url, thrown);
+        await this.reopen();
         continue;
       }
       const piece = this.rest.subarray(0, end - this.at);
@@ -117,10 +117,10 @@ class Sequence {
     return bytes;
   }
 
-  /** Opens the file anew and reads on to where it broke off. */
-  private async again(): Promise<void> {
-    const reply = await ask(this.url, 0, undefined, this.first?.described.version);
-    if (reply === undefined) throw unreachable(this.url, 'it is gone');
+  /** Requests the file again and skips to where the connection broke. */
+  private async reopen(): Promise<void> {
+    const reply = await requestFile(this.url, 0, undefined, this.first?.file.version);
+    if (reply === undefined) throw networkFault(this.url, 'the file is no longer there');
     this.reader = reply.response.body?.getReader();
     this.rest = new Uint8Array();
     for (let at = 0; at < this.at; ) {
@@ -132,7 +132,7 @@ class Sequence {
   }
 }
 
-/** Files of a folder that the reader chose, by their path in it. */
+/** Local files of a folder, by their path in it. */
 export class FilesSource implements Source {
   constructor(
     readonly name: string,
@@ -146,21 +146,21 @@ export class FilesSource implements Source {
 
   async read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const file = this.files.get(path);
-    if (file === undefined) throw fault('network', `the chosen folder has no ${path}`, 'choose the whole folder of a checkpoint');
+    if (file === undefined) throw fault('network', `the folder has no ${path}`, 'choose the whole folder of a checkpoint');
     try {
       return new Uint8Array(await file.slice(begin, end).arrayBuffer());
     } catch (thrown) {
-      throw unreachable(path, thrown);
+      throw networkFault(path, thrown);
     }
   }
 
-  inFileOrder(): boolean {
+  isSequential(): boolean {
     return false;
   }
 }
 
-/** The length that a server tells without the file, for those that hide it where they send a part. */
-async function lengthOf(url: string): Promise<number | undefined> {
+/** Requests the length alone, for servers that do not report it with a part of the file. */
+async function contentLength(url: string): Promise<number | undefined> {
   const head = await fetch(url, { method: 'HEAD' }).catch(() => undefined);
   const length = head?.ok ? head.headers.get('content-length') : null;
   return length === undefined || length === null ? undefined : Number(length);

@@ -1,12 +1,23 @@
-//! Checkpoints that are kept: rows that list them, and their shards on a shelf, by content. Verifies, repairs by forgetting
-//! what is damaged, deletes. Fetches nothing. Contract: a row is written after everything that it lists.
-import { fault } from '../engine/fault';
+//! Stored checkpoints: index rows, and shards that are content-addressed by SHA-256. Lists, reads, verifies and deletes; downloads
+//! nothing. Contract: a row is written after everything that it lists, so a partial download is never visible as complete.
+import { fault, ignore } from '../engine/fault';
 import type { StoredCheckpoint, StorageBackend } from '../engine/protocol.gen';
-import { IndexedDbShelf, MemoryShelf, OpfsShelf, openDatabase, readAll, type Database, type Opened, type Row, type Shelf, type ShelfKind } from './blob-store';
+import {
+  IndexedDbBlobStore,
+  MemoryBlobStore,
+  OpfsBlobStore,
+  openDatabase,
+  readBlob,
+  type BlobStore,
+  type BlobStoreKind,
+  type CheckpointRow,
+  type ConversionState,
+  type Database,
+  type OpenBlob,
+} from './blob-store';
 
-/** As the Rust type of that name; checked there before anything here believes it. */
+/** The fields of the Rust type `Manifest` that are used here. Rust validates it first. */
 export interface Manifest {
-  precision: string;
   sections: { name: string; dir: string; shard_bytes: number; shards: Shard[]; tensors: { bytes: number }[] }[];
 }
 
@@ -18,144 +29,155 @@ export interface Shard {
 
 export type Read = (file: string, begin: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
 
-/** Bytes with which shelves are compared, and how many times faster the second has to be. */
-const TRIAL_BYTES = 8 << 20;
-const FASTER = 1.25;
-const CHOSEN = 'shelf';
+/** Bytes of the benchmark of the two backends, and the speed-up that OPFS needs to be chosen. */
+const BENCHMARK_BYTES = 8 << 20;
+const MIN_SPEEDUP = 1.25;
+/** Key of the chosen backend in the settings. */
+const BACKEND_KEY = 'shelf';
 
 export class Store {
   private constructor(
-    readonly shelf: Shelf,
+    readonly blobs: BlobStore,
     private readonly database: Database | undefined,
-    private readonly memory = new Map<string, Row>(),
+    private readonly memory = new Map<string, CheckpointRow>(),
   ) {}
 
-  /** The store of this kind; in a window that keeps nothing, memory takes the place of `auto`. */
+  /** Opens the storage backend; `auto` falls back to memory where the browser persists nothing. */
   static async open(kind: StorageBackend): Promise<Store> {
-    if (kind === 'memory') return new Store(new MemoryShelf(), undefined);
+    if (kind === 'memory') return new Store(new MemoryBlobStore(), undefined);
     try {
       const database = await openDatabase();
-      const choose = (): Promise<Shelf> => shelfOf(kind, database);
-      // Tabs that open at once have to choose alike.
+      const choose = (): Promise<BlobStore> => chooseBackend(kind, database);
+      // Tabs that open at the same time have to choose the same backend.
       return new Store(await (navigator.locks?.request('pixart-web shelf', choose) ?? choose()), database);
     } catch (thrown) {
-      if (kind === 'auto') return new Store(new MemoryShelf(), undefined);
-      throw fault('storage', `${kind} cannot be opened: ${String(thrown)}`, 'let the page choose where checkpoints are kept');
+      if (kind === 'auto') return new Store(new MemoryBlobStore(), undefined);
+      throw fault('storage', `${kind} cannot be opened: ${String(thrown)}`, 'let the page choose the storage');
     }
   }
 
-  get kind(): ShelfKind {
-    return this.shelf.kind;
+  get kind(): BlobStoreKind {
+    return this.blobs.kind;
   }
 
-  async row(key: string): Promise<Row | undefined> {
-    return this.database === undefined ? this.memory.get(key) : this.database.get('rows', key);
+  async row(key: string): Promise<CheckpointRow | undefined> {
+    const row = this.database === undefined ? this.memory.get(key) : await this.database.get('rows', key);
+    return row && currentRow(row);
   }
 
-  async rows(): Promise<Row[]> {
-    return this.database === undefined ? [...this.memory.values()] : this.database.getAll('rows');
+  async rows(): Promise<CheckpointRow[]> {
+    const rows = this.database === undefined ? [...this.memory.values()] : await this.database.getAll('rows');
+    return rows.map(currentRow);
   }
 
-  async put(row: Row): Promise<void> {
+  async put(row: CheckpointRow): Promise<void> {
     if (this.database === undefined) this.memory.set(row.key, row);
     else await this.database.put('rows', row);
   }
 
-  private async forget(key: string): Promise<void> {
+  private async deleteRow(key: string): Promise<void> {
     this.memory.delete(key);
     await this.database?.delete('rows', key);
   }
 
-  /** The shards of these sections that are not here. */
+  /** Returns the shards of these sections that are not stored. */
   async missing(manifest: Manifest, sections: readonly string[]): Promise<Shard[]> {
-    const sizes = await this.shelf.sizes();
+    const sizes = await this.blobs.sizes();
     return shardsOf(manifest, sections).filter(({ sha256, bytes }) => sizes.get(sha256) !== bytes);
   }
 
-  /** Reads shards of these manifests; the one that follows is read while the one before is used. */
-  reader(manifests: readonly Manifest[], passed: (file: string, bytes: number) => void): Read {
+  /** Returns a reader of the shards of these manifests, which opens the next shard ahead. `onRead` receives every read. */
+  reader(manifests: readonly Manifest[], onRead: (file: string, bytes: number) => void): Read {
     const shards = manifests.flatMap((manifest) => shardsOf(manifest));
-    const places = new Map(shards.map(({ file }, at) => [file, at]));
-    const held = new Map<number, Promise<Opened>>();
-    const hold = (at: number, shard: Shard): Promise<Opened> => {
-      const opening = held.get(at) ?? this.record(shard);
-      held.set(at, opening);
+    const indices = new Map(shards.map(({ file }, index) => [file, index]));
+    const open_shards = new Map<number, Promise<OpenBlob>>();
+    const open = (index: number, shard: Shard): Promise<OpenBlob> => {
+      const opening = open_shards.get(index) ?? this.openShard(shard);
+      open_shards.set(index, opening);
       return opening;
     };
-    const letGo = (at: number): void => {
-      held.get(at)?.then((opened) => opened.close(), () => 'it was never open');
-      held.delete(at);
+    const release = (index: number): void => {
+      // A shard that could not be opened needs no closing.
+      open_shards.get(index)?.then((blob) => blob.close(), ignore);
+      open_shards.delete(index);
     };
     return async (file, begin, end) => {
-      const at = places.get(file);
-      const shard = shards[at ?? -1];
-      if (at === undefined || shard === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
-      const opening = hold(at, shard);
-      for (const other of held.keys()) if (other !== at && other !== at + 1) letGo(other);
+      const index = indices.get(file);
+      const shard = shards[index ?? -1];
+      if (index === undefined || shard === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
+      const opening = open(index, shard);
+      for (const other of open_shards.keys()) if (other !== index && other !== index + 1) release(other);
       const bytes = (await opening).read(begin, end);
-      const next = shards[at + 1];
-      if (next !== undefined) hold(at + 1, next).catch(() => 'told when it is asked for');
-      passed(file, bytes.length);
+      const next = shards[index + 1];
+      // Its rejection is thrown when it is read.
+      if (next !== undefined) open(index + 1, next).catch(ignore);
+      onRead(file, bytes.length);
       return bytes;
     };
   }
 
-  private async record({ file, bytes, sha256 }: Shard): Promise<Opened> {
-    const found = await this.shelf.open(sha256);
+  private async openShard({ file, bytes, sha256 }: Shard): Promise<OpenBlob> {
+    const found = await this.blobs.open(sha256);
     if (found?.bytes === bytes) return found;
     found?.close();
-    if (found !== undefined) await this.shelf.remove([sha256]);
-    throw fault('storage', `${file} is no longer in the store`, 'open the checkpoint again: what is missing is fetched again');
+    if (found !== undefined) await this.blobs.remove([sha256]);
+    throw fault('storage', `${file} is no longer in the store`, 'open the checkpoint again to download what is missing');
   }
 
   async list(): Promise<StoredCheckpoint[]> {
-    const sizes = await this.shelf.sizes();
-    const kept = new Map<string, StoredCheckpoint>();
+    const sizes = await this.blobs.sizes();
+    const checkpoints = new Map<string, StoredCheckpoint>();
     for (const row of await this.rows()) {
       const { checkpoint, saved_at } = row;
-      const before = kept.get(checkpoint) ?? { checkpoint, storage: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
-      before.changed ||= row.changed ?? false;
+      const entry = checkpoints.get(checkpoint) ?? { checkpoint, storage: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
+      entry.changed ||= row.changed ?? false;
       for (const { bytes, sha256 } of shardsOfRow(row)) {
-        if (sizes.get(sha256) === bytes) before.bytes += bytes;
-        else before.missing += 1;
+        if (sizes.get(sha256) === bytes) entry.bytes += bytes;
+        else entry.missing += 1;
       }
-      kept.set(checkpoint, before);
+      checkpoints.set(checkpoint, entry);
     }
-    return [...kept.values()];
+    return [...checkpoints.values()];
   }
 
-  /** Hashes every record of a checkpoint and forgets those that are not what they should be. */
+  /** Hashes every shard of a checkpoint, and deletes those whose hash is wrong. */
   async verify(checkpoint: string): Promise<void> {
     for (const row of await this.rows()) {
       if (row.checkpoint !== checkpoint) continue;
       for (const { sha256 } of shardsOfRow(row)) {
-        const bytes = await readAll(this.shelf, sha256);
-        if (bytes !== undefined && (await sha256Of(bytes)) !== sha256) await this.shelf.remove([sha256]);
+        const bytes = await readBlob(this.blobs, sha256);
+        if (bytes !== undefined && (await sha256Of(bytes)) !== sha256) await this.blobs.remove([sha256]);
       }
     }
   }
 
-  /** Deletes a checkpoint, and of its records those that no other one shares. */
+  /** Deletes a checkpoint, and those of its shards that no other checkpoint shares. */
   async delete(checkpoint: string): Promise<void> {
     const rows = await this.rows();
-    const [gone, others] = [rows.filter((row) => row.checkpoint === checkpoint), rows.filter((row) => row.checkpoint !== checkpoint)];
+    const [deleted, others] = [rows.filter((row) => row.checkpoint === checkpoint), rows.filter((row) => row.checkpoint !== checkpoint)];
     const shared = new Set(others.flatMap(shardsOfRow).map(({ sha256 }) => sha256));
-    const names = gone.flatMap(shardsOfRow).map(({ sha256 }) => sha256);
-    const kept = [...(await this.shelf.sizes()).keys()];
-    const unshared = names.filter((name) => !shared.has(name));
-    await this.shelf.remove(kept.filter((name) => unshared.some((sha256) => name.startsWith(sha256))));
-    for (const { key } of gone) await this.forget(key);
+    const hashes = deleted.flatMap(shardsOfRow).map(({ sha256 }) => sha256);
+    const names = [...(await this.blobs.sizes()).keys()];
+    const unshared = hashes.filter((sha256) => !shared.has(sha256));
+    await this.blobs.remove(names.filter((name) => unshared.some((sha256) => name.startsWith(sha256))));
+    for (const { key } of deleted) await this.deleteRow(key);
   }
 }
 
-/** Those of a manifest, or of some of its sections. */
+/** Returns the shards of a manifest, or of some of its sections. */
 export function shardsOf(manifest: Manifest, sections?: readonly string[]): Shard[] {
   return manifest.sections.filter(({ name }) => sections?.includes(name) ?? true).flatMap(({ shards }) => shards);
 }
 
-function shardsOfRow({ manifest, sections, made }: Row): Shard[] {
+/** A row of an earlier version calls `conversion` `made`. */
+function currentRow(row: CheckpointRow & { made?: ConversionState | undefined }): CheckpointRow {
+  const { made, ...current } = row;
+  return { ...current, conversion: row.conversion ?? made };
+}
+
+function shardsOfRow({ manifest, sections, conversion }: CheckpointRow): Shard[] {
   if (manifest !== undefined) return shardsOf(JSON.parse(manifest) as Manifest, sections);
-  return Object.values(made?.shards ?? {}).flat();
+  return Object.values(conversion?.shards ?? {}).flat();
 }
 
 export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
@@ -163,34 +185,36 @@ export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> 
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-async function shelfOf(kind: StorageBackend, database: Database): Promise<Shelf> {
-  const indexed = new IndexedDbShelf(database);
+/** Returns the blob store of `kind`; for `auto` the faster one, which is measured once and remembered. */
+async function chooseBackend(kind: StorageBackend, database: Database): Promise<BlobStore> {
+  const indexed = new IndexedDbBlobStore(database);
   if (kind === 'indexeddb') return indexed;
-  if (kind === 'opfs') return OpfsShelf.open();
-  const chosen = await database.get('settings', CHOSEN);
+  if (kind === 'opfs') return OpfsBlobStore.open();
+  const chosen = await database.get('settings', BACKEND_KEY);
   if (chosen === 'indexeddb') return indexed;
-  const files = await OpfsShelf.open().catch(() => undefined);
+  const files = await OpfsBlobStore.open().catch(() => undefined);
   if (files === undefined) return indexed;
   if (chosen === 'opfs') return files;
-  const [one, other] = [await trial(indexed), await trial(files)];
-  const faster = other * FASTER < one ? files : indexed;
-  await database.put('settings', faster.kind, CHOSEN);
+  const [indexed_millis, files_millis] = [await benchmark(indexed), await benchmark(files)];
+  const faster = files_millis * MIN_SPEEDUP < indexed_millis ? files : indexed;
+  await database.put('settings', faster.kind, BACKEND_KEY);
   return faster;
 }
 
-/** Milliseconds that a shelf takes to keep and read a record; infinite where it fails. */
-async function trial(shelf: Shelf): Promise<number> {
+/** Returns the milliseconds that a blob store takes to write and read a blob; infinite where it fails. */
+async function benchmark(blobs: BlobStore): Promise<number> {
   const [name, bytes] = ['trial', crypto.getRandomValues(new Uint8Array(1 << 16))];
-  const record = new Uint8Array(TRIAL_BYTES);
+  const record = new Uint8Array(BENCHMARK_BYTES);
   for (let at = 0; at < record.length; at += bytes.length) record.set(bytes, at);
-  const began = performance.now();
+  const started_millis = performance.now();
   try {
-    await shelf.write(name, record);
-    await readAll(shelf, name);
-    return performance.now() - began;
+    await blobs.write(name, record);
+    await readBlob(blobs, name);
+    return performance.now() - started_millis;
   } catch {
     return Infinity;
   } finally {
-    await shelf.remove([name]).catch(() => 'a trial that failed leaves nothing to remove');
+    // A failed write leaves nothing to remove.
+    await blobs.remove([name]).catch(ignore);
   }
 }

@@ -1,28 +1,28 @@
-//! The page's side of the worker: requests as promises, every event to one listener. Keeps no state but who is
-//! waiting; whatever the worker throws or fails to catch arrives as a `Fault`.
+//! The page's side of the worker: requests as promises, and every event to one listener. Its only state is the pending promises.
+//! Whatever the worker throws or fails to catch arrives as a `Fault`.
 import { fault } from './fault';
 import type {
   Checkpoint,
-  WeightDtype,
   DeviceKind,
-  Estimate,
   EngineEvent,
+  EngineRequest,
+  Estimate,
   Fault,
   GenerateRequest,
   ImageResult,
+  StorageBackend,
   StorageTask,
   StoredCheckpoint,
-  EngineRequest,
-  StorageBackend,
   TapRow,
+  WeightDtype,
 } from './protocol.gen';
-import type { Chosen } from './worker';
+import type { LocalFiles } from './worker';
 
-/** A picture to draw; the client numbers it. */
-export type Picture = Omit<GenerateRequest, 'id'>;
+/** A request for an image; the client numbers it. */
+export type ImageRequest = Omit<GenerateRequest, 'id'>;
 
-/** A checkpoint to open: by its address, which with `files` is any name for what the reader chose. */
-export interface Opening {
+/** A checkpoint to load, by its URL; with `files`, by any name for the user's local files. */
+export interface CheckpointOptions {
   checkpoint: string;
   files?: ReadonlyMap<string, File> | undefined;
   load_text_encoder: boolean;
@@ -32,34 +32,37 @@ export interface Opening {
   memory_limit_bytes?: number | null;
 }
 
-export interface Client {
-  /** What opening a checkpoint takes; measured where more than `measure_above_bytes` are to be downloaded. */
-  estimate(opening: Opening, measure_above_bytes: number): Promise<Estimate>;
-  open(opening: Opening): Promise<Checkpoint>;
-  /** Resolves with the picture, or with `undefined` once it was stopped through `stop`. `model_outputs` are those of the
-      steps that were run before. */
-  generate(picture: Picture, stop?: AbortSignal, model_outputs?: readonly Uint8Array[]): Promise<ImageResult | undefined>;
+export interface WorkerClient {
+  /** Estimates what loading a checkpoint takes; measures where more than `measure_above_bytes` are to be downloaded. */
+  estimate(options: CheckpointOptions, measure_above_bytes: number): Promise<Estimate>;
+  load(options: CheckpointOptions): Promise<Checkpoint>;
+  /** Resolves with the image, or with `undefined` once `signal` is aborted. `model_outputs` are those of the steps that were run
+      before. */
+  generate(request: ImageRequest, signal?: AbortSignal, model_outputs?: readonly Uint8Array[]): Promise<ImageResult | undefined>;
   check(variant: string): Promise<TapRow[]>;
-  /** Does something about kept checkpoints; resolves with those that are then kept. */
-  keep(task: StorageTask): Promise<StoredCheckpoint[]>;
-  /** Ends the worker and its device, and rejects whatever is still awaited. */
+  /** Runs a task on stored checkpoints; resolves with those that are then stored. */
+  storage(task: StorageTask): Promise<StoredCheckpoint[]>;
+  /** Ends the worker and its device, and rejects all pending promises. */
   close(): void;
 }
 
-type Answer = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'stored_checkpoints' }>;
-type Waiting = { resolve: (answer: Answer) => void; reject: (fault: Fault) => void };
+type Reply = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'stored_checkpoints' }>;
+type Pending = { resolve: (reply: Reply) => void; reject: (fault: Fault) => void };
+
+/** The id under which `load` is pending; all others count up from it. */
+const LOAD_ID = 0;
 
 /**
- * Starts a worker that computes on `device` and stores checkpoints in `storage`. `listen` hears every event before the promise it settles. All promises
- * reject with a `Fault`.
+ * Starts a worker that computes on `device` and stores checkpoints in `storage`. `onEvent` receives every event before the promise
+ * that it settles. All promises reject with a `Fault`.
  */
-export function connect(device: DeviceKind, storage: StorageBackend, listen: (event: EngineEvent) => void): Client {
+export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (event: EngineEvent) => void): WorkerClient {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
-  const waiting = new Map<number, Waiting>();
-  let asked = OPEN;
+  const pending = new Map<number, Pending>();
+  let last_id = LOAD_ID;
 
   const receive = (event: EngineEvent): void => {
-    listen(event);
+    onEvent(event);
     switch (event.kind) {
       case 'adapter':
       case 'loading':
@@ -70,16 +73,16 @@ export function connect(device: DeviceKind, storage: StorageBackend, listen: (ev
       case 'step':
         return;
       case 'ready':
-        return settle(OPEN, (waiter) => waiter.resolve(event));
+        return settle(LOAD_ID, (promise) => promise.resolve(event));
       case 'estimated':
       case 'image':
       case 'cancelled':
       case 'checked':
       case 'stored_checkpoints':
-        return settle(event.id, (waiter) => waiter.resolve(event));
+        return settle(event.id, (promise) => promise.resolve(event));
       case 'fault': {
-        const ended = event.id === null ? [...waiting.keys()] : [event.id];
-        return ended.forEach((id) => settle(id, (waiter) => waiter.reject(event.fault)));
+        const ids = event.id === null ? [...pending.keys()] : [event.id];
+        return ids.forEach((id) => settle(id, (promise) => promise.reject(event.fault)));
       }
       default: {
         const missing: never = event;
@@ -87,17 +90,17 @@ export function connect(device: DeviceKind, storage: StorageBackend, listen: (ev
       }
     }
   };
-  const settle = (id: number, end: (waiter: Waiting) => void): void => {
-    const waiter = waiting.get(id);
-    waiting.delete(id);
-    if (waiter !== undefined) end(waiter);
+  const settle = (id: number, end: (promise: Pending) => void): void => {
+    const promise = pending.get(id);
+    pending.delete(id);
+    if (promise !== undefined) end(promise);
   };
-  const choose = (checkpoint: string, files: Opening['files']): void => {
-    if (files !== undefined) worker.postMessage({ kind: 'chosen', checkpoint, files } satisfies Chosen);
+  const sendFiles = (checkpoint: string, files: CheckpointOptions['files']): void => {
+    if (files !== undefined) worker.postMessage({ kind: 'local_files', checkpoint, files } satisfies LocalFiles);
   };
-  const ask = (id: number, request: EngineRequest): Promise<Answer> =>
+  const send = (id: number, request: EngineRequest): Promise<Reply> =>
     new Promise((resolve, reject) => {
-      waiting.set(id, { resolve, reject });
+      pending.set(id, { resolve, reject });
       worker.postMessage(request);
     });
 
@@ -107,61 +110,58 @@ export function connect(device: DeviceKind, storage: StorageBackend, listen: (ev
 
   return {
     async estimate({ checkpoint, files, load_text_encoder, dtype }, measure_above_bytes) {
-      choose(checkpoint, files);
-      const id = ++asked;
-      const answer = await ask(id, { kind: 'estimate', id, checkpoint, device, load_text_encoder, storage, dtype, measure_above_bytes });
-      if (answer.kind === 'estimated') return answer;
-      throw unexpected(answer);
+      sendFiles(checkpoint, files);
+      const id = ++last_id;
+      const reply = await send(id, { kind: 'estimate', id, checkpoint, device, load_text_encoder, storage, dtype, measure_above_bytes });
+      if (reply.kind === 'estimated') return reply;
+      throw unexpected(reply);
     },
-    async open({ checkpoint, files, load_text_encoder, dtype, memory_limit_bytes = null }) {
-      choose(checkpoint, files);
-      const answer = await ask(OPEN, { kind: 'open', checkpoint, device, load_text_encoder, storage, dtype, memory_limit_bytes });
-      if (answer.kind === 'ready') return answer;
-      throw unexpected(answer);
+    async load({ checkpoint, files, load_text_encoder, dtype, memory_limit_bytes = null }) {
+      sendFiles(checkpoint, files);
+      const reply = await send(LOAD_ID, { kind: 'open', checkpoint, device, load_text_encoder, storage, dtype, memory_limit_bytes });
+      if (reply.kind === 'ready') return reply;
+      throw unexpected(reply);
     },
-    async generate(picture, stop, model_outputs = []) {
-      const id = ++asked;
+    async generate(image, signal, model_outputs = []) {
+      const id = ++last_id;
       const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies EngineRequest);
-      const request = { id, ...picture };
-      const asking = ask(id, model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request });
-      stop?.addEventListener('abort', cancel);
-      if (stop?.aborted) cancel();
+      const request = { id, ...image };
+      const sent = send(id, model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request });
+      signal?.addEventListener('abort', cancel);
+      if (signal?.aborted) cancel();
       try {
-        const answer = await asking;
-        if (answer.kind === 'image') return answer;
-        if (answer.kind === 'cancelled') return undefined;
-        throw unexpected(answer);
+        const reply = await sent;
+        if (reply.kind === 'image') return reply;
+        if (reply.kind === 'cancelled') return undefined;
+        throw unexpected(reply);
       } finally {
-        stop?.removeEventListener('abort', cancel);
+        signal?.removeEventListener('abort', cancel);
       }
     },
     async check(variant) {
-      const id = ++asked;
-      const answer = await ask(id, { kind: 'check', id, variant, device });
-      if (answer.kind === 'checked') return answer.rows;
-      throw unexpected(answer);
+      const id = ++last_id;
+      const reply = await send(id, { kind: 'check', id, variant, device });
+      if (reply.kind === 'checked') return reply.rows;
+      throw unexpected(reply);
     },
-    async keep(task) {
-      const id = ++asked;
-      const answer = await ask(id, { kind: 'storage', id, task, storage });
-      if (answer.kind === 'stored_checkpoints') return answer.checkpoints;
-      throw unexpected(answer);
+    async storage(task) {
+      const id = ++last_id;
+      const reply = await send(id, { kind: 'storage', id, task, storage });
+      if (reply.kind === 'stored_checkpoints') return reply.checkpoints;
+      throw unexpected(reply);
     },
     close() {
       worker.terminate();
-      const closed = fault('internal', 'the engine was stopped', 'ask again once it is open');
-      for (const id of [...waiting.keys()]) settle(id, (waiter) => waiter.reject(closed));
+      const closed = fault('internal', 'the engine was closed', 'send the request again once the engine is ready');
+      for (const id of [...pending.keys()]) settle(id, (promise) => promise.reject(closed));
     },
   };
 }
-
-/** The number under which `open` waits; pictures and checks count up from it. */
-const OPEN = 0;
 
 function workerFault(message: string | undefined): Fault {
   return fault('internal', `the worker failed: ${message || 'its script could not be loaded'}`, 'restart the engine');
 }
 
-function unexpected(answer: Answer): Fault {
-  return fault('internal', `the worker answered with ${answer.kind}`, 'reload the page');
+function unexpected(reply: Reply): Fault {
+  return fault('internal', `the worker replied with ${reply.kind}`, 'reload the page');
 }

@@ -1,94 +1,94 @@
-//! A companion over HTTP: what it has (`GET /v1/models`), and text embeddings (`POST /v1/encode`). Trusts no byte of a
-//! reply; every failure is one `Fault`.
+//! A companion over HTTP: its models (`GET /v1/models`) and prompt embeddings (`POST /v1/encode`). Validates every reply; every
+//! failure is a `Fault`.
 import { fault, isFault, isRecord, messageOf } from './fault';
-import type { EncodeResponse, EncodeRequest, Fault } from './protocol.gen';
+import type { EncodeRequest, EncodeResponse, Fault } from './protocol.gen';
 
-/** A companion on a slow processor needs minutes for the full T5. */
+/** Long enough for the full T5 on a slow CPU. */
 const ENCODE_TIMEOUT_MILLIS = 300_000;
-const LOOK_TIMEOUT_MILLIS = 3_000;
+const MODELS_TIMEOUT_MILLIS = 3_000;
 
-/** A companion's address, and the token it asks for where it asks for one. */
-export interface Place {
+/** A companion's URL, and its bearer token where it requires one. */
+export interface CompanionAddress {
   url: string;
   token?: string | null;
 }
 
 /** A model that a companion has loaded. */
-export interface Offer {
+export interface CompanionModel {
   id: string;
   device: string;
   generates_images: boolean;
 }
 
-/** Whether this page is from a companion, which says so with every reply. */
-export async function servesPage(stop: AbortSignal): Promise<boolean> {
-  const reply = await fetch('./', { method: 'HEAD', signal: stop }).catch(() => undefined);
-  return reply?.headers.has('x-pixart-companion') ?? false;
+/** Returns whether a companion serves this page: it says so in a header of every reply. */
+export async function isServedByCompanion(signal: AbortSignal): Promise<boolean> {
+  const response = await fetch('./', { method: 'HEAD', signal }).catch(() => undefined);
+  return response?.headers.has('x-pixart-companion') ?? false;
 }
 
-/** The models of the companion whose origin is `url`; rejects with a fault, also when `stop` is aborted. */
-export async function offered(url: string, token: string, stop: AbortSignal): Promise<Offer[]> {
-  const reply = await ask({ url, token }, '/v1/models', { signal: AbortSignal.any([stop, AbortSignal.timeout(LOOK_TIMEOUT_MILLIS)]) });
-  const models = isRecord(reply) && Array.isArray(reply.data) ? reply.data.map(currentOffer) : undefined;
-  if (models?.every(isOffer)) return models;
-  throw companionFault(`what answers at ${url} is no companion`);
+/** Returns the models of the companion at `url`. Rejects with a fault, also when `signal` is aborted. */
+export async function listModels(url: string, token: string, signal: AbortSignal): Promise<CompanionModel[]> {
+  const timeout = AbortSignal.any([signal, AbortSignal.timeout(MODELS_TIMEOUT_MILLIS)]);
+  const body = await request({ url, token }, '/v1/models', { signal: timeout });
+  const models = isRecord(body) && Array.isArray(body.data) ? body.data.map(currentModel) : undefined;
+  if (models?.every(isModel)) return models;
+  throw companionFault(`the server at ${url} is not a companion`);
 }
 
-/** Encodes captions at a companion; rejects with a fault, also when `stop` is aborted. */
-export async function encode(place: Place, request: EncodeRequest, stop: AbortSignal): Promise<EncodeResponse> {
-  const { captions } = request;
-  const reply = await ask(place, '/v1/encode', {
+/** Encodes captions on a companion. Rejects with a fault, also when `signal` is aborted. */
+export async function encode(address: CompanionAddress, { captions, ...rest }: EncodeRequest, signal: AbortSignal): Promise<EncodeResponse> {
+  const body = await request(address, '/v1/encode', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(request),
-    signal: AbortSignal.any([stop, AbortSignal.timeout(ENCODE_TIMEOUT_MILLIS)]),
+    body: JSON.stringify({ captions, ...rest }),
+    signal: AbortSignal.any([signal, AbortSignal.timeout(ENCODE_TIMEOUT_MILLIS)]),
   });
   // Earlier companions call it `mask`.
-  const current = isRecord(reply) && 'mask' in reply ? { ...reply, attention_mask: reply.mask } : reply;
-  if (isReply(current, captions.length)) return current;
-  throw companionFault(`the companion at ${place.url} answered something other than ${captions.length} embedded captions`);
+  const response = isRecord(body) && 'mask' in body ? { ...body, attention_mask: body.mask } : body;
+  if (isEncodeResponse(response, captions.length)) return response;
+  throw companionFault(`the companion at ${address.url} answered something other than ${captions.length} embedded captions`);
 }
 
-async function ask({ url, token }: Place, path: string, init: RequestInit): Promise<unknown> {
-  if (!URL.canParse(url)) throw companionFault(`the companion's address is ${JSON.stringify(url)}`);
+async function request({ url, token }: CompanionAddress, path: string, init: RequestInit): Promise<unknown> {
+  if (!URL.canParse(url)) throw companionFault(`the companion's URL is ${url || 'empty'}`);
   let status: number;
-  let body: string;
+  let text: string;
   try {
     const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
     const response = await fetch(new URL(path, url), { ...init, headers });
     status = response.status;
-    body = await response.text();
+    text = await response.text();
   } catch (thrown) {
     throw companionFault(`the companion at ${url} did not answer: ${messageOf(thrown)}`);
   }
-  const reply = parsed(body);
-  if (isFault(reply)) throw fault(reply.code, reply.what, reply.remedy);
+  const body = parseJson(text);
+  if (isFault(body)) throw fault(body.code, body.what, body.remedy);
   if (status !== 200) throw companionFault(`the companion at ${url} answered ${status}`);
-  return reply;
+  return body;
 }
 
 function companionFault(what: string): Fault {
   return fault('companion', what, 'start it with `pixart serve` and check its address, or encode the text in this tab');
 }
 
-function parsed(body: string): unknown {
+function parseJson(text: string): unknown {
   try {
-    return JSON.parse(body);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
 }
 
 /** A model's entry; earlier companions call `generates_images` `draws`. */
-function currentOffer(value: unknown): unknown {
+function currentModel(value: unknown): unknown {
   return isRecord(value) && 'draws' in value ? { ...value, generates_images: value.draws } : value;
 }
 
-function isOffer(value: unknown): value is Offer {
+function isModel(value: unknown): value is CompanionModel {
   return isRecord(value) && typeof value.id === 'string' && typeof value.device === 'string' && typeof value.generates_images === 'boolean';
 }
 
-function isReply(value: unknown, captions: number): value is EncodeResponse {
+function isEncodeResponse(value: unknown, captions: number): value is EncodeResponse {
   if (!isRecord(value) || !isNumbers(value.shape) || !isNumbers(value.embeds) || !isNumbers(value.attention_mask)) return false;
   const [rows, tokens, channels] = value.shape;
   return (

@@ -1,130 +1,143 @@
-//! A worker with a device and a checkpoint that is built anew when it fails: the picture at work goes on at the step it was
-//! in. Draws one picture at a time, in the order asked. Contract: every promise rejects with a `Fault`, and what is told as a
-//! fault has ended something.
-import { connect, type Client, type Opening, type Picture } from './client';
-import { fault, faultOf, rebuilds } from './fault';
-import type { Checkpoint, DeviceKind, Estimate, EngineEvent, ImageResult, StorageTask, StoredCheckpoint, StepProgress, StorageBackend, TapRow } from './protocol.gen';
+//! A worker with a device and a checkpoint, restarted after a failure: the running generation resumes at its last finished step.
+//! Generates one image at a time, in the order of the requests. Contract: every promise rejects with a `Fault`, and an event of kind
+//! `fault` has ended something.
+import { connect, type CheckpointOptions, type ImageRequest, type WorkerClient } from './client';
+import { fault, faultOf, ignore, isRecoverable } from './fault';
+import type {
+  Checkpoint,
+  DeviceKind,
+  EngineEvent,
+  Estimate,
+  ImageResult,
+  StepProgress,
+  StorageBackend,
+  StorageTask,
+  StoredCheckpoint,
+  TapRow,
+} from './protocol.gen';
 
 export interface EngineOptions {
   device: DeviceKind;
   storage: StorageBackend;
-  /** `undefined` opens none: what needs none can be asked. */
-  opening: Opening | undefined;
-  /** Asked once before more than `measure_above_bytes` are downloaded. Without it, whatever is missing is downloaded. */
-  agree?: { measure_above_bytes: number; ask: (estimate: Estimate) => Promise<boolean> } | undefined;
-  /** Hears everything that happens, and nothing after `close`. */
-  listen: (event: EngineEvent) => void;
+  /** The checkpoint to load; without one only what needs none can be requested. */
+  checkpoint: CheckpointOptions | undefined;
+  /** Called once before more than `measure_above_bytes` are downloaded. Without it, whatever is missing is downloaded. */
+  confirmDownload?: { measure_above_bytes: number; confirm: (estimate: Estimate) => Promise<boolean> } | undefined;
+  /** Receives every event until `close`. */
+  onEvent: (event: EngineEvent) => void;
 }
 
-/** How a picture is drawn. */
-export interface Drawn {
-  stop?: AbortSignal | undefined;
+export interface GenerateOptions {
+  signal?: AbortSignal | undefined;
   /** The model outputs of the steps that were run before an interruption. */
   model_outputs?: readonly Uint8Array[];
-  /** Hears of each step that is made. */
-  stepped?: (step: StepProgress) => void;
+  /** Receives each step that is run. */
+  onStep?: (step: StepProgress) => void;
 }
 
 export interface Engine {
   /** The checkpoint, once it is on the device for the first time. */
   ready: Promise<Checkpoint>;
-  /** Draws a picture; `undefined` once it was stopped. */
-  generate(picture: Picture, how?: Drawn): Promise<ImageResult | undefined>;
+  /** Generates an image; resolves with `undefined` where it was cancelled. */
+  generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult | undefined>;
   check(variant: string): Promise<TapRow[]>;
-  keep(task: StorageTask): Promise<StoredCheckpoint[]>;
+  storage(task: StorageTask): Promise<StoredCheckpoint[]>;
   close(): void;
 }
 
-/** How often in a row a picture is gone on with that did not come a step further. */
-const TRIES = 3;
-/** What is planned with after a device had not enough memory, of what was planned before. */
-const LESS_MEMORY = 0.7;
+/** How often in a row a generation is resumed without finishing another step. */
+const MAX_ATTEMPTS = 3;
+/** Part of the memory that is planned with after a device had not enough. */
+const MEMORY_BACKOFF = 0.7;
 
-/** Starts a worker, and opens its checkpoint. */
-export function startEngine({ device, storage, opening, agree, listen }: EngineOptions): Engine {
-  let memory_limit_bytes = opening?.memory_limit_bytes ?? null;
+/** Starts a worker, and loads the checkpoint. */
+export function startEngine({ device, storage, checkpoint, confirmDownload, onEvent }: EngineOptions): Engine {
+  let memory_limit_bytes = checkpoint?.memory_limit_bytes ?? null;
   let peak_bytes = 0;
-  /** Hears of the steps of the picture at work; `undefined` between pictures. */
-  let made: ((step: StepProgress) => void) | undefined;
-  let [agreed, opened] = [agree === undefined, false];
+  /** Receives the steps of the running generation; `undefined` between generations. */
+  let onStep: ((step: StepProgress) => void) | undefined;
+  let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
-  let turn: Promise<unknown> = Promise.resolve();
+  let queue: Promise<unknown> = Promise.resolve();
 
-  const tell = (event: EngineEvent): void => {
-    if (!closed) listen(event);
+  const emit = (event: EngineEvent): void => {
+    if (!closed) onEvent(event);
   };
-  const hear = (event: EngineEvent): void => {
+  const receive = (event: EngineEvent): void => {
     if (event.kind === 'planned') peak_bytes = event.peak_bytes;
-    if (event.kind === 'step') made?.(event);
-    if (event.kind === 'ready') opened = true;
-    if (event.kind === 'fault' && made !== undefined) return;
-    // Lost while nothing was drawn: there is another one for the next picture.
-    const lost = event.kind === 'fault' && event.id === null && event.fault.code === 'device_lost' && opened;
-    if (!lost) return tell(event);
+    if (event.kind === 'step') onStep?.(event);
+    if (event.kind === 'ready') loaded = true;
+    if (event.kind === 'fault' && onStep !== undefined) return;
+    // A device that is lost between generations is replaced for the next one.
+    const lost = event.kind === 'fault' && event.id === null && event.fault.code === 'device_lost' && loaded;
+    if (!lost) return emit(event);
     const { what } = event.fault;
-    rebuild().then(() => tell({ kind: 'note', id: 0, text: `${what}. It was opened again` }), () => 'told as it failed');
+    // A restart that fails emits a fault of its own.
+    restart().then(() => emit({ kind: 'note', id: 0, text: `${what}. It was opened again` }), ignore);
   };
-  const begin = (): Client => connect(device, storage, hear);
-  const open = async (): Promise<Checkpoint> => {
-    if (opening === undefined) return new Promise(() => 'never: there is no checkpoint to wait for');
-    if (agree !== undefined && !agreed) {
-      const estimate = await client.estimate(opening, agree.measure_above_bytes);
-      agreed = estimate.generation_cost === null || (await agree.ask(estimate));
-      if (!agreed) throw fault('bad_request', `${opening.checkpoint} was not to be fetched`, 'open it again, or another one');
+  const start = (): WorkerClient => connect(device, storage, receive);
+  const load = async (): Promise<Checkpoint> => {
+    // Never resolves: there is no checkpoint to wait for.
+    if (checkpoint === undefined) return new Promise(ignore);
+    if (confirmDownload !== undefined && !confirmed) {
+      const estimate = await client.estimate(checkpoint, confirmDownload.measure_above_bytes);
+      confirmed = estimate.generation_cost === null || (await confirmDownload.confirm(estimate));
+      if (!confirmed) throw fault('bad_request', `the download of ${checkpoint.checkpoint} was declined`, 'open it again, or another checkpoint');
     }
-    return client.open({ ...opening, memory_limit_bytes });
+    return client.load({ ...checkpoint, memory_limit_bytes });
   };
-  const rebuild = (): Promise<Checkpoint> => {
-    opened = false;
+  const restart = (): Promise<Checkpoint> => {
+    loaded = false;
     client.close();
-    client = begin();
-    return open();
+    client = start();
+    return load();
   };
 
-  const draw = async (picture: Picture, { stop, model_outputs = [], stepped }: Drawn): Promise<ImageResult | undefined> => {
+  const run = async (request: ImageRequest, { signal, model_outputs = [], onStep: report }: GenerateOptions): Promise<ImageResult | undefined> => {
     const outputs = [...model_outputs];
-    made = (step) => {
+    onStep = (step) => {
       outputs.push(step.model_output);
-      stepped?.(step);
+      report?.(step);
     };
-    let [tries, furthest] = [0, outputs.length];
+    let [attempts, furthest_step] = [0, outputs.length];
     try {
       for (;;) {
         try {
-          return await client.generate(picture, stop, outputs);
+          return await client.generate(request, signal, outputs);
         } catch (thrown) {
           const reason = faultOf(thrown);
-          tries = outputs.length > furthest ? 1 : tries + 1;
-          furthest = outputs.length;
-          if (!rebuilds(reason) || tries > TRIES || closed || stop?.aborted === true) throw reason;
-          if (reason.code === 'out_of_memory') memory_limit_bytes = Math.floor((memory_limit_bytes ?? peak_bytes) * LESS_MEMORY);
-          const less = memory_limit_bytes === null ? '' : `, with ${Math.round(memory_limit_bytes / 2 ** 20)} MiB`;
-          await rebuild();
-          tell({ kind: 'note', id: 0, text: `${reason.what}. The device was opened again${less}, and the picture goes on after step ${outputs.length}` });
+          attempts = outputs.length > furthest_step ? 1 : attempts + 1;
+          furthest_step = outputs.length;
+          if (!isRecoverable(reason) || attempts > MAX_ATTEMPTS || closed || signal?.aborted === true) throw reason;
+          if (reason.code === 'out_of_memory') memory_limit_bytes = Math.floor((memory_limit_bytes ?? peak_bytes) * MEMORY_BACKOFF);
+          const limit = memory_limit_bytes === null ? '' : `, with ${Math.round(memory_limit_bytes / 2 ** 20)} MiB`;
+          await restart();
+          emit({ kind: 'note', id: 0, text: `${reason.what}. The device was opened again${limit}, and the generation resumes after step ${outputs.length}` });
         }
       }
     } catch (thrown) {
-      tell({ kind: 'fault', id: 0, fault: faultOf(thrown) });
+      emit({ kind: 'fault', id: 0, fault: faultOf(thrown) });
       throw thrown;
     } finally {
-      made = undefined;
+      onStep = undefined;
     }
   };
 
-  let client = begin();
+  let client = start();
   return {
-    ready: open(),
-    generate(picture, how = {}) {
-      const mine = turn.then(() => {
-        if (how.stop?.aborted === true) return undefined;
-        if (closed) throw fault('internal', 'the engine was stopped', 'ask again once it is open');
-        return draw(picture, how);
+    ready: load(),
+    generate(request, options = {}) {
+      const generation = queue.then(() => {
+        if (options.signal?.aborted === true) return undefined;
+        if (closed) throw fault('internal', 'the engine was closed', 'send the request again once the engine is ready');
+        return run(request, options);
       });
-      turn = mine.catch(() => 'answered to whom it concerns');
-      return mine;
+      // The caller handles the rejection.
+      queue = generation.catch(ignore);
+      return generation;
     },
     check: (variant) => client.check(variant),
-    keep: (task) => client.keep(task),
+    storage: (task) => client.storage(task),
     close() {
       closed = true;
       client.close();

@@ -1,29 +1,29 @@
-//! Faults as data. Everything thrown on either side of the worker's border becomes one `Fault` here; nothing is
-//! presented here.
+//! Faults as data. Everything that is thrown on either side of the worker becomes one `Fault` here. Presents nothing.
 import type { Fault, FaultCode } from './protocol.gen';
 
-/** Every code: whether nothing more can be drawn after it, and whether a worker that is started anew may do better. */
-const CODES: Record<FaultCode, { ends_engine: boolean; rebuilds: boolean }> = {
-  no_webgpu: { ends_engine: true, rebuilds: false },
-  device_lost: { ends_engine: true, rebuilds: true },
-  out_of_memory: { ends_engine: false, rebuilds: true },
-  internal: { ends_engine: true, rebuilds: true },
-  gpu_validation: { ends_engine: false, rebuilds: false },
-  bad_request: { ends_engine: false, rebuilds: false },
-  bad_weights: { ends_engine: false, rebuilds: false },
-  bad_config: { ends_engine: false, rebuilds: false },
-  network: { ends_engine: false, rebuilds: false },
-  storage: { ends_engine: false, rebuilds: false },
-  companion: { ends_engine: false, rebuilds: false },
-  busy: { ends_engine: false, rebuilds: false },
+/** Every code: whether it ends the engine, and whether a restarted worker may succeed. */
+const CODES: Record<FaultCode, { ends_engine: boolean; is_recoverable: boolean }> = {
+  no_webgpu: { ends_engine: true, is_recoverable: false },
+  device_lost: { ends_engine: true, is_recoverable: true },
+  out_of_memory: { ends_engine: false, is_recoverable: true },
+  internal: { ends_engine: true, is_recoverable: true },
+  gpu_validation: { ends_engine: false, is_recoverable: false },
+  bad_request: { ends_engine: false, is_recoverable: false },
+  bad_weights: { ends_engine: false, is_recoverable: false },
+  bad_config: { ends_engine: false, is_recoverable: false },
+  network: { ends_engine: false, is_recoverable: false },
+  storage: { ends_engine: false, is_recoverable: false },
+  companion: { ends_engine: false, is_recoverable: false },
+  busy: { ends_engine: false, is_recoverable: false },
 };
 
 export function endsEngine({ code }: Fault): boolean {
   return CODES[code].ends_engine;
 }
 
-export function rebuilds({ code }: Fault): boolean {
-  return CODES[code].rebuilds;
+/** Returns whether the same request may succeed in a new worker. */
+export function isRecoverable({ code }: Fault): boolean {
+  return CODES[code].is_recoverable;
 }
 
 export function fault(code: FaultCode, what: string, remedy: string): Fault {
@@ -40,7 +40,7 @@ export function isFault(value: unknown): value is Fault {
   );
 }
 
-/** `thrown` itself where it is a fault; otherwise an internal fault with its message. */
+/** Returns `thrown` itself where it is a fault, otherwise an internal fault with its message. */
 export function faultOf(thrown: unknown): Fault {
   return isFault(thrown) ? thrown : fault('internal', messageOf(thrown), 'restart the engine, or reload the page');
 }
@@ -52,3 +52,6 @@ export function messageOf(thrown: unknown): string {
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
+
+/** Handles a rejection that is reported elsewhere. A comment at each call says where. */
+export function ignore(): void {}

@@ -1,5 +1,5 @@
 //! Fetches the files of a golden variant: the recorded tensors and the pipeline they were recorded from. Holds them in memory.
-import { HttpSource, whole } from '../checkpoints/source';
+import { HttpSource, readFile } from '../checkpoints/source';
 
 /** Files, or the alternatives for one in order of preference. The check reports missing ones. */
 const FILES: readonly (readonly string[])[] = [
@@ -26,7 +26,7 @@ export async function fetchGolden(base: string): Promise<Map<string, Uint8Array>
   const files = new Map<string, Uint8Array>();
   const add = async (paths: readonly string[]): Promise<void> => {
     for (const path of paths) {
-      const bytes = await whole(source, path);
+      const bytes = await readFile(source, path);
       if (bytes !== undefined) return void files.set(path, bytes);
     }
   };

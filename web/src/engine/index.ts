@@ -1,128 +1,142 @@
-//! The package `pixart-web`: an engine for other people's pages, in a worker of its own. Draws nothing on the page.
-import type { Picture } from './client';
+//! The npm package `pixart-web`: an engine in a worker, for other people's pages. Changes nothing on the page.
+import type { ImageRequest } from './client';
 import { startEngine } from './engine';
 import { fault, faultOf } from './fault';
-import { currentNames } from './former';
-import type { Checkpoint, WeightDtype, DeviceKind, Estimate, EngineEvent, Fault, ImageResult, StepProgress, StorageBackend, TextEncoderSource } from './protocol.gen';
+import { currentNames } from './former-names';
+import type {
+  Checkpoint,
+  DeviceKind,
+  EngineEvent,
+  Estimate,
+  Fault,
+  ImageResult,
+  StepProgress,
+  StorageBackend,
+  TextEncoderSource,
+  WeightDtype,
+} from './protocol.gen';
 
 export type * from './protocol.gen';
+export type { ImageRequest } from './client';
 export { isFault } from './fault';
 
-/** A picture to draw: the prompt, and what is not to be as the checkpoint has it. */
-export type PictureRequest = Picture;
+/** @deprecated Use `ImageRequest`. */
+export type PictureRequest = ImageRequest;
 
 export interface CreateEngineOptions {
-  /** A checkpoint's folder, or a packed one's: its address, which other origins must let this page read. */
+  /** The URL of a diffusers folder or a packed checkpoint. Another origin has to allow this page to read it (CORS). */
   model: string | URL;
-  /** The address of a `pixart serve` that reads the prompts; without one the tab loads the text encoder. */
+  /** The URL of a `pixart serve` that encodes prompts; without one the tab loads the text encoder. */
   companion?: string;
-  /** The processor where WebGPU is missing or played by software, unless one is named. */
+  /** By default the GPU; the CPU where WebGPU is missing or has a fallback adapter only. */
   device?: DeviceKind;
   /** Where the checkpoint is stored. */
   storage?: StorageBackend;
   /** What the matrices of a diffusers folder are converted to. */
   dtype?: WeightDtype;
-  /** Asked before anything is fetched, with what it takes and what a picture will cost here; false ends the engine. Measuring takes
-      about two seconds, and is done only for this. */
+  /** Called before a download, with its size and the cost of an image on this device; `false` declines. The measurements take about
+      two seconds, and are made only where this is set. */
   onEstimate?: (estimate: Estimate) => boolean | Promise<boolean>;
-  /** Hears everything that happens: loading with its rate, shaders, steps, notes. */
+  /** Receives every event: loading with its rate, shaders, steps, notes. */
   onProgress?: (event: EngineEvent) => void;
-  /** Ends the engine, at any time. */
+  /** Closes the engine, at any time. */
   signal?: AbortSignal;
 }
 
-/** Former names of options. */
+/** Former names of options, which are still read. */
 interface FormerOptions {
   store?: StorageBackend;
   convert?: WeightDtype;
 }
 
 export interface Engine {
-  /** What the checkpoint can draw, and is best asked for. */
+  /** The checkpoint's limits and presets. */
   readonly checkpoint: Checkpoint;
-  /** Draws a picture, after those that were asked for before. */
-  generate(request: PictureRequest, options?: { signal?: AbortSignal }): Drawing;
-  /** Frees the worker and its device. What waits is rejected. */
+  /** Generates an image, after those that were requested before. */
+  generate(request: ImageRequest, options?: { signal?: AbortSignal }): Generation;
+  /** Ends the worker and its device. Pending generations are rejected. */
   close(): void;
 }
 
-/** A picture on its way: iterated, its steps with a preview each; awaited, the picture, or `undefined` once it was stopped. */
-export interface Drawing extends AsyncIterable<StepProgress>, PromiseLike<ImageResult | undefined> {}
+/** A running generation. Iterating gives its steps, each with a preview; awaiting gives the image, or `undefined` where it was
+    cancelled. */
+export interface Generation extends AsyncIterable<StepProgress>, PromiseLike<ImageResult | undefined> {}
 
-/** Starts a worker, brings the checkpoint to its device, and resolves once pictures can be asked for. Rejects with a `Fault`. */
+/** Starts a worker and loads the checkpoint; resolves once images can be requested. Rejects with a `Fault`. */
 export async function createEngine(options: CreateEngineOptions): Promise<Engine> {
   const former: FormerOptions = options as FormerOptions;
-  const { companion, device = 'auto', storage = former.store ?? 'auto', dtype = former.convert ?? 'auto', onEstimate, onProgress, signal } = options;
+  const { companion, device = 'auto', onEstimate, onProgress, signal } = options;
+  const { storage = former.store ?? 'auto', dtype = former.convert ?? 'auto' } = options;
   const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
   const text_encoder: TextEncoderSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
   const engine = startEngine({
     device,
     storage,
-    opening: { checkpoint, dtype, load_text_encoder: companion === undefined },
-    agree: onEstimate && { measure_above_bytes: 0, ask: async (estimate) => onEstimate(estimate) },
-    listen: (event) => onProgress?.(event),
+    checkpoint: { checkpoint, dtype, load_text_encoder: companion === undefined },
+    confirmDownload: onEstimate && { measure_above_bytes: 0, confirm: async (estimate) => onEstimate(estimate) },
+    onEvent: (event) => onProgress?.(event),
   });
   const close = (): void => engine.close();
   signal?.addEventListener('abort', close, { once: true });
   if (signal?.aborted) close();
-  const stopped = new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(aborted()), { once: true }));
-  let opened: Checkpoint;
+  const abortion = new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(aborted()), { once: true }));
+  let loaded: Checkpoint;
   try {
     if (signal?.aborted) throw aborted();
-    opened = await Promise.race([engine.ready, stopped]);
+    loaded = await Promise.race([engine.ready, abortion]);
   } catch (thrown) {
     close();
     throw faultOf(thrown);
   }
 
   return {
-    checkpoint: opened,
+    checkpoint: loaded,
     close,
-    generate(request, { signal: stop } = {}) {
-      const steps = new Steps();
-      const mine = engine.generate({ text_encoder, ...currentNames(request) }, { stop, stepped: (step) => steps.push(step) });
-      mine.then(
+    generate(request, { signal } = {}) {
+      const steps = new StepBuffer();
+      const image = engine.generate({ text_encoder, ...currentNames(request) }, { signal, onStep: (step) => steps.push(step) });
+      image.then(
         () => steps.end(undefined),
         (thrown: unknown) => steps.end(faultOf(thrown)),
       );
-      return { then: (...then) => mine.then(...then), [Symbol.asyncIterator]: () => steps.read() };
+      return { then: (...callbacks) => image.then(...callbacks), [Symbol.asyncIterator]: () => steps.read() };
     },
   };
 }
 
 function aborted(): Fault {
-  return fault('internal', 'the engine was stopped by its signal', 'create another one');
+  return fault('internal', 'the engine was closed by its signal', 'create another engine');
 }
 
-/** Steps that have been made, for anyone who reads, from the first. */
-class Steps {
-  private readonly made: StepProgress[] = [];
-  private ended: { fault: Fault | undefined } | undefined;
-  private wake: (() => void)[] = [];
+/** The steps of a generation. Every reader starts at the first. */
+class StepBuffer {
+  private readonly steps: StepProgress[] = [];
+  private result: { fault: Fault | undefined } | undefined;
+  private readers: (() => void)[] = [];
 
   push(step: StepProgress): void {
-    this.made.push(step);
-    this.tell();
+    this.steps.push(step);
+    this.wakeReaders();
   }
 
   end(reason: Fault | undefined): void {
-    this.ended = { fault: reason };
-    this.tell();
+    this.result = { fault: reason };
+    this.wakeReaders();
   }
 
   async *read(): AsyncGenerator<StepProgress, void> {
-    for (let at = 0; ; at += 1) {
-      while (this.made[at] === undefined && this.ended === undefined) await new Promise<void>((resolve) => this.wake.push(resolve));
-      const step = this.made[at];
+    for (let index = 0; ; index += 1) {
+      while (this.steps[index] === undefined && this.result === undefined) await new Promise<void>((resolve) => this.readers.push(resolve));
+      const step = this.steps[index];
       if (step !== undefined) yield step;
-      else if (this.ended?.fault !== undefined) throw this.ended.fault;
+      else if (this.result?.fault !== undefined) throw this.result.fault;
       else return;
     }
   }
 
-  private tell(): void {
-    const waiting = this.wake;
-    this.wake = [];
-    for (const wake of waiting) wake();
+  private wakeReaders(): void {
+    const readers = this.readers;
+    this.readers = [];
+    for (const wake of readers) wake();
   }
 }

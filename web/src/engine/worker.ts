@@ -1,64 +1,76 @@
-//! The worker: the only importer of the wasm module, and the owner of the device. Does one job at a time, in the
-//! order asked. Contract: every job ends in exactly one of its answers or one `Fault`; after a fault of the program
-//! itself (a panic leaves the module's memory in an unknown state) it answers nothing but that fault.
+//! The worker: the only module that imports the wasm module, and the owner of the device. Runs one job at a time, in the order of
+//! the requests. Contract: every job ends in exactly one reply or one `Fault`. After a panic, which leaves the wasm heap in an
+//! unknown state, it replies with that fault only.
 import init, { Engine } from '../../pkg/pixart_browser.js';
-import { Checkpoints, sourceOf, tensorBytes, type Kept, type Part } from '../checkpoints/checkpoint';
-import { encode } from './companion';
-import { roomLeft } from '../checkpoints/convert';
-import { fault, faultOf } from './fault';
-import { fetchGolden } from './golden';
-import { Meter } from '../checkpoints/progress';
-import type { GenerationCost, DeviceKind, EngineEvent, Fault, GenerateRequest, StorageTask, LoadProgress, EngineRequest, StorageBackend } from './protocol.gen';
+import { Checkpoints, sourceOf, tensorBytes } from '../checkpoints/checkpoint';
+import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints/convert';
+import { ProgressReporter } from '../checkpoints/progress';
 import type { Source } from '../checkpoints/source';
 import { Store, type Read } from '../checkpoints/store';
+import { encode } from './companion';
+import { fault, faultOf, ignore } from './fault';
+import { fetchGolden } from './golden';
+import type {
+  DeviceKind,
+  EngineEvent,
+  EngineRequest,
+  Fault,
+  GenerateRequest,
+  GenerationCost,
+  LoadProgress,
+  StorageBackend,
+  StorageTask,
+} from './protocol.gen';
 
-/** A picture, a check, or (without an id) the opening of a checkpoint. */
+/** A generation, a check, or (without an id) the loading of a checkpoint. */
 interface Job {
   id: number | null;
-  stop: AbortController;
-  /** Set by the fault that ended the job: whatever it still emits is dropped. */
+  cancellation: AbortController;
+  /** Set by the fault that ended the job: later events of it are dropped. */
   failed: boolean;
 }
 
-/** Files that the reader chose, under the address by which an `open` then names them. */
-export interface Chosen {
-  kind: 'chosen';
+/** Local files of the user, under the name by which an `open` refers to them. */
+export interface LocalFiles {
+  kind: 'local_files';
   checkpoint: string;
   files: ReadonlyMap<string, File>;
 }
+
+type RequestOf<Kind extends EngineRequest['kind']> = Extract<EngineRequest, { kind: Kind }>;
 
 const jobs = new Map<number, Job>();
 let queue: Promise<void> = Promise.resolve();
 let running: Job | undefined;
 let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
-let keeping: Promise<Store> | undefined;
-/** Where the checkpoint on the device is from. */
+let openingStore: Promise<Store> | undefined;
+/** The source of the checkpoint on the device. */
 let loaded: Source | undefined;
-/** Folders that the reader chose, by the address they were given. */
-const chosen = new Map<string, ReadonlyMap<string, File>>();
-/** Why pictures cannot be drawn; `undefined` once a checkpoint is on the device. */
-let unloaded: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
-/** The fault of the program after which the module is not called again. */
-let broken: Fault | undefined;
+/** Folders of local files, by name. */
+const local_files = new Map<string, ReadonlyMap<string, File>>();
+/** Why nothing can be generated; `undefined` once a checkpoint is on the device. */
+let load_fault: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
+/** The panic after which the wasm module is not called again. */
+let crash: Fault | undefined;
 
-self.onmessage = ({ data }: MessageEvent<EngineRequest | Chosen>) => {
-  if (data.kind === 'chosen') chosen.set(data.checkpoint, data.files);
+self.onmessage = ({ data }: MessageEvent<EngineRequest | LocalFiles>) => {
+  if (data.kind === 'local_files') local_files.set(data.checkpoint, data.files);
   else receive(data);
 };
 self.onerror = (message, _source, _line, _column, error) => {
-  collapse(error ?? message);
+  handleCrash(error ?? message);
   return true;
 };
 self.onunhandledrejection = (event) => {
   event.preventDefault();
-  collapse(event.reason);
+  handleCrash(event.reason);
 };
 
 function receive(request: EngineRequest): void {
   switch (request.kind) {
     case 'open':
-      return enqueue(null, () => open(request));
+      return enqueue(null, () => load(request));
     case 'estimate':
       return enqueue(request.id, () => estimate(request));
     case 'generate':
@@ -66,14 +78,14 @@ function receive(request: EngineRequest): void {
     case 'resume':
       return enqueue(request.request.id, (job) => generate(request.request, request.model_outputs, job));
     case 'cancel': {
-      jobs.get(request.id)?.stop.abort();
-      if (broken === undefined) engine?.cancel(request.id);
+      jobs.get(request.id)?.cancellation.abort();
+      if (crash === undefined) engine?.cancel(request.id);
       return;
     }
     case 'check':
-      return enqueue(request.id, () => check(request.id, request.variant, request.device));
+      return enqueue(request.id, () => check(request));
     case 'storage':
-      return enqueue(request.id, () => keep(request.id, request.task, request.storage));
+      return enqueue(request.id, () => runStorageTask(request.id, request.task, request.storage));
     default: {
       const missing: never = request;
       throw new Error(`unknown request ${JSON.stringify(missing)}`);
@@ -81,14 +93,14 @@ function receive(request: EngineRequest): void {
   }
 }
 
-function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
-  if (broken !== undefined) return post({ kind: 'fault', id, fault: broken });
-  const job: Job = { id, stop: new AbortController(), failed: false };
+function enqueue(id: number | null, run: (job: Job) => Promise<void>): void {
+  if (crash !== undefined) return post({ kind: 'fault', id, fault: crash });
+  const job: Job = { id, cancellation: new AbortController(), failed: false };
   if (id !== null) jobs.set(id, job);
   queue = queue.then(async () => {
     running = job;
     try {
-      await work(job);
+      await run(job);
     } catch (thrown) {
       fail(job, faultOf(thrown));
     } finally {
@@ -98,136 +110,141 @@ function enqueue(id: number | null, work: (job: Job) => Promise<void>): void {
   });
 }
 
-async function estimate({ id, checkpoint, device: kind, load_text_encoder, storage, dtype, measure_above_bytes }: Extract<EngineRequest, { kind: 'estimate' }>): Promise<void> {
+async function estimate({ id, checkpoint, device: kind, load_text_encoder, storage, dtype, measure_above_bytes }: RequestOf<'estimate'>): Promise<void> {
   const [device, store] = await Promise.all([openDevice(kind), openStore(storage)]);
-  const source = sourceOf(checkpoint, chosen.get(checkpoint));
-  const checkpoints = new Checkpoints(store, device, dtype, tellLoading);
-  const survey = await checkpoints.survey(source, load_text_encoder ? ['draw', 'text'] : ['draw']);
-  const known = { kind: 'estimated', id, download_bytes: survey.bytes, free_storage_bytes: (await roomLeft(store)) ?? null } as const;
-  if (survey.bytes <= measure_above_bytes) return post({ ...known, bytes_per_second: null, generation_cost: null });
-  const bytes_per_second = (await checkpoints.rate(source, survey)) ?? null;
-  const generation_cost = (await device.estimate(survey.configs, survey.manifest, dtype === 'auto' ? null : dtype, load_text_encoder)) as GenerationCost;
+  const source = sourceOf(checkpoint, local_files.get(checkpoint));
+  const checkpoints = new Checkpoints(store, device, dtype, postProgress);
+  const download = await checkpoints.estimateDownload(source, load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser']);
+  const known = { kind: 'estimated', id, download_bytes: download.bytes, free_storage_bytes: (await freeStorageBytes(store)) ?? null } as const;
+  if (download.bytes <= measure_above_bytes) return post({ ...known, bytes_per_second: null, generation_cost: null });
+  const bytes_per_second = (await checkpoints.measureRate(source, download)) ?? null;
+  const format = dtype === 'auto' ? null : dtype;
+  const generation_cost = (await device.estimate(download.configs, download.manifest, format, load_text_encoder)) as GenerationCost;
   post({ ...known, bytes_per_second, generation_cost });
 }
 
-async function open({ checkpoint, device: kind, load_text_encoder, storage, dtype, memory_limit_bytes }: Extract<EngineRequest, { kind: 'open' }>): Promise<void> {
-  const began_millis = performance.now();
+async function load({ checkpoint, device: kind, load_text_encoder, storage, dtype, memory_limit_bytes }: RequestOf<'open'>): Promise<void> {
+  const started_millis = performance.now();
   try {
     const [device, store] = await Promise.all([openDevice(kind, memory_limit_bytes), openStore(storage)]);
-    const source = sourceOf(checkpoint, chosen.get(checkpoint));
-    const checkpoints = new Checkpoints(store, device, dtype, tellLoading);
-    let compiling: Promise<void> | undefined;
-    const draw = await checkpoints.provide(source, 'draw', (configs, manifest) => {
-      compiling ??= device.prewarm(configs, manifest);
-      compiling.catch(() => 'awaited below');
+    const source = sourceOf(checkpoint, local_files.get(checkpoint));
+    const checkpoints = new Checkpoints(store, device, dtype, postProgress);
+    let compilation: Promise<void> | undefined;
+    const denoiser = await checkpoints.provide(source, 'denoiser', (configs, manifest) => {
+      compilation ??= device.prewarm(configs, manifest);
+      // Its rejection is thrown where it is awaited below.
+      compilation.catch(ignore);
     });
-    const read = load_text_encoder ? await checkpoints.provide(source, 'text') : undefined;
-    await compiling;
-    const reader = uploading(store, [['draw', draw], ...(read === undefined ? [] : [['text', read] as const])]);
-    await device.load(draw.text, reader, store.kind, read?.text, began_millis);
+    const text_encoder = load_text_encoder ? await checkpoints.provide(source, 'text_encoder') : undefined;
+    await compilation;
+    const parts: (readonly [Part, StoredManifest])[] = [['denoiser', denoiser]];
+    if (text_encoder !== undefined) parts.push(['text_encoder', text_encoder]);
+    await device.load(denoiser.text, uploadReader(store, parts), store.kind, text_encoder?.text, started_millis);
     loaded = source;
-    unloaded = undefined;
+    load_fault = undefined;
   } catch (thrown) {
-    unloaded = faultOf(thrown);
-    throw unloaded;
+    load_fault = faultOf(thrown);
+    throw load_fault;
   }
 }
 
 async function generate(request: GenerateRequest, model_outputs: Uint8Array[], job: Job): Promise<void> {
-  if (unloaded !== undefined) throw unloaded;
-  const device = opened();
+  if (load_fault !== undefined) throw load_fault;
+  const device = openedDevice();
   device.validate(request);
-  const embeds = job.stop.signal.aborted ? undefined : await embedsFor(request, device, job);
-  if (embeds === undefined && request.text_encoder?.kind !== 'file' && !job.stop.signal.aborted) await loadText(device);
-  if (request.image !== undefined && !device.has_vae_encoder() && !job.stop.signal.aborted) {
-    const { text, reader } = await providePart(device, 'encode');
+  const { signal } = job.cancellation;
+  const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, device, signal);
+  if (embeds === undefined && request.text_encoder?.kind !== 'file' && !signal.aborted) await loadTextEncoder(device);
+  if (request.image !== undefined && !device.has_vae_encoder() && !signal.aborted) {
+    const { text, reader } = await providePart(device, 'vae_encoder');
     await device.load_vae_encoder(text, reader);
   }
-  if (job.stop.signal.aborted) return post({ kind: 'cancelled', id: request.id });
+  if (signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request, embeds, model_outputs);
 }
 
-/** The text encoder, unless it is there. */
-async function loadText(device: Engine): Promise<void> {
+async function loadTextEncoder(device: Engine): Promise<void> {
   if (device.has_text_encoder()) return;
-  const { text, reader } = await providePart(device, 'text');
+  const { text, reader } = await providePart(device, 'text_encoder');
   await device.load_text_encoder(text, reader);
 }
 
-/** A part of the checkpoint on the device that was not loaded with it. */
+/** Stores a part of the loaded checkpoint that was not loaded with it, and returns a reader of its shards. */
 async function providePart(device: Engine, part: Part): Promise<{ text: string; reader: Read }> {
-  if (loaded === undefined || keeping === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
-  const store = await keeping;
-  const kept = await new Checkpoints(store, device, 'auto', tellLoading).provide(loaded, part);
-  return { text: kept.text, reader: uploading(store, [[part, kept]]) };
+  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
+  const store = await openingStore;
+  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(loaded, part);
+  return { text: stored.text, reader: uploadReader(store, [[part, stored]]) };
 }
 
-/** Reads what is kept for the device, and tells how far that is. */
-function uploading(store: Store, kept: readonly (readonly [Part, Kept])[]): Read {
-  const total = kept.reduce((bytes, [part, { manifest }]) => bytes + tensorBytes(manifest, part), 0);
-  const meter = new Meter('upload', total, tellLoading);
-  const manifests = new Map(kept.map(([, { text, manifest }]) => [text, manifest]));
-  return store.reader([...manifests.values()], (file, bytes) => meter.add(file, bytes));
+/** Returns a reader of stored shards that reports the progress of their upload. */
+function uploadReader(store: Store, parts: readonly (readonly [Part, StoredManifest])[]): Read {
+  const total_bytes = parts.reduce((bytes, [part, { manifest }]) => bytes + tensorBytes(manifest, part), 0);
+  const progress = new ProgressReporter('upload', total_bytes, postProgress);
+  const manifests = new Map(parts.map(([, { text, manifest }]) => [text, manifest]));
+  return store.reader([...manifests.values()], (file, bytes) => progress.add(file, bytes));
 }
 
-async function keep(id: number, task: StorageTask, where: StorageBackend): Promise<void> {
-  const store = await openStore(where);
+async function runStorageTask(id: number, task: StorageTask, storage: StorageBackend): Promise<void> {
+  const store = await openStore(storage);
   if (task.kind === 'verify') {
     await store.verify(task.checkpoint);
-    if (engine !== undefined) await new Checkpoints(store, engine, 'auto', tellLoading).compare(sourceOf(task.checkpoint, chosen.get(task.checkpoint)));
+    const source = sourceOf(task.checkpoint, local_files.get(task.checkpoint));
+    if (engine !== undefined) await new Checkpoints(store, engine, 'auto', postProgress).checkForUpdate(source);
   }
   if (task.kind === 'delete') await store.delete(task.checkpoint);
   post({ kind: 'stored_checkpoints', id, checkpoints: await store.list() });
 }
 
-function tellLoading(loading: LoadProgress): void {
-  post({ kind: 'loading', ...loading });
+function postProgress(progress: LoadProgress): void {
+  post({ kind: 'loading', ...progress });
 }
 
-function openStore(where: StorageBackend): Promise<Store> {
-  const opening = (keeping ??= Store.open(where));
-  opening.catch(() => (keeping = undefined));
-  return opening;
+function openStore(storage: StorageBackend): Promise<Store> {
+  const store = (openingStore ??= Store.open(storage));
+  store.catch(() => (openingStore = undefined));
+  return store;
 }
 
-async function embedsFor(request: GenerateRequest, device: Engine, job: Job) {
+/** Returns the prompt's embeddings from the request's companion; `undefined` where the tab encodes the prompt. */
+async function encodeOnCompanion(request: GenerateRequest, device: Engine, signal: AbortSignal) {
   const { text_encoder, max_sequence_length } = request;
-  const tokens = max_sequence_length === undefined ? {} : { max_sequence_length };
+  const length = max_sequence_length === undefined ? {} : { max_sequence_length };
   if (text_encoder?.kind !== 'companion') return undefined;
   try {
-    return await encode(text_encoder, { captions: device.captions(request), ...tokens }, job.stop.signal);
+    return await encode(text_encoder, { captions: device.captions(request), ...length }, signal);
   } catch (thrown) {
-    if (job.stop.signal.aborted) return undefined;
+    if (signal.aborted) return undefined;
     const reason = faultOf(thrown);
     if (reason.code !== 'companion' && reason.code !== 'busy') throw reason;
-    // Where this tab has no text encoder, what the companion said is why there is no picture.
-    await loadText(device).catch(() => {
+    // Where the tab cannot load a text encoder either, the companion's fault is the cause.
+    await loadTextEncoder(device).catch(() => {
       throw reason;
     });
-    post({ kind: 'note', id: request.id, text: `${reason.what}: this tab read the prompt itself` });
+    post({ kind: 'note', id: request.id, text: `${reason.what}: this tab encoded the prompt itself` });
     return undefined;
   }
 }
 
-async function check(id: number, variant: string, kind: DeviceKind): Promise<void> {
+async function check({ id, variant, device: kind }: RequestOf<'check'>): Promise<void> {
   const device = await openDevice(kind);
   const files = await fetchGolden(variant);
   const name = variant.split('/').at(-2) ?? variant;
   await device.check(id, name, files);
 }
 
-/** The device, opened at the first call. */
+/** Opens the device, at the first call. */
 function openDevice(kind: DeviceKind, memory_limit_bytes: number | null = null): Promise<Engine> {
   opening ??= init().then(async () => (engine = await Engine.open(emit, kind, memory_limit_bytes)));
   return opening;
 }
 
-function opened(): Engine {
+function openedDevice(): Engine {
   if (engine === undefined) throw fault('internal', 'a checkpoint is loaded, and no device is open', 'reload the page');
   return engine;
 }
 
-/** Hears the engine. A fault without an id is the GPU's own; the job at work is the one it spoils. */
+/** Receives the engine's events. A fault without an id is the GPU's; it ends the running job. */
 function emit(event: EngineEvent): void {
   if (event.kind === 'fault') return fail(running, event.fault);
   if (!running?.failed) post(event);
@@ -238,16 +255,16 @@ function fail(job: Job | undefined, reason: Fault): void {
   post({ kind: 'fault', id: job?.id ?? null, fault: reason });
   if (job === undefined) return;
   job.failed = true;
-  job.stop.abort();
-  if (job.id !== null && broken === undefined) engine?.cancel(job.id);
+  job.cancellation.abort();
+  if (job.id !== null && crash === undefined) engine?.cancel(job.id);
 }
 
-/** An error that nothing awaited: a panic inside the module, whose promise then never settles. */
-function collapse(thrown: unknown): void {
+/** Handles an error that nothing awaits: a panic in the wasm module, whose promise never settles. */
+function handleCrash(thrown: unknown): void {
   const { what } = faultOf(thrown);
-  broken = fault('internal', `the engine stopped: ${what}`, 'restart it; the console holds the details');
-  fail(running, broken);
-  for (const job of jobs.values()) fail(job, broken);
+  crash = fault('internal', `the engine stopped: ${what}`, 'restart it; the console holds the details');
+  fail(running, crash);
+  for (const job of jobs.values()) fail(job, crash);
 }
 
 function post(event: EngineEvent): void {

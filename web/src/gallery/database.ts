@@ -1,7 +1,7 @@
 //! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction, type StoreNames } from 'idb';
-import type { Picture } from '../engine/client';
-import { currentNames } from '../engine/former';
+import type { ImageRequest } from '../engine/client';
+import { currentNames } from '../engine/former-names';
 
 /** A generated image. */
 export interface GalleryImage {
@@ -20,7 +20,7 @@ export interface Unfinished {
   /** The tab's id, which survives a reload. */
   tab: string;
   checkpoint: string;
-  request: Picture;
+  request: ImageRequest;
   /** The guided model output of every finished step. */
   model_outputs: Uint8Array[];
   /** Unix time. */

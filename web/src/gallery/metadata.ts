@@ -1,6 +1,6 @@
 //! The request in a generated PNG's metadata. `crates/model` writes it (`image/signature.rs`).
 import { isRecord } from '../engine/fault';
-import { currentNames } from '../engine/former';
+import { currentNames } from '../engine/former-names';
 import type { GenerateRequest } from '../engine/protocol.gen';
 
 const KEYWORD = 'pixart';

@@ -1,4 +1,4 @@
-//! Field names of earlier versions, in stored requests and in the options of other people's pages.
+//! Former field names of a request, in stored requests and in pages that use the npm package.
 import { FORMER_NAMES, type GenerateRequest } from './protocol.gen';
 
 /** Returns `request` with every former field name replaced by the current one. Values are not checked: the engine does that. */
