@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Talks to a companion as programs written for OpenAI do, with OpenAI's own client, and prints one JSON line.
+"""Tests a companion with OpenAI's client, and prints one JSON line.
 
-`openai_client.py URL`: exit status 1, and a traceback, where an answer is not what such a program expects.
+Usage: `openai_client.py URL`. Ends with a traceback and exit status 1 on an unexpected response.
 """
 
 import base64
@@ -17,13 +17,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def size_of(png: bytes) -> tuple[int, int]:
-    """Width and height in a PNG's header."""
+    """Returns the width and height in a PNG's header."""
     assert png[:8] == PNG, png[:8]
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
 def pixels_of(png: bytes) -> bytes:
-    """The numbers in a PNG, without its texts: those tell what was asked for, and for how many pictures."""
+    """Returns the pixel data of a PNG, without its metadata, which differs with the number of images."""
     deflated, at = b"", 8
     while at < len(png):
         length, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
@@ -32,43 +32,43 @@ def pixels_of(png: bytes) -> bytes:
     return zlib.decompress(deflated)
 
 
-def refused(kind: type, ask) -> str:
+def error_message(kind: type, request) -> str:
     try:
-        ask()
+        request()
     except kind as error:
         return error.message
-    raise AssertionError(f"it was not refused with {kind.__name__}")
+    raise AssertionError(f"the request did not raise {kind.__name__}")
 
 
 def main():
     client = OpenAI(base_url=f"{sys.argv[1].rstrip('/')}/v1", api_key="none", max_retries=0)
-    patience = time.monotonic() + 60
-    while not (models := [model.id for model in client.models.list()]) and time.monotonic() < patience:
+    deadline = time.monotonic() + 60
+    while not (models := [model.id for model in client.models.list()]) and time.monotonic() < deadline:
         time.sleep(0.1)  # it is still loading
     assert len(models) == 1, models
 
-    def draw(**changed):
+    def generate(**changed):
         extra = {"seed": 7, "num_inference_steps": 3, **changed.pop("extra", {})}
-        asked = {"model": models[0], "prompt": "a red circle on a blue background", "size": "128x128", **changed}
-        return client.images.generate(extra_body=extra, response_format="b64_json", **asked)
+        request = {"model": models[0], "prompt": "a red circle on a blue background", "size": "128x128", **changed}
+        return client.images.generate(extra_body=extra, response_format="b64_json", **request)
 
-    pictures = [base64.b64decode(image.b64_json) for image in draw(n=2).data]
-    assert [size_of(picture) for picture in pictures] == [(128, 128)] * 2
-    assert pixels_of(pictures[0]) != pixels_of(pictures[1]), "one generator draws for all"
+    images = [base64.b64decode(image.b64_json) for image in generate(n=2).data]
+    assert [size_of(image) for image in images] == [(128, 128)] * 2
+    assert pixels_of(images[0]) != pixels_of(images[1]), "the images have different noise"
 
     def pixels(**changed):
-        return pixels_of(base64.b64decode(draw(**changed).data[0].b64_json))
+        return pixels_of(base64.b64decode(generate(**changed).data[0].b64_json))
 
-    assert pixels() == pixels_of(pictures[0]), "a seed draws one picture"
-    assert pixels(extra={"seed": 8}) != pixels_of(pictures[0])
+    assert pixels() == pixels_of(images[0]), "the same seed gives the same image"
+    assert pixels(extra={"seed": 8}) != pixels_of(images[0])
 
-    events = [event.type for event in draw(stream=True)]
+    events = [event.type for event in generate(stream=True)]
     assert events == ["image_generation.progress"] * 3 + ["image_generation.completed"], events
 
-    assert "63" in refused(openai.BadRequestError, lambda: draw(size="63x64"))
-    assert "colour" in refused(openai.BadRequestError, lambda: draw(extra={"colour": "red"}))
-    assert "dall-e-3" in refused(openai.NotFoundError, lambda: draw(model="dall-e-3"))
-    print(json.dumps({"client": f"openai {openai.__version__}", "model": models[0], "pictures": 5}))
+    assert "63" in error_message(openai.BadRequestError, lambda: generate(size="63x64"))
+    assert "colour" in error_message(openai.BadRequestError, lambda: generate(extra={"colour": "red"}))
+    assert "dall-e-3" in error_message(openai.NotFoundError, lambda: generate(model="dall-e-3"))
+    print(json.dumps({"client": f"openai {openai.__version__}", "model": models[0], "images": 5}))
 
 
 if __name__ == "__main__":
