@@ -244,7 +244,7 @@ describe('a browser without an adapter', () => {
     await untilEngine(page);
     await fillForm(page, { ...SMALL, ...(await smallestSize(page)) });
     assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
-    assert.match(await page.innerText('#adapter'), /^processor \(wasm\): .*WebGPU/);
+    assert.match(await page.innerText('#adapter'), /^CPU \(wasm\): .*WebGPU/);
     await page.close();
   });
 

@@ -1,5 +1,5 @@
-//! One part of a network, to be timed against other implementations of it. The page keeps the time: what counts is what
-//! the browser's processes spend, which nobody here can see.
+//! Benchmark of one part of a network against other implementations. The page measures: the time of the browser's processes
+//! counts, which is invisible here.
 
 use pixart_model::golden::values_read;
 use pixart_model::{KernelVariant, Workload};
@@ -7,9 +7,9 @@ use pixart_protocol::{DeviceKind, Fault, FaultCode};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::object;
-use crate::faults::AtWork;
-use crate::{device, faults, weights};
+use crate::faults::CallGuard;
+use crate::interop::to_js;
+use crate::{checkpoint, device, faults};
 
 /// A workload on the device.
 #[wasm_bindgen]
@@ -25,25 +25,25 @@ impl Bench {
     /// # Errors
     /// A `Fault` that names the variant, file or tensor.
     pub async fn open(name: String, variant: String, files: js_sys::Map) -> Result<Bench, JsValue> {
-        let _at_work = AtWork::begin();
+        let _guard = CallGuard::begin();
         let opened = async {
             let (kind, variant) = kernel_variant(&variant)?;
             let (device, ..) = device::open(kind).await?;
             variant.make_current();
-            Ok(Self { workload: Workload::load(&name, &weights::held(&files), &device).await? })
+            Ok(Self { workload: Workload::load(&name, &checkpoint::memory_folder(&files), &device).await? })
         };
-        opened.await.map_err(|fault: Fault| object(&fault))
+        opened.await.map_err(|fault: Fault| to_js(&fault))
     }
 
-    /// Computes the workload once, and returns what it gives.
+    /// Runs the workload once, and returns its output.
     ///
     /// # Errors
     /// A `Fault` where the GPU failed.
     pub async fn run(&self) -> Result<Vec<f32>, JsValue> {
-        let _at_work = AtWork::begin();
+        let _guard = CallGuard::begin();
         let output = values_read("the workload's output", self.workload.run()).await;
-        let checked = faults::first().and(output.map_err(Fault::from));
-        checked.map_err(|fault| object(&fault))
+        let checked = faults::take_first().and(output.map_err(Fault::from));
+        checked.map_err(|fault| to_js(&fault))
     }
 }
 

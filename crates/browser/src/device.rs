@@ -1,5 +1,5 @@
-//! The device: the GPU, opened once, described and listened to, or the processor. In a browser a shader that does not
-//! compile is only logged and its dispatch dropped, so the log is one of the places where errors are caught.
+//! The device: the GPU, opened once, or the CPU. In a browser a shader that does not compile is only logged and its dispatch is
+//! dropped, so errors are also taken from the log.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,38 +10,38 @@ use pixart_protocol::{AdapterInfo, DeviceKind, Fault, FaultCode};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use crate::faults::note;
+use crate::faults::report;
 
-/// Tasks gathered into one submission: few enough that a software adapter answers between them.
+/// Tasks of one submission: few enough that a fallback adapter responds between them.
 const TASKS_MAX: usize = 32;
 
-/// What [`AdapterInfo::backend`] says of the processor.
+/// [`AdapterInfo::backend`] of the CPU.
 pub(crate) const CPU_BACKEND: &str = "wasm";
-/// What a module can address, less what it holds besides: files while they load, and the page's messages.
+/// The wasm address space, less files during loading and the page's messages.
 const WASM_MEMORY: u64 = 3 << 30;
-/// Where cubecl logs that the device is lost.
+/// Log target of cubecl for a lost device.
 const LOST: &str = "cubecl_wgpu::compute::device_poison";
 const RELOAD: &str = "reload the page to open the device again";
 
 thread_local! {
-    /// cubecl keeps the device of a module for good and refuses to open it twice.
+    /// cubecl holds the device of a module for ever and refuses to open it twice.
     static OPENED: RefCell<Option<(Device, DeviceLimits)>> = RefCell::default();
 }
 
-/// The device of this kind, and what it can hold.
+/// Opens the device of this kind; returns it with its limits.
 ///
 /// # Errors
-/// [`FaultCode::NoWebgpu`] where WebGPU was asked for and there is none, no adapter, or no device.
+/// [`FaultCode::NoWebgpu`] where WebGPU was requested and is missing, or has no adapter or device.
 pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, AdapterInfo, DeviceLimits), Fault> {
-    const ASKED: &str = "as asked for";
+    const REQUESTED: &str = "as requested";
     match kind {
-        DeviceKind::Wasm => Ok(cpu(ASKED.into())),
-        DeviceKind::Webgpu => gpu(describe(ASKED).await?).await,
+        DeviceKind::Wasm => Ok(cpu(REQUESTED.into())),
+        DeviceKind::Webgpu => gpu(describe(REQUESTED).await?).await,
         DeviceKind::Auto => {
             let opened = async {
                 let adapter = describe("the GPU that the browser offers").await?;
                 if adapter.is_fallback_adapter {
-                    let only = format!("{}, a software adapter, which is slower", adapter.name);
+                    let only = format!("{}, a fallback adapter, which is slower", adapter.name);
                     return Ok(cpu(format!("WebGPU has only {only}")));
                 }
                 gpu(adapter).await
@@ -52,12 +52,11 @@ pub(crate) async fn open(kind: DeviceKind) -> Result<(Device, AdapterInfo, Devic
 }
 
 fn cpu(reason: String) -> (Device, AdapterInfo, DeviceLimits) {
-    let adapter =
-        AdapterInfo { name: "processor".into(), backend: CPU_BACKEND.into(), is_fallback_adapter: false, reason };
+    let adapter = AdapterInfo { name: "CPU".into(), backend: CPU_BACKEND.into(), is_fallback_adapter: false, reason };
     (Device::flex(), adapter, DeviceLimits { memory_bytes: Some(WASM_MEMORY), ..DeviceLimits::UNLIMITED })
 }
 
-/// The browser's adapter, opened at the first call.
+/// Opens the browser's adapter, at the first call.
 async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits), Fault> {
     if let Some((device, limits)) = OPENED.with_borrow(Clone::clone) {
         return Ok((device, adapter, limits));
@@ -66,7 +65,7 @@ async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits)
     let (device, setup) = opened.map_err(|error| {
         Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
     })?;
-    listen(&setup.device);
+    report_errors(&setup.device);
     KernelVariant::for_adapter(adapter.is_fallback_adapter).make_current();
     let (has, features) = (setup.device.limits(), setup.device.features());
     let has_shader_f16 = features.contains(wgpu::Features::SHADER_F16);
@@ -76,14 +75,25 @@ async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits)
     Ok((device, adapter, limits))
 }
 
-/// Takes what the device and the log report from now on.
-fn listen(device: &wgpu::Device) {
-    device.on_uncaptured_error(Arc::new(|error| note(fault_of(&error))));
+/// Reports the errors of the device and the log as faults.
+fn report_errors(device: &wgpu::Device) {
+    device.on_uncaptured_error(Arc::new(|error| report(fault_of(&error))));
     device.set_device_lost_callback(|reason, message| {
-        note(Fault::new(FaultCode::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}"), RELOAD));
+        report(Fault::new(
+            FaultCode::DeviceLost,
+            format!("the GPU device was lost{}: {message}", lost_reason(reason)),
+            RELOAD,
+        ));
     });
-    // A second engine of one module finds the logger installed; it is the same one.
+    // For a second engine of the module the logger is installed already; it is the same one.
     let _ = log::set_logger(&ErrorLog).map(|()| log::set_max_level(log::LevelFilter::Warn));
+}
+
+fn lost_reason(reason: wgpu::DeviceLostReason) -> &'static str {
+    match reason {
+        wgpu::DeviceLostReason::Destroyed => " (it was destroyed)",
+        wgpu::DeviceLostReason::Unknown => "",
+    }
 }
 
 fn fault_of(error: &wgpu::Error) -> Fault {
@@ -91,13 +101,13 @@ fn fault_of(error: &wgpu::Error) -> Fault {
         wgpu::Error::OutOfMemory { .. } => Fault::new(
             FaultCode::OutOfMemory,
             format!("the GPU is out of memory: {error}"),
-            "choose a smaller picture, or close other pages that use the GPU",
+            "choose a smaller image, or close other pages that use the GPU",
         ),
         _ => Fault::new(FaultCode::GpuValidation, format!("the GPU refused a command: {error}"), RELOAD),
     }
 }
 
-/// Passes warnings to the console and takes errors as faults.
+/// Passes warnings to the console, and reports errors as faults.
 struct ErrorLog;
 
 impl log::Log for ErrorLog {
@@ -110,11 +120,11 @@ impl log::Log for ErrorLog {
         match record.level() {
             log::Level::Error => {
                 web_sys::console::error_1(&line.as_str().into());
-                // The callback of the lost device says so, too.
+                // The device's callback reports it, too.
                 if record.target() == LOST {
                     return;
                 }
-                note(Fault::new(FaultCode::GpuValidation, line, RELOAD));
+                report(Fault::new(FaultCode::GpuValidation, line, RELOAD));
             }
             log::Level::Warn => web_sys::console::warn_1(&line.into()),
             _ => {}
@@ -124,10 +134,10 @@ impl log::Log for ErrorLog {
     fn flush(&self) {}
 }
 
-/// Asks the browser for its adapter's description. Reached by name: the bindings of WebGPU are not stable yet.
+/// Requests the browser's adapter and describes it. Uses reflection: web-sys's bindings of WebGPU are unstable.
 async fn describe(reason: &str) -> Result<AdapterInfo, Fault> {
     let none = |what: &str| {
-        let remedy = "let the processor draw, or use a browser with WebGPU, such as a current Chrome or Edge";
+        let remedy = "use the CPU, or a browser with WebGPU, such as a current Chrome or Edge";
         Fault::new(FaultCode::NoWebgpu, what, remedy)
     };
     let navigator = get(&js_sys::global(), "navigator");
@@ -141,14 +151,14 @@ async fn describe(reason: &str) -> Result<AdapterInfo, Fault> {
         Ok(promise) => JsFuture::from(promise).await,
         Err(error) => Err(error),
     };
-    let adapter = adapter.map_err(|_| none("WebGPU could not name an adapter"))?;
+    let adapter = adapter.map_err(|_| none("WebGPU could not request an adapter"))?;
     if adapter.is_null() || adapter.is_undefined() {
         return Err(none("WebGPU is here, but it has no adapter for this GPU"));
     }
-    // wgpu reads this, and cubecl's streams time themselves by that or not at all.
+    // wgpu reads `info`, and cubecl's streams need timestamps.
     let info = get(&adapter, "info");
     if info.is_undefined() {
-        return Err(none("this browser tells nothing of its WebGPU adapter"));
+        return Err(none("this browser does not describe its WebGPU adapter"));
     }
     let features = get(&adapter, "features");
     let has = get(&features, "has").dyn_into::<js_sys::Function>();
@@ -178,33 +188,33 @@ mod tests {
     use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
     use super::*;
-    use crate::faults::{AtWork, first};
+    use crate::faults::{CallGuard, take_first};
 
     wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
     #[wasm_bindgen_test]
-    async fn what_the_gpu_refuses_and_what_is_logged_as_an_error_are_faults() {
+    async fn rejected_commands_and_logged_errors_are_faults() {
         crate::construct();
         let opened = Device::wgpu_options().init_with_setup_async().await;
         let (device, setup) = opened.expect("WebGPU is here");
-        listen(&setup.device);
-        let _at_work = AtWork::begin();
+        report_errors(&setup.device);
+        let _guard = CallGuard::begin();
         let tensor = Tensor::<1>::ones([4], &device);
         tensor.clone().into_data_async().await.expect("reads");
-        assert_eq!(first(), Ok(()));
+        assert_eq!(take_first(), Ok(()));
 
         let text = "@compute @workgroup_size(1) fn main() { let x: nonsense = 1; }";
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let _ = setup.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         (tensor + 1.0).into_data_async().await.expect("the device lives on");
-        let fault = first().expect_err("the shader does not compile");
+        let fault = take_first().expect_err("the shader does not compile");
         assert_eq!(fault.code, FaultCode::GpuValidation);
         assert!(fault.what.contains("nonsense"), "{fault}");
 
-        // cubecl tells of a kernel that does not compile through the log alone.
+        // cubecl reports a kernel that does not compile only through the log.
         log::error!("shader creation failed");
-        let fault = first().expect_err("an error was logged");
+        let fault = take_first().expect_err("an error was logged");
         assert!(fault.what.contains("shader creation failed"), "{fault}");
-        assert_eq!(first(), Ok(()));
+        assert_eq!(take_first(), Ok(()));
     }
 }

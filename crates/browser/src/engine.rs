@@ -1,4 +1,4 @@
-//! The class the worker holds.
+//! The engine's class: a device and the checkpoint on it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,11 +11,11 @@ use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::border::{Emitter, object, turn, value};
-use crate::faults::AtWork;
-use crate::{device, faults, weights};
+use crate::faults::CallGuard;
+use crate::interop::{Emitter, from_js, to_js, yield_to_event_loop};
+use crate::{checkpoint, device, faults};
 
-/// The bound that a golden check in the browser holds taps to, relative to each tap's largest magnitude.
+/// Tolerance of a golden check, relative to each tap's largest magnitude.
 const CHECK_TOLERANCE: f64 = 1e-4;
 
 /// One device and the checkpoint on it.
@@ -23,20 +23,20 @@ const CHECK_TOLERANCE: f64 = 1e-4;
 pub struct Engine {
     pub(crate) device: Device,
     pub(crate) limits: DeviceLimits,
-    /// As the device was announced.
+    /// The device's name, as in recordings and metadata.
     pub(crate) name: String,
     pub(crate) emitter: Emitter,
-    /// Whether the worker itself computes, and hears nothing meanwhile.
-    pub(crate) is_busy: bool,
+    /// Whether the worker's own thread computes, and receives no messages meanwhile.
+    pub(crate) computes_on_worker: bool,
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
-    /// What reads a picture to draw over, once one was asked for.
-    pub(crate) encoding: RefCell<Option<Rc<VaeEncoder>>>,
+    /// The VAE's encoder, once it was needed.
+    pub(crate) vae_encoder: RefCell<Option<Rc<VaeEncoder>>>,
     pub(crate) cancelled: Cell<Option<u32>>,
 }
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens the device of this `DeviceKind` and announces it. `memory_limit_bytes` lowers the
+    /// Opens the device of this `DeviceKind` and emits `adapter`. `memory_limit_bytes` lowers the
     /// memory that the planner assumes.
     ///
     /// # Errors
@@ -47,62 +47,72 @@ impl Engine {
         memory_limit_bytes: Option<f64>,
     ) -> Result<Engine, JsValue> {
         let emitter = Emitter(emit);
-        faults::tell(&emitter);
-        let opened = async { device::open(value(kind, "the device")?).await };
-        let (device, adapter, limits) = opened.await.map_err(|fault| object(&fault))?;
-        let is_busy = adapter.backend == device::CPU_BACKEND;
+        faults::set_emitter(&emitter);
+        let opened = async { device::open(from_js(kind, "the device")?).await };
+        let (device, adapter, limits) = opened.await.map_err(|fault| to_js(&fault))?;
+        let computes_on_worker = adapter.backend == device::CPU_BACKEND;
         let limits = match memory_limit_bytes {
             Some(bytes) => DeviceLimits { memory_bytes: Some(bytes as u64), ..limits },
             None => limits,
         };
         let name = format!("tab: {} ({})", adapter.name, adapter.backend);
         emitter.emit(&EngineEvent::Adapter(adapter));
-        let (pipeline, encoding) = (RefCell::default(), RefCell::default());
-        Ok(Engine { device, limits, name, emitter, is_busy, pipeline, encoding, cancelled: Cell::default() })
+        let (pipeline, vae_encoder) = (RefCell::default(), RefCell::default());
+        Ok(Engine {
+            device,
+            limits,
+            name,
+            emitter,
+            computes_on_worker,
+            pipeline,
+            vae_encoder,
+            cancelled: Cell::default(),
+        })
     }
 
-    /// Whether [`Engine::load_vae_encoder`] has been called for the checkpoint.
+    /// Returns whether the VAE's encoder is on the device.
     pub fn has_vae_encoder(&self) -> bool {
-        self.encoding.borrow().is_some()
+        self.vae_encoder.borrow().is_some()
     }
 
-    /// Compiles the shaders of a checkpoint whose `config.json`s are in `files`, the scheduler's among them, one after the other,
-    /// while its weights are fetched, and rehearses a picture; `manifest` is that of a packed one. On the processor there is
-    /// nothing to compile.
+    /// Compiles the shaders of a checkpoint and runs a tiny image, while the weights are downloaded. The checkpoint's
+    /// configurations, the scheduler's included, are in `files`, or in the `manifest` of a packed one. Does nothing on the CPU.
     ///
     /// # Errors
     /// A `Fault` that names the key, or that the GPU failed.
     pub async fn prewarm(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let configs =
-            manifest.map_or_else(|| Ok(weights::held(&files)), |manifest| weights::packed(&manifest, weights::Unread));
-        let warm_up = async { self.try_prewarm(&configs?).await };
-        warm_up.await.map_err(|fault| object(&fault))
+        let _guard = CallGuard::begin();
+        let configs = manifest.map_or_else(
+            || Ok(checkpoint::memory_folder(&files)),
+            |manifest| checkpoint::packed_folder(&manifest, checkpoint::NoReads),
+        );
+        let prewarmed = async { self.try_prewarm(&configs?).await };
+        prewarmed.await.map_err(|fault| to_js(&fault))
     }
 
-    /// The captions of a request in the order of the batch, cleaned, with style and without suffix: what a companion is
-    /// asked to encode.
+    /// Returns the captions of a request in batch order, cleaned, with the style applied and without the suffix, as a companion
+    /// encodes them.
     ///
     /// # Errors
     /// A `Fault` with the code `bad_request`.
     pub fn captions(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
         let captions = || {
-            let request: GenerateRequest = value(request, "the request")?;
-            Ok::<_, Fault>(captions_of(&request, &self.loaded()?.resolve(&request)?))
+            let request: GenerateRequest = from_js(request, "the request")?;
+            Ok::<_, Fault>(captions_of(&request, &self.loaded_pipeline()?.resolve(&request)?))
         };
-        captions().map_err(|fault| object(&fault))
+        captions().map_err(|fault| to_js(&fault))
     }
 
-    /// Refuses a request as `generate` would, without drawing.
+    /// Validates a request as `generate` does.
     ///
     /// # Errors
     /// A `Fault` with the code `bad_request`.
     pub fn validate(&self, request: JsValue) -> Result<(), JsValue> {
-        let check = || Ok(self.loaded()?.resolve(&value(request, "the request")?).map(|_| ())?);
-        check().map_err(|fault: Fault| object(&fault))
+        let check = || Ok(self.loaded_pipeline()?.resolve(&from_js(request, "the request")?).map(|_| ())?);
+        check().map_err(|fault: Fault| to_js(&fault))
     }
 
-    /// Stops the picture `id` before its next step.
+    /// Cancels image `id` before its next step.
     pub fn cancel(&self, id: u32) {
         self.cancelled.set(Some(id));
     }
@@ -112,52 +122,52 @@ impl Engine {
     /// # Errors
     /// A `Fault` where the GPU failed; taps that differ are rows of the `checked` event.
     pub async fn check(&self, id: u32, variant: String, files: js_sys::Map) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let rows = golden::check(&variant, &weights::held(&files), &self.device, CHECK_TOLERANCE).await;
-        faults::first().map_err(|fault| object(&fault))?;
+        let _guard = CallGuard::begin();
+        let rows = golden::check(&variant, &checkpoint::memory_folder(&files), &self.device, CHECK_TOLERANCE).await;
+        faults::take_first().map_err(|fault| to_js(&fault))?;
         self.emitter.emit(&EngineEvent::Checked { id, rows });
         Ok(())
     }
 }
 
 impl Engine {
-    pub(crate) fn loaded(&self) -> Result<Rc<Pipeline>, Fault> {
+    pub(crate) fn loaded_pipeline(&self) -> Result<Rc<Pipeline>, Fault> {
         let loaded = self.pipeline.borrow().clone();
         loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
     }
 
     async fn try_prewarm(&self, configs: &Folder) -> Result<(), Fault> {
-        if self.is_busy {
+        if self.computes_on_worker {
             return Ok(());
         }
         let all = PrewarmKernel::all(configs, self.limits)?;
         let shaders = all.len() as u32 + 1;
-        for (compiled, one) in (1..).zip(all) {
-            self.reach("a shader's first result", one.launch(&self.device)).await?;
-            faults::first()?;
+        for (compiled, kernel) in (1..).zip(all) {
+            self.fence("a shader's first result", kernel.launch(&self.device)).await?;
+            faults::take_first()?;
             self.emitter.emit(&EngineEvent::Compiling { compiled, shaders });
         }
-        let picture = prewarm(configs, &self.device, self.limits).await?;
-        let [_, _, height, width] = picture.dims();
-        rgb8_read(picture, Size { height, width }).await?;
-        faults::first()?;
+        let image = prewarm(configs, &self.device, self.limits).await?;
+        let [_, _, height, width] = image.dims();
+        rgb8_read(image, Size { height, width }).await?;
+        faults::take_first()?;
         self.emitter.emit(&EngineEvent::Compiling { compiled: shaders, shaders });
         Ok(())
     }
 
-    /// Waits until `tensor`, named `what` in a fault, has been computed, and lets messages in.
-    pub(crate) async fn reach<const RANK: usize>(&self, what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
+    /// Waits until `tensor`, named `what` in a fault, is computed. On the CPU it then yields to the event loop.
+    pub(crate) async fn fence<const RANK: usize>(&self, what: &str, tensor: Tensor<RANK>) -> Result<(), Fault> {
         let first = tensor.flatten::<1>(0, RANK - 1).slice([0..1]);
         let read = first.into_data_async().await;
-        read.map_err(|error| Error::Read { what: what.into(), why: format!("{error:?}") })?;
-        self.listen().await;
+        read.map_err(|error| Error::Read { what: what.into(), why: error.to_string() })?;
+        self.yield_on_cpu().await;
         Ok(())
     }
 
-    /// Lets messages in where the worker itself computes; elsewhere they come while a GPU is waited for.
-    pub(crate) async fn listen(&self) {
-        if self.is_busy {
-            turn().await;
+    /// Yields to the event loop on the CPU. With a GPU, messages are received during its fences.
+    pub(crate) async fn yield_on_cpu(&self) {
+        if self.computes_on_worker {
+            yield_to_event_loop().await;
         }
     }
 }

@@ -1,61 +1,61 @@
-//! Faults that no call returns: what the GPU reports late, what is only logged, and panics. While a call is at work they
-//! wait for it, since it asks for them before it reports success; at any other time they leave as events at once.
+//! Asynchronous faults: errors that the GPU reports late or that are only logged, and panics. During a call they are queued, and the
+//! call takes them before it reports success. At any other time they are emitted as events.
 
 use std::cell::{Cell, RefCell};
 
 use pixart_protocol::{EngineEvent, Fault, FaultCode};
 
-use crate::border::Emitter;
+use crate::interop::Emitter;
 
 thread_local! {
-    static WAITING: RefCell<Vec<Fault>> = RefCell::default();
-    static AT_WORK: Cell<u32> = const { Cell::new(0) };
+    static PENDING: RefCell<Vec<Fault>> = RefCell::default();
+    static RUNNING_CALLS: Cell<u32> = const { Cell::new(0) };
     static EMITTER: RefCell<Option<Emitter>> = RefCell::default();
 }
 
-/// Sends faults that nobody waits for to `emitter` from now on.
-pub(crate) fn tell(emitter: &Emitter) {
+/// Emits the faults that no call takes through `emitter`.
+pub(crate) fn set_emitter(emitter: &Emitter) {
     EMITTER.set(Some(emitter.clone()));
 }
 
-/// Notes a fault that came through a callback.
-pub(crate) fn note(fault: Fault) {
-    if AT_WORK.get() == 0 {
+/// Reports a fault from a callback.
+pub(crate) fn report(fault: Fault) {
+    if RUNNING_CALLS.get() == 0 {
         emit(fault);
     } else {
-        WAITING.with_borrow_mut(|waiting| waiting.push(fault));
+        PENDING.with_borrow_mut(|pending| pending.push(fault));
     }
 }
 
-/// The oldest fault since the last question; the younger ones are its consequences and are dropped.
-pub(crate) fn first() -> Result<(), Fault> {
-    WAITING.take().into_iter().next().map_or(Ok(()), Err)
+/// Takes the oldest pending fault. Later ones are its consequences and are dropped.
+pub(crate) fn take_first() -> Result<(), Fault> {
+    PENDING.take().into_iter().next().map_or(Ok(()), Err)
 }
 
-/// A call at work. When it is dropped, faults that it did not ask for leave as events.
-pub(crate) struct AtWork(());
+/// Marks a running call. When the last one is dropped, faults that were not taken are emitted.
+pub(crate) struct CallGuard(());
 
-impl AtWork {
+impl CallGuard {
     pub(crate) fn begin() -> Self {
-        AT_WORK.set(AT_WORK.get() + 1);
+        RUNNING_CALLS.set(RUNNING_CALLS.get() + 1);
         Self(())
     }
 }
 
-impl Drop for AtWork {
+impl Drop for CallGuard {
     fn drop(&mut self) {
-        AT_WORK.set(AT_WORK.get() - 1);
-        if AT_WORK.get() == 0 {
-            WAITING.take().into_iter().for_each(emit);
+        RUNNING_CALLS.set(RUNNING_CALLS.get() - 1);
+        if RUNNING_CALLS.get() == 0 {
+            PENDING.take().into_iter().for_each(emit);
         }
     }
 }
 
-/// Prints panics to the console, and tells them: the promise of the call that panicked is never settled.
-pub(crate) fn tell_panics() {
+/// Prints panics to the console and emits them: the promise of a call that panics never settles.
+pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         console_error_panic_hook::hook(panic);
-        let remedy = "restart the engine, and please report what you asked for";
+        let remedy = "restart the engine, and please report the request";
         emit(Fault::new(FaultCode::Internal, format!("the engine stopped: {panic}"), remedy));
     }));
 }

@@ -1,19 +1,19 @@
-//! The model behind a JavaScript class: it opens the WebGPU device, keeps the checkpoint there, draws, checks and
-//! cancels. No mathematics, no fetching: the worker brings bytes, and gets events and faults back as plain objects.
+//! The model as a JavaScript class: opens the device, holds the checkpoint, generates, checks and cancels. No mathematics and no
+//! downloads: the worker passes bytes in, and receives events and faults as plain objects.
 //!
-//! Contract: every failure leaves as a `Fault`, either as the rejection of the call it ended or, where it concerns no
-//! call, as an event. GPU errors arrive late and through callbacks; a call asks for them before it reports success.
+//! Contract: every failure is a `Fault`, either the rejection of the call that it ended or, where it concerns no call, an event.
+//! GPU errors arrive late and through callbacks; a call takes them before it reports success.
 
 #![cfg(target_family = "wasm")]
 
 mod bench;
-mod border;
+mod checkpoint;
 mod device;
-mod drawing;
 mod engine;
 mod estimate;
 mod faults;
-mod weights;
+mod generate;
+mod interop;
 
 pub use bench::Bench;
 pub use engine::Engine;
@@ -22,21 +22,21 @@ use std::sync::Once;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Runs once when the module is instantiated.
+/// Runs once, when the module is instantiated.
 #[wasm_bindgen(start)]
 pub fn start() {
     construct();
-    faults::tell_panics();
+    faults::install_panic_hook();
 }
 
-/// Runs the module's constructors, once. Unless a module calls them, the linker has every export do it: cubecl's registrations
-/// are thousands, and each value that crosses the border would take a millisecond. Tests, whose module is not started, call
-/// this first.
+/// Runs the module's constructors, once. Unless a module calls them itself, the linker makes every export call them: cubecl has
+/// thousands of registrations, and every exported call would take a millisecond. Tests, whose module is not started, call this
+/// first.
 pub fn construct() {
     unsafe extern "C" {
         fn __wasm_call_ctors();
     }
     static CONSTRUCTED: Once = Once::new();
-    // SAFETY: the linker's function, which is there to be called once.
+    // SAFETY: the linker defines this function, to be called once.
     CONSTRUCTED.call_once(|| unsafe { __wasm_call_ctors() });
 }

@@ -1,4 +1,4 @@
-//! The engine in a real browser's worker, on a real WebGPU adapter and on the processor: it draws, it refuses, it goes on.
+//! The engine in a browser's worker, on a WebGPU adapter and on the CPU: generates, refuses requests, and resumes.
 
 #![cfg(target_family = "wasm")]
 
@@ -19,7 +19,7 @@ macro_rules! scenes {
     };
 }
 
-/// The checkpoint that ships with the page.
+/// The checkpoint that is shipped with the page.
 const SCENES: [(&str, &[u8]); 8] = scenes!(
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
@@ -41,10 +41,10 @@ impl Session {
     async fn open(device: &str) -> Self {
         pixart_browser::construct();
         let events = Rc::new(RefCell::new(Vec::new()));
-        let heard = Rc::clone(&events);
-        let hear = Closure::<dyn Fn(JsValue)>::new(move |event| heard.borrow_mut().push(event));
-        let hear: Function = hear.into_js_value().unchecked_into();
-        let engine = Engine::open(hear, device.into(), None).await.expect("WebGPU is here");
+        let received = Rc::clone(&events);
+        let on_event = Closure::<dyn Fn(JsValue)>::new(move |event| received.borrow_mut().push(event));
+        let on_event: Function = on_event.into_js_value().unchecked_into();
+        let engine = Engine::open(on_event, device.into(), None).await.expect("WebGPU is here");
         let session = Self { engine, events };
         console_log!("adapter: {}", text(&session.last("adapter"), "name"));
         session
@@ -71,12 +71,12 @@ impl Session {
         Engine::convert(conversion, files(scenes), read, begin, put).await
     }
 
-    /// The events of a kind so far.
+    /// Returns the events of a kind.
     fn all(&self, kind: &str) -> Vec<JsValue> {
         self.events.borrow().iter().filter(|event| text(event, "kind") == kind).cloned().collect()
     }
 
-    /// The newest event of a kind.
+    /// Returns the last event of a kind.
     fn last(&self, kind: &str) -> JsValue {
         self.all(kind).pop().unwrap_or_else(|| panic!("no event of the kind {kind}"))
     }
@@ -85,19 +85,19 @@ impl Session {
         self.engine.generate(request(prompt, steps), JsValue::UNDEFINED, model_outputs.clone()).await
     }
 
-    /// The PNG that the request gives.
-    async fn draw(&self, prompt: &str, steps: u32) -> Vec<u8> {
+    /// Returns the PNG of a request.
+    async fn generate_png(&self, prompt: &str, steps: u32) -> Vec<u8> {
         self.resume(prompt, steps, &JsValue::UNDEFINED).await
     }
 
-    /// The same, after the steps that `model_outputs` are from.
+    /// Returns the PNG of a request that resumes after the steps of `model_outputs`.
     async fn resume(&self, prompt: &str, steps: u32, model_outputs: &JsValue) -> Vec<u8> {
-        self.generate(prompt, steps, model_outputs).await.expect("draws");
+        self.generate(prompt, steps, model_outputs).await.expect("it generates");
         Uint8Array::from(get(&self.last("image"), "png")).to_vec()
     }
 }
 
-/// Keeps shards as the page does, in memory.
+/// Returns a store of shards in memory, as the page has one.
 fn store() -> JsValue {
     let text = r"(() => {
         const shards = new Map();
@@ -147,9 +147,9 @@ fn request(prompt: &str, steps: u32) -> JsValue {
     js_sys::JSON::parse(&json).expect("valid JSON")
 }
 
-/// A picture's work is more than addresses of 32 bits count.
+/// The multiplications of an image exceed 32 bits.
 #[wasm_bindgen_test]
-fn the_work_of_a_picture_is_counted_in_64_bits() {
+fn multiplications_are_counted_in_64_bits() {
     let mut folder = pixart_weights::Folder::default();
     SCENES
         .iter()
@@ -169,13 +169,13 @@ async fn a_prompt_becomes_a_png_on_the_gpu() {
 }
 
 #[wasm_bindgen_test]
-async fn a_prompt_becomes_a_png_on_the_processor() {
+async fn a_prompt_becomes_a_png_on_the_cpu() {
     a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again("wasm").await;
 }
 
 async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again(device: &str) {
     let session = Session::loaded(device).await;
-    let first = session.draw("a red circle", 2).await;
+    let first = session.generate_png("a red circle", 2).await;
     assert_eq!(&first[..8], b"\x89PNG\r\n\x1a\n");
 
     let model_outputs: js_sys::Array = session.all("step").iter().map(|step| get(step, "model_output")).collect();
@@ -191,11 +191,11 @@ async fn a_prompt_becomes_a_png_and_after_a_bad_request_the_same_one_again(devic
 
     for made in 0..=2 {
         let again = session.resume("a red circle", 2, &model_outputs.slice(0, made)).await;
-        assert!(again == first, "after {made} steps it went on differently");
+        assert!(again == first, "resumed after {made} steps, the image differs");
     }
 
-    assert!(session.draw("a red circle", 2).await == first, "one request gave two pictures");
-    assert!(session.draw("a blue square", 2).await != first, "two requests gave one picture");
+    assert!(session.generate_png("a red circle", 2).await == first, "one request gave two images");
+    assert!(session.generate_png("a blue square", 2).await != first, "two requests gave one image");
 }
 
 #[wasm_bindgen_test]
@@ -211,7 +211,7 @@ async fn a_truncated_file_is_named() {
 }
 
 #[wasm_bindgen_test]
-async fn what_the_page_throws_while_shards_are_read_is_the_fault() {
+async fn a_fault_that_the_page_throws_while_shards_are_read_is_returned() {
     let session = Session::open("wasm").await;
     let store = store();
     let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");

@@ -1,4 +1,4 @@
-//! Every test of every operation in a real browser: both families of shaders on its WebGPU adapter, and the processor's
+//! Every test of every operation in a real browser: both families of shaders on its WebGPU adapter, and the CPU's
 //! SIMD128. A shader that does not compile is only logged there, and leaves the numbers of its result unset.
 
 #![cfg(target_family = "wasm")]
@@ -24,7 +24,7 @@ async fn check(device: &Device, variant: KernelVariant, has_shader_f16: bool) {
 }
 
 #[wasm_bindgen_test]
-async fn every_operation_on_the_processor() {
+async fn every_operation_on_the_cpu() {
     pixart_browser::construct();
     check(&Device::flex(), KernelVariant::default(), true).await;
 }

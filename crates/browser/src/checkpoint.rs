@@ -18,35 +18,36 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use crate::border::{heap_bytes, now_millis, object, value};
 use crate::engine::Engine;
-use crate::faults::{self, AtWork, note};
+use crate::faults::{self, CallGuard, report};
+use crate::interop::{from_js, heap_bytes, message_of, now_millis, to_js};
 
 #[wasm_bindgen]
 impl Engine {
-    /// Refuses a manifest that contradicts itself or is of another version.
+    /// Validates the text of a manifest.
     ///
     /// # Errors
     /// A `Fault` with the code `bad_weights`.
     pub fn validate_manifest(manifest: &str) -> Result<(), JsValue> {
         let read = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights);
-        read.map(drop).map_err(|error| object(&Fault::from(error)))
+        read.map(drop).map_err(|error| to_js(&Fault::from(error)))
     }
 
-    /// The precision that `network` (`transformer` or `text_encoder`) of a diffusers folder is converted to for this device;
-    /// `files` is a `Map` of path to `Uint8Array` that holds its configurations.
+    /// Returns the format that `network` (`transformer` or `text_encoder`) of a diffusers folder is converted to on this device.
+    /// `files` is a `Map` of path to `Uint8Array` with its configurations.
     ///
     /// # Errors
     /// A `Fault` that names the file or key, or that nothing fits.
     pub fn conversion_dtype(&self, network: &str, files: Map) -> Result<JsValue, JsValue> {
-        let precision = precision(&files, network, self.limits);
-        precision.map(|precision| object(&precision)).map_err(|fault| object(&fault))
+        let format = conversion_format(&files, network, self.limits);
+        format.map(|format| to_js(&format)).map_err(|fault| to_js(&fault))
     }
 
     /// Converts the files of a diffusers folder into shards, one after the other, and returns the text of their manifest.
     /// `files` is a `Map` of path to `Uint8Array`, or to the length of a file that `read` reads: `(path, begin, end) =>
     /// Promise<Uint8Array>`. `begin: (bytes) => Promise<void>` is called once, `put: (section, index, bytes) =>
-    /// Promise<sha256>` for each shard; `conversion` is `{ networks, precision, shard_bytes, source, in_file_order, made }`.
+    /// Promise<sha256>` for each shard; `conversion` is
+    /// `{ networks, weight_format, shard_bytes, source, in_file_order, finished_shards }`.
     ///
     /// # Errors
     /// A `Fault` that names the file and tensor, or the one that a function of the page threw.
@@ -57,14 +58,14 @@ impl Engine {
         begin: Function,
         put: Function,
     ) -> Result<String, JsValue> {
-        let _at_work = AtWork::begin();
-        let converted = convert(conversion, &files, Page { read, begin, put }).await;
-        faults::first().and(converted).map_err(|fault| object(&fault))
+        let _guard = CallGuard::begin();
+        let converted = convert(conversion, &files, PageFunctions { read, begin, put }).await;
+        faults::take_first().and(converted).map_err(|fault| to_js(&fault))
     }
 
-    /// Puts what draws on the device, from the packed checkpoint of this manifest, whose shards `read` reads:
-    /// `(file, begin, end) => Promise<Uint8Array>`. `storage` says where it is stored; with `text_manifest` the text encoder is
-    /// loaded too, from that.
+    /// Loads transformer and VAE decoder from the packed checkpoint of this manifest. `read: (file, begin, end) =>
+    /// Promise<Uint8Array>` reads its shards. `storage` is the name of the storage backend. With `text_manifest` the text encoder is
+    /// loaded, too.
     ///
     /// # Errors
     /// A `Fault` that names the file, key or tensor, or the one that `read` threw.
@@ -76,36 +77,40 @@ impl Engine {
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
+        let _guard = CallGuard::begin();
         let loaded = self.try_load(manifest, read, storage, text_manifest, began_millis).await;
-        faults::first().and(loaded).map_err(|fault| object(&fault))
+        faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
     }
 
-    /// Whether the text encoder is on the device.
+    /// Returns whether the text encoder is on the device.
     pub fn has_text_encoder(&self) -> bool {
         self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.can_read())
     }
 
-    /// Puts the text encoder on the device; as [`Engine::load`], which comes first.
+    /// Loads the text encoder, after [`Engine::load`].
     ///
     /// # Errors
     /// As [`Engine::load`]'s.
     pub async fn load_text_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(self.loaded()?.load_text(&packed(manifest, Read(read))?).await?) };
+        let _guard = CallGuard::begin();
+        let load = async {
+            Ok::<_, Fault>(self.loaded_pipeline()?.load_text(&packed_folder(manifest, PageReader(read))?).await?)
+        };
         let loaded = load.await;
-        faults::first().and(loaded).map_err(|fault| object(&fault))
+        faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
     }
 
-    /// Puts the part of the checkpoint's autoencoder on the device that reads pictures; as [`Engine::load`].
+    /// Loads the VAE's encoder, after [`Engine::load`].
     ///
     /// # Errors
     /// As [`Engine::load`]'s.
     pub async fn load_vae_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
-        let _at_work = AtWork::begin();
-        let load = async { Ok::<_, Fault>(VaeEncoder::load(&packed(manifest, Read(read))?, &self.device).await?) };
-        let loaded = load.await.map(|loaded| drop(self.encoding.replace(Some(Rc::new(loaded)))));
-        faults::first().and(loaded).map_err(|fault| object(&fault))
+        let _guard = CallGuard::begin();
+        let load = async {
+            Ok::<_, Fault>(VaeEncoder::load(&packed_folder(manifest, PageReader(read))?, &self.device).await?)
+        };
+        let loaded = load.await.map(|loaded| drop(self.vae_encoder.replace(Some(Rc::new(loaded)))));
+        faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
     }
 }
 
@@ -118,20 +123,20 @@ impl Engine {
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), Fault> {
-        let upload_began = now_millis();
-        let folder = packed(manifest, Read(read.clone()))?;
-        // What was loaded before makes room first.
+        let upload_started = now_millis();
+        let folder = packed_folder(manifest, PageReader(read.clone()))?;
+        // The previous checkpoint is dropped first.
         self.pipeline.take();
-        self.encoding.take();
+        self.vae_encoder.take();
         self.device.memory_cleanup();
         let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
         if let Some(manifest) = text_manifest {
-            pipeline.load_text(&packed(&manifest, Read(read))?).await?;
+            pipeline.load_text(&packed_folder(&manifest, PageReader(read))?).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
-        // One readback tells that the uploads before it have happened.
-        self.reach("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
-        faults::first()?;
+        // One readback fences all uploads.
+        self.fence("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
+        faults::take_first()?;
         let checkpoint = Checkpoint {
             limits: pipeline.limits(),
             preset: pipeline.preset(),
@@ -141,7 +146,7 @@ impl Engine {
             weight_bytes: bytes,
             storage,
             load_millis: now_millis() - began_millis,
-            upload_millis: now_millis() - upload_began,
+            upload_millis: now_millis() - upload_started,
             heap_bytes: heap_bytes(),
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));
@@ -150,10 +155,10 @@ impl Engine {
     }
 }
 
-/// What a conversion is asked for.
+/// Options of a conversion.
 #[derive(Deserialize)]
-struct Conversion {
-    /// The folders of the networks to convert.
+struct ConversionOptions {
+    /// Folders of the networks to convert.
     networks: Vec<String>,
     weight_format: WeightFormat,
     shard_bytes: u32,
@@ -162,55 +167,55 @@ struct Conversion {
     finished_shards: BTreeMap<String, Vec<Shard>>,
 }
 
-/// The functions of the page that a conversion calls.
-struct Page {
+/// Functions of the page that a conversion calls.
+struct PageFunctions {
     /// `(path, begin, end) => Promise<Uint8Array>`.
     read: Function,
-    /// `(bytes) => Promise<void>`: there has to be room for as many.
+    /// `(bytes) => Promise<void>`: checks that as many can be stored.
     begin: Function,
-    /// `(section, index, bytes) => Promise<string>`, the SHA-256 of the bytes once they are kept.
+    /// `(section, index, bytes) => Promise<string>`: stores the bytes and returns their SHA-256.
     put: Function,
 }
 
-/// Reads through a function of the page.
-struct Read(Function);
+/// A reader that calls a function of the page.
+struct PageReader(Function);
 
-impl Reader for Read {
+impl Reader for PageReader {
     fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let arguments = Array::of3(&path.into(), &(range.start as f64).into(), &(range.end as f64).into());
         let promised = promise(&self.0, &arguments);
         let path = path.to_owned();
         Box::pin(async move {
             let unreadable = |why| Error::Unreadable { file: path, why };
-            match awaited(promised).await.map(JsCast::dyn_into::<Uint8Array>) {
+            match await_promise(promised).await.map(JsCast::dyn_into::<Uint8Array>) {
                 Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-                Ok(Err(other)) => Err(unreadable(format!("the page gave {other:?}"))),
+                Ok(Err(other)) => Err(unreadable(format!("the page returned {}", message_of(&other)))),
                 Err(why) => Err(unreadable(why)),
             }
         })
     }
 }
 
-/// For folders of which the configurations alone are used.
-pub(crate) struct Unread;
+/// A reader for folders of which only the configurations are used.
+pub(crate) struct NoReads;
 
-impl Reader for Unread {
+impl Reader for NoReads {
     fn read(&self, path: &str, _: Range<u64>) -> ReadFuture {
         let why = "only its length is known here".to_owned();
         Box::pin(std::future::ready(Err(Error::Unreadable { file: path.to_owned(), why })))
     }
 }
 
-/// The packed checkpoint of this manifest, whose shards `reader` reads.
-pub(crate) fn packed(manifest: &str, reader: impl Reader + 'static) -> Result<Folder, Fault> {
+/// Returns the packed checkpoint of this manifest, whose shards `reader` reads.
+pub(crate) fn packed_folder(manifest: &str, reader: impl Reader + 'static) -> Result<Folder, Fault> {
     let manifest = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights)?;
     let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(reader), Folder::default());
     folder.insert_packed(manifest, &reader);
     Ok(folder)
 }
 
-/// A folder of files in memory, or of which the length alone is known: `files` is a `Map` of path to `Uint8Array` or number.
-fn source(files: &Map, reader: impl Reader + 'static) -> Folder {
+/// Returns the folder of `files`, a `Map` of path to `Uint8Array`, or to the length of a file that `reader` reads.
+fn folder_of(files: &Map, reader: impl Reader + 'static) -> Folder {
     let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(reader), Folder::default());
     files.for_each(&mut |file, path| {
         let path = path.as_string().expect("files are named by strings");
@@ -222,20 +227,20 @@ fn source(files: &Map, reader: impl Reader + 'static) -> Folder {
     folder
 }
 
-/// A folder of files in memory: `files` is a `Map` of path to `Uint8Array`.
-pub(crate) fn held(files: &Map) -> Folder {
-    source(files, Unread)
+/// Returns the folder of `files`, a `Map` of path to `Uint8Array`.
+pub(crate) fn memory_folder(files: &Map) -> Folder {
+    folder_of(files, NoReads)
 }
 
-/// The precision that a checkpoint with these configurations is converted to for a device of these limits.
-fn precision(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightFormat, Fault> {
-    Ok(recommended_precision(&held(files), network, limits)?)
+/// Returns the format that a checkpoint with these configurations is converted to on a device of these limits.
+fn conversion_format(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightFormat, Fault> {
+    Ok(recommended_precision(&memory_folder(files), network, limits)?)
 }
 
 /// Converts the files of a diffusers folder; returns the manifest's text.
-async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String, Fault> {
-    let Conversion { networks, weight_format, shard_bytes, source: name, in_file_order, finished_shards } =
-        value(conversion, "the conversion")?;
+async fn convert(conversion: JsValue, files: &Map, page: PageFunctions) -> Result<String, Fault> {
+    let ConversionOptions { networks, weight_format, shard_bytes, source: name, in_file_order, finished_shards } =
+        from_js(conversion, "the conversion")?;
     let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
     let packer = Packer {
         policy: &|weight| form(weight, weight_format),
@@ -247,19 +252,19 @@ async fn convert(conversion: JsValue, files: &Map, page: Page) -> Result<String,
         in_file_order,
         finished_shards,
     };
-    let folder = source(files, Read(page.read.clone()));
-    let packed = packer.pack(&folder, &mut Kept(page)).await.map_err(pixart_model::Error::Weights)?;
+    let folder = folder_of(files, PageReader(page.read.clone()));
+    let packed = packer.pack(&folder, &mut PageSink(page)).await.map_err(pixart_model::Error::Weights)?;
     Ok(String::from_utf8(packed.to_json()).expect("JSON is text"))
 }
 
-/// Puts shards through functions of the page.
-struct Kept(Page);
+/// A sink that stores shards through functions of the page.
+struct PageSink(PageFunctions);
 
-impl ShardSink for Kept {
+impl ShardSink for PageSink {
     fn begin(&mut self, bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
         let promised = promise(&self.0.begin, &Array::of1(&(bytes as f64).into()));
         Box::pin(async move {
-            let kept = awaited(promised).await;
+            let kept = await_promise(promised).await;
             kept.map(drop).map_err(|why| Error::Unwritable { file: "the checkpoint".into(), why })
         })
     }
@@ -274,7 +279,7 @@ impl ShardSink for Kept {
             promise(&self.0.put, &Array::of3(&section.into(), &(index as u32).into(), &Uint8Array::from(bytes)));
         Box::pin(async move {
             let unwritable = |why| Error::Unwritable { file: format!("shard {index} of {section}"), why };
-            let hash = awaited(promised).await.map_err(unwritable)?;
+            let hash = await_promise(promised).await.map_err(unwritable)?;
             hash.as_string().ok_or_else(|| unwritable("it has no hash".into()))
         })
     }
@@ -284,22 +289,22 @@ fn promise(function: &Function, arguments: &Array) -> Result<Promise, JsValue> {
     function.apply(&JsValue::NULL, arguments)?.dyn_into()
 }
 
-/// What is promised. A fault of the page is noted as the cause of whatever follows from it.
-async fn awaited(promised: Result<Promise, JsValue>) -> Result<JsValue, String> {
+/// Awaits a promise. A fault that the page throws is reported as the cause of later errors.
+async fn await_promise(promised: Result<Promise, JsValue>) -> Result<JsValue, String> {
     let settled = match promised {
         Ok(promise) => JsFuture::from(promise).await,
         Err(thrown) => Err(thrown),
     };
     settled.map_err(|thrown| {
-        let fault = value::<Fault>(thrown.clone(), "").unwrap_or_else(|_| {
+        let fault = from_js::<Fault>(thrown.clone(), "").unwrap_or_else(|_| {
             Fault::new(
                 FaultCode::Internal,
-                format!("the page could not read or keep bytes: {thrown:?}"),
+                format!("the page could not read or write bytes: {}", message_of(&thrown)),
                 "reload the page",
             )
         });
         let what = fault.what.clone();
-        note(fault);
+        report(fault);
         what
     })
 }

@@ -1,4 +1,4 @@
-//! Values across the JavaScript border, and the clock of the page.
+//! Interop with JavaScript: values, events, the event loop and the clock.
 
 use pixart_protocol::{EngineEvent, Fault, FaultCode};
 use serde::Serialize;
@@ -7,29 +7,37 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-/// Rust → plain object; an absent value is `null`, bytes are a `Uint8Array`.
-pub(crate) fn object(value: &impl Serialize) -> JsValue {
+/// Converts a value to a plain object: `None` becomes `null`, bytes a `Uint8Array`.
+pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
     let serializer = serde_wasm_bindgen::Serializer::new().serialize_missing_as_null(true);
     value.serialize(&serializer).expect("protocol types have a JavaScript form")
 }
 
-/// Plain object → Rust.
+/// Converts a plain object to a value; `what` names it in the fault.
 pub(crate) fn value<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<T, Fault> {
     serde_wasm_bindgen::from_value(object).map_err(|error| {
         Fault::new(FaultCode::BadRequest, format!("{what}: {error}"), "send the fields that protocol.gen.ts describes")
     })
 }
 
-/// The function that takes the worker's events.
+/// The worker's function that receives events.
 #[derive(Clone)]
 pub(crate) struct Emitter(pub(crate) js_sys::Function);
 
 impl Emitter {
     pub(crate) fn emit(&self, event: &EngineEvent) {
-        if let Err(error) = self.0.call1(&JsValue::NULL, &object(event)) {
-            web_sys::console::error_2(&"an event could not be delivered".into(), &error);
+        if let Err(error) = self.0.call1(&JsValue::NULL, &to_js(event)) {
+            web_sys::console::error_2(&"an event could not be sent".into(), &error);
         }
     }
+}
+
+/// Returns the message of a thrown value.
+pub(crate) fn message_of(thrown: &JsValue) -> String {
+    let message = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    message
+        .or_else(|| thrown.as_string())
+        .unwrap_or_else(|| String::from(js_sys::JSON::stringify(thrown).unwrap_or_default()))
 }
 
 #[wasm_bindgen]
@@ -44,30 +52,30 @@ extern "C" {
 
     type MessagePort;
     #[wasm_bindgen(method, setter)]
-    fn set_onmessage(this: &MessagePort, hear: &js_sys::Function);
+    fn set_onmessage(this: &MessagePort, handler: &js_sys::Function);
     #[wasm_bindgen(method, js_name = postMessage)]
     fn post_message(this: &MessagePort, message: JsValue);
     #[wasm_bindgen(method)]
     fn close(this: &MessagePort);
 }
 
-/// Lets the event loop turn once: messages that wait are received. A timeout would do, and take four milliseconds.
-pub(crate) async fn turn() {
+/// Yields to the event loop once, so that pending messages are received. A timeout would take four milliseconds.
+pub(crate) async fn yield_to_event_loop() {
     let channel = MessageChannel::new();
-    let turned = js_sys::Promise::new(&mut |then, _| channel.port1().set_onmessage(&then));
+    let received = js_sys::Promise::new(&mut |then, _| channel.port1().set_onmessage(&then));
     channel.port2().post_message(JsValue::NULL);
-    JsFuture::from(turned).await.expect("a message that was posted arrives");
+    JsFuture::from(received).await.expect("a posted message is received");
     channel.port1().close();
 }
 
-/// Milliseconds since the page's time origin.
+/// Returns the milliseconds since the page's time origin.
 pub(crate) fn now_millis() -> f64 {
     let clock = js_sys::Reflect::get(&js_sys::global(), &"performance".into());
-    let clock = clock.expect("every browser scope has a clock").unchecked_into::<web_sys::Performance>();
+    let clock = clock.expect("every browser scope has performance").unchecked_into::<web_sys::Performance>();
     clock.now()
 }
 
-/// Bytes of the module's memory.
+/// Returns the size of the wasm heap.
 pub(crate) fn heap_bytes() -> f64 {
     (core::arch::wasm32::memory_size(0) << 16) as f64
 }

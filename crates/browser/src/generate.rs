@@ -1,0 +1,271 @@
+//! Generates one image: runs its stages, emits their events, and after each step the state to resume from.
+
+use std::pin::Pin;
+
+use burn::tensor::{Tensor, TensorData};
+use futures_lite::future;
+use pixart_model::image::{Rgb8, rgb8_read};
+use pixart_model::recording::Recording;
+use pixart_model::{
+    Error, Painter, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps, golden,
+    read_prompt_embeds,
+};
+use pixart_protocol::{
+    EncodeResponse, EngineEvent, Fault, FaultCode, GenerateRequest, GenerationStage, ImageResult, MemoryUsage,
+    OutputType, PreviewImage, ResolvedRequest, StageMillis, StepProgress, TextEncoderSource,
+};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::engine::Engine;
+use crate::faults::{self, CallGuard};
+use crate::interop::{from_js, heap_bytes, now_millis, to_js};
+
+/// Result of a generation.
+enum GenerationOutcome {
+    Finished(ImageResult),
+    Cancelled,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Generates an image. `embeds` is an `EncodeResponse` where the text was encoded elsewhere; `model_outputs`, a list of
+    /// `Uint8Array`s, holds the model output of each step that was run before an interruption.
+    ///
+    /// # Errors
+    /// A `Fault`; the checkpoint stays loaded.
+    pub async fn generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), JsValue> {
+        let _guard = CallGuard::begin();
+        self.try_generate(request, embeds, model_outputs).await.map_err(|fault| to_js(&fault))
+    }
+}
+
+impl Engine {
+    async fn try_generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), Fault> {
+        let request: GenerateRequest = from_js(request, "the request")?;
+        let embeds = match &request.text_encoder {
+            TextEncoderSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
+            _ => from_js(embeds, "the text embeddings")?,
+        };
+        let model_outputs: Option<Vec<serde_bytes::ByteBuf>> = from_js(model_outputs, "the model outputs")?;
+        self.cancelled.set(None);
+        let outcome = self.run(&request, embeds, &model_outputs.unwrap_or_default()).await;
+        // The GPU's first error is the cause; the call's own is often its consequence.
+        faults::take_first()?;
+        let event = match outcome? {
+            GenerationOutcome::Finished(image) => EngineEvent::Image(image),
+            GenerationOutcome::Cancelled => EngineEvent::Cancelled { id: request.id },
+        };
+        self.emitter.emit(&event);
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        request: &GenerateRequest,
+        embeds: Option<EncodeResponse>,
+        model_outputs: &[serde_bytes::ByteBuf],
+    ) -> Result<GenerationOutcome, Fault> {
+        let pipeline = self.loaded_pipeline()?;
+        let resolved = pipeline.resolve(request)?;
+        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
+            let what = "a tab generates one PNG at a time";
+            let remedy = "leave num_images_per_prompt and output_type at their defaults";
+            return Err(Fault::new(FaultCode::BadRequest, what, remedy));
+        }
+        let id = request.id;
+        let plan = pipeline.plan(request, &resolved)?;
+        self.emitter.emit(&EngineEvent::Planned { id, plan: plan.line(), peak_bytes: plan.bytes() as f64 });
+        let started = now_millis();
+
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
+        let prompt_embeds = match embeds {
+            Some(EncodeResponse { shape, embeds, attention_mask }) => {
+                PromptEmbeds::from_values(embeds, attention_mask, shape.map(|axis| axis as usize), &self.device)?
+            }
+            None => pipeline.encode(request, &resolved)?,
+        };
+        self.fence("the prompt embeddings", prompt_embeds.embeds.clone()).await?;
+        let text_done = now_millis();
+
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Denoise });
+        let mut recording = match request.record {
+            true => Some(Recording::begin(request, &self.name, &prompt_embeds).await?),
+            false => None,
+        };
+        let vae_encoder = self.vae_encoder.borrow().clone();
+        let mut sampler = pipeline.sampler(request, &resolved, vae_encoder.as_deref(), prompt_embeds, &plan)?;
+        let total_steps = sampler.scheduler().remaining_calls() as u32;
+        for model_output in model_outputs {
+            self.replay_step(&mut sampler, model_output)?;
+            self.record_step(&mut recording, &sampler).await?;
+        }
+        if !self.denoise(id, total_steps, &pipeline.painter, &mut sampler, &mut recording).await? {
+            return Ok(GenerationOutcome::Cancelled);
+        }
+        let denoise_done = now_millis();
+
+        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
+        let image = rgb8_read(pipeline.decode(sampler.into_latents(), &plan), (&resolved).into()).await?;
+        let png = pipeline.painter.signature(request, &self.name)?.png(&image, request)?;
+        let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
+        let done = now_millis();
+        self.device.memory_cleanup();
+
+        let millis = StageMillis {
+            text: text_done - started,
+            denoise: denoise_done - text_done,
+            decode: done - denoise_done,
+            total: done - started,
+        };
+        let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
+        let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };
+        let ResolvedRequest { width, height, .. } = resolved;
+        let seed = request.seed_of(0);
+        Ok(GenerationOutcome::Finished(ImageResult {
+            id,
+            width,
+            height,
+            num_inference_steps: total_steps,
+            seed,
+            png,
+            recording,
+            millis,
+            memory,
+        }))
+    }
+
+    /// Runs the remaining steps. Returns false where the image was cancelled before the last.
+    async fn denoise<'a>(
+        &'a self,
+        id: u32,
+        total_steps: u32,
+        painter: &'a Painter,
+        sampler: &mut Sampler<'_>,
+        recording: &mut Option<Recording>,
+    ) -> Result<bool, Fault> {
+        // Slices are double-buffered: the next is submitted while the GPU runs the previous one. The CPU has finished a slice when
+        // it returns.
+        let mut previous: Option<PendingSlice<'a>> = None;
+        let (mut slices, mut fenced) = (SliceController::default(), now_millis());
+        let finished = async {
+            loop {
+                if self.cancelled.get() == Some(id) {
+                    return Ok(false);
+                }
+                let next = match sampler.advance(slices.blocks(), &mut Taps::off()) {
+                    SamplerProgress::Done => None,
+                    SamplerProgress::Within(blocks) => {
+                        Some(PendingSlice::submit(blocks, self.fence("the step", sampler.latest())).await)
+                    }
+                    SamplerProgress::Step(blocks) => {
+                        self.record_step(recording, sampler).await?;
+                        let step = total_steps - sampler.scheduler().remaining_calls() as u32;
+                        let progress = StepProgress { id, step, total_steps, ..StepProgress::default() };
+                        let step_output = sampler.step_output();
+                        let emitted = async move {
+                            let progress = self.step_progress(painter, step_output, progress).await?;
+                            self.emitter.emit(&EngineEvent::Step(progress));
+                            self.yield_on_cpu().await;
+                            Ok(())
+                        };
+                        Some(PendingSlice::submit(blocks, emitted).await)
+                    }
+                };
+                let due = if self.computes_on_worker { next } else { std::mem::replace(&mut previous, next) };
+                let Some(PendingSlice { blocks, done }) = due else {
+                    if previous.is_some() {
+                        continue;
+                    }
+                    return Ok(true);
+                };
+                // A fence for each slice keeps the queue short: progress is accurate, and a cancellation takes effect soon.
+                done.await?;
+                faults::take_first()?;
+                slices.took(blocks, now_millis() - fenced);
+                fenced = now_millis();
+            }
+        };
+        let finished: Result<bool, Fault> = finished.await;
+        let last = match previous {
+            Some(PendingSlice { done, .. }) => done.await,
+            None => Ok(()),
+        };
+        let is_finished = finished?;
+        last.map(|()| is_finished)
+    }
+
+    /// Replays a step with its recorded model output.
+    fn replay_step(&self, sampler: &mut Sampler<'_>, model_output: &[u8]) -> Result<(), Fault> {
+        let shape = sampler.latents().dims();
+        let (numbers, rest) = model_output.as_chunks::<4>();
+        let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+        let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
+        let data = fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), &self.device));
+        if data.is_some_and(|model_output| sampler.replay(model_output)) {
+            return Ok(());
+        }
+        let what = format!(
+            "the model output of a step has {} bytes, or there are too many for this request",
+            model_output.len()
+        );
+        Err(Fault::new(FaultCode::BadRequest, what, "generate the image from its first step"))
+    }
+
+    /// Adds a step to the recording, where there is one.
+    async fn record_step(&self, recording: &mut Option<Recording>, sampler: &Sampler<'_>) -> Result<(), Fault> {
+        if let Some(recording) = recording {
+            recording.step(sampler.latents()).await?;
+        }
+        Ok(())
+    }
+
+    /// Completes `progress` with the model output, and the preview of `pred_original_sample`.
+    async fn step_progress(
+        &self,
+        painter: &Painter,
+        step_output: Option<StepOutput>,
+        progress: StepProgress,
+    ) -> Result<StepProgress, Error> {
+        let Some(StepOutput { model_output, pred_original_sample }) = step_output else { return Ok(progress) };
+        let [_, _, rows, columns] = pred_original_sample.dims();
+        let preview = &painter.vae.config().preview;
+        // One readback, since each waits for the device.
+        let read = if preview.is_some() {
+            vec![model_output.clone(), pred_original_sample]
+        } else {
+            vec![model_output.clone()]
+        };
+        let numbers = golden::values_read("the model output", Tensor::cat(read, 0).flatten(0, 3)).await?;
+        let (model_output, pred_original_sample) = numbers.split_at(model_output.dims().iter().product());
+        let preview = match preview {
+            Some(preview) => {
+                let Rgb8 { width, height, bytes } = preview.picture(pred_original_sample, [rows, columns])?;
+                Some(PreviewImage { width: width as u32, height: height as u32, rgb: bytes })
+            }
+            None => None,
+        };
+        let model_output = model_output.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Ok(StepProgress { preview, model_output, ..progress })
+    }
+}
+
+type SliceDone<'engine> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'engine>>;
+
+/// A submitted slice of `blocks` blocks. It has to be awaited: a readback that is dropped midway leaves a buffer mapped, and the
+/// next use of that buffer fails.
+struct PendingSlice<'engine> {
+    blocks: usize,
+    done: SliceDone<'engine>,
+}
+
+impl<'engine> PendingSlice<'engine> {
+    /// Submits the slice, and returns before it is done.
+    async fn submit(blocks: usize, done: impl Future<Output = Result<(), Fault>> + 'engine) -> Self {
+        let mut done: SliceDone<'engine> = Box::pin(done);
+        if let Some(result) = future::poll_once(&mut done).await {
+            done = Box::pin(std::future::ready(result));
+        }
+        Self { blocks, done }
+    }
+}
