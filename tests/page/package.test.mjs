@@ -22,17 +22,20 @@ const CONSUMER = `
 import { createEngine, isFault, type Engine, type Estimate } from 'pixart-web';
 const seen: string[] = [];
 async function main(): Promise<unknown> {
-  const options = { model: '/models/scenes/', device: 'wasm' } as const;
+  // The former name of \`storage\`.
+  const options = { model: '/models/scenes/', device: 'wasm', store: 'indexeddb' } as const;
   const declined = await createEngine({ ...options, onEstimate: () => false }).then(() => undefined, (thrown: unknown) => thrown);
   let estimated = '';
   const onEstimate = ({ download_bytes, generation_cost }: Estimate) => (estimated = typeof generation_cost?.seconds + (download_bytes > 1e6)) !== '';
   const engine: Engine = await createEngine({ ...options, onEstimate, onProgress: (event) => seen.push(event.kind) });
   const request = { prompt: 'a red mushroom in a green field', seed: 7, num_inference_steps: 3, width: 64, height: 64 };
-  const drawing = engine.generate(request);
+  const generation = engine.generate(request);
   const previews: (number | undefined)[] = [];
-  for await (const { preview } of drawing) previews.push(preview?.width);
-  const image = await drawing;
-  const refused = await engine.generate({ ...request, num_inference_steps: 0 }).then(() => undefined, (thrown: unknown) => thrown);
+  for await (const { preview } of generation) previews.push(preview?.width);
+  const image = await generation;
+  // The former name of \`num_inference_steps\`.
+  const former = { ...request, steps: 0 };
+  const refused = await engine.generate(former).then(() => undefined, (thrown: unknown) => thrown);
   const stop = new AbortController();
   const long = engine.generate({ ...request, num_inference_steps: 500 }, { signal: stop.signal });
   for await (const { step } of long) if (step === 2) stop.abort();
@@ -42,6 +45,7 @@ async function main(): Promise<unknown> {
   const late = await engine.generate(request).then(() => undefined, (thrown: unknown) => thrown);
   return {
     native: engine.checkpoint.limits.native_size,
+    storage: engine.checkpoint.storage,
     previews,
     png: [...(image?.png ?? [])].slice(0, 4),
     same: String(image?.png) === String(again?.png),
@@ -92,6 +96,7 @@ async function result(path) {
 /** `estimates`: whether the checkpoint is not stored yet, so that an estimate is made before its download. */
 function assertResult(made, estimates) {
   assert.equal(made.native, 128);
+  assert.equal(made.storage, 'indexeddb');
   assert.deepEqual(made.previews, [8, 8, 8], 'a preview for each step');
   assert.deepEqual(made.png, [137, 80, 78, 71]);
   assert.ok(made.same, 'the same request gives the same image');
