@@ -304,7 +304,7 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
         ..GenerateRequest::of("a red circle")
     };
     let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
-    let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
+    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
     assert_eq!(files.len(), 2);
     for (file, picture) in files.iter().zip(&drawn) {
         assert_eq!(pixels(file), pixels(&picture.file));
@@ -342,7 +342,7 @@ fn a_picture_is_drawn_over_as_the_library_does() {
         GenerateRequest { width, height, seed: 7, num_inference_steps: 3, ..GenerateRequest::of("a red circle") };
     let wanted = GenerateRequest { image: Some(first.clone()), strength: Some(0.7), ..plain };
     let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
-    let pixels = |file: &[u8]| image::from_png(file).expect("a PNG");
+    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
     let got = pixels(&decoded(&reply["data"][0]));
     assert_eq!(got, pixels(&drawn[0].file));
     assert_ne!(got, pixels(&first));

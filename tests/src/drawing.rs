@@ -156,7 +156,7 @@ fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
         let [_, channels, rows, columns] = latent.dims();
         let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
         let drawn = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
-        let shown = preview.picture(&numbers, [rows, columns]).expect("finite");
+        let shown = preview.rgb8(&numbers, [rows, columns]).expect("finite");
         let side = drawn.height / rows;
         for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
             let mean = |channel: usize| {
@@ -253,7 +253,7 @@ fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
     );
     let path = Path::new("latents.safetensors");
     let staged = decode::decode(&checkpoint, DeviceSpec::Cpu, path, latents).expect("the decoder loads");
-    let pixels = |file: &[u8]| image::from_png(file).expect("it is a PNG");
+    let pixels = |file: &[u8]| image::decode_png(file).expect("it is a PNG");
     assert_eq!(pixels(&staged), pixels(&whole));
 
     let other = pixart_companion::embeds::write_tensor("latents", &[1, 3, 8, 8], &[0.0; 192]);

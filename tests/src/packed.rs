@@ -72,7 +72,7 @@ fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
     let one = |(prompt, seed): (&str, u32)| {
         let request = GenerateRequest { seed, ..GenerateRequest::of(prompt) };
         let drawn = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
-        image::from_png(&drawn.file).expect("it is a PNG").bytes
+        image::decode_png(&drawn.file).expect("it is a PNG").bytes
     };
     PROMPTS.map(one).to_vec()
 }

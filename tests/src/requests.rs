@@ -45,7 +45,7 @@ fn digest(images: &[image::Rgb8]) -> String {
 /// A PNG, white in its left half.
 fn left_half(size: usize) -> Vec<u8> {
     let bytes = (0..size * size).flat_map(|pixel| [if pixel % size < size / 2 { 255 } else { 0 }; 3]).collect();
-    image::png(&image::Rgb8 { width: size, height: size, bytes }, &[]).expect("a small PNG")
+    image::encode_png(&image::Rgb8 { width: size, height: size, bytes }, &[]).expect("a small PNG")
 }
 
 fn pixels(case: &Map<String, Value>, checkpoint: PathBuf) -> Vec<image::Rgb8> {
@@ -58,7 +58,7 @@ fn pixels(case: &Map<String, Value>, checkpoint: PathBuf) -> Vec<image::Rgb8> {
     let options = LoadOptions { checkpoint, vae_encoder: request.image.is_some(), ..LoadOptions::default() };
     let generator = ImageGenerator::open(options).expect("the checkpoint loads");
     let images = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
-    images.iter().map(|image| image::from_png(&image.file).expect("a PNG")).collect()
+    images.iter().map(|image| image::decode_png(&image.file).expect("a PNG")).collect()
 }
 
 #[test]

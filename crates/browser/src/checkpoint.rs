@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Promise, Uint8Array};
-use pixart_model::{DeviceLimits, Pipeline, VaeEncoder, WeightFormat, form, recommended_precision, scheduler_names};
+use pixart_model::{
+    DeviceLimits, Pipeline, VaeEncoder, WeightFormat, form, recommended_weight_format, scheduler_names,
+};
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
@@ -234,7 +236,7 @@ pub(crate) fn memory_folder(files: &Map) -> Folder {
 
 /// Returns the format that a checkpoint with these configurations is converted to on a device of these limits.
 fn conversion_format(files: &Map, network: &str, limits: DeviceLimits) -> Result<WeightFormat, Fault> {
-    Ok(recommended_precision(&memory_folder(files), network, limits)?)
+    Ok(recommended_weight_format(&memory_folder(files), network, limits)?)
 }
 
 /// Converts the files of a diffusers folder; returns the manifest's text.

@@ -56,7 +56,7 @@ impl Engine {
         let preset = preset_of(folder)?;
         let guided = preset.clone().request("").is_guided();
         let batch = LatentBatch { images: 1, latent_size: [planner.dit.sample_size; 2], guided };
-        let precision = planner.precision()?;
+        let precision = planner.weight_format()?;
         let plan = planner.plan(batch, precision)?;
         let text_bytes = if load_text_encoder { text_encoder_bytes(folder)? } else { 0 };
         let macs = planner.mac_count(batch, preset.num_inference_steps as usize, preset.max_sequence_length as usize);

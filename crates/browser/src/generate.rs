@@ -107,7 +107,7 @@ impl Engine {
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
         let image = rgb8_read(pipeline.decode(sampler.into_latents(), &plan), (&resolved).into()).await?;
-        let png = pipeline.painter.signature(request, &self.name)?.png(&image, request)?;
+        let png = pipeline.painter.metadata(request, &self.name)?.encode_png(&image, request)?;
         let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
         let done = now_millis();
         self.device.memory_cleanup();
@@ -240,7 +240,7 @@ impl Engine {
         let (model_output, pred_original_sample) = numbers.split_at(model_output.dims().iter().product());
         let preview = match preview {
             Some(preview) => {
-                let Rgb8 { width, height, bytes } = preview.picture(pred_original_sample, [rows, columns])?;
+                let Rgb8 { width, height, bytes } = preview.rgb8(pred_original_sample, [rows, columns])?;
                 Some(PreviewImage { width: width as u32, height: height as u32, rgb: bytes })
             }
             None => None,

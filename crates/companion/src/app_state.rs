@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use pixart_model::{captions_of, plain};
+use pixart_model::{captions_of, normalize_caption};
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Preset};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -81,7 +81,7 @@ impl AppState {
 
     /// Embeddings of each caption; those that are not cached are encoded in batches.
     fn embeds(&mut self, captions: &[String], tokens: u32) -> Result<Vec<CachedEmbeds>, Error> {
-        let captions: Vec<String> = captions.iter().map(|caption| plain(caption)).collect();
+        let captions: Vec<String> = captions.iter().map(|caption| normalize_caption(caption)).collect();
         let mut rows: BTreeMap<String, CachedEmbeds> = BTreeMap::new();
         let mut missing: BTreeSet<String> = BTreeSet::new();
         for caption in &captions {

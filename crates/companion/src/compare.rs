@@ -174,7 +174,7 @@ pub fn difference_image(first: &Recording, second: &Recording) -> Result<Vec<u8>
     let off = |(a, b): (&u8, &u8)| (u32::from(a.abs_diff(*b)) * 255 / u32::from(most)) as u8;
     let between = Rgb8 { bytes: a.bytes.iter().zip(&b.bytes).map(off).collect(), ..a.clone() };
     let columns = std::num::NonZeroUsize::new(3).expect("three");
-    Ok(image::png(&image::sheet(&[a.clone(), b.clone(), between], columns), &[])?)
+    Ok(image::encode_png(&image::image_grid(&[a.clone(), b.clone(), between], columns), &[])?)
 }
 
 #[cfg(test)]

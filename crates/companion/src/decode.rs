@@ -41,5 +41,5 @@ pub fn decode(checkpoint: &Path, kind: device::DeviceSpec, path: &Path, bytes: V
     let image = decoding.decode(latent, DecodeMode::Strips { limit_bytes: opened.limits.binding_bytes });
     let [height, width] = [rows, columns].map(|side| side * decoding.config().factor());
     let pixels = block_on(image::rgb8_read(image, image::Size { height, width })).map_err(Error::Model)?;
-    image::png(&pixels, &[("Software", "pixart-web")]).map_err(Error::Model)
+    image::encode_png(&pixels, &[("Software", "pixart-web")]).map_err(Error::Model)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
-use pixart_model::image::Signature;
+use pixart_model::image::GenerationMetadata;
 use pixart_model::recording::Recording;
 use pixart_model::{
     MemoryPlan, Painter, PromptEmbeds, Taps, TextEncoder, VaeEncoder, WeightFormat, caption_rows, captions_of, image,
@@ -276,7 +276,9 @@ impl ImageGenerator {
                 sha256: hex(&Sha256::digest(&file)),
             };
             let recording = recording
-                .map(|recording| Ok::<_, Error>(Recording { picture: image::from_png(&file)?, ..recording }.to_bytes()))
+                .map(|recording| {
+                    Ok::<_, Error>(Recording { picture: image::decode_png(&file)?, ..recording }.to_bytes())
+                })
                 .transpose()?;
             images.push(GeneratedImage { file, recording, report });
             (began, text) = (Instant::now(), 0.0);
@@ -299,7 +301,7 @@ impl ImageGenerator {
         }
         let size = image::Size::from(resolved);
         let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode_mode), size))?;
-        let image = image::rgb8(&pixels, size.height, size.width)?;
+        let image = image::rgb8_from_planes(&pixels, size.height, size.width)?;
         let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
         let plane = size.height * size.width;
         Ok(match request.output_type {
@@ -309,16 +311,16 @@ impl ImageGenerator {
                 let last: Vec<f32> = (0..plane).flat_map(pixel).collect();
                 embeds::write_tensor("images", &[1, size.height, size.width, 3], &last)
             }
-            _ => self.signature(request)?.png(&image, request)?,
+            _ => self.metadata(request)?.encode_png(&image, request)?,
         })
     }
 
     /// Metadata of the PNG; the folder's name is the model's where the checkpoint names no source.
-    fn signature(&self, request: &GenerateRequest) -> Result<Signature, Error> {
-        let signature = self.painter.signature(request, &self.opened.name)?;
-        Ok(match signature.model.is_empty() {
-            true => Signature { model: self.model.clone(), ..signature },
-            false => signature,
+    fn metadata(&self, request: &GenerateRequest) -> Result<GenerationMetadata, Error> {
+        let metadata = self.painter.metadata(request, &self.opened.name)?;
+        Ok(match metadata.model.is_empty() {
+            true => GenerationMetadata { model: self.model.clone(), ..metadata },
+            false => metadata,
         })
     }
 

@@ -1,8 +1,8 @@
-//! Resolution binning: a picture of any size is drawn at the nearest aspect ratio the network was trained on, then
-//! resized and cropped to what was asked (diffusers `use_resolution_binning`; the resizing is [`crate::image`]'s).
+//! Resolution binning: an image of any size is generated at the nearest aspect ratio that the network was trained on, then
+//! resized and cropped to the requested size (diffusers `use_resolution_binning`; [`crate::image`] resizes).
 
-/// `(ratio, height, width)` at 1024 pixels (diffusers `ASPECT_RATIO_1024_BIN`). Those of 256 and 512 are a quarter and a
-/// half of them, those of 2048 twice, with [`MORE_2048`].
+/// `(ratio, height, width)` at 1024 pixels (diffusers `ASPECT_RATIO_1024_BIN`). Sizes at 256 and 512 are a quarter and a half
+/// of these, sizes at 2048 twice these plus [`EXTRA_RATIOS_2048`].
 #[rustfmt::skip]
 const RATIOS_1024: [(f64, u32, u32); 33] = [
     (0.25, 512, 2048),
@@ -40,8 +40,8 @@ const RATIOS_1024: [(f64, u32, u32); 33] = [
     (4.0, 2048, 512),
 ];
 
-/// What `ASPECT_RATIO_2048_BIN` adds, at 2048 pixels.
-const MORE_2048: [(f64, u32, u32); 7] = [
+/// Additional bins of `ASPECT_RATIO_2048_BIN`, at 2048 pixels.
+const EXTRA_RATIOS_2048: [(f64, u32, u32); 7] = [
     (0.26, 1024, 3968),
     (0.27, 1024, 3840),
     (2.89, 3328, 1152),
@@ -51,22 +51,22 @@ const MORE_2048: [(f64, u32, u32); 7] = [
     (3.88, 3968, 1024),
 ];
 
-/// Height and width of the bin for a picture of `height` by `width` pixels, for a network trained on pictures of
-/// `native_size` pixels: the bin whose ratio height / width is nearest, the first of two as near. None where diffusers
-/// has no bins for that size.
+/// Returns height and width of the bin for an image of `height` × `width` pixels and a network trained at `native_size`
+/// pixels: the bin with the nearest ratio height / width, the first of equals. None if diffusers has no bins for that size
+/// (diffusers `classify_height_width_bin`).
 #[must_use]
-pub(crate) fn nearest(native_size: u32, height: u32, width: u32) -> Option<[u32; 2]> {
+pub(crate) fn nearest_bin(native_size: u32, height: u32, width: u32) -> Option<[u32; 2]> {
     let scaled = |sides: u32| move |(ratio, h, w): &(f64, u32, u32)| (*ratio, [h * sides / 4, w * sides / 4]);
     let mut bins: Vec<(f64, [u32; 2])> = match native_size {
         256 | 512 | 1024 | 2048 => RATIOS_1024.iter().map(scaled(native_size / 256)).collect(),
         _ => return None,
     };
     if native_size == 2048 {
-        bins.extend(MORE_2048.iter().map(|&(ratio, h, w)| (ratio, [h, w])));
+        bins.extend(EXTRA_RATIOS_2048.iter().map(|&(ratio, h, w)| (ratio, [h, w])));
         bins.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     }
-    let wanted = f64::from(height) / f64::from(width);
-    let distance = |ratio: f64| (ratio - wanted).abs();
+    let ratio = f64::from(height) / f64::from(width);
+    let distance = |bin: f64| (bin - ratio).abs();
     bins.into_iter().min_by(|(one, _), (other, _)| distance(*one).total_cmp(&distance(*other))).map(|(_, bin)| bin)
 }
 
@@ -76,7 +76,7 @@ mod tests {
 
     use serde::Deserialize;
 
-    use super::nearest;
+    use super::nearest_bin;
 
     #[derive(Deserialize)]
     struct Recorded {
@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(table.len(), if size == 2048 { 40 } else { 33 });
             for (ratio, bin) in table {
                 let hundredths = (ratio.parse::<f64>().expect("a number") * 100.0).round() as u32;
-                assert_eq!(nearest(size, hundredths, 100), Some(bin), "{ratio} at {size}");
+                assert_eq!(nearest_bin(size, hundredths, 100), Some(bin), "{ratio} at {size}");
             }
         }
     }
@@ -114,12 +114,12 @@ mod tests {
         assert_eq!(cases.len(), 56);
         for Case { table, height, width, out } in cases {
             let size = table.parse().expect("a number");
-            assert_eq!(nearest(size, height, width), Some(out), "{height} x {width} at {size}");
+            assert_eq!(nearest_bin(size, height, width), Some(out), "{height} x {width} at {size}");
         }
     }
 
     #[test]
     fn a_size_without_bins_has_none() {
-        assert_eq!(nearest(128, 128, 128), None);
+        assert_eq!(nearest_bin(128, 128, 128), None);
     }
 }

@@ -1,8 +1,8 @@
-//! A prompt as the tokenizer gets it: [`plain`] is diffusers' `clean_caption=False`, [`clean`] its `clean_caption=True`
-//! with bs4 and ftfy at hand.
+//! Prompt preprocessing before tokenization (diffusers `_text_preprocessing`): [`normalize_caption`] is
+//! `clean_caption=False`, [`clean_caption`] is `clean_caption=True` with bs4 and ftfy installed.
 //!
-//! Contract: both equal diffusers' `_text_preprocessing`, but for two things that [`clean`] leaves alone: mojibake, which
-//! ftfy hardly ever mends in a text that was lower-cased before it, and markup that bs4 refuses with an exception.
+//! [`clean_caption`] differs in two cases: it does not repair mojibake, which ftfy hardly ever does in lower-cased text, nor
+//! reject markup for which bs4 raises an exception.
 
 mod fix;
 mod html;
@@ -10,16 +10,16 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-/// Python's `caption.lower().strip()`.
+/// Lower-cases and strips a caption: Python's `caption.lower().strip()`.
 #[must_use]
-pub fn plain(caption: &str) -> String {
+pub fn normalize_caption(caption: &str) -> String {
     strip(&caption.to_lowercase()).to_owned()
 }
 
-/// The caption without links, markup, file names, identifiers and shop talk, its punctuation made plain: diffusers'
-/// `_clean_caption`, which it applies twice.
+/// Removes links, markup, file names, identifiers and shop phrases from a caption and normalizes its punctuation: diffusers'
+/// `_clean_caption`, applied twice as there.
 #[must_use]
-pub fn clean(caption: &str) -> String {
+pub fn clean_caption(caption: &str) -> String {
     let once = |caption: &str| {
         let caption = strip(&unquote_plus(caption)).to_lowercase();
         let caption = html::text(&rules::LINKS.apply(caption));
@@ -34,17 +34,17 @@ pub fn clean(caption: &str) -> String {
     once(&once(caption))
 }
 
-/// Python's `str.strip`.
+/// Strips white space as Python's `str.strip`.
 fn strip(text: &str) -> &str {
     text.trim_matches(is_python_space)
 }
 
-/// Python's `str.isspace` also holds for the four information separators, which Unicode's `White_Space` leaves out.
+/// Returns Python's `str.isspace`, which also holds for the four information separators outside Unicode's `White_Space`.
 fn is_python_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
-/// Python's `urllib.parse.unquote_plus`: `+` is a space, `%XX` a byte of UTF-8, and what is not UTF-8 is U+FFFD.
+/// Decodes as Python's `urllib.parse.unquote_plus`: `+` is a space, `%XX` a byte of UTF-8, and invalid UTF-8 becomes U+FFFD.
 fn unquote_plus(text: &str) -> String {
     let text = text.replace('+', " ");
     let mut pieces = text.split('%');

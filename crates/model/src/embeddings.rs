@@ -1,20 +1,19 @@
-//! Text embeddings in a safetensors file, under the names that diffusers' pipelines take them by. Source:
-//! `PixArtAlphaPipeline.check_inputs`.
+//! Prompt embeddings in a safetensors file, named as the arguments of diffusers' `PixArtAlphaPipeline.check_inputs`.
 
 use pixart_protocol::{EncodeResponse, Fault, FaultCode};
 use pixart_weights::{Folder, Tensors};
 
 use crate::Error;
 
-const FILE: &str = "the file of embeddings";
+const FILE: &str = "the embeddings file";
 const EMBEDS: &str = "prompt_embeds";
 const MASK: &str = "prompt_attention_mask";
 
-/// The rows of a file: `prompt_embeds [B, L, C]` with `prompt_attention_mask [B, L]`; where the file has
-/// `negative_prompt_embeds` and `negative_prompt_attention_mask`, of the same shapes, theirs come first.
+/// Reads `prompt_embeds [B, L, C]` and `prompt_attention_mask [B, L]`. If the file has `negative_prompt_embeds` and
+/// `negative_prompt_attention_mask`, of the same shapes, those rows come first.
 ///
 /// # Errors
-/// A tensor that is missing, of another shape or not finite, by name.
+/// A tensor that is missing, has another shape or is not finite. The message names it.
 pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeResponse, Error> {
     let mut folder = Folder::default();
     folder.insert(FILE, bytes);
@@ -28,8 +27,8 @@ pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeResponse, Error> {
     let Some(negative) = negative else { return Ok(prompt) };
     let [b, l, c] = prompt.shape;
     if negative.shape != prompt.shape {
-        let what = format!("`{EMBEDS}` is {:?}, and `negative_{EMBEDS}` {:?}", prompt.shape, negative.shape);
-        return Err(refused(what));
+        let what = format!("`{EMBEDS}` has shape {:?}, and `negative_{EMBEDS}` {:?}", prompt.shape, negative.shape);
+        return Err(bad_request(what));
     }
     Ok(EncodeResponse {
         shape: [2 * b, l, c],
@@ -43,18 +42,18 @@ fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeResponse, Error> {
     let ((shape, embeds), (mask_shape, mask)) = (tensors.any_f32(&embeds_name)?, tensors.any_f32(&mask_name)?);
     let fits = <[usize; 3]>::try_from(&shape[..]).is_ok_and(|[b, l, _]| mask_shape == [b, l]) && !embeds.is_empty();
     if !fits {
-        return Err(refused(format!("`{embeds_name}` is {shape:?}, and `{mask_name}` {mask_shape:?}")));
+        return Err(bad_request(format!("`{embeds_name}` has shape {shape:?}, and `{mask_name}` {mask_shape:?}")));
     }
     for (name, values) in [(embeds_name, &embeds), (mask_name, &mask)] {
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(refused(format!("`{name}` holds {} at element {index}", values[index])));
+            return Err(bad_request(format!("`{name}` holds {} at element {index}", values[index])));
         }
     }
     let shape = [shape[0], shape[1], shape[2]].map(|side| u32::try_from(side).expect("a side of a tensor in memory"));
     Ok(EncodeResponse { shape, embeds, attention_mask: mask })
 }
 
-fn refused(what: String) -> Error {
+fn bad_request(what: String) -> Error {
     let remedy =
         "write the file with `pixart encode`, or as diffusers' `encode_prompt` returns them: [B, L, C] and [B, L]";
     Error::Request(Fault::new(FaultCode::BadRequest, what, remedy))

@@ -1,8 +1,8 @@
-//! Everything that can go wrong between a checkpoint's bytes and a picture, and how it is told across a border.
+//! Errors of the model crate, and their conversion to the [`Fault`]s that cross process and language boundaries.
 
 use pixart_protocol::{Fault, FaultCode};
 
-/// A fault of the checkpoint, the request or the device. Mistakes of this crate panic instead.
+/// An error of the checkpoint, the request or the device. Bugs of this crate panic instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -15,7 +15,7 @@ pub enum Error {
     Request(Fault),
     #[error("{what} is not finite at element {index}")]
     NotFinite { what: String, index: usize },
-    #[error("{what} could not be read from the device: {why}")]
+    #[error("{what} could not be read back from the device: {why}")]
     Read { what: String, why: String },
     #[error("the PNG could not be written: {why}")]
     Png { why: String },
@@ -27,7 +27,7 @@ impl From<Error> for Fault {
         match error {
             Error::Request(fault) => fault,
             Error::Weights(_) => {
-                Fault::new(FaultCode::BadWeights, what, "fetch the checkpoint again, or choose another one")
+                Fault::new(FaultCode::BadWeights, what, "download the checkpoint again, or choose another one")
             }
             Error::Config { .. } => {
                 Fault::new(FaultCode::BadConfig, what, "use a checkpoint saved by diffusers' save_pretrained")
@@ -38,10 +38,10 @@ impl From<Error> for Fault {
             Error::NotFinite { .. } => Fault::new(
                 FaultCode::Internal,
                 what,
-                "the weights or the GPU driver are at fault: try the companion's `--device cpu`",
+                "the weights or the GPU driver are faulty: try the companion with `--device cpu`",
             ),
             Error::Read { .. } => Fault::new(FaultCode::DeviceLost, what, "reload the page to open the device again"),
-            Error::Png { .. } => Fault::new(FaultCode::Internal, what, "try a smaller picture"),
+            Error::Png { .. } => Fault::new(FaultCode::Internal, what, "choose a smaller image"),
         }
     }
 }

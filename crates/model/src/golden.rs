@@ -16,7 +16,7 @@ use pixart_weights::{Folder, Tensors};
 
 use crate::params::tensor_from_file;
 use crate::pipeline::TextEncoder;
-use crate::{DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, plain, randn};
+use crate::{DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, normalize_caption, randn};
 
 mod compare;
 mod meta;
@@ -75,7 +75,7 @@ impl Check<'_> {
         let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device).await?;
         let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
         let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
-        let ours = meta.prompts.iter().map(|prompt| plain(prompt));
+        let ours = meta.prompts.iter().map(|prompt| normalize_caption(prompt));
         if !ours.eq(meta.cleaned.iter().cloned()) {
             self.row("caption", Verdict::NotBuilt { why: "caption cleaning".into() });
         }

@@ -38,7 +38,7 @@ mod warm_up;
 mod workload;
 
 pub use architecture::Architecture;
-pub use caption::{clean, plain};
+pub use caption::{clean_caption, normalize_caption};
 pub use dit::{Conditioning, Dit, MicroConditions};
 pub use embeddings::read_prompt_embeds;
 pub use error::Error;
@@ -50,7 +50,8 @@ pub use pipeline::{
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 pub use plan::{
-    CfgBatching, DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_precision, text_encoder_bytes,
+    CfgBatching, DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format,
+    text_encoder_bytes,
 };
 pub use preview::Preview;
 pub use prewarm::prewarm;

@@ -10,7 +10,7 @@ use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, Resolve
 use pixart_weights::{Folder, WeightFormat};
 
 use crate::plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
-use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, VaeEncoder, clean, plain};
+use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, VaeEncoder, clean_caption, normalize_caption};
 
 mod guidance;
 mod init_latents;
@@ -92,7 +92,7 @@ impl TextEncoder {
     /// # Errors
     /// A caption the tokenizer cannot read.
     pub fn tokens(&self, captions: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenizedCaption>, Error> {
-        captions.iter().map(|caption| self.tokenizer.encode(&plain(caption.as_ref()), tokens)).collect()
+        captions.iter().map(|caption| self.tokenizer.encode(&normalize_caption(caption.as_ref()), tokens)).collect()
     }
 
     /// Captions → text embeddings.
@@ -243,7 +243,7 @@ impl Pipeline {
 #[must_use]
 pub fn captions_of(request: &GenerateRequest, resolved: &ResolvedRequest) -> Vec<String> {
     let negative = Some(&resolved.negative_prompt).filter(|_| request.is_guided());
-    let prepare = if request.clean_caption { clean } else { plain };
+    let prepare = if request.clean_caption { clean_caption } else { normalize_caption };
     negative.into_iter().chain([&resolved.prompt]).map(|caption| prepare(caption)).collect()
 }
 

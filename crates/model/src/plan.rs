@@ -1,4 +1,4 @@
-//! Memory planning. Before weights are loaded, the plan selects the weight precision of the transformer blocks; before an
+//! Memory planning. Before weights are loaded, the plan selects the weight format of the transformer blocks; before an
 //! image is generated, it selects batched or sequential guidance and how the VAE decodes. All sizes follow from the
 //! `config.json` files.
 //!
@@ -87,7 +87,7 @@ pub enum DecodeMode {
 /// WeightFormat, guidance batching and decoding strategy of one batch, with their estimated memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    pub precision: WeightFormat,
+    pub weight_format: WeightFormat,
     pub cfg_batching: CfgBatching,
     pub decode_mode: DecodeMode,
     /// Estimated bytes during denoising, and during decoding, weights included.
@@ -109,7 +109,7 @@ impl MemoryPlan {
     /// Returns a one-line summary with the reasons.
     #[must_use]
     pub fn line(&self) -> String {
-        let precision = self.precision;
+        let weights = self.weight_format;
         let guidance = match self.cfg_batching {
             CfgBatching::Batched => "batched guidance",
             CfgBatching::Sequential => "sequential guidance",
@@ -120,7 +120,7 @@ impl MemoryPlan {
             DecodeMode::Tiles(tiling) => format!("decoded in tiles of {} px", tiling.pixels),
         };
         let reasons = if self.reasons.is_empty() { String::new() } else { format!(" ({})", self.reasons.join("; ")) };
-        format!("{precision} weights, {guidance}, {decode}{reasons}")
+        format!("{weights} weights, {guidance}, {decode}{reasons}")
     }
 }
 
@@ -129,14 +129,14 @@ const TEXT_ENCODER: &str = "text_encoder";
 /// Largest f32 text encoder that a tab does not quantise, in bytes.
 const TEXT_ENCODER_F32_MAX: u64 = 256 << 20;
 
-/// Returns the precision that network `dir` of the checkpoint in `folder` should be converted to for a device of these
+/// Returns the weight format that network `dir` of the checkpoint in `folder` should be converted to for a device of these
 /// limits. A large text encoder becomes q8.
 ///
 /// # Errors
-/// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] when no precision fits.
-pub fn recommended_precision(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<WeightFormat, Error> {
+/// A configuration that is missing or not supported, and [`FaultCode::OutOfMemory`] when no weight format fits.
+pub fn recommended_weight_format(folder: &Folder, dir: &str, limits: DeviceLimits) -> Result<WeightFormat, Error> {
     if dir != TEXT_ENCODER {
-        return Planner::read(folder, limits)?.precision().map_err(Error::Request);
+        return Planner::read(folder, limits)?.weight_format().map_err(Error::Request);
     }
     Ok(text_encoder_storage(folder)?.0)
 }
@@ -151,7 +151,7 @@ pub fn text_encoder_bytes(folder: &Folder) -> Result<u64, Error> {
     packed.map_or_else(|| Ok(text_encoder_storage(folder)?.1), |section| Ok(section.bytes()))
 }
 
-/// Returns the precision that a tab converts the text encoder to, and its bytes in that precision.
+/// Returns the weight format that a tab converts the text encoder to, and its bytes in that format.
 fn text_encoder_storage(folder: &Folder) -> Result<(WeightFormat, u64), Error> {
     let parameters: u64 = T5Config::read(folder)?.inventory().iter().map(|(_, shape)| element_count(shape)).sum();
     let f32_bytes = parameters * F32_BYTES;
@@ -167,9 +167,9 @@ fn element_count(shape: &[usize]) -> u64 {
 pub struct Planner {
     pub dit: DitConfig,
     pub vae: VaeConfig,
-    /// WeightFormat of a packed checkpoint, f32 otherwise. No better one is selected.
-    pub stored: WeightFormat,
-    /// Requested precision, used even if it does not fit.
+    /// Weight format of a packed checkpoint, f32 otherwise. No more precise one is selected.
+    pub stored_format: WeightFormat,
+    /// Requested format, used even if it does not fit.
     pub chosen: Option<WeightFormat>,
     pub limits: DeviceLimits,
 }
@@ -195,52 +195,49 @@ impl Planner {
     /// # Errors
     /// A configuration that is missing or not supported.
     pub fn read(folder: &Folder, limits: DeviceLimits) -> Result<Self, Error> {
-        let stored = folder.manifest().map_or(WeightFormat::F32, |manifest| manifest.weight_format);
-        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored, chosen: None, limits })
+        let stored_format = folder.manifest().map_or(WeightFormat::F32, |manifest| manifest.weight_format);
+        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored_format, chosen: None, limits })
     }
 
-    /// Returns the requested precision, or the best one in which a guided image of the checkpoint's native size fits.
+    /// Returns the requested format, or the best one in which a guided image of the checkpoint's native size fits.
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] when not even the smallest fits.
-    pub fn precision(&self) -> Result<WeightFormat, Fault> {
+    pub fn weight_format(&self) -> Result<WeightFormat, Fault> {
         if let Some(chosen) = self.chosen {
-            return Ok(chosen.max(self.stored));
+            return Ok(chosen.max(self.stored_format));
         }
         let side = self.dit.sample_size;
         let batch = LatentBatch { images: 1, latent_size: [side, side], guided: true };
         // f16 is preferred to bf16: it has more mantissa bits in the same bytes.
         let mut last = None;
         let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
-        for precision in all.into_iter().filter(|precision| *precision >= self.stored) {
-            match self.plan(batch, precision) {
-                Ok(plan) if !matches!(plan.decode_mode, DecodeMode::Tiles(_)) => return Ok(precision),
-                Ok(_) => last = Some(Ok(precision)),
+        for format in all.into_iter().filter(|format| *format >= self.stored_format) {
+            match self.plan(batch, format) {
+                Ok(plan) if !matches!(plan.decode_mode, DecodeMode::Tiles(_)) => return Ok(format),
+                Ok(_) => last = Some(Ok(format)),
                 Err(fault) => last = last.or(Some(Err(fault))),
             }
         }
-        last.expect("there is a precision")
+        last.expect("at least one format is tried")
     }
 
-    /// Returns the plan of `batch` with weights of `precision`.
+    /// Returns the plan of `batch` with weights of `format`.
     ///
     /// # Errors
     /// [`FaultCode::OutOfMemory`] when no plan fits.
-    pub fn plan(&self, batch: LatentBatch, precision: WeightFormat) -> Result<MemoryPlan, Fault> {
+    pub fn plan(&self, batch: LatentBatch, format: WeightFormat) -> Result<MemoryPlan, Fault> {
         let LatentBatch { images, latent_size, guided } = batch;
         let memory = self.limits.memory();
         let whole = footprint::decode(&self.vae, images, latent_size, u64::MAX);
-        let budget = Budget {
-            weights: self.weights(precision) + whole.weights,
-            memory,
-            binding_bytes: self.limits.binding_bytes,
-        };
+        let budget =
+            Budget { weights: self.weights(format) + whole.weights, memory, binding_bytes: self.limits.binding_bytes };
         let mut reasons = Vec::new();
-        if precision == self.stored && precision != WeightFormat::F32 {
+        if format == self.stored_format && format != WeightFormat::F32 {
             reasons.push("as the checkpoint is packed".to_owned());
-        } else if self.chosen == Some(precision) {
+        } else if self.chosen == Some(format) {
             reasons.push("as requested".to_owned());
-        } else if precision != WeightFormat::F32 {
+        } else if format != WeightFormat::F32 {
             let [f32_weights, memory] =
                 [self.weights(WeightFormat::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
             let source = if self.limits.memory_bytes.is_some() { "the device has" } else { "the assumed memory is" };
@@ -266,7 +263,7 @@ impl Planner {
             reasons.push(format!("in strips: {}", budget.reason(self.strips(batch))));
         }
         Ok(MemoryPlan {
-            precision,
+            weight_format: format,
             cfg_batching,
             decode_mode,
             denoise_bytes: budget.weights + denoise.live,
@@ -313,13 +310,13 @@ impl Planner {
         })
     }
 
-    /// Returns the bytes of the transformer: 16·C² numbers a block in `precision`, tables and embedders in f32.
-    fn weights(&self, precision: WeightFormat) -> u64 {
+    /// Returns the bytes of the transformer: 16·C² numbers a block in `format`, tables and embedders in f32.
+    fn weights(&self, format: WeightFormat) -> u64 {
         let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
-        let precision = if precision.fits(c, c) { precision } else { WeightFormat::F32 };
+        let format = if format.fits(c, c) { format } else { WeightFormat::F32 };
         let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + ADALN_CHUNKS) * c + ADALN_CHUNKS * layers);
-        (layers * precision.bytes(c, 16 * c)) as u64 + embedders as u64 * F32_BYTES
+        (layers * format.bytes(c, 16 * c)) as u64 + embedders as u64 * F32_BYTES
     }
 
     /// Returns the activations of one step of `b` captions. The peak is a block's feed-forward: x, its norm and the

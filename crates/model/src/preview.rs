@@ -1,16 +1,16 @@
-//! The colours of a latent without its autoencoder: a linear map from the channels of one latent pixel to red, green and
-//! blue, good enough to see a picture arise. It costs nothing beside a step.
+//! Latent previews without the VAE: a linear map from the latent channels of a pixel to RGB. Its cost is negligible beside a
+//! step.
 
 use crate::Error;
 use crate::config::{Json, SD_SCALING, SDXL_SCALING};
-use crate::image::{CHANNELS, Rgb8, rgb8};
+use crate::image::{CHANNELS, Rgb8, rgb8_from_planes};
 
-/// Where `vae/config.json` has the map of another autoencoder: a row of three numbers for each latent channel, and one more
-/// that is added.
+/// Key of `vae/config.json` with the map of another VAE: a row of three numbers per latent channel, then the bias (ComfyUI
+/// `latent_rgb_factors`).
 const KEY: &str = "latent_rgb_factors";
 const LATENT_CHANNELS: usize = 4;
 
-/// Colours in -1..1 of a scaled latent pixel x, `[latent_channels]`: x·F + b.
+/// Linear map of a scaled latent pixel x `[latent_channels]` to RGB in [-1, 1]: x·F + b.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preview {
     factors: [[f32; CHANNELS]; LATENT_CHANNELS],
@@ -18,7 +18,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Stable Diffusion's autoencoder. Source: ComfyUI, `comfy/latent_formats.py`, `SD15`.
+    /// Stable Diffusion's VAE. Source: ComfyUI, `comfy/latent_formats.py`, `SD15`.
     pub(crate) const SD: Self = Self {
         factors: [
             [0.3512, 0.2297, 0.3227],
@@ -28,7 +28,7 @@ impl Preview {
         ],
         bias: [0.0; CHANNELS],
     };
-    /// SDXL's. Source: as before, `SDXL`.
+    /// SDXL's VAE. Source: as above, `SDXL`.
     const SDXL: Self = Self {
         factors: [
             [0.3920, 0.4054, 0.4549],
@@ -39,10 +39,10 @@ impl Preview {
         bias: [0.0; CHANNELS],
     };
 
-    /// The map that a `vae/config.json` gives, or that of the published autoencoder with its scaling factor.
+    /// Reads the map from `vae/config.json`, or selects that of the published VAE with the same scaling factor.
     pub(crate) fn read(json: &Json) -> Result<Option<Self>, Error> {
         if let Some(rows) = json.rows(KEY)? {
-            let bad = || json.fault(KEY, format!("it is not {} rows of {CHANNELS} numbers", LATENT_CHANNELS + 1));
+            let bad = || json.fault(KEY, format!("it must be {} rows of {CHANNELS} numbers", LATENT_CHANNELS + 1));
             let rows = rows.into_iter().map(<[f32; CHANNELS]>::try_from).collect::<Result<Vec<_>, _>>();
             let rows = <[_; LATENT_CHANNELS + 1]>::try_from(rows.map_err(|_| bad())?).map_err(|_| bad())?;
             let [factors @ .., bias] = rows;
@@ -56,26 +56,26 @@ impl Preview {
         Ok(published.into_iter().find(|(factor, _)| *factor == scaling).map(|(_, preview)| preview))
     }
 
-    /// The picture of a latent `[latent_channels, H, W]` at one pixel each.
+    /// Converts latents `[latent_channels, H, W]` to an image of one pixel per latent pixel.
     ///
     /// # Errors
-    /// A latent that is not finite.
-    pub fn picture(&self, latent: &[f32], [rows, columns]: [usize; 2]) -> Result<Rgb8, Error> {
+    /// Latents that are not finite.
+    pub fn rgb8(&self, latent: &[f32], [rows, columns]: [usize; 2]) -> Result<Rgb8, Error> {
         let plane = rows * columns;
         assert_eq!(
             latent.len(),
             LATENT_CHANNELS * plane,
             "{LATENT_CHANNELS} channels of {rows} rows, {columns} columns"
         );
-        let colour = |channel: usize, at: usize| {
-            let parts = self.factors.iter().enumerate().map(|(from, row)| row[channel] * latent[from * plane + at]);
-            parts.sum::<f32>() + self.bias[channel]
+        let color = |channel: usize, at: usize| {
+            let terms = self.factors.iter().enumerate().map(|(from, row)| row[channel] * latent[from * plane + at]);
+            terms.sum::<f32>() + self.bias[channel]
         };
         let pixels: Vec<f32> = (0..CHANNELS)
             .flat_map(|channel| (0..plane).map(move |at| (channel, at)))
-            .map(|(c, at)| colour(c, at))
+            .map(|(c, at)| color(c, at))
             .collect();
-        rgb8(&pixels, rows, columns)
+        rgb8_from_planes(&pixels, rows, columns)
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_autoencoder_has_its_own_map_or_that_of_the_published_one_or_none() {
+    fn a_vae_has_its_own_map_or_that_of_the_published_one_or_none() {
         let own = r#"{"latent_rgb_factors": [[1,0,0],[0,1,0],[0,0,1],[0,0,0],[0,0,0.5]]}"#;
         let own = read(own).expect("five rows").expect("it is there");
         assert_eq!((own.factors[2], own.bias), ([0.0, 0.0, 1.0], [0.0, 0.0, 0.5]));
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn every_pixel_has_the_colour_of_its_channels() {
+    fn every_pixel_is_mapped_from_its_latent_channels() {
         let factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.5, 0.5]];
         let preview = Preview { factors, bias: [0.0, 0.0, -1.0] };
         let latent = [-1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 2.0];
-        let picture = preview.picture(&latent, [1, 2]).expect("finite");
-        assert_eq!(picture.bytes, [0, 128, 128, 255, 255, 255]);
-        assert!(preview.picture(&[f32::NAN; 8], [1, 2]).is_err());
+        let image = preview.rgb8(&latent, [1, 2]).expect("finite");
+        assert_eq!(image.bytes, [0, 128, 128, 255, 255, 255]);
+        assert!(preview.rgb8(&[f32::NAN; 8], [1, 2]).is_err());
     }
 }

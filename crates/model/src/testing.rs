@@ -1,4 +1,4 @@
-//! What the networks' tests share: weights to run with where numbers do not matter.
+//! Shared helpers of the networks' tests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use pixart_weights::{Dtype, Folder, serialize_tensors};
 
 use crate::randn;
 
-/// A safetensors file of normal numbers, scaled so that they neither vanish nor grow on their way.
+/// Returns a safetensors file of normal random weights, scaled by 1/√inputs so that activations keep their magnitude.
 pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     let tensors = (1..).zip(shapes).map(|(seed, (name, shape))| {
         let inputs: usize = shape[1..].iter().product();
@@ -20,7 +20,7 @@ pub(crate) fn safetensors(shapes: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     serialize_tensors(tensors.collect(), HashMap::new())
 }
 
-/// The networks of a recorded pipeline, and its scheduler's settings.
+/// Reads the networks of a recorded pipeline and its scheduler configuration.
 pub(crate) fn checkpoint(variant: &str) -> Folder {
     let (root, mut folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"), Folder::default());
     let networks = pixart_weights::packer::NETWORKS.into_iter();
@@ -33,7 +33,7 @@ pub(crate) fn checkpoint(variant: &str) -> Folder {
     folder
 }
 
-/// The device of WGSL, with shaders of `variant`, unless it is left out.
+/// Returns the wgpu device with kernels of `variant`, or none if `NO_GPU=1`.
 pub(crate) fn gpu(variant: KernelVariant) -> Option<Device> {
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {
         println!("NOT RUN in WGSL, because NO_GPU=1");
@@ -43,17 +43,17 @@ pub(crate) fn gpu(variant: KernelVariant) -> Option<Device> {
     Some(Device::wgpu(DeviceKind::DefaultDevice))
 }
 
-/// Whether what takes minutes on a software adapter is run: `LARGE=1` asks for it.
+/// Returns whether tests that take minutes on a fallback adapter run: `LARGE=1` enables them.
 pub(crate) fn large(what: &str) -> bool {
-    let asked = std::env::var_os("LARGE").is_some_and(|value| value == "1");
-    if !asked {
+    let enabled = std::env::var_os("LARGE").is_some_and(|value| value == "1");
+    if !enabled {
         println!("NOT RUN: {what}, because LARGE is not 1");
     }
-    asked
+    enabled
 }
 
-/// The most memory that this process has held, where the system tells.
-pub(crate) fn peak() -> String {
+/// Returns the peak resident memory of this process, where the system reports it.
+pub(crate) fn peak_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak is told").to_owned()
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("the peak memory is not reported").to_owned()
 }

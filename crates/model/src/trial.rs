@@ -54,15 +54,15 @@ impl Planner {
 
     /// Returns one probe for each kind in `macs`, as wide as the checkpoint's networks.
     #[must_use]
-    pub fn cost_probes(&self, macs: MacCount, precision: WeightFormat, device: &Device) -> [CostProbe; 3] {
+    pub fn cost_probes(&self, macs: MacCount, format: WeightFormat, device: &Device) -> [CostProbe; 3] {
         let (c, widths) = (self.dit.channels(), &self.vae.block_channels);
         let width = widths.get(1).or(widths.first()).copied().expect("a VAE configuration has block widths");
-        let matrix = |[k, n]: [usize; 2], precision: WeightFormat| {
-            let precision = if precision.fits(k, n) { precision } else { WeightFormat::F32 };
-            Matrix::new(vec![0.0; k * n], [k, n], precision, device)
+        let matrix = |[k, n]: [usize; 2], format: WeightFormat| {
+            let format = if format.fits(k, n) { format } else { WeightFormat::F32 };
+            Matrix::new(vec![0.0; k * n], [k, n], format, device)
         };
         let ops = [
-            (ProbedOp::Matmul(matrix([c, 4 * c], precision)), macs.matmul),
+            (ProbedOp::Matmul(matrix([c, 4 * c], format)), macs.matmul),
             (ProbedOp::Attention { heads: self.dit.heads, head_channels: self.dit.head_channels }, macs.attention),
             (ProbedOp::Convolution(matrix([9 * width, width], WeightFormat::F32)), macs.convolutions),
         ];
@@ -127,7 +127,13 @@ mod tests {
     use crate::plan::DeviceLimits;
 
     fn xl() -> Planner {
-        Planner { dit: XL_2, vae: sd_vae(), stored: WeightFormat::F32, chosen: None, limits: DeviceLimits::UNLIMITED }
+        Planner {
+            dit: XL_2,
+            vae: sd_vae(),
+            stored_format: WeightFormat::F32,
+            chosen: None,
+            limits: DeviceLimits::UNLIMITED,
+        }
     }
 
     /// Every parameter of a block's matrices, except those of the caption, is used once per token.

@@ -51,11 +51,11 @@ impl PrewarmKernel {
         let products = |precision| tilings.clone().map(move |rows| Operation::Product(precision, rows));
         let shared = || products(WeightFormat::F32).chain([Operation::Norm, Operation::Patches]);
         let planner = Planner::read(folder, limits)?;
-        let precision = planner.precision().map_err(Error::Request)?;
+        let precision = planner.weight_format().map_err(Error::Request)?;
         // Of a packed checkpoint the matrices outside of blocks are f16 too.
         let packed = if precision == WeightFormat::F32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let others = products(packed)
-            .chain(products(planner.stored))
+            .chain(products(planner.stored_format))
             .chain(tilings.clone().map(Operation::Convolution))
             .chain([Operation::Attention(widest), Operation::GroupNorm]);
         let blocks = products(packed).chain(products(precision)).chain([Operation::Attention(dit.head_channels)]);

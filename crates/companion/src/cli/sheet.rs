@@ -63,11 +63,11 @@ impl SheetArgs {
         let mut images = Vec::new();
         for request in &requests {
             for generated in generator.generate(request, print_progress)? {
-                images.push(image::from_png(&generated.file).map_err(Error::from)?);
+                images.push(image::decode_png(&generated.file).map_err(Error::from)?);
                 print_json(&json!({ "scheduler": request.scheduler, "image": generated.report }))?;
             }
         }
-        write(&self.out, &image::png(&image::sheet(&images, self.columns), &[]).map_err(Error::from)?)?;
+        write(&self.out, &image::encode_png(&image::image_grid(&images, self.columns), &[]).map_err(Error::from)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

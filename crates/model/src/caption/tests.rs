@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{clean, html, plain};
+use super::{clean_caption, html, normalize_caption};
 
 #[derive(Deserialize)]
 struct Case {
@@ -16,22 +16,23 @@ fn captions_are_cleaned_as_diffusers_does() {
     let recorded = include_str!("../../../../tests/golden/captions.json");
     let cases: Vec<Case> = serde_json::from_str(recorded).expect("recorded");
     assert!(cases.len() >= 70, "{} cases", cases.len());
-    let different = |case: &&Case| clean(&case.text) != case.clean || plain(&case.text) != case.plain;
+    let different =
+        |case: &&Case| clean_caption(&case.text) != case.clean || normalize_caption(&case.text) != case.plain;
     let failed: Vec<String> = cases
         .iter()
         .filter(different)
-        .map(|case| format!("{:?}\n  expected {:?}\n  got      {:?}", case.text, case.clean, clean(&case.text)))
+        .map(|case| format!("{:?}\n  expected {:?}\n  got      {:?}", case.text, case.clean, clean_caption(&case.text)))
         .collect();
     assert!(failed.is_empty(), "{} of {} differ\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
 
 #[test]
 fn a_caption_is_lower_cased_and_stripped_as_python_does() {
-    assert_eq!(plain("  A RED Circle\n"), "a red circle");
-    assert_eq!(plain("\u{1c}\u{1f}\u{85}\u{a0}\u{3000}x  y\u{2029}"), "x  y");
-    assert_eq!(plain("ΟΔΟΣ ΟΣ·Α İX ǅ ẞ"), "οδος οσ·α i\u{307}x ǆ ß");
-    assert_eq!(plain("\u{200b}a\u{feff}"), "\u{200b}a\u{feff}");
-    assert_eq!(plain(" \t\r\n"), "");
+    assert_eq!(normalize_caption("  A RED Circle\n"), "a red circle");
+    assert_eq!(normalize_caption("\u{1c}\u{1f}\u{85}\u{a0}\u{3000}x  y\u{2029}"), "x  y");
+    assert_eq!(normalize_caption("ΟΔΟΣ ΟΣ·Α İX ǅ ẞ"), "οδος οσ·α i\u{307}x ǆ ß");
+    assert_eq!(normalize_caption("\u{200b}a\u{feff}"), "\u{200b}a\u{feff}");
+    assert_eq!(normalize_caption(" \t\r\n"), "");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use pixart_weights::Folder;
 use super::{ADALN_CHUNKS, Dit, PATCH, Taps};
 use crate::config::{DitConfig, XL_2};
 use crate::randn;
-use crate::testing::{gpu, large, peak, safetensors};
+use crate::testing::{gpu, large, peak_memory, safetensors};
 
 /// Launches of one block, and the bound for a step: 28 blocks, the embeddings and the output layer.
 const BLOCK: u64 = 10;
@@ -178,7 +178,7 @@ fn a_block_of_xl_runs_at_1024_px_with_sequential_guidance() {
     }
     let Some(device) = gpu(KernelVariant::RegisterTiled) else { return };
     let (out, counts) = block(2, 128, true, &device);
-    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
+    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak_memory());
     assert_eq!(counts.dispatches, 2 * BLOCK);
     assert!(out.len() == 2 * XL_2.channels() && out.iter().all(|value| value.is_finite()));
     assert!(out.iter().any(|value| value.abs() > 0.1), "nothing was computed");

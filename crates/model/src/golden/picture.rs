@@ -80,7 +80,7 @@ impl Check<'_> {
 
         let factor = painter.vae.config().factor();
         let native = painter.limits().native_size;
-        let bin = meta.binned.and_then(|[height, width]| bins::nearest(native, height, width));
+        let bin = meta.binned.and_then(|[height, width]| bins::nearest_bin(native, height, width));
         let drawn = bin.map_or([height, width], |bin| bin.map(|side| side as usize));
         let shape = [pictures, painter.dit.config().latent_channels, drawn[0] / factor, drawn[1] / factor];
         let mut noise = Noise::new(meta.seed, [0, 1], shape, self.device);

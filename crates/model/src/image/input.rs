@@ -1,44 +1,44 @@
-//! A picture that a request brings along: decoded, resized as Pillow does it, and told as numbers. Source: diffusers'
-//! `VaeImageProcessor.preprocess`; Pillow's `Resample.c`, in formulae: a window of Lanczos-3 weights, as wide as the source
-//! pixels under it, whose rows are rounded to bytes between the two passes.
+//! Input images of img2img and inpainting: PNG decoding, Lanczos resizing and conversion to the VAE's input. Sources: diffusers
+//! `VaeImageProcessor.preprocess`; Pillow's `Resample.c`: Lanczos-3 weights scaled to the source pixels, with rounding to
+//! bytes between the two passes.
 
 use std::f64::consts::PI;
 
-use super::{CHANNELS, Error, Rgb8, Size, refusal};
+use super::{CHANNELS, Error, Rgb8, Size, png_error};
 
-/// The largest picture that is read, in pixels: 64 megapixels.
+/// Largest accepted image: 64 megapixels.
 const PIXELS_MAX: usize = 1 << 26;
-/// Half the width of the window, in pixels of the coarser picture.
+/// Half the width of the Lanczos window, in pixels of the coarser image.
 const LOBES: f64 = 3.0;
 /// Pillow's luma of red, green and blue, in parts of 2¹⁶.
 const LUMA: [u32; CHANNELS] = [19_595, 38_470, 7_471];
 
-/// The pixels of a PNG of any kind. Transparency is left out, as Pillow's `convert("RGB")` does.
+/// Decodes a PNG of any colour type to RGB. The alpha channel is dropped, as by Pillow's `convert("RGB")`.
 ///
 /// # Errors
 /// [`Error::Png`] for bytes that are not a PNG, or for more pixels than 64 million.
-pub fn from_png(file: &[u8]) -> Result<Rgb8, Error> {
+pub fn decode_png(file: &[u8]) -> Result<Rgb8, Error> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
-    let mut reader = decoder.read_info().map_err(refusal)?;
+    let mut reader = decoder.read_info().map_err(png_error)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    let too_many = || refusal(format!("{width} x {height} pixels are too many"));
+    let too_many = || png_error(format!("{width} x {height} pixels exceed the limit of {PIXELS_MAX}"));
     if width.saturating_mul(height) > PIXELS_MAX {
         return Err(too_many());
     }
     let mut samples = vec![0; reader.output_buffer_size().ok_or_else(too_many)?];
-    let frame = reader.next_frame(&mut samples).map_err(refusal)?;
+    let frame = reader.next_frame(&mut samples).map_err(png_error)?;
     let channels = frame.color_type.samples();
     let rgb = |pixel: &[u8]| if channels < CHANNELS { [pixel[0]; CHANNELS] } else { [pixel[0], pixel[1], pixel[2]] };
     Ok(Rgb8 { width, height, bytes: samples.chunks_exact(channels).flat_map(rgb).collect() })
 }
 
-/// A picture of `size`. The first pass is that which leaves less for the second, as in Pillow 13.
+/// Resizes to `size` with Lanczos-3. The first pass is the one that leaves less work for the second, as in Pillow 13.
 #[must_use]
-pub fn resized(picture: &Rgb8, size: Size) -> Rgb8 {
-    let Rgb8 { width, height, bytes } = picture;
-    let rows = |bytes: Vec<u8>, from: usize, to: usize| if from == to { bytes } else { stretched(&bytes, from, to) };
-    // Columns are the rows of the picture turned over.
+pub fn resize_lanczos(image: &Rgb8, size: Size) -> Rgb8 {
+    let Rgb8 { width, height, bytes } = image;
+    let rows = |bytes: Vec<u8>, from: usize, to: usize| if from == to { bytes } else { resize_rows(&bytes, from, to) };
+    // Columns are the rows of the transposed image.
     let bytes = if height * size.width <= size.height * width {
         let wide = rows(bytes.clone(), *width, size.width);
         transposed(&rows(transposed(&wide, size.width), *height, size.height), size.height)
@@ -49,18 +49,18 @@ pub fn resized(picture: &Rgb8, size: Size) -> Rgb8 {
     Rgb8 { width: size.width, height: size.height, bytes }
 }
 
-/// Planes `[3, H, W]` in [-1, 1].
+/// Converts an image to planes `[3, H, W]` in [-1, 1].
 #[must_use]
-pub fn planes(picture: &Rgb8) -> Vec<f32> {
-    let channel = |channel: usize| picture.bytes.iter().skip(channel).step_by(CHANNELS);
+pub fn planes_from_rgb8(image: &Rgb8) -> Vec<f32> {
+    let channel = |channel: usize| image.bytes.iter().skip(channel).step_by(CHANNELS);
     (0..CHANNELS).flat_map(channel).map(|byte| f32::from(*byte) / 255.0 * 2.0 - 1.0).collect()
 }
 
-/// Where a mask says to draw, `[H/factor, W/factor]` of 0 and 1: a latent number is drawn where the first pixel of its
-/// square is at least half bright.
+/// Converts a mask image to a latent mask `[H/factor, W/factor]`: 1 (inpaint) where the luma of the first pixel of a latent
+/// cell is at least one half, else 0.
 #[must_use]
-pub fn mask(picture: &Rgb8, factor: usize) -> Vec<f32> {
-    let Rgb8 { width, height, bytes } = picture;
+pub fn latent_mask(image: &Rgb8, factor: usize) -> Vec<f32> {
+    let Rgb8 { width, height, bytes } = image;
     let luma = |pixel: &[u8]| {
         let sum: u32 = pixel.iter().zip(LUMA).map(|(byte, part)| u32::from(*byte) * part).sum();
         (sum + 0x8000) >> 16
@@ -71,14 +71,14 @@ pub fn mask(picture: &Rgb8, factor: usize) -> Vec<f32> {
     (0..*height).step_by(factor).flat_map(|row| columns.clone().map(move |column| bright(at(row, column)))).collect()
 }
 
-/// Rows of `from` pixels made `to` long.
-fn stretched(bytes: &[u8], from: usize, to: usize) -> Vec<u8> {
+/// Resizes rows of `from` pixels to `to` pixels.
+fn resize_rows(bytes: &[u8], from: usize, to: usize) -> Vec<u8> {
     let windows: Vec<Window> = (0..to).map(|at| Window::new(at, from, to)).collect();
-    let row = |row: &[u8]| windows.iter().flat_map(|window| window.of(row)).collect::<Vec<_>>();
+    let row = |row: &[u8]| windows.iter().flat_map(|window| window.apply(row)).collect::<Vec<_>>();
     bytes.chunks_exact(from * CHANNELS).flat_map(row).collect()
 }
 
-/// `[H, W, 3]` → `[W, H, 3]`.
+/// Transposes `[H, W, 3]` to `[W, H, 3]`.
 fn transposed(bytes: &[u8], width: usize) -> Vec<u8> {
     let height = bytes.len() / CHANNELS / width;
     let pixel = |row: usize, column: usize| {
@@ -88,7 +88,7 @@ fn transposed(bytes: &[u8], width: usize) -> Vec<u8> {
     (0..width).flat_map(|column| (0..height).flat_map(move |row| pixel(row, column))).collect()
 }
 
-/// The source pixels that one pixel is made of.
+/// Source pixels of one output pixel and their weights.
 struct Window {
     first: usize,
     weights: Vec<f64>,
@@ -107,7 +107,7 @@ impl Window {
         Self { first, weights: weights.iter().map(|weight| weight / sum).collect() }
     }
 
-    fn of(&self, row: &[u8]) -> [u8; CHANNELS] {
+    fn apply(&self, row: &[u8]) -> [u8; CHANNELS] {
         let pixels = row[self.first * CHANNELS..].chunks_exact(CHANNELS);
         let mut sums = [0.0; CHANNELS];
         for (pixel, weight) in pixels.zip(&self.weights) {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_png_is_read() {
+    fn every_png_colour_type_is_decoded() {
         use png::{BitDepth::*, ColorType::*};
         let grey = [10, 10, 10, 200, 200, 200];
         for (color, depth, samples, want) in [
@@ -151,16 +151,16 @@ mod tests {
             (Grayscale, Sixteen, &[10, 7, 200, 7], grey),
             (Grayscale, One, &[0b0100_0000], [0, 0, 0, 255, 255, 255]),
         ] {
-            let picture = from_png(&file(color, depth, samples)).expect("it is read");
-            assert_eq!((picture.width, picture.height, &picture.bytes[..]), (2, 1, &want[..]), "{color:?} {depth:?}");
+            let image = decode_png(&file(color, depth, samples)).expect("it is read");
+            assert_eq!((image.width, image.height, &image.bytes[..]), (2, 1, &want[..]), "{color:?} {depth:?}");
         }
     }
 
     #[test]
-    fn more_pixels_than_there_may_be_are_refused_before_they_are_read() {
+    fn an_image_above_the_pixel_limit_is_refused_before_it_is_decoded() {
         let mut large = file(png::ColorType::Grayscale, png::BitDepth::Eight, &[1, 2]);
         // The header's width, which its checksum no longer fits: whichever is seen first refuses the file.
         large[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(from_png(&large), Err(Error::Png { .. })));
+        assert!(matches!(decode_png(&large), Err(Error::Png { .. })));
     }
 }

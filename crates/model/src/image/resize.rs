@@ -1,12 +1,12 @@
-//! Back from a bin's size to the size that was asked for: bilinear to cover it, then the centre of that.
+//! Resizing from the size of a resolution bin to the requested size: bilinear resize to cover it, then a centre crop.
 
 use super::Size;
 
-/// Planes `[P, from]` → `[P, to]` as diffusers' `resize_and_crop_tensor`: scaled by the larger of the two ratios
-/// (bilinear, corners not aligned, no antialiasing, f32 as torch), then cropped around the centre.
+/// Resizes planes `[P, from]` to `[P, to]` as diffusers' `resize_and_crop_tensor`: scaled by the larger of the two ratios
+/// (bilinear, `align_corners=False`, no antialiasing, f32 as in torch), then centre-cropped.
 ///
-/// The scaled sides are cut to whole pixels. diffusers lets one come out a pixel short and then crops a single row; here
-/// it is then as long as was asked for.
+/// The scaled sides are truncated to whole pixels. In diffusers one may come out a pixel short; here it has at least the
+/// requested length.
 #[must_use]
 pub fn resize_and_crop(planes: &[f32], from: Size, to: Size) -> Vec<f32> {
     assert_eq!(planes.len() % (from.height * from.width), 0, "planes of {from:?}");
@@ -25,13 +25,13 @@ pub fn resize_and_crop(planes: &[f32], from: Size, to: Size) -> Vec<f32> {
         for row in &rows {
             let line = |at: usize| &plane[at * from.width..(at + 1) * from.width];
             let (upper, lower) = (line(row.first), line(row.second));
-            resized.extend(columns.iter().map(|column| row.mix(column.of(upper), column.of(lower))));
+            resized.extend(columns.iter().map(|column| row.lerp(column.sample(upper), column.sample(lower))));
         }
     }
     resized
 }
 
-/// The two samples that a pixel lies between, and how near it is to the second.
+/// The two source samples of an output pixel and the weight of the second.
 struct Tap {
     first: usize,
     second: usize,
@@ -40,16 +40,16 @@ struct Tap {
 
 impl Tap {
     fn new(at: usize, from: usize, to: usize) -> Self {
-        let place = (from as f32 / to as f32 * (at as f32 + 0.5) - 0.5).max(0.0);
-        let first = (place as usize).min(from - 1);
-        Self { first, second: (first + 1).min(from - 1), weight: (place - first as f32).clamp(0.0, 1.0) }
+        let position = (from as f32 / to as f32 * (at as f32 + 0.5) - 0.5).max(0.0);
+        let first = (position as usize).min(from - 1);
+        Self { first, second: (first + 1).min(from - 1), weight: (position - first as f32).clamp(0.0, 1.0) }
     }
 
-    fn of(&self, line: &[f32]) -> f32 {
-        self.mix(line[self.first], line[self.second])
+    fn sample(&self, line: &[f32]) -> f32 {
+        self.lerp(line[self.first], line[self.second])
     }
 
-    fn mix(&self, first: f32, second: f32) -> f32 {
+    fn lerp(&self, first: f32, second: f32) -> f32 {
         (1.0 - self.weight) * first + self.weight * second
     }
 }
@@ -61,12 +61,11 @@ mod tests {
     use super::*;
     use crate::golden::compare;
 
-    /// Places reach 38, where f32 numbers are 4e-6 apart: whether product and difference are rounded once or twice shows
-    /// in a weight by half of that.
+    /// Positions reach 38, where f32 values are 4e-6 apart: one rounding more or less changes a weight by half of that.
     const TOLERANCE: f64 = 2e-6;
 
     #[test]
-    fn pictures_are_resized_as_diffusers_does() {
+    fn images_are_resized_as_diffusers_does() {
         let mut folder = Folder::default();
         folder.insert("r".to_owned(), include_bytes!("../../../../tests/golden/resize_crop.safetensors").to_vec());
         let recorded = folder.tensors("r").expect("recorded");
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_comes_out_short_is_filled() {
+    fn a_side_that_diffusers_makes_a_pixel_short_has_the_requested_length() {
         let from = Size { height: 26, width: 38 };
         let planes: Vec<f32> = (0..from.height * from.width).map(|at| at as f32).collect();
         // 26 x (60 / 26) is 59.999 in f64.

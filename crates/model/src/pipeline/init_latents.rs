@@ -7,7 +7,7 @@ use pixart_protocol::{Fault, FaultCode, GenerateRequest, ResolvedRequest};
 use pixart_weights::Folder;
 
 use super::Painter;
-use crate::image::{Size, from_png, mask, planes, resized};
+use crate::image::{Size, decode_png, latent_mask, planes_from_rgb8, resize_lanczos};
 use crate::noise::Noise;
 use crate::schedulers::SchedulerState;
 use crate::{Error, Taps, VaeEncoder};
@@ -92,14 +92,14 @@ impl Painter {
             return Err(bad(what, "load the VAE encoder first"));
         };
         let [height, width] = self.drawn_size(request, resolved).map(|side| side as usize);
-        let read = |name: &str, file: &[u8]| match from_png(file) {
-            Ok(picture) => Ok(resized(&picture, Size { height, width })),
+        let read = |name: &str, file: &[u8]| match decode_png(file) {
+            Ok(picture) => Ok(resize_lanczos(&picture, Size { height, width })),
             Err(Error::Png { why }) => {
                 Err(bad(format!("the {name} cannot be read: {why}"), "give a PNG file of at most 64 megapixels"))
             }
             Err(error) => Err(error),
         };
-        let picture = TensorData::new(planes(&read("image", image)?), [1, 3, height, width]);
+        let picture = TensorData::new(planes_from_rgb8(&read("image", image)?), [1, 3, height, width]);
         let picture = Tensor::from_data(picture, &self.device);
         let moments = match encoding.tiling([height, width], self.device_limits().binding_bytes) {
             None => encoding.encode(picture, &mut Taps::off()),
@@ -108,7 +108,7 @@ impl Painter {
         let clean = moments.sample(noise.draw_for_all()) * encoding.config().scaling_factor;
         let [_, _, rows, columns] = clean.dims();
         let mask = request.mask_image.as_ref().map(|file| {
-            let mask = mask(&read("mask", file)?, encoding.config().factor());
+            let mask = latent_mask(&read("mask", file)?, encoding.config().factor());
             Ok::<_, Error>(Tensor::from_data(TensorData::new(mask, [1, 1, rows, columns]), &self.device))
         });
         let mask = mask.transpose()?;

@@ -7,7 +7,7 @@ use pixart_weights::Folder;
 
 use super::{GuidanceConfig, InitLatents, PromptEmbeds, Sampler};
 use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
-use crate::image::Signature;
+use crate::image::GenerationMetadata;
 use crate::noise::Noise;
 use crate::plan::{DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner};
 use crate::schedulers::{SchedulerConfig, SchedulerOptions, SchedulerState, Steps};
@@ -59,7 +59,7 @@ impl Painter {
         chosen: Option<WeightFormat>,
     ) -> Result<Self, Error> {
         let planner = Planner { chosen, ..Planner::read(folder, limits)? };
-        let precision = planner.precision().map_err(Error::Request)?;
+        let precision = planner.weight_format().map_err(Error::Request)?;
         let dit = Dit::load_as(folder, precision, device).await?;
         Ok(Self {
             dit: if limits.shader_f16 { dit.with_f16_activations() } else { dit },
@@ -94,16 +94,16 @@ impl Painter {
     ///
     /// # Errors
     /// A scheduler that there is not.
-    pub fn signature(&self, request: &GenerateRequest, device: &str) -> Result<Signature, Error> {
+    pub fn metadata(&self, request: &GenerateRequest, device: &str) -> Result<GenerationMetadata, Error> {
         let [source, hash] = self.origin.clone().unwrap_or_default();
         let model = source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned();
         let scheduler = self.scheduler.choose(request.scheduler.as_deref())?.name().to_owned();
-        Ok(Signature {
+        Ok(GenerationMetadata {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: device.to_owned(),
             model,
             model_hash: Some(hash).filter(|hash| !hash.is_empty()),
-            precision: self.precision,
+            weight_format: self.precision,
             scheduler,
         })
     }
@@ -129,7 +129,7 @@ impl Painter {
             size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
             size_max: native_size * SIZE_RANGE,
             size_multiple,
-            binned: bins::nearest(native_size, 1, 1).is_some(),
+            binned: bins::nearest_bin(native_size, 1, 1).is_some(),
         }
     }
 
@@ -141,7 +141,7 @@ impl Painter {
     #[must_use]
     pub fn drawn_size(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> [u32; 2] {
         let ResolvedRequest { height, width, .. } = *resolved;
-        let bin = bins::nearest(self.limits().native_size, height, width);
+        let bin = bins::nearest_bin(self.limits().native_size, height, width);
         bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
     }
 

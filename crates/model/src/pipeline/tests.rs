@@ -45,17 +45,20 @@ fn pictures_and_masks_are_read_as_diffusers_reads_them() {
     let tensors = folder.tensors("over").expect("recorded");
     let size = Size { height: 64, width: 64 };
     let resized = |name: &str| {
-        let file = image::png(&picture(&tensors, name), &[]).expect("it is written");
-        image::resized(&image::from_png(&file).expect("it is read"), size)
+        let file = image::encode_png(&picture(&tensors, name), &[]).expect("it is written");
+        image::resize_lanczos(&image::decode_png(&file).expect("it is read"), size)
     };
     let want = tensors.any_f32("image").expect("recorded").1;
     // A byte more or less: Pillow's weights are whole numbers.
-    let comparison = compare(&image::planes(&resized("picture")), &want, 2.0 / 255.0 + 1e-6);
+    let comparison = compare(&image::planes_from_rgb8(&resized("picture")), &want, 2.0 / 255.0 + 1e-6);
     assert_eq!(comparison.difference, None);
-    let near =
-        image::planes(&resized("picture")).iter().zip(want.iter()).filter(|(a, b)| (*a - *b).abs() < 1e-6).count();
+    let near = image::planes_from_rgb8(&resized("picture"))
+        .iter()
+        .zip(want.iter())
+        .filter(|(a, b)| (*a - *b).abs() < 1e-6)
+        .count();
     assert!(near * 100 > want.len() * 99, "{near} of {} numbers are equal", want.len());
-    assert_eq!(image::mask(&resized("mask"), 8), *tensors.any_f32("latent_mask").expect("recorded").1);
+    assert_eq!(image::latent_mask(&resized("mask"), 8), *tensors.any_f32("latent_mask").expect("recorded").1);
 }
 
 fn check(device: &Device) {
@@ -74,7 +77,7 @@ fn check(device: &Device) {
     let painter = block_on(Painter::load(&pipeline, device)).expect("it loads");
     let text = block_on(TextEncoder::load(&pipeline, device)).expect("it loads");
     let encoding = block_on(VaeEncoder::load(&pipeline, device)).expect("it loads");
-    let file = |name: &str| Some(image::png(&picture(&tensors, name), &[]).expect("it is written"));
+    let file = |name: &str| Some(image::encode_png(&picture(&tensors, name), &[]).expect("it is written"));
     let mut asked = runs["request"].clone();
     asked["id"] = 0.into();
     let asked: GenerateRequest = serde_json::from_value(asked).expect("it is a request");

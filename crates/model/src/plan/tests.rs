@@ -7,7 +7,7 @@ fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
         memory_bytes: memory_mib.map(|mib| mib << 20),
         ..DeviceLimits::WEBGPU_MINIMUM
     };
-    Planner { dit: XL_2, vae: sd_vae(), stored: WeightFormat::F32, chosen: None, limits }
+    Planner { dit: XL_2, vae: sd_vae(), stored_format: WeightFormat::F32, chosen: None, limits }
 }
 
 /// [`planner`] for the checkpoint of 1024 px.
@@ -31,7 +31,7 @@ fn a_small_image_is_batched_and_decoded_whole() {
 fn at_the_minimum_limits_a_1024_px_image_is_decoded_in_strips_and_every_buffer_fits() {
     let planner = large(128, None);
     assert_eq!(planner.limits, DeviceLimits::WEBGPU_MINIMUM);
-    assert_eq!(planner.precision(), Ok(WeightFormat::F16));
+    assert_eq!(planner.weight_format(), Ok(WeightFormat::F16));
     let plan = planner.plan(square(1024), WeightFormat::F16).expect("it fits");
     assert_eq!(plan.cfg_batching, CfgBatching::Sequential);
     assert_eq!(plan.decode_mode, DecodeMode::Strips { limit_bytes: 128 << 20 });
@@ -56,23 +56,23 @@ fn larger_buffers_are_used_when_available() {
 }
 
 #[test]
-fn a_requested_precision_is_used_unless_the_checkpoint_is_packed_smaller() {
+fn a_requested_weight_format_is_used_unless_the_checkpoint_is_packed_smaller() {
     let requested = Planner { chosen: Some(WeightFormat::Bf16), ..planner(128, None) };
-    assert_eq!(requested.precision(), Ok(WeightFormat::Bf16));
+    assert_eq!(requested.weight_format(), Ok(WeightFormat::Bf16));
     let plan = requested.plan(square(256), WeightFormat::Bf16).expect("it fits");
     assert_eq!(plan.reasons, ["as requested"]);
-    assert_eq!(Planner { stored: WeightFormat::Q8, ..requested }.precision(), Ok(WeightFormat::Q8));
+    assert_eq!(Planner { stored_format: WeightFormat::Q8, ..requested }.weight_format(), Ok(WeightFormat::Q8));
 }
 
 #[test]
-fn the_best_precision_that_fits_is_chosen() {
-    let chosen = |memory_mib| planner(128, Some(memory_mib)).precision();
+fn the_best_weight_format_that_fits_is_chosen() {
+    let chosen = |memory_mib| planner(128, Some(memory_mib)).weight_format();
     assert_eq!(chosen(4096), Ok(WeightFormat::F32));
     assert_eq!(chosen(2048), Ok(WeightFormat::F16));
     assert_eq!(chosen(1100), Ok(WeightFormat::Q8));
     assert_eq!(chosen(800), Ok(WeightFormat::Q4));
     assert_eq!(chosen(256).expect_err("nothing fits").code, FaultCode::OutOfMemory);
-    assert_eq!(planner(128, None).precision(), Ok(WeightFormat::F16));
+    assert_eq!(planner(128, None).weight_format(), Ok(WeightFormat::F16));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{Taps, Vae};
 use crate::config::{VaeConfig, sd_vae};
 use crate::plan::DecodeMode;
 use crate::randn;
-use crate::testing::{gpu, large, peak, safetensors};
+use crate::testing::{gpu, large, peak_memory, safetensors};
 
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
@@ -186,6 +186,6 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     let how = DecodeMode::Strips { limit_bytes: 128 << 20 };
     let (picture, counts) = count_launches(|| vae.decoder.decode(latent, how));
     let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
-    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak());
+    println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak_memory());
     assert!(counts.dispatches > DISPATCHES && picture.iter().all(|value| value.is_finite()));
 }

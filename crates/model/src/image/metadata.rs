@@ -1,39 +1,40 @@
-//! What a picture's file says of how it was drawn, so that it can be drawn again: as `parameters`, in the words of
-//! AUTOMATIC1111's web UI, which other tools read, and as JSON, which loses nothing.
+//! Generation metadata in a PNG, so that an image can be reproduced: as `parameters` in the format of AUTOMATIC1111's web UI,
+//! which other tools read, and as lossless JSON.
 
 use pixart_kernels::WeightFormat;
 use pixart_protocol::GenerateRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Rgb8, png};
+use super::{Rgb8, encode_png};
 use crate::Error;
 
-/// The keyword of the JSON: `{"request": …, "generated_by": …}`, a [`GenerateRequest`] without its files and a [`Signature`].
-pub const SIGNATURE: &str = "pixart";
+/// iTXt keyword of the JSON metadata: `{"request": …, "generated_by": …}`, a [`GenerateRequest`] without its files and a [`GenerationMetadata`].
+pub const METADATA_KEYWORD: &str = "pixart";
 
-/// What drew a picture.
+/// Software, device and model that generated an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Signature {
-    /// Of this program.
+pub struct GenerationMetadata {
+    /// Version of pixart-web.
     pub version: String,
     pub device: String,
-    /// The checkpoint's name.
+    /// Name of the checkpoint.
     pub model: String,
-    /// See [`pixart_weights::Manifest::hash`]; of a packed checkpoint.
+    /// [`pixart_weights::Manifest::hash`] of a packed checkpoint.
     pub model_hash: Option<String>,
-    /// Of the transformer's matrices.
-    pub precision: WeightFormat,
+    /// Weight format of the transformer's matrices.
+    #[serde(alias = "precision")]
+    pub weight_format: WeightFormat,
     pub scheduler: String,
 }
 
-impl Signature {
-    /// `picture` as a PNG file that says it was drawn as `request` asked.
+impl GenerationMetadata {
+    /// Encodes `image` as a PNG file with this metadata and `request`.
     ///
     /// # Errors
-    /// A side or a text that no PNG can hold.
-    pub fn png(&self, picture: &Rgb8, request: &GenerateRequest) -> Result<Vec<u8>, Error> {
-        // What is recorded beside a picture changes nothing in it.
+    /// A size or a text that PNG cannot hold.
+    pub fn encode_png(&self, image: &Rgb8, request: &GenerateRequest) -> Result<Vec<u8>, Error> {
+        // Recording does not change the image.
         let plain = GenerateRequest { id: 0, record: false, ..request.without_files() };
         let mut plain = serde_json::to_value(plain).expect("a request is plain data");
         if let Value::Object(fields) = &mut plain {
@@ -41,14 +42,14 @@ impl Signature {
         }
         let json = json!({ "request": plain, "generated_by": self }).to_string();
         let software = format!("pixart-web {}", self.version);
-        let parameters = self.parameters(picture, request);
+        let parameters = self.parameters(image, request);
         let texts = [
             ("parameters", parameters.as_str()),
             ("Software", &software),
             ("Description", &request.prompt),
-            (SIGNATURE, &json),
+            (METADATA_KEYWORD, &json),
         ];
-        png(picture, &texts)
+        encode_png(image, &texts)
     }
 
     fn parameters(&self, Rgb8 { width, height, .. }: &Rgb8, request: &GenerateRequest) -> String {
@@ -82,16 +83,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_says_how_it_was_drawn_and_not_over_what() {
-        let signature = Signature {
+    fn a_png_holds_its_request_without_the_input_image() {
+        let metadata = GenerationMetadata {
             version: "0.1.0".into(),
             device: "cpu".into(),
             model: "scenes".into(),
             model_hash: Some("0123456789".into()),
-            precision: WeightFormat::Q8,
+            weight_format: WeightFormat::Q8,
             scheduler: "euler".into(),
         };
-        let picture = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };
+        let image = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };
         let request = GenerateRequest {
             id: 9,
             negative_prompt: "blur".into(),
@@ -102,7 +103,7 @@ mod tests {
             text_encoder: TextEncoderSource::Companion { url: "http://a".into(), token: Some("secret".into()) },
             ..GenerateRequest::of("ein Löwe, 日本")
         };
-        let file = signature.png(&picture, &request).expect("encodes");
+        let file = metadata.encode_png(&image, &request).expect("encodes");
         let reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().expect("decodes");
         let texts = &reader.info().utf8_text;
         let text =
@@ -110,10 +111,13 @@ mod tests {
         let parameters = "ein Löwe, 日本\nNegative prompt: blur\nSteps: 20, Sampler: euler, CFG scale: 4.5, Seed: 7, Size: 2x1, \
                           Model hash: 0123456789, Model: scenes, Denoising strength: 0.5, Version: pixart-web 0.1.0";
         assert_eq!(text("parameters").as_deref(), Some(parameters));
-        let json: Value = serde_json::from_str(&text(SIGNATURE).expect("it is there")).expect("JSON");
+        let json: Value = serde_json::from_str(&text(METADATA_KEYWORD).expect("it is there")).expect("JSON");
         let again: GenerateRequest = serde_json::from_value(json["request"].clone()).expect("a request");
         assert_eq!(again, GenerateRequest { id: 0, image: None, text_encoder: TextEncoderSource::Tab, ..request });
-        assert_eq!(serde_json::from_value::<Signature>(json["generated_by"].clone()).expect("a signature"), signature);
+        assert_eq!(
+            serde_json::from_value::<GenerationMetadata>(json["generated_by"].clone()).expect("metadata"),
+            metadata
+        );
         assert!(!String::from_utf8_lossy(&file).contains("secret"));
     }
 }
