@@ -27,7 +27,12 @@ export function findChrome() {
 
 /** Opens Chromium with a fresh profile, which `close` removes, or with that of a browser that was killed. Service workers are
     blocked by default: they would bypass the routes of tests. */
-export async function openBrowser({ chrome = findChrome(), flags = WEBGPU_FLAGS, serviceWorkers = 'block', profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')) } = {}) {
+export async function openBrowser({
+  chrome = findChrome(),
+  flags = WEBGPU_FLAGS,
+  serviceWorkers = 'block',
+  profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')),
+} = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chrome,
     headless: true,
@@ -132,11 +137,14 @@ export async function generate(page, timeout = 30_000) {
 
 /** Drops a PNG file on the page. */
 export async function dropPng(page, png) {
-  await page.evaluate((bytes) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
-    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-  }, [...png]);
+  await page.evaluate(
+    (bytes) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
+      document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    },
+    [...png],
+  );
 }
 
 /** Saves a screenshot of the whole page, for a person to look at, in the folder that SHOTS names, if it is set. */

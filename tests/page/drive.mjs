@@ -12,7 +12,7 @@ import { readFile } from 'node:fs/promises';
 import { join, normalize, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { generate, echoConsole, fillForm, openBrowser, untilEngine } from './browser.mjs';
+import { echoConsole, fillForm, generate, openBrowser, untilEngine } from './browser.mjs';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 const COMMANDS = { generate: generateImage, check: checkVariant };
@@ -91,7 +91,11 @@ async function checkVariant(page) {
   page.setDefaultTimeout(timeout);
   // A fault is a plain object, which would not survive the way out of the page as a rejection.
   const checking = page.evaluate(
-    (variant) => globalThis.pixart.check(variant).then((rows) => ({ rows }), (fault) => ({ fault })),
+    (variant) =>
+      globalThis.pixart.check(variant).then(
+        (rows) => ({ rows }),
+        (fault) => ({ fault }),
+      ),
     `golden/${options.name}/`,
   );
   const { rows, fault } = await Promise.race([checking, expiry()]);

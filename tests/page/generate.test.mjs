@@ -5,19 +5,35 @@ import { execFile, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
-import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { generate, echoConsole, fillForm, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
+import {
+  echoConsole,
+  fillForm,
+  generate,
+  largestDifference,
+  openBrowser,
+  openSettings,
+  pixels,
+  servePage,
+  untilEngine,
+} from './browser.mjs';
 
 const SCENES = new URL('../../web/models/scenes/', import.meta.url);
 /** Sets `globalThis.counter`. */
 const COUNTER = readFileSync(new URL('../bench/counter.js', import.meta.url), 'utf8');
 /** The time for an image, with model loading and shader compilation, on a slow machine. */
 const TIMEOUT_MILLIS = 300_000;
-const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, guidance_scale: 4.5, text_encoder: { kind: 'tab' } };
+const SMALL = {
+  prompt: 'a red circle on a blue background',
+  seed: 7,
+  num_inference_steps: 2,
+  guidance_scale: 4.5,
+  text_encoder: { kind: 'tab' },
+};
 
 let server;
 before(async () => {

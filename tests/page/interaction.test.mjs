@@ -2,10 +2,10 @@
 //! accessibility, small screens.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { generate, dropPng, echoConsole, fillForm, openBrowser, servePage, screenshot, untilEngine } from './browser.mjs';
+import { dropPng, echoConsole, fillForm, generate, openBrowser, screenshot, servePage, untilEngine } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -75,7 +75,11 @@ test('the_last_preview_is_close_to_the_image', async () => {
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   const apart = await page.evaluate(async () => {
     const { width, height, rgb } = globalThis.seen;
-    const image = await createImageBitmap(new Blob([globalThis.pixart.state().image.png]), { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
+    const image = await createImageBitmap(new Blob([globalThis.pixart.state().image.png]), {
+      resizeWidth: width,
+      resizeHeight: height,
+      resizeQuality: 'high',
+    });
     const canvas = new OffscreenCanvas(width, height).getContext('2d');
     canvas.drawImage(image, 0, 0);
     const { data } = canvas.getImageData(0, 0, width, height);
@@ -133,10 +137,21 @@ test('a_png_with_the_former_field_names_restores_its_request', async () => {
   const page = await openPage();
   await fillForm(page, SMALL);
   const { png } = await generate(page, TIMEOUT_MILLIS);
-  const former = { prompt: 'an old request', negative_prompt: 'blur', seed: 13, steps: 9, guidance: 2.5, width: 64, height: 64, scheduler: 'euler-a' };
+  const former = {
+    prompt: 'an old request',
+    negative_prompt: 'blur',
+    seed: 13,
+    steps: 9,
+    guidance: 2.5,
+    width: 64,
+    height: 64,
+    scheduler: 'euler-a',
+  };
   await dropPng(page, withMetadata(png, JSON.stringify({ version: 1, request: former })));
   await page.waitForFunction(() => document.getElementById('prompt').value === 'an old request');
-  const values = await page.evaluate(() => ['negative-prompt', 'seed', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
+  const values = await page.evaluate(() =>
+    ['negative-prompt', 'seed', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value),
+  );
   assert.deepEqual(values, ['blur', '13', '9', '2.5', 'euler-a']);
   assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
   await page.close();
@@ -208,26 +223,29 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
   try {
     const page = await other.context.newPage();
     await page.goto(`${server.url}models/scenes/README.md`);
-    await page.evaluate(async (request) => {
-      const opening = indexedDB.open('pixart-web gallery', 2);
-      opening.onupgradeneeded = () => {
-        opening.result.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
-        opening.result.createObjectStore('unfinished', { keyPath: 'tab' });
-        opening.result.createObjectStore('said');
-      };
-      const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
-      const stores = ['drawn', 'unfinished', 'said'];
-      const transaction = database.transaction(stores, 'readwrite');
-      const [drawn, unfinished, said] = stores.map((name) => transaction.objectStore(name));
-      const png = new Blob([new Uint8Array([137, 80, 78, 71])], { type: 'image/png' });
-      drawn.put({ prompt: 'an old star', seed: 5, favourite: true, drawn_at: Date.UTC(2026, 0, 2), png });
-      sessionStorage.setItem('tab', 'this tab');
-      const checkpoint = new URL('/models/scenes/', location.href).href;
-      unfinished.put({ tab: 'this tab', checkpoint, picture: request, begun_at: Date.now() });
-      for (const step of [0, 1, 2]) said.put(new Uint8Array(4 * 8 * 8 * 4), ['this tab', step]);
-      await new Promise((resolve) => (transaction.oncomplete = resolve));
-      database.close();
-    }, { ...OLD_REQUEST, prompt: 'an old circle' });
+    await page.evaluate(
+      async (request) => {
+        const opening = indexedDB.open('pixart-web gallery', 2);
+        opening.onupgradeneeded = () => {
+          opening.result.createObjectStore('drawn', { keyPath: 'id', autoIncrement: true });
+          opening.result.createObjectStore('unfinished', { keyPath: 'tab' });
+          opening.result.createObjectStore('said');
+        };
+        const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
+        const stores = ['drawn', 'unfinished', 'said'];
+        const transaction = database.transaction(stores, 'readwrite');
+        const [drawn, unfinished, said] = stores.map((name) => transaction.objectStore(name));
+        const png = new Blob([new Uint8Array([137, 80, 78, 71])], { type: 'image/png' });
+        drawn.put({ prompt: 'an old star', seed: 5, favourite: true, drawn_at: Date.UTC(2026, 0, 2), png });
+        sessionStorage.setItem('tab', 'this tab');
+        const checkpoint = new URL('/models/scenes/', location.href).href;
+        unfinished.put({ tab: 'this tab', checkpoint, picture: request, begun_at: Date.now() });
+        for (const step of [0, 1, 2]) said.put(new Uint8Array(4 * 8 * 8 * 4), ['this tab', step]);
+        await new Promise((resolve) => (transaction.oncomplete = resolve));
+        database.close();
+      },
+      { ...OLD_REQUEST, prompt: 'an old circle' },
+    );
     await page.goto(`${server.url}?device=wasm`);
     await untilEngine(page, TIMEOUT_MILLIS);
     await page.waitForSelector('#unfinished:not([hidden])');
@@ -257,7 +275,9 @@ test('several_images_have_consecutive_seeds_and_cancel_stops_them_all', async ()
   await fillForm(page, { ...SMALL, num_inference_steps: 2 });
   await page.fill('#num-images', '3');
   await page.click('#generate');
-  await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
+  await page.waitForFunction(() => globalThis.pixart.state().image?.seed === 9 && globalThis.pixart.state().phase === 'ready', undefined, {
+    timeout: TIMEOUT_MILLIS,
+  });
   await fillForm(page, { num_inference_steps: 500 });
   await page.click('#generate');
   await untilStep(page, 1);
@@ -271,13 +291,19 @@ test('several_images_have_consecutive_seeds_and_cancel_stops_them_all', async ()
 test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   const page = await openPage();
   await fillForm(page, { ...SMALL, num_inference_steps: 2 });
-  for (const [field, text] of [['#x-axis-values', '1, 2, 3'], ['#y-axis-values', '7,8']]) await page.fill(field, text);
+  for (const [field, text] of [
+    ['#x-axis-values', '1, 2, 3'],
+    ['#y-axis-values', '7,8'],
+  ])
+    await page.fill(field, text);
   await page.selectOption('#x-axis', 'num_inference_steps');
   await page.selectOption('#y-axis', 'seed');
   await page.click('#generate');
   await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 6, undefined, { timeout: TIMEOUT_MILLIS });
   assert.deepEqual(await page.locator('#grid th').allInnerTexts(), ['Steps 1', 'Steps 2', 'Steps 3', 'Seed 7', 'Seed 8']);
-  const shown = await page.evaluate(() => Promise.all([...document.querySelectorAll('#grid img')].map(async ({ src }) => (await (await fetch(src)).arrayBuffer()).byteLength)));
+  const shown = await page.evaluate(() =>
+    Promise.all([...document.querySelectorAll('#grid img')].map(async ({ src }) => (await (await fetch(src)).arrayBuffer()).byteLength)),
+  );
   assert.equal(new Set(shown).size, 6, 'six different images');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   await screenshot(page, 'grid');
@@ -368,7 +394,10 @@ test('the_page_is_translated_and_stores_the_selected_language', async () => {
   await page.close();
 });
 
-for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'light'], ['phone', { width: 360, height: 740 }, 'dark']]) {
+for (const [name, size, scheme] of [
+  ['wide', { width: 1280, height: 900 }, 'light'],
+  ['phone', { width: 360, height: 740 }, 'dark'],
+]) {
   test(`axe_finds_nothing_serious_and_nothing_overflows_on_a_${name}_page`, async () => {
     const page = await openPage();
     await page.setViewportSize(size);
@@ -383,7 +412,10 @@ for (const [name, size, scheme] of [['wide', { width: 1280, height: 900 }, 'ligh
     await page.evaluate(readFileSync(AXE, 'utf8'));
     const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
     const serious = violations.filter(({ impact }) => ['serious', 'critical'].includes(impact));
-    assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);
+    assert.deepEqual(
+      serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`),
+      [],
+    );
     assert.ok(passes.length > 10, 'axe looked');
     await page.close();
   });
@@ -411,7 +443,7 @@ function metadataChunk(text) {
 /** Presses Tab until the element with this id has the focus. */
 async function tabTo(page, id) {
   for (let presses = 0; presses < 80; presses += 1) {
-    if (await page.evaluate(() => document.activeElement?.id) === id) return;
+    if ((await page.evaluate(() => document.activeElement?.id)) === id) return;
     await page.keyboard.press('Tab');
   }
   assert.fail(`Tab does not reach #${id}`);

@@ -3,7 +3,7 @@
 //! Safari has no `read-only` access handles.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { generate, fillForm, openBrowser, servePage, untilEngine } from './browser.mjs';
+import { fillForm, generate, openBrowser, servePage, untilEngine } from './browser.mjs';
 
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TIMEOUT_MILLIS = 120_000;
@@ -32,7 +32,11 @@ const REMOVED = {
     device: 'webgpu',
     refused: /no timestamp-query/,
   },
-  'adapter info': { script: `if (self.GPUAdapter) delete GPUAdapter.prototype.info;`, device: 'webgpu', refused: /nothing of its WebGPU adapter/ },
+  'adapter info': {
+    script: `if (self.GPUAdapter) delete GPUAdapter.prototype.info;`,
+    device: 'webgpu',
+    refused: /nothing of its WebGPU adapter/,
+  },
   'web locks': { script: `delete Object.getPrototypeOf(navigator).locks;`, device: 'wasm' },
   opfs: { script: `delete StorageManager.prototype.getDirectory;`, device: 'wasm', store: 'indexeddb' },
   'access handles for several readers': {
@@ -44,9 +48,15 @@ const REMOVED = {
     }`,
     device: 'wasm',
   },
-  'storage estimates and persistence': { script: `delete StorageManager.prototype.estimate; delete StorageManager.prototype.persist;`, device: 'wasm' },
+  'storage estimates and persistence': {
+    script: `delete StorageManager.prototype.estimate; delete StorageManager.prototype.persist;`,
+    device: 'wasm',
+  },
   indexeddb: { script: `Object.defineProperty(self, 'indexedDB', { get: () => undefined });`, device: 'wasm', store: 'memory' },
-  'session storage': { script: `if (self.Storage) Object.defineProperty(self, 'sessionStorage', { get: () => { throw new DOMException('denied', 'SecurityError'); } });`, device: 'wasm' },
+  'session storage': {
+    script: `if (self.Storage) Object.defineProperty(self, 'sessionStorage', { get: () => { throw new DOMException('denied', 'SecurityError'); } });`,
+    device: 'wasm',
+  },
   'service workers': { script: `delete Object.getPrototypeOf(navigator).serviceWorker;`, device: 'wasm' },
 };
 

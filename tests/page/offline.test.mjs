@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { generate, fillForm, openBrowser, serveFolder, untilEngine } from './browser.mjs';
+import { fillForm, generate, openBrowser, serveFolder, untilEngine } from './browser.mjs';
 
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
@@ -82,5 +82,8 @@ test('after_one_visit_the_page_generates_offline', async () => {
   const result = await generate(page, TIMEOUT_MILLIS);
   assert.equal(result.fault, undefined);
   assert.equal(result.png.subarray(1, 4).toString(), 'PNG');
-  await assert.rejects(page.evaluate(() => fetch('nowhere').then((reply) => reply.text())), /Failed to fetch/);
+  await assert.rejects(
+    page.evaluate(() => fetch('nowhere').then((reply) => reply.text())),
+    /Failed to fetch/,
+  );
 });

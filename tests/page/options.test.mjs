@@ -6,8 +6,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { generate, dropPng, fillForm, largestDifference, openSettings, pixels, screenshot, untilEngine } from './browser.mjs';
-import { untilLoaded, SCENES, useModelServer } from './fixture.mjs';
+import { dropPng, fillForm, generate, largestDifference, openSettings, pixels, screenshot, untilEngine } from './browser.mjs';
+import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -24,7 +24,10 @@ before(() => {
 });
 after(() => rmSync(scratch, { recursive: true }));
 
-for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SCENES]]) {
+for (const [kind, folder] of [
+  ['packed', () => PACKED],
+  ['safetensors', () => SCENES],
+]) {
   describe(`a checkpoint of ${kind}`, () => {
     const fixture = useModelServer(folder);
     const openEstimate = async ({ browser }) => {
@@ -47,7 +50,10 @@ for (const [kind, folder] of [['packed', () => PACKED], ['safetensors', () => SC
       assert.ok(cost.memory_bytes > download_bytes, `${cost.memory_bytes} bytes of memory`);
       const lines = await page.innerText('#estimate-lines');
       await screenshot(page, 'estimate');
-      assert.match(lines, new RegExp(`^Download: ${(download_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ s at [\\d.]+ MB/s; \\d+ MB of storage available`));
+      assert.match(
+        lines,
+        new RegExp(`^Download: ${(download_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ s at [\\d.]+ MB/s; \\d+ MB of storage available`),
+      );
       assert.match(lines, /about [\d.]+ (s|min) for 128 × 128 px in 20 steps/);
       assert.match(lines, /Runs without a GPU/);
       await page.click('#accept-download');
@@ -86,7 +92,8 @@ describe('a page with a checkpoint', () => {
     const page = await openPage(context);
     await fillForm(page, SMALL);
     await page.selectOption('#preset', 'alpha-dmd');
-    const fieldValues = () => page.evaluate(() => ['preset', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
+    const fieldValues = () =>
+      page.evaluate(() => ['preset', 'steps', 'guidance-scale', 'scheduler'].map((id) => document.getElementById(id).value));
     assert.deepEqual(await fieldValues(), ['alpha-dmd', '1', '1', 'ddpm']);
     const one = await generateImage(page);
     assert.equal(await page.evaluate(() => globalThis.pixart.state().image.num_inference_steps), 1);
@@ -110,7 +117,9 @@ describe('a page with a checkpoint', () => {
     await page.locator('#mask-canvas').scrollIntoViewIfNeeded();
     const box = await page.locator('#mask-canvas').boundingBox();
     // The left half, in one stroke as wide as it is.
-    await page.locator('#brush-size').evaluate((brush, width) => Object.assign(brush, { max: width, value: width }), Math.floor(box.width / 2));
+    await page
+      .locator('#brush-size')
+      .evaluate((brush, width) => Object.assign(brush, { max: width, value: width }), Math.floor(box.width / 2));
     await page.mouse.move(box.x + box.width / 4, box.y + 1);
     await page.mouse.down();
     await page.mouse.move(box.x + box.width / 4, box.y + box.height - 1, { steps: 4 });
@@ -150,14 +159,22 @@ describe('a page with a checkpoint', () => {
     const recording = await page.evaluate(() => [...globalThis.pixart.state().image.recording]);
     await page.uncheck('#record');
     await page.check('#text-file');
-    await page.setInputFiles('#embeddings-file', { name: 'recording.safetensors', mimeType: 'application/octet-stream', buffer: Buffer.from(recording) });
+    await page.setInputFiles('#embeddings-file', {
+      name: 'recording.safetensors',
+      mimeType: 'application/octet-stream',
+      buffer: Buffer.from(recording),
+    });
     await fillForm(page, { prompt: 'an ignored prompt' });
     assert.deepEqual(await pixels(page, await generateImage(page)), await pixels(page, first));
   });
 
   test('two_tabs_generate_at_once_and_share_the_gallery_but_not_their_unfinished_generation', async (context) => {
     const [one, two] = [await openPage(context), await openPage(context)];
-    for (const [page, prompt] of [[one, 'a red circle'], [two, 'a blue square']]) await fillForm(page, { ...SMALL, prompt, num_inference_steps: 30 });
+    for (const [page, prompt] of [
+      [one, 'a red circle'],
+      [two, 'a blue square'],
+    ])
+      await fillForm(page, { ...SMALL, prompt, num_inference_steps: 30 });
     const images = await Promise.all([one, two].map(generateImage));
     assert.ok(largestDifference(await pixels(one, images[0]), await pixels(one, images[1])) > 8, 'each tab generates its own image');
     for (const page of [one, two]) {

@@ -66,7 +66,9 @@ let server;
 let browser;
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'pixart-consumer-'));
-  const [packed] = JSON.parse(execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { cwd: under('package'), stdio: ['ignore', 'pipe', 'ignore'] }));
+  const [packed] = JSON.parse(
+    execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { cwd: under('package'), stdio: ['ignore', 'pipe', 'ignore'] }),
+  );
   mkdirSync(join(folder, 'node_modules'));
   execFileSync('tar', ['-xzf', join(folder, packed.filename), '-C', join(folder, 'node_modules')]);
   execFileSync('mv', [join(folder, 'node_modules/package'), join(folder, 'node_modules/pixart-web')]);
@@ -108,7 +110,18 @@ function assertResult(made, estimates) {
 }
 
 test('its_types_accept_the_readme_example_and_reject_a_wrong_field', () => {
-  const options = ['--strict', '--noEmit', '--target', 'es2023', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2023,dom'];
+  const options = [
+    '--strict',
+    '--noEmit',
+    '--target',
+    'es2023',
+    '--module',
+    'esnext',
+    '--moduleResolution',
+    'bundler',
+    '--lib',
+    'es2023,dom',
+  ];
   execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, join(folder, 'main.ts')], { stdio: 'inherit' });
   const wrong = join(folder, 'wrong.ts');
   writeFileSync(wrong, CONSUMER.replace('seed: 7', "seed: '7'"));
@@ -118,13 +131,23 @@ test('its_types_accept_the_readme_example_and_reject_a_wrong_field', () => {
 
 test('vite_bundles_its_worker_and_wasm_module', async () => {
   const { build } = await import(pathToFileURL(fromWeb.resolve('vite')).href);
-  await build({ root: folder, configFile: false, logLevel: 'error', base: './', build: { target: 'es2023', outDir: 'dist', emptyOutDir: true, minify: false } });
+  await build({
+    root: folder,
+    configFile: false,
+    logLevel: 'error',
+    base: './',
+    build: { target: 'es2023', outDir: 'dist', emptyOutDir: true, minify: false },
+  });
   assert.ok(readdirSync(join(folder, 'dist/assets')).some((file) => file.endsWith('.wasm')));
   assertResult(await result('/dist/index.html'), true);
 });
 
 test('a_page_without_a_bundler_imports_it_unchanged', async () => {
-  const plain = CONSUMER.replace('type Engine, type Estimate', '').replace(': Engine', '').replace(' as const', '').replace(': Estimate', '').replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
+  const plain = CONSUMER.replace('type Engine, type Estimate', '')
+    .replace(': Engine', '')
+    .replace(' as const', '')
+    .replace(': Estimate', '')
+    .replace(/: (Promise<unknown>|string\[\]|unknown|\(number \| undefined\)\[\])/g, '');
   const map = '<script type="importmap">{"imports":{"pixart-web":"/node_modules/pixart-web/index.js"}}</script>';
   writeFileSync(join(folder, 'plain.html'), `${PAGE}${map}<script type="module">${plain}</script>`);
   assertResult(await result('/plain.html'), false);
@@ -136,9 +159,14 @@ test('the_embed_example_generates_an_image_and_shows_a_fault', async () => {
   page.on('pageerror', (error) => errors.push(error.message));
   await page.goto(new URL('/embed.html', server.url).href);
   await page.click('#generate', { timeout: EXAMPLE_MILLIS });
-  await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('Step '), undefined, { timeout: EXAMPLE_MILLIS });
+  await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('Step '), undefined, {
+    timeout: EXAMPLE_MILLIS,
+  });
   await page.waitForSelector('#image:not([hidden])', { timeout: EXAMPLE_MILLIS });
-  assert.deepEqual(await page.evaluate(async () => (await document.getElementById('image').decode(), [document.getElementById('image').naturalWidth])), [128]);
+  assert.deepEqual(
+    await page.evaluate(async () => (await document.getElementById('image').decode(), [document.getElementById('image').naturalWidth])),
+    [128],
+  );
   assert.match(await page.innerText('#status'), /^Generated in [\d.]+ s$/);
   await page.fill('#prompt', '');
   await page.click('#generate');
@@ -149,7 +177,13 @@ test('the_embed_example_generates_an_image_and_shows_a_fault', async () => {
 
 test('the_page_and_its_wasm_module_are_within_their_size_limits', () => {
   const dist = under('dist/');
-  const files = ['index.html', 'sw.js', 'manifest.webmanifest', 'icon.svg', ...readdirSync(join(dist, 'assets')).map((file) => `assets/${file}`)];
+  const files = [
+    'index.html',
+    'sw.js',
+    'manifest.webmanifest',
+    'icon.svg',
+    ...readdirSync(join(dist, 'assets')).map((file) => `assets/${file}`),
+  ];
   const bytes = (wanted) => files.filter(wanted).reduce((sum, file) => sum + gzipSync(readFileSync(join(dist, file))).length, 0);
   const [page, wasm] = [bytes((file) => !file.endsWith('.wasm')), bytes((file) => file.endsWith('.wasm'))];
   console.log(`# gzipped: page ${page} bytes, module ${wasm} bytes`);

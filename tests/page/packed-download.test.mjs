@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { after, before, describe, test } from 'node:test';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
 import { children } from '../bench/report.mjs';
 import { openBrowser } from './browser.mjs';
+import { faultOf, MIB, SCENES, untilLoaded, useModelServer, waitUntil } from './fixture.mjs';
 import { startModelServer } from './model-server.mjs';
-import { faultOf, MIB, untilLoaded, SCENES, useModelServer, waitUntil } from './fixture.mjs';
 
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-weights-'));
 const PACKED = join(scratch, 'packed');
@@ -36,7 +36,13 @@ describe('a packed checkpoint', () => {
     test(`is_downloaded_once_into_${store}_and_opened_again_without_a_request`, async (context) => {
       const page = await fixture.openPage(context, { store });
       assert.equal((await untilLoaded(page)).storage, store);
-      assert.deepEqual(fixture.shardRequests().map(({ path }) => path).sort(), shards.map(({ file }) => file).sort());
+      assert.deepEqual(
+        fixture
+          .shardRequests()
+          .map(({ path }) => path)
+          .sort(),
+        shards.map(({ file }) => file).sort(),
+      );
       assert.equal(fixture.shardBytes(), size());
       fixture.server.reset();
       await page.reload();
@@ -67,7 +73,10 @@ describe('a packed checkpoint', () => {
       const before = fixture.shardRequests().length;
       fixture.server.reset();
       await untilLoaded(await fixture.openPage(context));
-      assert.ok(fixture.shardRequests().length <= shards.length - done, `${fixture.shardRequests().length} after ${before} of ${shards.length}`);
+      assert.ok(
+        fixture.shardRequests().length <= shards.length - done,
+        `${fixture.shardRequests().length} after ${before} of ${shards.length}`,
+      );
     });
   }
 
@@ -83,7 +92,7 @@ describe('a packed checkpoint', () => {
     try {
       // The connection is cut after 9 MiB; the browser is killed once it has resumed.
       let stalled = false;
-      other.rule = async ({ path, begin, count }) => {
+      other.rule = async ({ path, count }) => {
         if (!path.startsWith('transformer') || count > 0) return undefined;
         stalled = true;
         return { cut: 9 * MIB, headers: {} };
@@ -125,7 +134,12 @@ describe('a packed checkpoint', () => {
       const fault = await faultOf(page);
       assert.equal(fault.code, 'bad_weights');
       assert.ok(fault.what.includes(bad) && fault.what.includes(says), fault.what);
-      const finished = new Set(fixture.shardRequests().filter(({ path, sent }) => path !== bad && sent > 0).map(({ path }) => path));
+      const finished = new Set(
+        fixture
+          .shardRequests()
+          .filter(({ path, sent }) => path !== bad && sent > 0)
+          .map(({ path }) => path),
+      );
       await fixture.restart(page);
       const repeated = fixture.shardRequests().filter(({ path }) => finished.has(path));
       assert.deepEqual(repeated, [], 'finished shards are not downloaded again');
@@ -161,14 +175,17 @@ describe('a packed checkpoint', () => {
     };
     await untilLoaded(await fixture.openPage(context));
     const requests = fixture.shardRequests().filter(({ path }) => path === bad);
-    assert.deepEqual(requests.map(({ begin }) => begin > 0), [false, true, false]);
+    assert.deepEqual(
+      requests.map(({ begin }) => begin > 0),
+      [false, true, false],
+    );
   });
 
   test('without_range_requests_a_cut_shard_is_downloaded_from_its_beginning', async (context) => {
     fixture.server.rule = ({ path, count }) => ({ ranges: false, ...(isShard(path) && count === 0 && { cut: 700_000 }) });
     await untilLoaded(await fixture.openPage(context));
     const cut = shards.filter(({ bytes }) => bytes > 700_000).length;
-    assert.ok(fixture.shardRequests().every(({ path, sent }) => sent > 0) && fixture.shardRequests().length >= shards.length + cut);
+    assert.ok(fixture.shardRequests().every(({ sent }) => sent > 0) && fixture.shardRequests().length >= shards.length + cut);
   });
 
   test('too_little_storage_is_reported_with_both_sizes_before_the_first_byte', async (context) => {
@@ -222,7 +239,10 @@ describe('a packed checkpoint', () => {
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
       const transaction = database.transaction('records', 'readwrite');
       for (const [name, base64] of records) {
-        transaction.objectStore('records').put(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)), name);
+        transaction.objectStore('records').put(
+          Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)),
+          name,
+        );
       }
       await new Promise((resolve) => (transaction.oncomplete = resolve));
       database.close();
@@ -236,7 +256,9 @@ describe('a packed checkpoint', () => {
     const page = await context.browser.context.newPage();
     const manifest = JSON.parse(readFileSync(join(PACKED, 'manifest.json'), 'utf8'));
     manifest.sections[0].shards[0].file = '../../elsewhere.bin';
-    await page.route('**/manifest.json', (route) => route.fulfill({ body: JSON.stringify(manifest), headers: { 'access-control-allow-origin': '*' } }));
+    await page.route('**/manifest.json', (route) =>
+      route.fulfill({ body: JSON.stringify(manifest), headers: { 'access-control-allow-origin': '*' } }),
+    );
     await page.goto(fixture.url());
     const fault = await faultOf(page);
     assert.equal(fault.code, 'bad_weights');
@@ -249,7 +271,10 @@ describe('a packed checkpoint', () => {
     await untilLoaded(page);
     const storage = (task) => page.evaluate((task) => globalThis.pixart.storage(task), task);
     const [stored] = await storage({ kind: 'list' });
-    assert.deepEqual({ ...stored, saved_at: 0 }, { checkpoint: fixture.server.url, storage: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 });
+    assert.deepEqual(
+      { ...stored, saved_at: 0 },
+      { checkpoint: fixture.server.url, storage: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 },
+    );
     await page.evaluate(async (name) => {
       const opening = indexedDB.open('pixart-web');
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
@@ -266,7 +291,10 @@ describe('a packed checkpoint', () => {
     fixture.server.reset();
     await page.reload();
     await untilLoaded(page);
-    assert.deepEqual(fixture.shardRequests().map(({ path }) => path), [shards[4].file]);
+    assert.deepEqual(
+      fixture.shardRequests().map(({ path }) => path),
+      [shards[4].file],
+    );
     assert.equal((await storage({ kind: 'list' }))[0].missing, 0);
     const changed = async () => (await storage({ kind: 'verify', checkpoint: fixture.server.url }))[0].changed;
     assert.equal(await changed(), false);

@@ -2,7 +2,7 @@
 //! image as without the failure.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { generate, echoConsole, fillForm, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+import { echoConsole, fillForm, generate, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 6, width: 64, height: 64 };

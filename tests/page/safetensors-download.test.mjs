@@ -1,10 +1,10 @@
 //! Safetensors folders, converted into a real browser's store: from servers of every kind, a model hub, and a local folder.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { describe, test } from 'node:test';
 import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { faultOf, MIB, SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 import { startModelServer } from './model-server.mjs';
-import { faultOf, MIB, untilLoaded, SCENES, useModelServer } from './fixture.mjs';
 import { split } from './safetensors.mjs';
 
 describe('a folder of safetensors', () => {

@@ -1,10 +1,10 @@
 //! The request form: reads a request from it, and fills it in from a checkpoint or an image's metadata. The engine validates values.
 import type { ImageRequest } from '../engine/client';
-import { element } from './dom';
 import { fault } from '../engine/fault';
-import { readAsPng } from '../gallery/files';
-import { paintedMask } from './mask';
 import type { Checkpoint, GenerateRequest, Limits, Preset } from '../engine/protocol.gen';
+import { readAsPng } from '../gallery/files';
+import { element } from './dom';
+import { paintedMask } from './mask';
 import { readTextSource } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
@@ -66,7 +66,12 @@ export function readNumImages(): number {
 
 /** Returns the fields of a request that are read from files: text source, input image and mask, with the strength. Rejects with a `Fault`. */
 export async function readFiles(): Promise<Partial<ImageRequest>> {
-  const [text_encoder, image, selected, painted] = await Promise.all([readTextSource(), readAsPng(initImage), readAsPng(maskImage), paintedMask()]);
+  const [text_encoder, image, selected, painted] = await Promise.all([
+    readTextSource(),
+    readAsPng(initImage),
+    readAsPng(maskImage),
+    paintedMask(),
+  ]);
   const mask_image = selected ?? painted;
   return {
     text_encoder,
@@ -128,7 +133,10 @@ export function applyRequest(request: Partial<GenerateRequest>): void {
 export function applyCheckpoint({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
   presets = all;
   preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
-  for (const [field, value] of [[steps, own.num_inference_steps], [guidanceScale, own.guidance_scale]] as const) {
+  for (const [field, value] of [
+    [steps, own.num_inference_steps],
+    [guidanceScale, own.guidance_scale],
+  ] as const) {
     if (field.value === field.defaultValue) field.valueAsNumber = value;
   }
   setOptions(scheduler, schedulers);

@@ -1,11 +1,11 @@
 //! The gallery on the page: search, favourites, comparison, reuse of settings, export and deletion of generated images.
 import { downloadZip } from 'client-zip';
-import { Gallery, type GalleryImage } from '../gallery/database';
-import { element } from './dom';
 import { faultOf } from '../engine/fault';
-import { slug } from '../gallery/files';
-import { t } from './i18n';
 import type { Fault } from '../engine/protocol.gen';
+import type { Gallery, GalleryImage } from '../gallery/database';
+import { slug } from '../gallery/files';
+import { element } from './dom';
+import { t } from './i18n';
 
 const section = element('gallery', HTMLDetailsElement);
 const list = element('gallery-list', HTMLElement);

@@ -1,10 +1,10 @@
 //! The X/Y grid: one image for each value, or pair of values, of one or two fields of the request.
 import type { ImageRequest } from '../engine/client';
-import { element } from './dom';
 import { fault } from '../engine/fault';
-import { pngBlob } from '../gallery/files';
-import { t, type TextKey } from './i18n';
 import type { ImageResult as GeneratedImage } from '../engine/protocol.gen';
+import { pngBlob } from '../gallery/files';
+import { element } from './dom';
+import { type TextKey, t } from './i18n';
 
 /** The fields that an axis can vary, with their labels. */
 const LABELS = {

@@ -6,6 +6,7 @@ type Language = (typeof LANGUAGES)[number];
 
 /** Translations in the order of `LANGUAGES`. `{name}` is a placeholder for a value. Elements of index.html name their text in
     `data-i18n`, their accessible name in `data-i18n-label` and their placeholder text in `data-i18n-placeholder`. */
+// biome-ignore format: a line holds a text in all languages.
 const TEXTS = {
   tagline: ["Generates images from a prompt in this browser tab, on this computer's GPU or CPU.", 'Erzeugt Bilder aus einem Prompt in diesem Browser-Tab, auf der GPU oder CPU dieses Rechners.'],
   prompt: ['Prompt', 'Prompt'],

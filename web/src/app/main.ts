@@ -1,19 +1,28 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
 import type { ImageRequest } from '../engine/client';
-import { Gallery, tabId } from '../gallery/database';
-import { element } from './dom';
-import { startEngine, type Engine } from '../engine/engine';
+import { type Engine, startEngine } from '../engine/engine';
 import { fault, faultOf, ignore } from '../engine/fault';
+import type {
+  Checkpoint,
+  DeviceKind,
+  ImageResult,
+  StorageBackend,
+  StorageTask,
+  StoredCheckpoint,
+  TapRow,
+  WeightDtype,
+} from '../engine/protocol.gen';
+import { Gallery, tabId } from '../gallery/database';
 import { pngBlob } from '../gallery/files';
+import { readRequest as readMetadata } from '../gallery/metadata';
+import { element } from './dom';
 import { applyCheckpoint, applyRequest, readFiles, readNumImages, readRequest, renderForm } from './form';
 import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
-import { readRequest as readMetadata } from '../gallery/metadata';
-import type { Checkpoint, WeightDtype, DeviceKind, ImageResult, StorageTask, StoredCheckpoint, StorageBackend, TapRow } from '../engine/protocol.gen';
-import { generating, OPENING, reduce, withFault, type State } from './state';
-import { droppedFolder, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels, type ModelSource } from './stored-models';
+import { generating, OPENING, reduce, type State, withFault } from './state';
+import { droppedFolder, type ModelSource, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
 import { render } from './view';
 
@@ -283,7 +292,13 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
-  if (models.open) renderStoredModels(modelList, state.stored, (task) => storage(task).catch(ignore), (checkpoint) => openModel({ checkpoint }));
+  if (models.open)
+    renderStoredModels(
+      modelList,
+      state.stored,
+      (task) => storage(task).catch(ignore),
+      (checkpoint) => openModel({ checkpoint }),
+    );
   // A browser that does not report its storage shows none.
   if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
 }

@@ -42,7 +42,10 @@ async function openEditor(): Promise<void> {
   if (file === undefined) return;
   background.src = URL.createObjectURL(file);
   // An image that this browser cannot decode is reported when the request is made.
-  editor.hidden = await background.decode().then(() => false, () => true);
+  editor.hidden = await background.decode().then(
+    () => false,
+    () => true,
+  );
   [canvas.width, canvas.height] = [background.naturalWidth, background.naturalHeight];
 }
 

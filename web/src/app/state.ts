@@ -1,6 +1,18 @@
 //! Everything the page shows, as one value, and the changes that events make to it. Pure: no DOM, no clock, no worker.
 import { endsEngine } from '../engine/fault';
-import type { AdapterInfo, Checkpoint, Estimate, EngineEvent, Fault, ImageResult, StoredCheckpoint, LoadProgress, PreviewImage, GenerationStage, StepProgress } from '../engine/protocol.gen';
+import type {
+  AdapterInfo,
+  Checkpoint,
+  EngineEvent,
+  Estimate,
+  Fault,
+  GenerationStage,
+  ImageResult,
+  LoadProgress,
+  PreviewImage,
+  StepProgress,
+  StoredCheckpoint,
+} from '../engine/protocol.gen';
 
 /** The progress of the running generation. */
 export interface Progress {

@@ -1,6 +1,7 @@
 //! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
-import { t } from './i18n';
+
 import type { StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
+import { t } from './i18n';
 
 /** A checkpoint to open: its URL, or a name for the user's `files`. */
 export interface ModelSource {

@@ -1,9 +1,9 @@
 //! The part of the form that selects what encodes the prompt, and the status of the companion at the entered URL.
-import { isServedByCompanion, listModels, type CompanionModel } from '../engine/companion';
-import { element } from './dom';
+import { type CompanionModel, isServedByCompanion, listModels } from '../engine/companion';
 import { fault, faultOf } from '../engine/fault';
-import { t } from './i18n';
 import type { TextEncoderSource } from '../engine/protocol.gen';
+import { element } from './dom';
+import { t } from './i18n';
 
 const tab = element('text-tab', HTMLInputElement);
 const companion = element('text-companion', HTMLInputElement);

@@ -1,9 +1,10 @@
 //! Renders the state: status, progress, preview, image, faults and the download estimate.
-import { element } from './dom';
-import { pngBlob, slug } from '../gallery/files';
+
 import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from '../engine/protocol.gen';
-import type { State } from './state';
+import { pngBlob, slug } from '../gallery/files';
+import { element } from './dom';
 import { t } from './i18n';
+import type { State } from './state';
 
 const generateButton = element('generate', HTMLButtonElement);
 const cancelButton = element('cancel', HTMLButtonElement);
@@ -57,7 +58,10 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
   if (estimate === undefined || estimate.generation_cost === null) return;
   const { download_bytes, free_storage_bytes, bytes_per_second, generation_cost } = estimate;
   const storage = free_storage_bytes === null ? '' : t('estimateStorage', { room: megabytes(free_storage_bytes) });
-  const time = bytes_per_second === null ? '' : t('estimateTime', { time: duration(download_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
+  const time =
+    bytes_per_second === null
+      ? ''
+      : t('estimateTime', { time: duration(download_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
   const { size, num_inference_steps: steps, memory_bytes, seconds } = generation_cost;
   const lines = [
     t('estimateDownload', { size: megabytes(download_bytes) }) + time + storage,

@@ -1,5 +1,5 @@
 //! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
-import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction, type StoreNames } from 'idb';
+import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB, type StoreNames } from 'idb';
 import type { ImageRequest } from '../engine/client';
 import { currentNames } from '../engine/former-names';
 
