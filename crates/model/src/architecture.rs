@@ -7,8 +7,8 @@ use pixart_weights::Folder;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::config::{DitConfig, T5Config, VaeConfig};
-use crate::inventory::Named;
+use crate::loading::config::{DitConfig, T5Config, VaeConfig};
+use crate::loading::inventory::Named;
 
 /// A network that was published, or one as small as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

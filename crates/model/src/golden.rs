@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
-use crate::params::tensor_from_file;
+use crate::loading::var_builder::tensor_from_file;
 use crate::pipeline::TextEncoder;
 use crate::{DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, normalize_caption, randn};
 

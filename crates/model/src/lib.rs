@@ -6,64 +6,53 @@
 //! head, H and W rows and columns.
 
 mod architecture;
-mod bins;
-mod caption;
-mod config;
-mod dit;
-mod embeddings;
 mod error;
-mod form;
 pub mod golden;
 pub mod image;
-mod inventory;
-mod linear;
+mod loading;
 mod noise;
-mod params;
 mod pipeline;
-mod plan;
-mod preview;
+mod planning;
 mod prewarm;
 pub mod recording;
 mod schedulers;
 pub mod self_test;
-mod slices;
-mod t5;
 mod taps;
 #[cfg(test)]
 mod testing;
-mod tokenizer;
-mod trial;
+mod text;
+mod transformer;
 mod vae;
 mod warm_up;
 mod workload;
 
 pub use architecture::Architecture;
-pub use caption::{clean_caption, normalize_caption};
-pub use dit::{Conditioning, Dit, MicroConditions};
-pub use embeddings::read_prompt_embeds;
 pub use error::Error;
-pub use form::form;
+pub use loading::quantization_policy::form;
 pub use noise::randn;
+pub use pipeline::preview::Preview;
 pub use pipeline::{
     GuidanceConfig, InitLatents, Painter, Pipeline, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
     caption_rows, captions_of, preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
-pub use plan::{
+pub use planning::cost_model::{CostProbe, MacCount};
+pub use planning::memory_plan::{
     CfgBatching, DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format,
     text_encoder_bytes,
 };
-pub use preview::Preview;
+pub use planning::slices::SliceController;
 pub use prewarm::prewarm;
 pub use schedulers::{
     DrawNoise, SCHEDULERS, Scheduler, SchedulerConfig, SchedulerOptions, SchedulerState, Steps,
     names as scheduler_names,
 };
-pub use slices::SliceController;
-pub use t5::T5;
 pub use taps::Taps;
-pub use tokenizer::{CaptionTokenizer, TokenizedCaption};
-pub use trial::{CostProbe, MacCount};
+pub use text::caption::{clean_caption, normalize_caption};
+pub use text::prompt_embeds::read_prompt_embeds;
+pub use text::t5::T5;
+pub use text::tokenizer::{CaptionTokenizer, TokenizedCaption};
+pub use transformer::{Conditioning, Dit, MicroConditions};
 pub use vae::{DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
 pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

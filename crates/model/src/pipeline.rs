@@ -9,12 +9,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, ResolvedRequest};
 use pixart_weights::{Folder, WeightFormat};
 
-use crate::plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
+use crate::planning::memory_plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
 use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, VaeEncoder, clean_caption, normalize_caption};
 
+pub(crate) mod bins;
 mod guidance;
 mod init_latents;
 mod painter;
+pub(crate) mod preview;
 mod sampler;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Dtype, Folder, serialize_tensors};
 use serde_json::Value;
 
-use crate::config::{DitConfig, Json, VaeConfig};
+use crate::loading::config::{DitConfig, Json, VaeConfig};
 use crate::noise::Noise;
 use crate::{DeviceLimits, Error, InitLatents, Painter, PromptEmbeds, Taps, preset_of};
 

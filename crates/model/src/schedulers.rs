@@ -11,7 +11,7 @@ use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::config::Json;
+use crate::loading::config::Json;
 
 mod config_reader;
 mod ddim;

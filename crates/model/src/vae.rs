@@ -7,9 +7,9 @@
 use burn::tensor::{Device, Tensor};
 use pixart_weights::{Folder, Weights};
 
-use crate::config::VaeConfig;
-use crate::params::VarBuilder;
-use crate::plan::DecodeMode;
+use crate::loading::config::VaeConfig;
+use crate::loading::var_builder::VarBuilder;
+use crate::planning::memory_plan::DecodeMode;
 use crate::{Error, Taps};
 
 mod decoding;

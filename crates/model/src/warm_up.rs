@@ -10,8 +10,8 @@ use pixart_kernels::{
 use pixart_weights::Folder;
 
 use crate::Error;
-use crate::config::{DitConfig, T5Config, VaeConfig};
-use crate::plan::{DeviceLimits, Planner};
+use crate::loading::config::{DitConfig, T5Config, VaeConfig};
+use crate::planning::memory_plan::{DeviceLimits, Planner};
 
 /// Rows, inputs and outputs of the products, and channels of the norms.
 const SMALL: usize = BLOCK;

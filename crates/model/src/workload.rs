@@ -6,12 +6,13 @@ use burn::tensor::{Device, Tensor};
 use pixart_kernels::WeightFormat;
 use pixart_weights::{Folder, Tensors, Weights};
 
-use crate::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
-use crate::dit::{ADALN_CHUNKS, Conditioning, Dit, DitBlock, PADDING_SCORE};
-use crate::params::{VarBuilder, tensor_from_file};
-use crate::plan::DecodeMode;
+use crate::loading::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
+use crate::loading::var_builder::{VarBuilder, tensor_from_file};
+use crate::planning::memory_plan::DecodeMode;
+use crate::text::t5;
+use crate::transformer::{ADALN_CHUNKS, Conditioning, Dit, DitBlock, PADDING_SCORE};
 use crate::vae::VaeDecoder;
-use crate::{Error, Taps, t5};
+use crate::{Error, Taps};
 
 /// One part with its inputs on a device.
 pub struct Workload {

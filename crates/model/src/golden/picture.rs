@@ -8,8 +8,9 @@ use super::meta::GoldenMeta;
 use super::{Check, PICTURE_TOLERANCE, compare, values_read};
 use crate::image::Size;
 use crate::noise::Noise;
+use crate::pipeline::bins;
 use crate::pipeline::{InitLatents, PromptEmbeds, TextEncoder};
-use crate::{Error, Painter, Taps, bins};
+use crate::{Error, Painter, Taps};
 
 impl Check<'_> {
     pub(super) async fn sampling(&mut self) -> Result<(), Error> {

@@ -6,12 +6,13 @@ use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, Resolve
 use pixart_weights::Folder;
 
 use super::{GuidanceConfig, InitLatents, PromptEmbeds, Sampler};
-use crate::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::image::GenerationMetadata;
+use crate::loading::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::noise::Noise;
-use crate::plan::{DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner};
+use crate::pipeline::bins;
+use crate::planning::memory_plan::{DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner};
 use crate::schedulers::{SchedulerConfig, SchedulerOptions, SchedulerState, Steps};
-use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder, bins};
+use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder};
 
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.
 const SIZE_RANGE: u32 = 2;

@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 
 use super::guidance::GuidanceConfig;
 use super::init_latents::InpaintMask;
-use crate::dit::ForwardState;
 use crate::noise::Noise;
-use crate::plan::CfgBatching;
+use crate::planning::memory_plan::CfgBatching;
 use crate::schedulers::SchedulerState;
+use crate::transformer::ForwardState;
 use crate::{Conditioning, Dit, Taps};
 
 /// The denoising of one image, from the initial latents to the clean ones.

@@ -7,9 +7,9 @@ use pixart_weights::{Folder, Weights};
 use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
 use super::strips::Strips;
 use super::{MidBlock, RGB, channels_first, channels_last, resnets};
-use crate::config::VaeConfig;
-use crate::params::VarBuilder;
-use crate::plan::DecodeMode;
+use crate::loading::config::VaeConfig;
+use crate::loading::var_builder::VarBuilder;
+use crate::planning::memory_plan::DecodeMode;
 use crate::{Error, Taps};
 
 /// Decoder of the VAE with `post_quant_conv`: the half that text-to-image needs.

@@ -7,8 +7,8 @@ use pixart_weights::{Folder, Weights};
 use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
 use super::strips::Strips;
 use super::{DiagonalGaussian, MidBlock, RGB, Tiling, channels_first, channels_last, resnets};
-use crate::config::VaeConfig;
-use crate::params::VarBuilder;
+use crate::loading::config::VaeConfig;
+use crate::loading::var_builder::VarBuilder;
 use crate::{Error, Taps};
 
 /// Bounds of the posterior's log-variance (diffusers `DiagonalGaussianDistribution`).

@@ -5,7 +5,7 @@ use super::RGB;
 use super::layers::{CHANNEL_ALIGNMENT, KERNEL_SIZE};
 use super::strips::row_ranges;
 use crate::MacCount;
-use crate::config::VaeConfig;
+use crate::loading::config::VaeConfig;
 
 /// Bytes of one f32.
 const F32_BYTES: u64 = 4;
@@ -203,7 +203,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::sd_vae;
+    use crate::loading::config::sd_vae;
 
     #[test]
     fn every_buffer_of_a_1024_px_image_fits_the_minimum_binding() {

@@ -9,8 +9,8 @@ use pixart_kernels::{
 
 use super::strips::{Strip, Strips};
 use crate::Error;
-use crate::linear::Linear;
-use crate::params::VarBuilder;
+use crate::loading::linear::Linear;
+use crate::loading::var_builder::VarBuilder;
 
 /// ε of every group norm (diffusers passes 1e-6 to all of them).
 const NORM_EPS: f64 = 1e-6;

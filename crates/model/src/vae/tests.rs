@@ -10,8 +10,8 @@ use pixart_weights::Folder;
 
 use super::footprint::{self, Footprint};
 use super::{Taps, Vae};
-use crate::config::{VaeConfig, sd_vae};
-use crate::plan::DecodeMode;
+use crate::loading::config::{VaeConfig, sd_vae};
+use crate::planning::memory_plan::DecodeMode;
 use crate::randn;
 use crate::testing::{gpu, large, peak_memory, safetensors};
 

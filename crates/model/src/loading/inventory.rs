@@ -1,7 +1,7 @@
 //! The tensors of networks by name and shape, from their configurations alone, in the order of their names in a checkpoint's
 //! blocks. A test compares it with recorded checkpoints.
 
-use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
+use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
 use crate::vae::RGB;
 
 /// A tensor's name and shape.

@@ -10,8 +10,8 @@ use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
 use crate::Error;
-use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
-use crate::dit::ADALN_CHUNKS;
+use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
+use crate::transformer::ADALN_CHUNKS;
 use crate::vae::Tiling;
 use crate::vae::footprint::{self, Footprint};
 

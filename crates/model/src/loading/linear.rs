@@ -5,7 +5,7 @@ use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, 
 use pixart_weights::{ColumnOrder, transposed};
 
 use crate::Error;
-use crate::params::VarBuilder;
+use crate::loading::var_builder::VarBuilder;
 
 /// y = x·W + b, with W stored as `[inputs, outputs]` (transposed from PyTorch's `[outputs, inputs]`).
 pub(crate) struct Linear {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{XL_2, sd_vae};
+use crate::loading::config::{XL_2, sd_vae};
 
 fn planner(binding_mib: u64, memory_mib: Option<u64>) -> Planner {
     let limits = DeviceLimits {

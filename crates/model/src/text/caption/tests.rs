@@ -13,7 +13,7 @@ struct Case {
 
 #[test]
 fn captions_are_cleaned_as_diffusers_does() {
-    let recorded = include_str!("../../../../tests/golden/captions.json");
+    let recorded = include_str!("../../../../../tests/golden/captions.json");
     let cases: Vec<Case> = serde_json::from_str(recorded).expect("recorded");
     assert!(cases.len() >= 70, "{} cases", cases.len());
     let different =

@@ -6,9 +6,9 @@ use burn::tensor::Tensor;
 use pixart_kernels::{Activation, AdaLnChunk, AttentionOptions, Heads, Modulation, attention, layer_norm};
 
 use super::Conditioning;
-use crate::config::DitConfig;
-use crate::linear::Linear;
-use crate::params::VarBuilder;
+use crate::loading::config::DitConfig;
+use crate::loading::linear::Linear;
+use crate::loading::var_builder::VarBuilder;
 use crate::{Error, Taps};
 
 /// AdaLN-single chunks, in the order of `scale_shift_table`.

@@ -5,7 +5,7 @@ use pixart_kernels::Activation;
 
 use super::{Dit, MicroConditions};
 use crate::Taps;
-use crate::config::SINUSOID_CHANNELS;
+use crate::loading::config::SINUSOID_CHANNELS;
 
 /// Base of all sinusoid frequencies (Vaswani et al. 2017, section 3.5).
 const FREQUENCY_BASE: f64 = 10_000.0;

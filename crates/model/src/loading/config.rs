@@ -6,7 +6,7 @@ use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::preview::Preview;
+use crate::pipeline::preview::Preview;
 
 /// One JSON file.
 pub(crate) struct Json {

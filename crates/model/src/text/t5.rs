@@ -6,9 +6,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
 use pixart_weights::{Folder, WeightFormat, Weights};
 
-use crate::config::T5Config;
-use crate::linear::Linear;
-use crate::params::VarBuilder;
+use crate::loading::config::T5Config;
+use crate::loading::linear::Linear;
+use crate::loading::var_builder::VarBuilder;
 use crate::{Error, Taps, TokenizedCaption};
 
 /// Bias of the attention score of a padding key: the least finite f32, as in transformers.

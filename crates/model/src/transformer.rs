@@ -8,9 +8,9 @@ use burn::tensor::{DType, Device, Tensor, activation::silu};
 use pixart_kernels::{Activation, AdaLnChunk, Modulation, WeightFormat, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Weights};
 
-use crate::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
-use crate::linear::Linear;
-use crate::params::VarBuilder;
+use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
+use crate::loading::linear::Linear;
+use crate::loading::var_builder::VarBuilder;
 use crate::{Error, Taps};
 
 mod block;

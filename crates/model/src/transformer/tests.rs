@@ -8,7 +8,7 @@ use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 use pixart_weights::Folder;
 
 use super::{ADALN_CHUNKS, Dit, PATCH, Taps};
-use crate::config::{DitConfig, XL_2};
+use crate::loading::config::{DitConfig, XL_2};
 use crate::randn;
 use crate::testing::{gpu, large, peak_memory, safetensors};
 

@@ -2,8 +2,8 @@
 //! step.
 
 use crate::Error;
-use crate::config::{Json, SD_SCALING, SDXL_SCALING};
 use crate::image::{CHANNELS, Rgb8, rgb8_from_planes};
+use crate::loading::config::{Json, SD_SCALING, SDXL_SCALING};
 
 /// Key of `vae/config.json` with the map of another VAE: a row of three numbers per latent channel, then the bias (ComfyUI
 /// `latent_rgb_factors`).

@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn recorded() -> Recorded {
-        serde_json::from_str(include_str!("../../../tests/golden/bins.json")).expect("recorded")
+        serde_json::from_str(include_str!("../../../../tests/golden/bins.json")).expect("recorded")
     }
 
     #[test]

@@ -7,8 +7,8 @@ use pixart_kernels::{
     AttentionOptions, ConvOptions, Epilogue, Heads, Matrix, Resampling, WeightFormat, attention, conv, linear,
 };
 
-use crate::config::PATCH;
-use crate::plan::{LatentBatch, Planner};
+use crate::loading::config::PATCH;
+use crate::planning::memory_plan::{LatentBatch, Planner};
 use crate::vae::footprint;
 
 /// Tokens of the smallest matmul probe.
@@ -123,8 +123,8 @@ impl CostProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{XL_2, sd_vae};
-    use crate::plan::DeviceLimits;
+    use crate::loading::config::{XL_2, sd_vae};
+    use crate::planning::memory_plan::DeviceLimits;
 
     fn xl() -> Planner {
         Planner {
