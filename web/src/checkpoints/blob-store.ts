@@ -1,6 +1,6 @@
 //! Named blobs in IndexedDB, the origin private file system, or memory. Independent of checkpoints, except for the database's
 //! schema. Contract: writes are atomic and durable.
-import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
+import { type DBSchema, type IDBPDatabase, openDB } from 'idb';
 import { fault, messageOf } from '../engine/fault';
 import type { Fault } from '../engine/protocol.gen';
 

@@ -4,11 +4,22 @@ import { Engine } from '../../pkg/pixart_browser.js';
 import { fault } from '../engine/fault';
 import type { LoadProgress, WeightDtype } from '../engine/protocol.gen';
 import { readBlob } from './blob-store';
-import { Conversion, inMemoryFiles, networksOf, newRow, requireStorage, rowKey, versionOf, type OnConfigs, type Part, type StoredManifest } from './convert';
+import {
+  Conversion,
+  inMemoryFiles,
+  networksOf,
+  newRow,
+  type OnConfigs,
+  type Part,
+  requireStorage,
+  rowKey,
+  type StoredManifest,
+  versionOf,
+} from './convert';
 import { FileChangedError, measureRate, requestFile, stream } from './http';
 import { ProgressReporter } from './progress';
 import { FilesSource, HttpSource, readFile, type Source } from './source';
-import { sha256Of, shardsOf, type Manifest, type Shard, type Store } from './store';
+import { type Manifest, type Shard, type Store, sha256Of, shardsOf } from './store';
 
 /** What is still to be downloaded of a checkpoint, and the configurations of its networks. */
 export interface Download {
@@ -73,9 +84,17 @@ export class Checkpoints {
       const sizes = [...files].filter((file): file is [string, number] => typeof file[1] === 'number');
       const [path, bytes] = sizes.reduce((largest, file) => (file[1] > largest[1] ? file : largest), ['', 0]);
       const manifest = missing.includes('denoiser') ? undefined : stored.find((part) => part !== undefined)?.text;
-      return { bytes: described.reduce((sum, { total }) => sum + total, 0), configs: inMemoryFiles(files), manifest, sample: { path, bytes } };
+      return {
+        bytes: described.reduce((sum, { total }) => sum + total, 0),
+        configs: inMemoryFiles(files),
+        manifest,
+        sample: { path, bytes },
+      };
     }
-    const shards = await this.store.missing(packed.manifest, missing.flatMap((part) => SECTIONS[part]));
+    const shards = await this.store.missing(
+      packed.manifest,
+      missing.flatMap((part) => SECTIONS[part]),
+    );
     const [first] = shards;
     const sample = first && { path: first.file, bytes: first.bytes };
     return { ...nothing, bytes: sumBytes(shards), manifest: packed.text, sample };
@@ -208,7 +227,11 @@ export class Checkpoints {
       await blobs.remove(pieces.splice(0));
       at = stored = 0;
     }
-    throw fault('bad_weights', `${source.name}${file}: ${problem}, ${MAX_ATTEMPTS} times`, 'ask the owner of the server; valid shards stay stored');
+    throw fault(
+      'bad_weights',
+      `${source.name}${file}: ${problem}, ${MAX_ATTEMPTS} times`,
+      'ask the owner of the server; valid shards stay stored',
+    );
   }
 
   /** Passes the bytes of a shard from `begin` on to `onChunk`; returns what is wrong with the source's file. */
@@ -229,7 +252,12 @@ export class Checkpoints {
     }
     const url = source.name + file;
     const reply = await requestFile(url, begin);
-    if (reply === undefined) throw fault('bad_weights', `the manifest names ${url}, which is not there`, 'ask the owner of the server; what was downloaded stays stored');
+    if (reply === undefined)
+      throw fault(
+        'bad_weights',
+        `the manifest names ${url}, which is not there`,
+        'ask the owner of the server; what was downloaded stays stored',
+      );
     const reported = reply.file.bytes;
     if (reported !== undefined && reported !== bytes) {
       await reply.response.body?.cancel();

@@ -2,12 +2,12 @@
 //! one. An interrupted conversion resumes after its last shard.
 import { Engine } from '../../pkg/pixart_browser.js';
 import { fault, isRecord } from '../engine/fault';
+import type { LoadProgress, WeightDtype } from '../engine/protocol.gen';
+import { type CheckpointRow, type ConversionState, quotaFault } from './blob-store';
 import { FileChangedError } from './http';
 import { ProgressReporter } from './progress';
-import type { WeightDtype, LoadProgress } from '../engine/protocol.gen';
-import { quotaFault, type CheckpointRow, type ConversionState } from './blob-store';
 import { HttpSource, readFile, type Source } from './source';
-import { sha256Of, type Manifest, type Shard, type Store } from './store';
+import { type Manifest, type Shard, type Store, sha256Of } from './store';
 
 /** A part of a checkpoint that is stored and loaded at once: transformer and VAE decoder, or one of the encoders. */
 export type Part = 'denoiser' | 'text_encoder' | 'vae_encoder';
@@ -58,10 +58,18 @@ export class Conversion {
     const row: CheckpointRow = { ...newRow(key, source.name), converted: true, conversion: state };
     const progress = new ProgressReporter('convert', total, this.onProgress);
 
-    const conversion = { networks, weight_format, shard_bytes: SHARD_BYTES, source: source.name, in_file_order: source.isSequential(), finished_shards: structuredClone(finished) };
+    const conversion = {
+      networks,
+      weight_format,
+      shard_bytes: SHARD_BYTES,
+      source: source.name,
+      in_file_order: source.isSequential(),
+      finished_shards: structuredClone(finished),
+    };
     const read = async (path: string, begin: number, end: number): Promise<Uint8Array> => {
       const bytes = await source.read(path, begin, end).catch((thrown: unknown) => {
-        if (thrown instanceof FileChangedError) throw fault('network', `${source.name}${path} changed during the download`, 'try again: the download starts over');
+        if (thrown instanceof FileChangedError)
+          throw fault('network', `${source.name}${path} changed during the download`, 'try again: the download starts over');
         throw thrown;
       });
       progress.add(path, bytes.length);
@@ -130,7 +138,11 @@ export class Conversion {
     };
     const with_text = networks.includes('text_encoder');
     const configs = with_text ? ['text_encoder/config.json', 'model_index.json'] : [...CONFIGS, ...OPTIONAL];
-    await Promise.all([...configs.map(config), ...(with_text ? [tokenizer()] : []), ...networks.map((network) => weights(STEMS[network] ?? network))]);
+    await Promise.all([
+      ...configs.map(config),
+      ...(with_text ? [tokenizer()] : []),
+      ...networks.map((network) => weights(STEMS[network] ?? network)),
+    ]);
     // Sorted, so that they can be compared as text.
     return { files, versions: Object.fromEntries(Object.entries(versions).sort()), total };
   }

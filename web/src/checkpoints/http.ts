@@ -66,7 +66,12 @@ export async function requestFile(url: string, begin = 0, end?: number, version 
  * Reads the body of `reply` up to the file's byte `end`, and passes its chunks to `onChunk`. An interrupted body is requested again
  * from there; where the server then starts at 0, the bytes that were passed on are skipped.
  */
-export async function stream(url: string, reply: FileResponse, end: number, onChunk: (chunk: Uint8Array) => Promise<void> | void): Promise<void> {
+export async function stream(
+  url: string,
+  reply: FileResponse,
+  end: number,
+  onChunk: (chunk: Uint8Array) => Promise<void> | void,
+): Promise<void> {
   let at = reply.begin;
   for (let attempt = 1; ; attempt += 1) {
     const received = at;
@@ -141,10 +146,15 @@ function backoff(attempt: number): number {
 
 function statusFault(url: string, { status, headers }: Response) {
   const after = headers.get('retry-after');
-  const remedy = status === 401 || status === 403 ? 'it may need a login; choose another address' : 'try again, or ask the owner of the server';
+  const remedy =
+    status === 401 || status === 403 ? 'it may need a login; choose another address' : 'try again, or ask the owner of the server';
   return fault('network', `${url} answered ${status}${after === null ? '' : `, to be asked again after ${after}`}`, remedy);
 }
 
 export function networkFault(url: string, thrown: unknown) {
-  return fault('network', `${url} could not be downloaded: ${messageOf(thrown)}`, 'check the connection, then try again; what was downloaded stays stored');
+  return fault(
+    'network',
+    `${url} could not be downloaded: ${messageOf(thrown)}`,
+    'check the connection, then try again; what was downloaded stays stored',
+  );
 }

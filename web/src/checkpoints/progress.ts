@@ -38,7 +38,8 @@ export class ProgressReporter {
     const millis = (last?.millis ?? 0) - (first?.millis ?? 0);
     const bytes_per_second = millis > 0 ? (((last?.bytes ?? 0) - (first?.bytes ?? 0)) / millis) * 1000 : 0;
     const left_bytes = total_bytes === null ? null : total_bytes - loaded_bytes;
-    const seconds_left = left_bytes === null || (bytes_per_second === 0 && left_bytes > 0) ? null : left_bytes === 0 ? 0 : left_bytes / bytes_per_second;
+    const seconds_left =
+      left_bytes === null || (bytes_per_second === 0 && left_bytes > 0) ? null : left_bytes === 0 ? 0 : left_bytes / bytes_per_second;
     this.onProgress({ stage, file, loaded_bytes, total_bytes, bytes_per_second, seconds_left });
   }
 }

@@ -1,6 +1,6 @@
 //! Sources of a checkpoint's files: a folder on a server, or local files. Reads byte ranges and does not interpret them.
 import { fault, ignore } from '../engine/fault';
-import { networkFault, requestFile, stream, type FileResponse } from './http';
+import { type FileResponse, networkFault, requestFile, stream } from './http';
 
 /** Metadata of a file, known before it is read. */
 export interface FileInfo {
@@ -42,7 +42,11 @@ export class HttpSource implements Source {
     if (bytes === undefined && supports_ranges) bytes = await contentLength(url);
     if (bytes === undefined) {
       // Without a length the file is small enough to be held in memory, or the download fails.
-      const body = new Uint8Array(await reply.response.arrayBuffer().catch((thrown: unknown) => { throw networkFault(url, thrown); }));
+      const body = new Uint8Array(
+        await reply.response.arrayBuffer().catch((thrown: unknown) => {
+          throw networkFault(url, thrown);
+        }),
+      );
       this.sequential_files.set(path, new SequentialReader(url, undefined, body));
       return { bytes: body.length, version };
     }

@@ -1,19 +1,19 @@
 //! Stored checkpoints: index rows, and shards that are content-addressed by SHA-256. Lists, reads, verifies and deletes; downloads
 //! nothing. Contract: a row is written after everything that it lists, so a partial download is never visible as complete.
 import { fault, ignore } from '../engine/fault';
-import type { StoredCheckpoint, StorageBackend } from '../engine/protocol.gen';
+import type { StorageBackend, StoredCheckpoint } from '../engine/protocol.gen';
 import {
-  IndexedDbBlobStore,
-  MemoryBlobStore,
-  OpfsBlobStore,
-  openDatabase,
-  readBlob,
   type BlobStore,
   type BlobStoreKind,
   type CheckpointRow,
   type ConversionState,
   type Database,
+  IndexedDbBlobStore,
+  MemoryBlobStore,
   type OpenBlob,
+  OpfsBlobStore,
+  openDatabase,
+  readBlob,
 } from './blob-store';
 
 /** The fields of the Rust type `Manifest` that are used here. Rust validates it first. */

@@ -82,7 +82,8 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
         return settle(event.id, (promise) => promise.resolve(event));
       case 'fault': {
         const ids = event.id === null ? [...pending.keys()] : [event.id];
-        return ids.forEach((id) => settle(id, (promise) => promise.reject(event.fault)));
+        for (const id of ids) settle(id, (promise) => promise.reject(event.fault));
+        return;
       }
       default: {
         const missing: never = event;
@@ -126,7 +127,10 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       const id = ++last_id;
       const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies EngineRequest);
       const request = { id, ...image };
-      const sent = send(id, model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request });
+      const sent = send(
+        id,
+        model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request },
+      );
       signal?.addEventListener('abort', cancel);
       if (signal?.aborted) cancel();
       try {

@@ -36,7 +36,11 @@ export async function listModels(url: string, token: string, signal: AbortSignal
 }
 
 /** Encodes captions on a companion. Rejects with a fault, also when `signal` is aborted. */
-export async function encode(address: CompanionAddress, { captions, ...rest }: EncodeRequest, signal: AbortSignal): Promise<EncodeResponse> {
+export async function encode(
+  address: CompanionAddress,
+  { captions, ...rest }: EncodeRequest,
+  signal: AbortSignal,
+): Promise<EncodeResponse> {
   const body = await request(address, '/v1/encode', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },

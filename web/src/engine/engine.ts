@@ -1,7 +1,7 @@
 //! A worker with a device and a checkpoint, restarted after a failure: the running generation resumes at its last finished step.
 //! Generates one image at a time, in the order of the requests. Contract: every promise rejects with a `Fault`, and an event of kind
 //! `fault` has ended something.
-import { connect, type CheckpointOptions, type ImageRequest, type WorkerClient } from './client';
+import { type CheckpointOptions, connect, type ImageRequest, type WorkerClient } from './client';
 import { fault, faultOf, ignore, isRecoverable } from './fault';
 import type {
   Checkpoint,
@@ -82,7 +82,8 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
     if (confirmDownload !== undefined && !confirmed) {
       const estimate = await client.estimate(checkpoint, confirmDownload.measure_above_bytes);
       confirmed = estimate.generation_cost === null || (await confirmDownload.confirm(estimate));
-      if (!confirmed) throw fault('bad_request', `the download of ${checkpoint.checkpoint} was declined`, 'open it again, or another checkpoint');
+      if (!confirmed)
+        throw fault('bad_request', `the download of ${checkpoint.checkpoint} was declined`, 'open it again, or another checkpoint');
     }
     return client.load({ ...checkpoint, memory_limit_bytes });
   };
@@ -93,7 +94,10 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
     return load();
   };
 
-  const run = async (request: ImageRequest, { signal, model_outputs = [], onStep: report }: GenerateOptions): Promise<ImageResult | undefined> => {
+  const run = async (
+    request: ImageRequest,
+    { signal, model_outputs = [], onStep: report }: GenerateOptions,
+  ): Promise<ImageResult | undefined> => {
     const outputs = [...model_outputs];
     onStep = (step) => {
       outputs.push(step.model_output);
@@ -112,7 +116,11 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
           if (reason.code === 'out_of_memory') memory_limit_bytes = Math.floor((memory_limit_bytes ?? peak_bytes) * MEMORY_BACKOFF);
           const limit = memory_limit_bytes === null ? '' : `, with ${Math.round(memory_limit_bytes / 2 ** 20)} MiB`;
           await restart();
-          emit({ kind: 'note', id: 0, text: `${reason.what}. The device was opened again${limit}, and the generation resumes after step ${outputs.length}` });
+          emit({
+            kind: 'note',
+            id: 0,
+            text: `${reason.what}. The device was opened again${limit}, and the generation resumes after step ${outputs.length}`,
+          });
         }
       }
     } catch (thrown) {

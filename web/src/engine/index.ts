@@ -16,9 +16,9 @@ import type {
   WeightDtype,
 } from './protocol.gen';
 
-export type * from './protocol.gen';
 export type { ImageRequest } from './client';
 export { isFault } from './fault';
+export type * from './protocol.gen';
 
 /** @deprecated Use `ImageRequest`. */
 export type PictureRequest = ImageRequest;
@@ -99,6 +99,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
         () => steps.end(undefined),
         (thrown: unknown) => steps.end(faultOf(thrown)),
       );
+      // biome-ignore lint/suspicious/noThenProperty: a generation can be awaited.
       return { then: (...callbacks) => image.then(...callbacks), [Symbol.asyncIterator]: () => steps.read() };
     },
   };

@@ -6,7 +6,7 @@ import { Checkpoints, sourceOf, tensorBytes } from '../checkpoints/checkpoint';
 import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints/convert';
 import { ProgressReporter } from '../checkpoints/progress';
 import type { Source } from '../checkpoints/source';
-import { Store, type Read } from '../checkpoints/store';
+import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
 import { fault, faultOf, ignore } from './fault';
 import { fetchGolden } from './golden';
@@ -110,12 +110,25 @@ function enqueue(id: number | null, run: (job: Job) => Promise<void>): void {
   });
 }
 
-async function estimate({ id, checkpoint, device: kind, load_text_encoder, storage, dtype, measure_above_bytes }: RequestOf<'estimate'>): Promise<void> {
+async function estimate({
+  id,
+  checkpoint,
+  device: kind,
+  load_text_encoder,
+  storage,
+  dtype,
+  measure_above_bytes,
+}: RequestOf<'estimate'>): Promise<void> {
   const [device, store] = await Promise.all([openDevice(kind), openStore(storage)]);
   const source = sourceOf(checkpoint, local_files.get(checkpoint));
   const checkpoints = new Checkpoints(store, device, dtype, postProgress);
   const download = await checkpoints.estimateDownload(source, load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser']);
-  const known = { kind: 'estimated', id, download_bytes: download.bytes, free_storage_bytes: (await freeStorageBytes(store)) ?? null } as const;
+  const known = {
+    kind: 'estimated',
+    id,
+    download_bytes: download.bytes,
+    free_storage_bytes: (await freeStorageBytes(store)) ?? null,
+  } as const;
   if (download.bytes <= measure_above_bytes) return post({ ...known, bytes_per_second: null, generation_cost: null });
   const bytes_per_second = (await checkpoints.measureRate(source, download)) ?? null;
   const format = dtype === 'auto' ? null : dtype;
