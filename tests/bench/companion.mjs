@@ -1,6 +1,6 @@
 //! A companion under load, measured from outside: `companion.mjs --pixart PATH --checkpoint DIR [--seconds 60]
 //! [--clients 200]` prints one JSON line for each of: many clients at once, connections that never finish their headers,
-//! bodies that are no requests, and SIGTERM while it works.
+//! bodies that are not valid requests, and SIGTERM while it works.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ const { values: options } = parseArgs({
 });
 const seconds = Number(options.seconds);
 const clients = Number(options.clients);
-/** Memory may grow until then. */
+/** Memory is compared with that at this second. */
 const SETTLED_SECONDS = Math.min(20, seconds / 3);
 const SLOW = 500;
 const JSON_HEADERS = { 'content-type': 'application/json' };
@@ -46,7 +46,7 @@ async function start() {
   return { child, url, exited };
 }
 
-/** Many clients at once, each with prompts that nobody asked for before. */
+/** Many clients at once, with prompts that are not in the cache. */
 async function load({ child, url }) {
   const memory = [];
   const health = [];
@@ -57,7 +57,7 @@ async function load({ child, url }) {
       await after(1000);
     }
   })();
-  const ask = (async () => {
+  const probe = (async () => {
     while (running) {
       const began = performance.now();
       const { status } = await fetch(`${url}healthz`);
@@ -76,7 +76,7 @@ async function load({ child, url }) {
     workers: 1,
   });
   running = false;
-  await Promise.all([watch, ask]);
+  await Promise.all([watch, probe]);
   const statuses = Object.fromEntries(Object.entries(result.statusCodeStats ?? {}).map(([status, { count }]) => [status, count]));
   const after_settling = memory.filter(({ second }) => second >= SETTLED_SECONDS).map(({ kib }) => kib);
   health.sort((a, b) => a - b);
@@ -86,7 +86,7 @@ async function load({ child, url }) {
     statuses,
     errors: result.errors + result.timeouts,
     encoded_per_second: Math.round((statuses['200'] ?? 0) / seconds),
-    healthz_asked: health.length,
+    healthz_requests: health.length,
     healthz_p99_ms: Math.round(health[Math.floor(health.length * 0.99)] * 10) / 10,
     memory_settled_mib: Math.round(after_settling[0] / 1024),
     memory_end_mib: Math.round(after_settling.at(-1) / 1024),
@@ -94,7 +94,7 @@ async function load({ child, url }) {
   };
 }
 
-/** Connections that send part of their headers and no more. */
+/** Connections that never finish their headers. */
 async function slowHeaders({ url }) {
   const { port } = new URL(url);
   let open = 0;
@@ -110,7 +110,7 @@ async function slowHeaders({ url }) {
       return socket;
     }),
   );
-  const held = open;
+  const established = open;
   const began = performance.now();
   const reply = await fetch(`${url}v1/encode`, { method: 'POST', headers: JSON_HEADERS, body: '{"captions": ["a star"]}' });
   const served_ms = Math.round(performance.now() - began);
@@ -118,7 +118,7 @@ async function slowHeaders({ url }) {
   while (open > 0 && performance.now() < patience) await after(100);
   const closed_after_s = Math.round((performance.now() - began) / 100) / 10;
   for (const socket of sockets) socket.destroy();
-  return { connections: SLOW, held, served: reply.status, served_ms, left_open: open, closed_after_s };
+  return { connections: SLOW, established, served: reply.status, served_ms, left_open: open, closed_after_s };
 }
 
 /** Bodies that are too long, no JSON, or end too early. */
@@ -145,24 +145,24 @@ async function badBodies({ url }) {
   };
 }
 
-/** SIGTERM while encodings and pictures are under way and more are asked for. */
+/** SIGTERM while encodings and images are in progress and more are requested. */
 async function terminated({ child, url, exited }) {
   const count = { answered: 0, refused: 0, not_connected: 0, lost: 0 };
-  let asking = true;
+  let sending = true;
   const one = (path, body) =>
     new Promise((resolve) => {
       let connected = false;
-      const asked = request(new URL(path, url), { method: 'POST', headers: JSON_HEADERS, agent: false }, (response) => {
+      const sent = request(new URL(path, url), { method: 'POST', headers: JSON_HEADERS, agent: false }, (response) => {
         response.resume();
         response.on('end', () => resolve(response.complete ? (response.statusCode === 200 ? 'answered' : 'refused') : 'lost'));
         response.on('error', () => resolve('lost'));
       });
-      asked.on('socket', (socket) => socket.on('connect', () => (connected = true)));
-      asked.on('error', () => resolve(connected ? 'lost' : 'not_connected'));
-      asked.end(JSON.stringify(body));
+      sent.on('socket', (socket) => socket.on('connect', () => (connected = true)));
+      sent.on('error', () => resolve(connected ? 'lost' : 'not_connected'));
+      sent.end(JSON.stringify(body));
     });
   const client = async (index) => {
-    while (asking) {
+    while (sending) {
       const body = index < 4 ? { prompt: 'a star', num_inference_steps: 5, seed: index } : { captions: [`star ${index} ${Math.random()}`] };
       count[await one(index < 4 ? 'v1/images/generations' : 'v1/encode', body)] += 1;
       if (count.not_connected > 0) return;
@@ -172,7 +172,7 @@ async function terminated({ child, url, exited }) {
   await after(2000);
   child.kill('SIGTERM');
   const ended = await Promise.race([exited, after(90_000, 'still running')]);
-  asking = false;
+  sending = false;
   await Promise.all(all);
   return { ...count, exit: ended };
 }

@@ -1,7 +1,7 @@
-//! Counts what is asked of WebGPU, for whatever runs: wraps the prototypes, and sets `globalThis.counter`. A plain
+//! Counts WebGPU calls of any engine: wraps the prototypes, and sets `globalThis.counter`. A plain
 //! script without imports: inject it before a page's own, or begin a worker with it (`importScripts` or `import`).
 //!
-//! `reset()` begins a measurement; `read()` tells what happened since then:
+//! `reset()` begins a measurement; `read()` returns the counts since then:
 //!   dispatches         direct and indirect ones, as they are encoded
 //!   pipelines          compute and render, however created
 //!   pipeline_ms        time in which at least one pipeline was being created, by the caller's clock

@@ -115,8 +115,8 @@ describe('the counter', () => {
   for (const type of ['classic', 'module']) {
     test(`counts_in_a_${type}_worker_are_exact`, async () => {
       await page.goto(`${server.url}/ort.html?provider=none`);
-      const told = await page.evaluate(inWorker, [program.toString(), PLAIN, `${server.url}/counter.js`, type]);
-      assertCounts(told, EXPECTED);
+      const result = await page.evaluate(inWorker, [program.toString(), PLAIN, `${server.url}/counter.js`, type]);
+      assertCounts(result, EXPECTED);
     });
   }
 
@@ -130,9 +130,9 @@ describe('the counter', () => {
   ];
   for (const [what, knobs, counts] of changes) {
     test(`${what}_more_or_less_changes_its_counts_alone`, async () => {
-      const told = await run(knobs);
-      assertCounts(told, { ...EXPECTED, ...counts });
-      assert.throws(() => assertCounts(told, EXPECTED), assert.AssertionError);
+      const result = await run(knobs);
+      assertCounts(result, { ...EXPECTED, ...counts });
+      assert.throws(() => assertCounts(result, EXPECTED), assert.AssertionError);
     });
   }
 

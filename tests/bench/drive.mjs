@@ -43,8 +43,8 @@ const { values: options } = parseArgs({
 });
 const runs = Number(options.runs);
 const known = options.implementation.every((name) => name in IMPLEMENTATIONS);
-const asked = options.models && options.workload.length > 0 && options.implementation.length > 0;
-if (!asked || !known || !(runs >= 1)) {
+const complete = options.models && options.workload.length > 0 && options.implementation.length > 0;
+if (!complete || !known || !(runs >= 1)) {
   console.error('usage: drive.mjs --models DIR --workload NAME ... --implementation NAME ... [--runs N] [--chrome PATH]');
   console.error(`implementations: ${Object.keys(IMPLEMENTATIONS).join(', ')}`);
   process.exit(2);
@@ -109,7 +109,7 @@ async function run(subject) {
   const cpu_ms = cpuMillis(subject.workers) - earlier;
   subject.runs.push({ ms, cpu_ms });
   subject.warm = await subject.page.evaluate(() => counter.read());
-  say(subject, `${Math.round(ms)} ms, ${cpu_ms} ms of processor time`);
+  say(subject, `${Math.round(ms)} ms, ${cpu_ms} ms of CPU time`);
 }
 
 async function check(subject) {

@@ -1,4 +1,4 @@
-//! What is the same for every implementation: who spends the processor's time, and the row that a series of runs makes.
+//! Shared by every implementation: CPU time of processes, and the row of a series of runs.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Linux counts a process's time in hundredths of a second for programs (USER_HZ), whatever the kernel does. */
@@ -29,7 +29,7 @@ export function processes(pid, type) {
   });
 }
 
-/** Milliseconds of processor time, of user and kernel, that `pids` have spent. */
+/** Milliseconds of CPU time, user and kernel, that `pids` have used. */
 export function cpuMillis(pids) {
   const ticks = pids.map(stat).filter(Boolean).map((fields) => Number(fields[11]) + Number(fields[12]));
   return TICK_MILLIS * ticks.reduce((total, count) => total + count, 0);

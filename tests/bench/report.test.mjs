@@ -1,4 +1,4 @@
-//! What the bench computes itself: distances, medians, and which process has spent how much time.
+//! The bench's own computations: distances, medians, and the CPU time of processes.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-//! What pages need to check a result: recorded tensors, and the distance of one from another.
+//! Recorded tensors, and the distance of one tensor from another.
 
 /** Reads a safetensors file of f32 tensors: `{ tensors: { name: { shape, data } }, metadata }`. */
 export async function fetchTensors(url) {

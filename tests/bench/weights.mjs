@@ -1,4 +1,4 @@
-//! A checkpoint of full size on its way through a headless Chromium; prints one JSON line per measurement.
+//! Loads a full-size checkpoint in a headless Chromium; prints one JSON line per measurement.
 //!
 //!   node weights.mjs --packed DIR --source DIR --pixart PATH [--chrome PATH] [--skip-step]
 //!
@@ -45,7 +45,7 @@ try {
   for (const closing of [server, packed, source]) closing.close();
 }
 
-/** From the network into the store and onto the GPU; then again, and one step. */
+/** Loads from the network into the store and onto the GPU; then from the store alone, and generates one step. */
 async function loadPacked(store) {
   const session = await open();
   try {
@@ -65,7 +65,7 @@ async function loadPacked(store) {
   }
 }
 
-/** The same records, read one after the other in the same page, into memory and no further. */
+/** Reads the same records one after the other in the same page, without uploading them. */
 function readRaw(page, store) {
   return page.evaluate(
     async ([store, names]) => {
@@ -88,7 +88,7 @@ function readRaw(page, store) {
   );
 }
 
-/** As many bytes, from memory to the GPU and no more than that: what the adapter itself takes for them. */
+/** Writes as many bytes from memory to the GPU: the adapter's own share of the upload. */
 function writeRaw(page) {
   return page.evaluate(async (bytes) => {
     const device = await (await navigator.gpu.requestAdapter()).requestDevice();
@@ -106,7 +106,7 @@ function writeRaw(page) {
   }, sum(shards));
 }
 
-/** One denoising step of real size in the page, and natively with the same shards and the same numbers for embeddings. */
+/** Compares one full-size denoising step in the page with a native one of the same shards and prompt embeddings. */
 async function step(page, estimate) {
   const folder = mkdtempSync(join(tmpdir(), 'pixart-step-'));
   try {
@@ -138,7 +138,7 @@ async function step(page, estimate) {
       denoise_ms: Math.round(image.millis.denoise),
       decode_ms: Math.round(image.millis.decode),
     });
-    // What was told before anything was fetched: a guided picture, two captions a step.
+    // The estimate before the download: a guided image, two forward passes a step.
     const { num_inference_steps: steps, seconds } = estimate.generation_cost;
     const measured = (2 * steps * image.millis.denoise + image.millis.decode) / 1e3;
     row('estimate', { steps, seconds, measured_seconds: measured, of_measured: seconds / measured, download_bytes: estimate.download_bytes });
@@ -147,7 +147,7 @@ async function step(page, estimate) {
   }
 }
 
-/** An f32 folder into a q8 store, interrupted once by closing the tab. */
+/** Converts an f32 folder into a q8 store; the tab is closed once on the way. */
 async function convertFolder() {
   const session = await open();
   try {
@@ -197,7 +197,7 @@ async function loaded(page, url) {
 }
 
 function address(hub, { store, convert = 'auto' }) {
-  // A folder is converted without a question: its tab is closed on the way.
+  // A folder is converted without asking, since its tab is closed on the way.
   const ask = convert === 'auto' ? '100' : 'Infinity';
   const query = new URLSearchParams({ device: 'webgpu', companion: '', store, convert, ask, checkpoint: hub.url });
   return `${server.url}?${query}`;

@@ -1,4 +1,4 @@
-"""From a diffusers folder back to training's state, so that training goes on from what was shipped.
+"""Converts a diffusers folder back to training state, so that training continues from the shipped checkpoint.
 
 The optimiser's memory is not in a checkpoint; it forms again within the first hundred steps.
 """

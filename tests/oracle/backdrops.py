@@ -1,4 +1,4 @@
-"""Draws what is behind the things: a plain colour, or one of six places with a horizon and something in the sky."""
+"""Renders backgrounds: a plain colour, or one of six places with a horizon and an object in the sky."""
 
 import numpy as np
 from PIL import ImageDraw

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times transformers' T5 encoder on the processor and prints one JSON line.
+"""Times transformers' T5 encoder on the CPU and prints one JSON line.
 
 `bench_t5.py DIR [--dtype float32|bfloat16] [--layers N] [--threads N] [--runs N] [--caption TEXT] [--compare FILE]`: DIR is a
 `text_encoder` with a `tokenizer` beside it. `--layers` keeps the first N blocks. `--compare` tells how far the embeddings in

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times the workloads in PyTorch on the processor and prints one JSON line for each.
+"""Times the workloads in PyTorch on the CPU and prints one JSON line for each.
 
 `bench_torch.py [--threads N] [--runs N] [--workload NAME ...]`: workloads take turns, so that what else the machine
 does meets all of them alike. `cpu_ms` is the processor time of all its threads, which other programs disturb least.

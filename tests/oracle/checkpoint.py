@@ -1,4 +1,4 @@
-"""Between training's state and a diffusers folder.
+"""Converts between training state and a diffusers folder.
 
 The networks learn latents of mean 0 and deviation 1 per channel. The export folds that into the autoencoder's 1x1
 convolutions beside the latent, so that any PixArt pipeline can run the folder without knowing of it.

@@ -1,4 +1,4 @@
-"""Draws a scene: 18 kinds of things, out of ellipses, boxes, polygons and lines, in front of a backdrop.
+"""Renders a scene: 18 kinds of things, out of ellipses, boxes, polygons and lines, in front of a backdrop.
 
 The picture is drawn at twice its size and averaged down. Positions are in units of the thing's half extent, measured
 from its centre, so every kind fits the square from -1 to 1.

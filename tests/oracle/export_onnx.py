@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the workloads for other implementations: `export_onnx.py --out DIR [--only NAME ...]`.
+"""Exports the workloads to ONNX for other implementations: `export_onnx.py --out DIR [--only NAME ...]`.
 
 Per workload `NAME.onnx`, unless it is for native ones alone (opset 18, static shapes, attention decomposed, f32), and
 `NAME.io.safetensors` (one set of

@@ -1,9 +1,9 @@
-"""Records drawing over a picture, whole and under a mask: `StableDiffusionImg2ImgPipeline` and
+"""Records image-to-image and inpainting: `StableDiffusionImg2ImgPipeline` and
 `StableDiffusionInpaintPipeline` (for a network of four channels) of diffusers, with PixArt's own loop in their middle.
 
     python over.py GOLDEN
 
-draws with the pipeline of GOLDEN/alpha_plain and writes GOLDEN/over.json, the runs, and GOLDEN/over.safetensors: the picture
+generates with the pipeline of GOLDEN/alpha_plain and writes GOLDEN/over.json, the runs, and GOLDEN/over.safetensors: the picture
 and the mask as bytes, both as the networks got them, and for each run its first and its last latent.
 """
 
@@ -38,8 +38,8 @@ RUNS = {
 }
 
 
-def pictures() -> tuple[numpy.ndarray, numpy.ndarray]:
-    """A picture larger than what is drawn, and a mask whose edge is soft."""
+def inputs() -> tuple[numpy.ndarray, numpy.ndarray]:
+    """An input image larger than the output, and a mask with a soft edge."""
     rows, columns = numpy.mgrid[0:88, 0:72].astype(numpy.float64)
     waves = [numpy.sin(rows / 5 + columns / 9), numpy.cos(columns / 4), numpy.sin(rows / 11) * numpy.cos(columns / 3)]
     picture = numpy.stack([127.5 + 127.5 * wave for wave in waves], -1).astype(numpy.uint8)
@@ -93,7 +93,7 @@ def run(pipeline, image, mask, kind: str, steps: int, strength: float) -> tuple[
 
 def main(golden: pathlib.Path) -> None:
     pipeline = PixArtAlphaPipeline.from_pretrained(golden / "alpha_plain/pipeline", dtype=torch.float32)
-    picture, drawn = pictures()
+    picture, drawn = inputs()
     factor = pipeline.vae_scale_factor
     image = VaeImageProcessor(factor).preprocess(PIL.Image.fromarray(picture), SIDE, SIDE)
     masks = VaeImageProcessor(factor, do_normalize=False, do_binarize=True, do_convert_grayscale=True)

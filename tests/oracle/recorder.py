@@ -1,4 +1,4 @@
-"""Runs one PixArt call in diffusers and keeps the tensors at named taps, to compare another implementation with.
+"""Runs one PixArt call in diffusers and stores the tensors at named taps, as references for other implementations.
 
 A recording is the files `text`, `dit_step0`, `sampling`, `vae` and `image`, all safetensors in f32, and `meta.json`,
 which says what was called. Rows of guided calls are in diffusers' order: negative prompts, then prompts.

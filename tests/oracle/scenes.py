@@ -1,4 +1,4 @@
-"""What a scene is: one to three things on a background, the sentence that describes it, and which combinations are kept
+"""Scenes: one to three things on a background, the sentence that describes it, and which combinations are kept
 out of training.
 
 Everything is chosen by a `numpy.random.Generator`, so a seed names a scene, its caption and, through `drawing.py`, its

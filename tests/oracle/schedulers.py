@@ -1,4 +1,4 @@
-"""Records the steps of diffusers' schedulers, so that ours can be held to them.
+"""Records the steps of diffusers' schedulers, as references for ours.
 
     python schedulers.py GOLDEN
 

@@ -1,4 +1,4 @@
-"""Judges images: a small network, trained on drawn scenes alone, reads count, kinds, colours, background, size, side
+"""Scores images: a small network, trained on drawn scenes alone, reads count, kinds, colours, background, size, side
 and face off an image; an image's core is right when count, background, kinds and colours all are.
 
 It has never seen a generated image. What it gets wrong on drawn ones bounds what any score can mean, so
@@ -118,7 +118,7 @@ def judge(scorer: Scorer, images: list[Image.Image], scenes: list[Scene]) -> lis
 
 
 def summary(verdicts: list[dict[str, bool]]) -> dict:
-    """Share of right answers per field, with how many images were asked."""
+    """Share of right answers per field, with the number of images that have the field."""
     report = {"core": None, "all": None, "images": len(verdicts)}
     for field in ("core", "all", *FIELDS):
         asked = [verdict[field] for verdict in verdicts if field in verdict]

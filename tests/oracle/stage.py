@@ -1,4 +1,4 @@
-"""What the stages of training share: averaging, saving, the clock, and drawn images as tensors."""
+"""Shared by the stages of training: weight averaging, saving, the time limit, and rendered images as tensors."""
 
 import os
 import time

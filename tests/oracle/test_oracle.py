@@ -1,4 +1,4 @@
-"""`python -m unittest` in this folder: the recipe's promises, and that its judges can say no."""
+"""`python -m unittest` in this folder: the training recipe's invariants, and that the scorer rejects wrong images."""
 
 import hashlib
 import json

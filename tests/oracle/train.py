@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Trains the scenes checkpoint on a processor. Every stage resumes from the folder it is given.
+"""Trains the scenes checkpoint on a CPU. Every stage resumes from the folder it is given.
 
     train.py vae --minutes 20                    the autoencoder, on crops of drawn scenes
     train.py latents --count 16384               scenes and their latents
     train.py dit --minutes 120 --layers 4        text encoder and transformer; more layers than before deepen it
-    train.py scorer --minutes 20                 the network that judges pictures (score.py)
+    train.py scorer --minutes 20                 the network that scores images (score.py)
     train.py export --out DIR                    a diffusers folder in half precision
     train.py adopt --checkpoint DIR              the way back: a state to go on from, then `latents` and `dit`
 

@@ -1,4 +1,4 @@
-"""The stages before the transformer: the autoencoder, and the latents that it makes of drawn scenes."""
+"""The stages before the transformer: the autoencoder, and the latents of rendered scenes."""
 
 import json
 import math

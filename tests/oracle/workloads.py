@@ -1,4 +1,4 @@
-"""The networks that implementations are timed on: real sizes, random weights, f32, the same in every run.
+"""Benchmark workloads: networks of published sizes, random weights, f32, the same in every run.
 
 Shapes: B batch, T tokens of the picture, L tokens of the caption, C channels, H W rows and columns of the latent.
 """

@@ -35,7 +35,7 @@ const REL_L2_LIMIT: f64 = 1e-3;
 
 /// The arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
-pub(crate) struct BenchArgs {
+pub(crate) struct BenchOptions {
     /// Area to measure instead of parts of the networks: `weights`, loading a full-size checkpoint in a browser; `companion`,
     /// the full-size text encoder and the server under load; `page`, input latency and memory while images are generated
     area: Option<BenchArea>,
@@ -68,7 +68,7 @@ enum BenchArea {
 }
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
-pub(crate) fn bench(workspace: &Workspace, options: &BenchArgs) -> Result<ExitCode> {
+pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
     if options.plot {
         plot::write(workspace)?;
         return Ok(ExitCode::SUCCESS);
@@ -150,7 +150,7 @@ fn write(rows: &[Value], json: Option<&Path>) -> Result<()> {
 /// One workload, to be timed.
 struct TimedWorkload<'a> {
     workspace: &'a Workspace,
-    options: &'a BenchArgs,
+    options: &'a BenchOptions,
     workload: &'a str,
     models: &'a Path,
 }

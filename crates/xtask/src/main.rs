@@ -28,11 +28,11 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{golden::GoldenDevice, start::GenerateArgs, test::TestStage, workspace::Workspace};
+use crate::{golden::GoldenDevice, start::PageImageArgs, test::TestStage, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests pixart-web; sets up what is missing")]
-struct Cli {
+struct TaskRunner {
     #[command(subcommand)]
     command: Task,
 }
@@ -45,7 +45,7 @@ enum Task {
         #[arg(long, default_value_t = 8080, conflicts_with = "prompt")]
         port: u16,
         #[command(flatten)]
-        generate: Option<GenerateArgs>,
+        generate: Option<PageImageArgs>,
     },
     /// Build what is handed on: the page as static files in web/dist, the npm package in web/package
     Build,
@@ -80,7 +80,7 @@ enum Task {
         count: u32,
     },
     /// Time parts of the networks against onnxruntime-web, burn's own operations and PyTorch
-    Bench(bench::BenchArgs),
+    Bench(bench::BenchOptions),
     /// Generate in a headless tab and natively, and compare prompt embeddings, every step and the image
     Compare {
         /// Folder to write the numbers and difference images to
@@ -97,7 +97,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run_task(Cli::parse().command) {
+    match run_task(TaskRunner::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -16,7 +16,7 @@ use crate::{
 /// The arguments of one image.
 #[derive(Args)]
 #[group(requires_all = ["prompt", "out"])]
-pub(crate) struct GenerateArgs {
+pub(crate) struct PageImageArgs {
     /// Generate this in a headless browser instead of serving the page
     #[arg(long, required = false)]
     prompt: String,
@@ -60,7 +60,7 @@ pub(crate) fn serve(workspace: &Workspace, port: u16) -> Result<ExitCode> {
 }
 
 /// Generates one image in the page, and prints one line of JSON: a report, or a fault and exit code 1.
-pub(crate) fn generate(workspace: &Workspace, arguments: &GenerateArgs) -> Result<ExitCode> {
+pub(crate) fn generate(workspace: &Workspace, arguments: &PageImageArgs) -> Result<ExitCode> {
     page::build(workspace)?;
     let chrome = chrome::browser()?;
     let server = PageServer::start(workspace, None)?;
@@ -79,7 +79,7 @@ pub(crate) fn generate(workspace: &Workspace, arguments: &GenerateArgs) -> Resul
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl GenerateArgs {
+impl PageImageArgs {
     /// The request to the page, without fields that have defaults there.
     fn request(&self) -> serde_json::Value {
         let mut request = json!({

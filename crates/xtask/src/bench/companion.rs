@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{BenchArgs, images};
+use super::{BenchOptions, images};
 use crate::{pixart, python, run, workspace::Workspace};
 
 const CAPTION: &str = "a red circle on a blue table beside a window";
@@ -38,7 +38,7 @@ const HEALTH_MS_MAX: f64 = 50.0;
 const GROWTH_MAX: f64 = 1.05;
 
 /// Prints one row per measurement with its verdict; exit code 1 where one violations what it must keep.
-pub(super) fn bench(workspace: &Workspace, options: &BenchArgs) -> Result<ExitCode> {
+pub(super) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
     let mut rows = text(workspace, options.quick)?;
     rows.push(forward(workspace, options)?);
     rows.extend(images::bench(workspace)?);
@@ -153,7 +153,7 @@ fn checkpoints(workspace: &Workspace) -> Result<(PathBuf, PathBuf)> {
 }
 
 /// One forward pass of PixArt-XL/2 at 256 px.
-fn forward(workspace: &Workspace, options: &BenchArgs) -> Result<Value> {
+fn forward(workspace: &Workspace, options: &BenchOptions) -> Result<Value> {
     const WORKLOAD: &str = "xl_forward_256";
     let models = super::models(workspace, &[WORKLOAD])?;
     let timed = super::TimedWorkload { workspace, options, workload: WORKLOAD, models: &models };
@@ -247,7 +247,7 @@ fn violations(row: &Value) -> Vec<String> {
             require(number("memory_most_mib") <= number("memory_settled_mib") * GROWTH_MAX, "growth");
         }
         "server: slowHeaders" => {
-            require(number("served") == 200.0 && number("held") == number("connections"), "service");
+            require(number("served") == 200.0 && number("established") == number("connections"), "service");
             require(number("left_open") == 0.0, "closed");
         }
         "server: badBodies" => {

@@ -83,12 +83,12 @@ fn with_tables(text: &str, table: impl Fn(&str) -> Result<String>) -> Result<Str
 
 /// A recording: `command`, `machine`, `label` of the rows, `columns`, and `rows` with a `name` and `values` each; a `unit`
 /// of all or of a row; and a `plot` with the `title` and the names of our own rows, `ours`.
-trait Recording {
+trait BenchRecording {
     fn table(&self) -> Result<String>;
     fn chart(&self) -> Option<String>;
 }
 
-impl Recording for Value {
+impl BenchRecording for Value {
     fn table(&self) -> Result<String> {
         let label = self["label"].as_str().context("a recording has no label")?;
         let command = self["command"].as_str().context("a recording has no command")?;

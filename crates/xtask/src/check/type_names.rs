@@ -15,8 +15,9 @@ use super::{
     sources::{Module, Sources, is_test_only},
 };
 
-/// Names that are defined more than once because they are the same type, each with the reason.
-const SAME_TYPE: [(&str, &str); 0] = [];
+/// Names that may be defined more than once, each with the reason.
+const ALLOWED: [(&str, &str); 1] =
+    [("Error", "the one error of a library crate, which others name with the crate: `pixart_weights::Error`")];
 
 pub(super) fn check(sources: &Sources) -> Result<Vec<Finding>> {
     let mut places = BTreeMap::new();
@@ -40,7 +41,7 @@ pub(super) fn check(sources: &Sources) -> Result<Vec<Finding>> {
 type Places = BTreeMap<String, BTreeMap<String, usize>>;
 
 fn twice(places: &Places) -> Vec<Finding> {
-    let is_allowed = |name: &str| SAME_TYPE.iter().any(|(allowed, _)| *allowed == name);
+    let is_allowed = |name: &str| ALLOWED.iter().any(|(allowed, _)| *allowed == name);
     let several = places.iter().filter(|(name, places)| places.len() > 1 && !is_allowed(name));
     let finding = |(name, places): (&String, &BTreeMap<String, usize>)| {
         let list: Vec<String> =
