@@ -1,24 +1,24 @@
-// y = softmax(scale · q·kᵀ + bias) · v of every head, for adapters that are software
+// y = softmax(scale · q·kᵀ + bias) · v of every head, for fallback adapters
 //
-// q [B, T, ·], k and v [B, L, ·], of which a head is D columns, and y [B, T, N·D] stored as f32 or f16; bias f32, one
-// stride for each axis of [B, N, T, L]; sums f32. D is a multiple of 4. One invocation per 8 queries of a head. It takes
-// 16 keys at a time: their scores, the new maxima, then the sums of weighted values, which shrink by as much as the
-// maxima grew (Milakov and Gimelshein 2018). Nothing is shared, so there is no barrier. On these adapters a load costs as
-// much as dozens of products, and so does an array's element whose index is not a constant: scores are therefore
-// multiplied and used by constant indices, and `sums` is touched once for 16 keys. Rust: crates/kernels/src/gpu/attention.rs
+// q [B, T, ·], k and v [B, L, ·], of which a head is D columns, and y [B, T, N·D] stored as f32 or f16; bias f32, one stride for each
+// axis of [B, N, T, L]; accumulators f32. D is a multiple of 4. One invocation per 8 queries of a head. It takes 16 keys at a time:
+// their scores, the new maxima, then the weighted values, for which the accumulators are rescaled: an online softmax (Milakov and
+// Gimelshein 2018). Nothing is shared, so that there is no barrier. On these adapters a load costs as much as dozens of products,
+// and so does an array's element at an index that is not a constant: scores are computed and used at constant indices, and
+// `accumulators` is read and written once per 16 keys. Rust: crates/kernels/src/gpu/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
-// Channels of a head, in fours.
+// Channels of a head, in vec4s.
 const D4: u32 = 18u; // spec
 
-//#import attention
+#import attention
 
 const QUERIES: u32 = 8u;
 const KEYS: u32 = 16u;
 
 // Scores, then weights, of four keys each: [QUERIES, KEYS / 4].
 var<private> scores: array<vec4<f32>, QUERIES * KEYS / 4u>;
-// The largest score so far, the sum of weights, and how much of what came before the last keys is left.
+// The largest score so far, the sum of weights, and the factor that rescales both the sum and the accumulators.
 var<private> row_maxima: array<f32, QUERIES>;
 var<private> weight_sums: array<f32, QUERIES>;
 var<private> rescale: array<f32, QUERIES>;

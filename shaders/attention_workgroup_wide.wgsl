@@ -1,32 +1,32 @@
-// y = softmax(scale · q·kᵀ + bias) · v of every head of more than 128 and at most 512 channels, for GPUs
+// y = softmax(scale · q·kᵀ + bias) · v of every head of more than 112 and at most 512 channels, for GPUs
 //
-// q [B, T, ·], k and v [B, L, ·], of which a head is D columns, and y [B, T, N·D] stored as f32 or f16; bias f32, one
-// stride for each axis of [B, N, T, L]; sums f32. D is a multiple of 4. One workgroup per 16 queries of a head; it takes
-// 32 keys at a time. An invocation first has the scores of one query and four keys, to which it adds 64 channels at a time
-// from workgroup memory; then it has four channels of all 16 sums. Sums shrink by as much as their maximum grew (Milakov
-// and Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/gpu/attention.rs
+// q [B, T, ·], k and v [B, L, ·], of which a head is D columns, and y [B, T, N·D] stored as f32 or f16; bias f32, one stride for each
+// axis of [B, N, T, L]; accumulators f32. D is a multiple of 4. One workgroup per 16 queries of a head, 32 keys at a time. An
+// invocation first accumulates the scores of one query and four keys, 64 channels at a time, from workgroup memory; then it
+// accumulates four channels of all 16 queries. Accumulators are rescaled when the maximum grows: an online softmax (Milakov and
+// Gimelshein 2018; Dao et al. 2022). Rust: crates/kernels/src/gpu/attention.rs
 
 alias Stored4 = vec4<f32>; // spec
-// Channels of a head, in fours.
+// Channels of a head, in vec4s.
 const D4: u32 = 128u; // spec
 
-//#import attention
+#import attention
 
 const INVOCATIONS: u32 = 128u;
 const QUERIES: u32 = 16u;
 const KEYS: u32 = 32u;
 const KEYS4: u32 = 8u;
-// Channels of one stage, in fours.
+// Channels of one stage, in vec4s.
 const STAGE4: u32 = 16u;
 
 var<workgroup> query_tile: array<vec4<f32>, QUERIES * STAGE4>; // [QUERIES, STAGE4]
 var<workgroup> key_tile: array<vec4<f32>, KEYS * STAGE4>; // [KEYS, STAGE4]
 var<workgroup> weights: array<vec4<f32>, QUERIES * KEYS4>; // [QUERIES, KEYS4]
-// A number of each invocation, for the others of its query.
+// One value of each invocation, for the others of its query: the maximum, then the sum of weights.
 var<workgroup> exchange: array<f32, INVOCATIONS>; // [QUERIES, KEYS4]
 var<workgroup> rescale_tile: array<f32, QUERIES>;
 
-// Copies the channels from 4·begin on; beyond the head there are zeros, which add nothing.
+// Copies the channels from 4 · begin on. Beyond the head they are zeros, which add nothing.
 fn load_tiles(b: u32, n: u32, first_t: u32, first_key: u32, begin: u32, index: u32) {
     for (var at = index; at < QUERIES * STAGE4; at += INVOCATIONS) {
         let d = begin + at % STAGE4;

@@ -1,8 +1,8 @@
-// y = weight · (x - mean) / √(variance + ε) + bias, then x / (1 + e^-x) where asked for
+// y = weight · (x - mean) / √(variance + ε) + bias, optionally followed by SiLU
 //
-// x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_statistics.wgsl and
-// group_norm_merge.wgsl leave them, weight and bias [C] f32. One invocation per 4 channels and a run of pixels; each first
-// merges the chunks of its own group, which is little beside the run. For every adapter: there is nothing to share.
+// x and y [B, P, C] stored as f32 or f16, partials [B, CHUNKS, GROUPS] as group_norm_moments.wgsl and
+// group_norm_combine.wgsl store them, weight and bias [C] f32. For every adapter: one invocation per 4 channels and a run of pixels.
+// Each first combines the chunks of its group, which is little beside the run.
 // Rust: crates/kernels/src/gpu/group_norm.rs
 
 alias Stored4 = vec4<f32>; // spec
@@ -24,8 +24,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<Stored4>;
 @group(0) @binding(5) var<storage, read> params: Params;
 
-//#import activation
-//#import moments
+#import activation
+#import moments
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -1,8 +1,7 @@
-// One row of moments for each picture, of all its chunks: those of the sets of channels that a group consists of
+// moments[b, group] = the moments of all chunks and of the sets of channels that make up the group (Chan et al. 1983)
 //
-// partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each vec4<f32> as shared/moments.wgsl stores them; SETS is a multiple of
-// GROUPS. One workgroup per group of a picture, which merges in its memory what its invocations have merged. For every
-// adapter: it is little work. Rust: crates/kernels/src/gpu/group_norm.rs
+// partials [B, CHUNKS, SETS] → moments [B, 1, GROUPS], each a vec4<f32>, see shared/moments.wgsl; SETS is a multiple of
+// GROUPS. For every adapter: one workgroup per group of an image, a tree reduction in workgroup memory. Rust: crates/kernels/src/gpu/group_norm.rs
 
 struct Params {
     chunks: u32,
@@ -14,9 +13,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> moments: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> params: Params;
 
-//#import moments
+#import moments
 
-const INVOCATIONS: u32 = 256u; // many: a picture of 1024 px has 16,384 chunks
+const INVOCATIONS: u32 = 256u; // many: an image of 1024 px has 16,384 chunks
 
 var<workgroup> parts: array<Moments, INVOCATIONS>;
 

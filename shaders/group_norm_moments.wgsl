@@ -1,8 +1,8 @@
-// Count, mean and squared distances of a group's channels over a chunk of a picture's pixels
+// partials[b, chunk, group] = count, mean and Σ (x - mean)² of a group's channels over a chunk of an image's pixels
 //
-// x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last number unused. A group's channels
-// are a multiple of 4. One invocation per group and chunk, neighbours on neighbouring groups; 8 pixels at a time, so that 8
-// loads are under way. For every adapter: there is nothing to share. Rust: crates/kernels/src/gpu/group_norm.rs
+// x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last value unused. A group's channels
+// are a multiple of 4. For every adapter: one invocation per group and chunk, neighbours on neighbouring groups; 8 pixels at a time,
+// so that 8 loads are in flight. Rust: crates/kernels/src/gpu/group_norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 
@@ -20,7 +20,7 @@ struct Params {
 
 const TOGETHER: u32 = 8u;
 
-//#import moments
+#import moments
 
 fn load(at: u32) -> vec4<f32> {
     return vec4<f32>(x[at]);

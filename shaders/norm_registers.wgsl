@@ -1,12 +1,12 @@
 // y = (x - mean) / √(variance + ε) · (1 + scale) + shift, or y = x / √(mean(x²) + ε) · weight, over the channels of a row
 //
-// x and y [M, C] stored as f32 or f16, modulation f32; sums f32; C a multiple of 4. One invocation per row, no barrier:
-// for adapters that are software. The variance is that of centred values, in a pass of its own.
+// x and y [M, C] stored as f32 or f16, modulation f32; accumulators f32; C a multiple of 4. For fallback adapters: one invocation
+// per row, no barrier. The variance is that of centred values, in a second pass.
 // Rust: crates/kernels/src/gpu/norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import modulation
+#import modulation
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -1,18 +1,18 @@
 // y = (x - mean) / √(variance + ε) · (1 + scale) + shift, or y = x / √(mean(x²) + ε) · weight, over the channels of a row
 //
-// x and y [M, C] stored as f32 or f16, modulation f32; sums f32; C a multiple of 4. One workgroup per row: its invocations
-// add up every 64th channel each, and then their sums in workgroup memory. The variance is that of centred values, in a
-// pass of its own. Rust: crates/kernels/src/gpu/norm.rs
+// x and y [M, C] stored as f32 or f16, modulation f32; accumulators f32; C a multiple of 4. For GPUs: one workgroup per row, whose
+// invocations add up every 64th channel each, and then their sums in workgroup memory. The variance is that of centred values, in
+// a second pass. Rust: crates/kernels/src/gpu/norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 
-//#import modulation
+#import modulation
 
 const INVOCATIONS: u32 = 64u;
 
 var<workgroup> sums: array<f32, INVOCATIONS>;
 
-// The sum over the workgroup, told to all of it.
+// The sum over the workgroup, for every invocation of it.
 fn workgroup_sum(value: f32, index: u32) -> f32 {
     sums[index] = value;
     for (var half = INVOCATIONS / 2u; half > 0u; half /= 2u) {

@@ -1,6 +1,6 @@
 // tokens[b, h·W' + w, c·4 + 2·i + j] = latent[b mod P, c, 2·h + i, 2·w + j], W' = W/2
 //
-// latent [P, C, H, W] and tokens [B, H/2·W/2, 4·C] stored as f32 or f16; pictures repeat to fill the batch. One
+// latent [P, C, H, W] and tokens [B, H/2·W/2, 4·C] stored as f32 or f16; the images repeat to fill the batch. One
 // invocation per token and channel. Rust: crates/kernels/src/gpu/patch.rs
 
 alias Stored = f32; // spec

@@ -1,6 +1,6 @@
 // latent[b, c, 2·h + i, 2·w + j] = tokens[b, h·W' + w, (2·i + j)·C + c], W' = W/2
 //
-// tokens [B, H/2·W/2, 4·C] and latent [B, C, H, W] stored as f32 or f16. One invocation per number of the latent.
+// tokens [B, H/2·W/2, 4·C] and latent [B, C, H, W] stored as f32 or f16. One invocation per element of the latent.
 // Rust: crates/kernels/src/gpu/patch.rs
 
 alias Stored = f32; // spec

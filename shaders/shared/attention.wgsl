@@ -1,4 +1,6 @@
-// What all texts of attention share: their bindings, where a head begins, and how scores are finished.
+// Bindings of the attention shaders, offsets of heads, and the scaling and masking of scores.
+//#needs alias Stored4 = vec4<f32>;
+//#needs const D4: u32 = 18u;
 
 struct Params {
     t: u32,
@@ -25,13 +27,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<Stored4>;
 @group(0) @binding(5) var<storage, read> params: Params;
 
-// No score is less: the difference of two scores stays finite, whatever is added to mask a key.
+// The lowest score: the difference of two scores is finite, whatever is added to mask a key.
 const MIN_SCORE: f32 = -1e30;
-// Less than all scores, so that what stands past the last key weighs nothing, also where every key is masked.
+// Lower than all scores, so that padding past the last key has no weight, even if every key is masked.
 const PADDING_SCORE: f32 = -2e30;
 const IOTA: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
-// Where head n of query t of picture b begins, and where its biases do.
+// Offset of head n of query t of image b, and of its biases.
 fn query_offset(b: u32, n: u32, t: u32) -> u32 {
     return (b * params.t + t) * params.q_stride4 + params.q_first4 + n * D4;
 }
@@ -44,7 +46,7 @@ fn bias_offset(b: u32, n: u32, t: u32) -> u32 {
     return b * params.bias_b + n * params.bias_n + t * params.bias_t;
 }
 
-// Where head n of four keys and of their values begins. Past the last key that one is meant again.
+// Offsets of head n of four keys, and of their values. Past the last key they are those of the last.
 fn key_offsets(b: u32, n: u32, key: u32) -> vec4<u32> {
     let rows = b * params.l + min(key + IOTA, vec4<u32>(params.l - 1u));
     return rows * params.k_stride4 + params.k_first4 + n * D4;
@@ -55,7 +57,7 @@ fn value_offsets(b: u32, n: u32, key: u32) -> vec4<u32> {
     return rows * params.v_stride4 + params.v_first4 + n * D4;
 }
 
-// Four channels of four keys, a key in each column.
+// Four channels of four keys, one key per column.
 fn load_keys(at: vec4<u32>, d: u32) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(k[at.x + d]), vec4<f32>(k[at.y + d]), vec4<f32>(k[at.z + d]), vec4<f32>(k[at.w + d]));
 }
@@ -64,13 +66,13 @@ fn load_values(at: vec4<u32>, d: u32) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(v[at.x + d]), vec4<f32>(v[at.y + d]), vec4<f32>(v[at.z + d]), vec4<f32>(v[at.w + d]));
 }
 
-// The scores of four keys from their products with a query, whose biases begin at `first_bias`.
+// The scores of four keys: their products with a query, scaled, with the biases that begin at `first_bias`, and masked.
 fn scaled_scores(products: vec4<f32>, first_bias: u32, key: u32) -> vec4<f32> {
     let at = key + IOTA;
     var scores = params.scale * products;
     if (params.has_bias == 1u) {
-        let place = first_bias + min(at, vec4<u32>(params.l - 1u)) * params.bias_l;
-        scores += vec4<f32>(bias[place.x], bias[place.y], bias[place.z], bias[place.w]);
+        let offsets = first_bias + min(at, vec4<u32>(params.l - 1u)) * params.bias_l;
+        scores += vec4<f32>(bias[offsets.x], bias[offsets.y], bias[offsets.z], bias[offsets.w]);
     }
     return select(vec4<f32>(PADDING_SCORE), max(scores, vec4<f32>(MIN_SCORE)), at < vec4<u32>(params.l));
 }

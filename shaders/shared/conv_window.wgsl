@@ -1,5 +1,6 @@
-// Where the taps of a 3 × 3 window over pictures [B, H, W, CI] lie. A picture may be read as if each pixel were a square of
-// four (`doubled`), and only every second pixel may be asked for (`stride`).
+// Offsets of the taps of a 3 × 3 window over images [B, H, W, CI], with optional nearest-neighbour upsampling (`upsample`: the
+// binary logarithm of its factor) or a stride.
+//#needs alias Stored4 = vec4<f32>;
 
 struct Params {
     m: u32,
@@ -19,14 +20,14 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<Stored4>;
 
 const TAPS: u32 = 9u;
-// Set in a place where there is no pixel. Without it the place is one that can be read.
+// A bit that is set in an offset where there is no pixel. Without it, the offset can be read.
 const OUTSIDE: u32 = 0x80000000u;
 
-// Where the pixel's channels begin, in fours, that `tap` of the window of output pixel `row` meets.
+// The offset, in vec4s, of the pixel under `tap` of the window of output pixel `row`.
 fn tap_offset(row: u32, tap: u32) -> u32 {
     let line = row / params.out_width;
     let image = line / params.out_height;
-    // Above and left of the picture this wraps, and is beyond its other end as well.
+    // Above and left of the image this wraps around, which is beyond the other edge as well.
     let h = line % params.out_height * params.stride + tap / 3u - params.padding;
     let w = row % params.out_width * params.stride + tap % 3u - params.padding;
     if (row >= params.m || h >= params.height << params.upsample || w >= params.width << params.upsample) {

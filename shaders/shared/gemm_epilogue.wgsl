@@ -1,4 +1,11 @@
-// What becomes of a sum before it is stored: bias, nonlinearity, gate, residual, in this order, each where asked for.
+// The epilogue of the affine map: bias, nonlinearity, gate, residual, in this order, each optional.
+//#needs alias Stored4 = vec4<f32>;
+//#needs struct Params {
+//#needs     m: u32, n4: u32, has_bias: u32, activation: u32, has_gate: u32,
+//#needs     gate_start4: u32, gate_stride4: u32, gate_rows: u32, residual_rows: u32,
+//#needs }
+
+#import activation
 
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> residual: array<Stored4>;
@@ -8,7 +15,7 @@
 
 const GELU: u32 = 1u;
 const SILU: u32 = 2u;
-// gelu(left) · right: the columns of two maps lie in turns of four, and y is half as wide.
+// gelu(left) · right: the columns of two maps are interleaved in fours, and y is half as wide.
 const GATED_GELU: u32 = 3u;
 
 fn apply_epilogue(row: u32, column4: u32, accumulator: vec4<f32>) -> vec4<f32> {
@@ -30,7 +37,7 @@ fn apply_epilogue(row: u32, column4: u32, accumulator: vec4<f32>) -> vec4<f32> {
     return y;
 }
 
-// Of the tile that begins at `first_column4`, a pair of fours of one row.
+// Stores a pair of vec4s of one row, of the tile that begins at `first_column4`.
 fn store(row: u32, first_column4: u32, pair: u32, left: vec4<f32>, right: vec4<f32>) {
     let column4 = first_column4 + 2u * pair;
     if (row >= params.m || column4 >= params.n4) {

@@ -1,4 +1,5 @@
-// What both texts of the affine map are given besides their weights.
+// Parameters and the left matrix of the affine map.
+//#needs alias Stored4 = vec4<f32>;
 
 struct Params {
     m: u32,

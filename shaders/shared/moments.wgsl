@@ -1,7 +1,7 @@
 // Count, mean and sum of squared distances from the mean.
 struct Moments { count: f32, mean: f32, squares: f32 }
 
-// The moments of both sets together (Chan et al. 1983), either of which may be empty. Sums of squares are never subtracted.
+// The moments of the union of two sets, either of which may be empty (Chan et al. 1983). No sums of squares are subtracted.
 fn combine_moments(a: Moments, b: Moments) -> Moments {
     let count = a.count + b.count;
     let difference = b.mean - a.mean;
@@ -9,14 +9,14 @@ fn combine_moments(a: Moments, b: Moments) -> Moments {
     return Moments(count, a.mean + share * difference, a.squares + b.squares + share * a.count * difference * difference);
 }
 
-// Of four numbers.
+// The moments of four values.
 fn moments_of_vec4(values: vec4<f32>) -> Moments {
     let mean = dot(values, vec4<f32>(0.25));
     let differences = values - mean;
     return Moments(4.0, mean, dot(differences, differences));
 }
 
-// As they are stored, with a number that is not used, and back.
+// Moments in memory, with one unused value.
 fn pack_moments(moments: Moments) -> vec4<f32> {
     return vec4<f32>(moments.count, moments.mean, moments.squares, 0.0);
 }

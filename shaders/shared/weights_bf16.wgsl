@@ -3,7 +3,7 @@ struct Pair { left: vec4<f32>, right: vec4<f32> }
 
 @group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
 
-// What the 32 weights of a column share: nothing here.
+// This format has no scales.
 fn load_scales(block: u32, column4: u32, right: u32) -> Pair {
     return Pair();
 }
@@ -14,7 +14,7 @@ fn unpack(words: vec2<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(low.x, high.x, low.y, high.y));
 }
 
-// Eight weights of one input: the fours at `at` = k·N/4 + column/4 and, `right` further, beside it.
+// Eight weights of one input: the vec4s at `at` = k·N/4 + column/4 and at `at + right`.
 fn load_weights(at: u32, right: u32, scales: Pair) -> Pair {
     return Pair(unpack(weights[at]), unpack(weights[at + right]));
 }

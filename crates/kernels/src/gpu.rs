@@ -10,7 +10,9 @@ mod norm;
 mod patch;
 #[cfg(test)]
 mod reflection;
+mod specialisations;
 mod tiling;
+mod unroll;
 mod weights;
 mod wgsl;
 
@@ -21,4 +23,5 @@ pub(crate) use group_norm::{combine_moments, group_moments, group_norm};
 pub use launch::{LaunchCounts, count_launches};
 pub(crate) use norm::norm;
 pub(crate) use patch::{patchify, unpatchify};
+pub use specialisations::{Specialisation, specialisations};
 pub use tiling::rows_of_each_tiling;

@@ -15,7 +15,7 @@ mod options;
 pub mod testing;
 mod variant;
 
-pub use gpu::{LaunchCounts, count_launches, rows_of_each_tiling};
+pub use gpu::{LaunchCounts, Specialisation, count_launches, rows_of_each_tiling, specialisations};
 pub use matrix::Matrix;
 pub use ops::{
     attention, combine_moments, conv, conv_with_moments, group_moments, group_norm, group_norm_with_moments,

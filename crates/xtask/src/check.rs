@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use self::sources::Sources;
-use crate::{bench::plot, page, run, types, workspace::Workspace};
+use crate::{bench::plot, page, run, shaders, types, workspace::Workspace};
 
 /// A rule that the sources and documents keep.
 struct SourceRule {
@@ -67,13 +67,14 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     let mut tasks = workspace.cargo();
     tasks.args(["clippy", "--release", "--package", "xtask"]);
     lint(tasks)?;
+    shaders::render(workspace, None)?;
     run::log("building the documentation");
     run::run(workspace.native("doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"), run::minutes(60))?;
     run::log("comparing the crates' dependencies with the layout");
     run::run(workspace.native("test").args(["--test", "all", "layout"]), run::minutes(90))?;
     println!(
         "checked: format, generated files, names, imports, links, texts, spelling, dependencies, page types, lints, \
-         documentation, layout"
+         shaders, documentation, layout"
     );
     Ok(ExitCode::SUCCESS)
 }

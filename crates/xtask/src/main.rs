@@ -15,6 +15,7 @@ mod python;
 mod run;
 mod score;
 mod setup;
+mod shaders;
 mod start;
 mod test;
 mod tools;
@@ -92,6 +93,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<OsString>,
     },
+    /// Validate every shader text that an operation can launch, and write each to a file
+    Shaders {
+        /// Folder to write them to; without it they are only validated
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Write the page's message types, web/src/engine/protocol.gen.ts
     Types,
 }
@@ -122,6 +129,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::bench(&workspace, &options),
         Task::Compare { out } => compare::compare(&workspace, out.as_deref()),
         Task::Pixart { arguments } => pixart::pixart(&workspace, &arguments),
+        Task::Shaders { out } => shaders::render(&workspace, out.as_deref()),
         Task::Types => types::write(&workspace),
     }
 }

@@ -4,18 +4,10 @@
 use burn::tensor::Tensor;
 
 use super::launch::{Launch, gpu_input, tensor, unused_binding};
-use super::wgsl::Shader;
+use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{AttentionOptions, Heads, WIDEST_CHANNELS, broadcast_strides};
 
-const REGISTER_TILED: Shader =
-    Shader { name: "attention_registers", source: include_str!("../../../../shaders/attention_registers.wgsl") };
-const WORKGROUP_TILED: Shader =
-    Shader { name: "attention_workgroup", source: include_str!("../../../../shaders/attention_workgroup.wgsl") };
-const WORKGROUP_TILED_WIDE: Shader = Shader {
-    name: "attention_workgroup_wide",
-    source: include_str!("../../../../shaders/attention_workgroup_wide.wgsl"),
-};
 /// The widest head, in channels, of shaders/attention_workgroup.wgsl.
 const MAX_WORKGROUP_CHANNELS: usize = 112;
 
@@ -33,16 +25,11 @@ pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Atte
     let [bias_b, bias_n, bias_t, bias_l] = bias.map_or([0; 4], |bias| broadcast_strides(bias.dims()));
     let has_bias = u32::from(bias.is_some());
     let bias = bias.and_then(gpu_input).unwrap_or_else(|| unused_binding(&q));
-    let d4 = d as u32 / 4;
-    let [whole, half] = [("D4", d4), ("HALF4", d4.div_ceil(2))];
-    let (shader, invocations, queries, constants): (_, _, _, &[_]) = match KernelVariant::current() {
-        KernelVariant::WorkgroupTiled if d > MAX_WORKGROUP_CHANNELS => (WORKGROUP_TILED_WIDE, 128, 16, &[whole]),
-        KernelVariant::WorkgroupTiled => (WORKGROUP_TILED, 128, 128, &[whole, half]),
-        _ => (REGISTER_TILED, 16, 16 * 8, &[whole]),
-    };
+    let AttentionKernel { shader, constants, invocations, queries } =
+        AttentionKernel::select(KernelVariant::current(), d);
     let y = Launch {
         shader,
-        constants,
+        constants: &constants,
         imports: &[],
         params: &[
             ("t", t as u32),
@@ -66,4 +53,36 @@ pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Atte
     }
     .run(&[&q, &k, &v, &bias], [b, t, heads * d], q.dtype);
     Some(tensor(y))
+}
+
+/// The shader for heads of a width.
+struct AttentionKernel {
+    shader: Shader,
+    constants: Vec<(&'static str, u32)>,
+    /// Invocations of a workgroup, and queries that it computes.
+    invocations: u32,
+    queries: usize,
+}
+
+impl AttentionKernel {
+    fn select(variant: KernelVariant, d: usize) -> Self {
+        let d4 = d as u32 / 4;
+        let [whole, half] = [("D4", d4), ("HALF4", d4.div_ceil(2))];
+        let (shader, constants, invocations, queries) = match variant {
+            KernelVariant::WorkgroupTiled if d > MAX_WORKGROUP_CHANNELS => {
+                (files::ATTENTION_WORKGROUP_WIDE, vec![whole], 128, 16)
+            }
+            KernelVariant::WorkgroupTiled => (files::ATTENTION_WORKGROUP, vec![whole, half], 128, 128),
+            _ => (files::ATTENTION_REGISTERS, vec![whole], 16, 16 * 8),
+        };
+        Self { shader, constants, invocations, queries }
+    }
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    let widths = (4..=WIDEST_CHANNELS).step_by(4);
+    let variants = [KernelVariant::RegisterTiled, KernelVariant::WorkgroupTiled];
+    let kernels = widths.flat_map(|d| variants.map(|variant| AttentionKernel::select(variant, d)));
+    kernels.map(|kernel| (kernel.shader, Spec { constants: kernel.constants, ..Spec::default() })).collect()
 }

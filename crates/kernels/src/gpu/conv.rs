@@ -5,15 +5,11 @@ use burn::tensor::{DType, Tensor};
 
 use super::launch::{Launch, gpu_input, tensor, unused_binding};
 use super::tiling::{RegisterRows, Tiling};
-use super::weights::bind;
-use super::wgsl::Shader;
+use super::weights::{WEIGHTS, bind, product_specialisations};
+use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
 use crate::options::{ConvOptions, MOMENT_VALUES, Resampling};
 
-const REGISTER_TILED: Shader =
-    Shader { name: "conv_registers", source: include_str!("../../../../shaders/conv_registers.wgsl") };
-const WORKGROUP_TILED: Shader =
-    Shader { name: "conv_workgroup", source: include_str!("../../../../shaders/conv_workgroup.wgsl") };
 /// A checkpoint's convolutions have one weight format, so that the longer text is compiled once.
 pub(super) const REGISTER_ROWS: RegisterRows = [16, 32];
 
@@ -34,9 +30,9 @@ pub(crate) fn conv(x: &Tensor<4>, w: &Matrix, options: &ConvOptions<'_>) -> Opti
     let tiling = Tiling::select(pixels, co, REGISTER_ROWS);
     let chunks = pixels.div_ceil(tiling.rows());
     let [y, moments] = Launch {
-        shader: tiling.shader(REGISTER_TILED, WORKGROUP_TILED),
+        shader: tiling.shader(files::CONV_REGISTERS, files::CONV_WORKGROUP),
         constants: &tiling.constants(),
-        imports: &[("weights", unpacking)],
+        imports: &[(WEIGHTS, unpacking)],
         params: &[
             ("m", pixels as u32),
             ("k4", k as u32 / 4),
@@ -61,4 +57,9 @@ pub(crate) fn conv(x: &Tensor<4>, w: &Matrix, options: &ConvOptions<'_>) -> Opti
     let separate = b == 1 || (oh * ow).is_multiple_of(tiling.rows());
     let moments = separate.then(|| tensor::<4>(moments).reshape([b, chunks / b, co / 4, MOMENT_VALUES]));
     Some((tensor(y), moments))
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    product_specialisations([files::CONV_REGISTERS, files::CONV_WORKGROUP], REGISTER_ROWS)
 }

@@ -4,15 +4,11 @@ use burn::tensor::Tensor;
 
 use super::launch::{Launch, gpu_input, tensor, unused_binding};
 use super::tiling::{RegisterRows, Tiling};
-use super::weights::bind;
-use super::wgsl::Shader;
+use super::weights::{WEIGHTS, bind, product_specialisations};
+use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
 use crate::options::{Activation, AdaLnChunk, Epilogue};
 
-const REGISTER_TILED: Shader =
-    Shader { name: "gemm_registers", source: include_str!("../../../../shaders/gemm_registers.wgsl") };
-const WORKGROUP_TILED: Shader =
-    Shader { name: "gemm_workgroup", source: include_str!("../../../../shaders/gemm_workgroup.wgsl") };
 /// Tiles of 32 rows would be a tenth faster, but each weight format has its own text, and each would take twice as long to
 /// compile.
 pub(super) const REGISTER_ROWS: RegisterRows = [8, 16];
@@ -35,9 +31,9 @@ pub(crate) fn linear(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Opti
     let columns = if epilogue.activation == Activation::GatedGelu { n / 2 } else { n };
     let tiling = Tiling::select(b * t, n, REGISTER_ROWS);
     let y = Launch {
-        shader: tiling.shader(REGISTER_TILED, WORKGROUP_TILED),
+        shader: tiling.shader(files::GEMM_REGISTERS, files::GEMM_WORKGROUP),
         constants: &tiling.constants(),
-        imports: &[("weights", unpacking)],
+        imports: &[(WEIGHTS, unpacking)],
         params: &[
             ("m", (b * t) as u32),
             ("k4", k as u32 / 4),
@@ -55,4 +51,9 @@ pub(crate) fn linear(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Opti
     }
     .run(&[&x, &weights, &bias, &residual, &modulation], [b, t, columns], x.dtype);
     Some(tensor(y))
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    product_specialisations([files::GEMM_REGISTERS, files::GEMM_WORKGROUP], REGISTER_ROWS)
 }

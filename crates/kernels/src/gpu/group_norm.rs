@@ -4,16 +4,10 @@
 use burn::tensor::{DType, Tensor};
 
 use super::launch::{Launch, gpu_input, tensor};
-use super::wgsl::Shader;
+use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{GroupNormOptions, MOMENT_VALUES};
 
-const MOMENTS: Shader =
-    Shader { name: "group_norm_moments", source: include_str!("../../../../shaders/group_norm_moments.wgsl") };
-const COMBINE: Shader =
-    Shader { name: "group_norm_combine", source: include_str!("../../../../shaders/group_norm_combine.wgsl") };
-const APPLY: Shader =
-    Shader { name: "group_norm_apply", source: include_str!("../../../../shaders/group_norm_apply.wgsl") };
 const WORKGROUP: usize = 64;
 const COMBINE_WORKGROUP: usize = 256;
 
@@ -48,7 +42,7 @@ pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let chunk_pixels = pixels.div_ceil(max_chunks).max(min_pixels);
     let chunks = pixels.div_ceil(chunk_pixels);
     let moments = Launch {
-        shader: MOMENTS,
+        shader: files::GROUP_NORM_MOMENTS,
         constants: &[],
         imports: &[],
         params: &[
@@ -69,7 +63,7 @@ pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
 pub(crate) fn combine_moments(moments: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let [b, chunks, sets, _] = moments.dims();
     let combined = Launch {
-        shader: COMBINE,
+        shader: files::GROUP_NORM_COMBINE,
         constants: &[],
         imports: &[],
         params: &[("chunks", chunks as u32), ("sets", sets as u32), ("groups", groups as u32)],
@@ -91,7 +85,7 @@ pub(crate) fn group_norm(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNorm
     let PixelChunks { min_pixels, .. } = PixelChunks::select();
     let pixels = h * w;
     let y = Launch {
-        shader: APPLY,
+        shader: files::GROUP_NORM_APPLY,
         constants: &[],
         imports: &[],
         params: &[
@@ -108,4 +102,14 @@ pub(crate) fn group_norm(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNorm
     }
     .run(&[&x, &moments, &weight, &bias], [b, h, w, c], x.dtype);
     Some(tensor(y))
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    [files::GROUP_NORM_MOMENTS, files::GROUP_NORM_APPLY].map(|shader| (shader, Spec::default())).into()
+}
+
+/// Returns the specialisation of the combination of moments, which are f32.
+pub(super) fn combine_specialisation() -> (Shader, Spec) {
+    (files::GROUP_NORM_COMBINE, Spec::default())
 }

@@ -3,14 +3,10 @@
 use burn::tensor::Tensor;
 
 use super::launch::{Launch, gpu_input, tensor, unused_binding};
-use super::wgsl::Shader;
+use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{Modulation, TokenNorm};
 
-const REGISTER_TILED: Shader =
-    Shader { name: "norm_registers", source: include_str!("../../../../shaders/norm_registers.wgsl") };
-const WORKGROUP_TILED: Shader =
-    Shader { name: "norm_workgroup", source: include_str!("../../../../shaders/norm_workgroup.wgsl") };
 const WORKGROUP: u32 = 64;
 /// Workgroups along one axis that every WebGPU device supports.
 const MAX_COUNT: usize = 65_535;
@@ -34,8 +30,8 @@ pub(crate) fn norm(x: &Tensor<3>, norm: TokenNorm<'_>, eps: f64) -> Option<Tenso
     let table = table.unwrap_or_else(|| unused_binding(&x));
     let rows = b * t;
     let (shader, count) = match KernelVariant::current() {
-        KernelVariant::WorkgroupTiled => (WORKGROUP_TILED, [rows.min(MAX_COUNT), rows.div_ceil(MAX_COUNT), 1]),
-        _ => (REGISTER_TILED, [rows.div_ceil(WORKGROUP as usize), 1, 1]),
+        KernelVariant::WorkgroupTiled => (files::NORM_WORKGROUP, [rows.min(MAX_COUNT), rows.div_ceil(MAX_COUNT), 1]),
+        _ => (files::NORM_REGISTERS, [rows.div_ceil(WORKGROUP as usize), 1, 1]),
     };
     let y = Launch {
         shader,
@@ -57,4 +53,9 @@ pub(crate) fn norm(x: &Tensor<3>, norm: TokenNorm<'_>, eps: f64) -> Option<Tenso
     }
     .run(&[&x, &table], [b, t, c], x.dtype);
     Some(tensor(y))
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    [files::NORM_REGISTERS, files::NORM_WORKGROUP].map(|shader| (shader, Spec::default())).into()
 }

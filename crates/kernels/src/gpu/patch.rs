@@ -3,11 +3,9 @@
 use burn::tensor::Tensor;
 
 use super::launch::{Launch, gpu_input, tensor};
-use super::wgsl::Shader;
+use super::wgsl::{Shader, Spec, files};
 use crate::options::PATCH;
 
-const PATCHIFY: Shader = Shader { name: "patchify", source: include_str!("../../../../shaders/patchify.wgsl") };
-const UNPATCHIFY: Shader = Shader { name: "unpatchify", source: include_str!("../../../../shaders/unpatchify.wgsl") };
 const WORKGROUP: u32 = 64;
 
 /// Launches patchify: one invocation per token and channel. None where the device compiles no WGSL.
@@ -15,7 +13,13 @@ pub(crate) fn patchify(latent: &Tensor<4>, batch: usize) -> Option<Tensor<3>> {
     let [images, c, rows, columns] = latent.dims();
     let [h, w] = [rows / PATCH, columns / PATCH];
     let shape = [batch, h * w, c * PATCH * PATCH];
-    launch(PATCHIFY, latent, shape, &[("images", images), ("channels", c), ("rows", h), ("columns", w)], PATCH * PATCH)
+    launch(
+        files::PATCHIFY,
+        latent,
+        shape,
+        &[("images", images), ("channels", c), ("rows", h), ("columns", w)],
+        PATCH * PATCH,
+    )
 }
 
 /// Launches unpatchify: one invocation per number of the latent. None where the device compiles no WGSL.
@@ -23,7 +27,7 @@ pub(crate) fn unpatchify(tokens: &Tensor<3>, [h, w]: [usize; 2]) -> Option<Tenso
     let [b, _, numbers] = tokens.dims();
     let c = numbers / (PATCH * PATCH);
     let shape = [b, c, h * PATCH, w * PATCH];
-    launch(UNPATCHIFY, tokens, shape, &[("channels", c), ("rows", h), ("columns", w)], 1)
+    launch(files::UNPATCHIFY, tokens, shape, &[("channels", c), ("rows", h), ("columns", w)], 1)
 }
 
 /// Launches one invocation for every `numbers` numbers of the output.
@@ -48,4 +52,9 @@ fn launch<const FROM: usize, const TO: usize>(
     }
     .run(&[&input], shape, input.dtype);
     Some(tensor(y))
+}
+
+/// Returns every specialisation that a launch can have, for f32 activations.
+pub(super) fn specialisations() -> Vec<(Shader, Spec)> {
+    [files::PATCHIFY, files::UNPATCHIFY].map(|shader| (shader, Spec::default())).into()
 }

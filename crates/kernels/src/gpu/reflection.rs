@@ -1,6 +1,8 @@
 //! Validation of a shader's text by naga, and comparison of its reflection with what the host binds. Every launch of a test is
 //! checked by [`check`].
 
+use std::collections::HashSet;
+
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
@@ -14,9 +16,22 @@ const STORAGE_BUFFERS: usize = 8;
 /// Invocations per workgroup that every WebGPU device supports.
 const INVOCATIONS: u32 = 256;
 
-/// Asserts that the text is valid, that its bindings, parameters and workgroup are those of the launch, and that it stays within
+thread_local! {
+    /// Every specialisation that is listed for tools.
+    static KNOWN: HashSet<(&'static str, Spec)> =
+        super::specialisations::all().into_iter().map(|(shader, spec)| (shader.name, spec)).collect();
+}
+
+/// Asserts that the specialisation is a listed one, that the text is valid, that its bindings, parameters and workgroup are those of the launch, and that it stays within
 /// the limits of every WebGPU device.
 pub(crate) fn check(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
+    let name = launch.shader.name;
+    let is_listed = KNOWN.with(|known| known.contains(&(name, spec.clone())));
+    assert!(is_listed, "{name}: {spec:?} is not among the specialisations");
+    check_text(launch, spec, inputs, outputs);
+}
+
+fn check_text(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
     let text = launch.shader.specialise(spec);
     let module = validated(&text);
     let name = launch.shader.name;
@@ -59,8 +74,8 @@ pub(crate) fn check(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: us
     assert!(workgroup_bytes <= WORKGROUP_BYTES, "{name}: {workgroup_bytes} bytes of workgroup memory");
 }
 
-/// Parses and validates a shader's text, as a device would.
-fn validated(text: &str) -> Module {
+/// Parses and validates a shader's text, as a device does.
+pub(super) fn validated(text: &str) -> Module {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
     // f16 is what the half-precision path asks its device for; to unpack halves into f32 is WebGPU's own.
     let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
@@ -87,7 +102,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     fn launch(source: &'static str, params: &'static [(&'static str, u32)], workgroup: [u32; 3], inputs: usize) {
         let shader = Shader { name: "scaled", source };
         let launch = Launch { shader, constants: &[], imports: &[], params, workgroup, count: [1; 3] };
-        check(&launch, &Spec { constants: vec![], imports: vec![], half: false }, inputs, 1);
+        check_text(&launch, &Spec { constants: vec![], imports: vec![], half: false }, inputs, 1);
     }
 
     const PARAMS: &[(&str, u32)] = &[("count", 1), ("scale", 0)];

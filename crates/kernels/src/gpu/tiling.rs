@@ -66,6 +66,11 @@ impl Tiling {
         }
     }
 
+    /// Returns every tiling.
+    pub(super) fn all([few, many]: RegisterRows) -> [Self; 4] {
+        [Self::Registers(few), Self::Registers(many), Self::Workgroup(SMALL), Self::Workgroup(LARGE)]
+    }
+
     /// Returns the shader of this tiling.
     pub(crate) fn shader(self, registers: Shader, workgroup: Shader) -> Shader {
         match self {

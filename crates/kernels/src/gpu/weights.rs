@@ -4,6 +4,8 @@ use burn_wgpu::CubeTensor;
 use pixart_weights::{MatrixData, WeightFormat};
 
 use super::launch::gpu_input;
+use super::tiling::{RegisterRows, Tiling};
+use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
 
 /// Returns the words to bind, and the name of the shader module that dequantizes them; None where the device compiles no
@@ -16,13 +18,30 @@ pub(super) fn bind(matrix: &Matrix) -> Option<(CubeTensor, &'static str)> {
     })
 }
 
+/// The import that is replaced by the module of the weight format.
+pub(super) const WEIGHTS: &str = "weights_f32";
+
 /// Returns the name of the shader module that dequantizes this format.
-pub(super) fn unpacking(format: WeightFormat) -> &'static str {
+fn unpacking(format: WeightFormat) -> &'static str {
     match format {
-        WeightFormat::F32 => "weights_f32",
-        WeightFormat::Bf16 => "weights_bf16",
-        WeightFormat::F16 => "weights_f16",
-        WeightFormat::Q8 => "weights_q8",
-        WeightFormat::Q4 => "weights_q4",
+        WeightFormat::F32 => WEIGHTS,
+        WeightFormat::Bf16 => files::WEIGHTS_BF16,
+        WeightFormat::F16 => files::WEIGHTS_F16,
+        WeightFormat::Q8 => files::WEIGHTS_Q8,
+        WeightFormat::Q4 => files::WEIGHTS_Q4,
     }
+}
+
+/// Returns every specialisation of the two shaders of a matrix product: all formats in all tilings.
+pub(super) fn product_specialisations(shaders: [Shader; 2], register_rows: RegisterRows) -> Vec<(Shader, Spec)> {
+    const FORMATS: [WeightFormat; 5] =
+        [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
+    let [registers, workgroup] = shaders;
+    let tilings = Tiling::all(register_rows);
+    let each = tilings.iter().flat_map(|tiling| FORMATS.map(|format| (tiling, format)));
+    each.map(|(tiling, format)| {
+        let imports = vec![(WEIGHTS, unpacking(format))];
+        (tiling.shader(registers, workgroup), Spec { constants: tiling.constants(), imports, half: false })
+    })
+    .collect()
 }

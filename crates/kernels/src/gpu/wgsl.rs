@@ -1,43 +1,24 @@
-//! From a shader file to the text a device compiles. A file is plain WGSL; three kinds of line are rewritten:
+//! From a shader file to the text that a device compiles. A file is plain WGSL, or a module of whole functions and declarations;
+//! rendering it for a launch does three things:
 //!
+//! - `#import name` at the start of a line is replaced by `shaders/shared/name.wgsl`, or by another file there that the launch gives
+//!   in its place. A file is imported once, by the first that names it.
 //! - `const NAME: u32 = 4u; // spec` gets the value of the launch, and `alias Stored = f32; // spec` or
-//!   `alias Stored4 = vec4<f32>; // spec` the type that activations are stored as;
-//! - `//#import name` is replaced by `shaders/shared/name.wgsl`, or by another file there that the launch puts in its place.
-//! - The lines from `//#each i < LIMIT` to its `//#end` are repeated for i = 0, 1, …, with the number in place of `$i`. LIMIT
-//!   is a number or a `const` of the text. Drivers keep numbered variables in registers, and an array only where they unroll
-//!   every loop over it.
+//!   `alias Stored4 = vec4<f32>; // spec` the dtype of activations. The values in the file are examples that make it valid.
+//! - What is marked `//#inline`, `//#unroll` or `//#scalars` is taken apart, see [`unroll`](super::unroll).
 //!
-//! A value without its line, a `spec` line without its value, an import that is not known and a repetition without an end are
-//! mistakes of this crate and panic.
+//! A module names what it needs of the files that import it: the declarations behind `//#needs`, with which it is valid by itself.
+//!
+//! A value without its line, a `spec` line without its value and an import that is not known are mistakes of this crate and panic.
 
-use std::borrow::Cow;
+use super::unroll::unroll;
 
-/// The pieces that shaders import, by name.
-const SHARED: [(&str, &str); 23] = [
-    ("activation", include_str!("../../../../shaders/shared/activation.wgsl")),
-    ("attention", include_str!("../../../../shaders/shared/attention.wgsl")),
-    ("conv_epilogue", include_str!("../../../../shaders/shared/conv_epilogue.wgsl")),
-    ("conv_window", include_str!("../../../../shaders/shared/conv_window.wgsl")),
-    ("gemm_epilogue", include_str!("../../../../shaders/shared/gemm_epilogue.wgsl")),
-    ("gemm_params", include_str!("../../../../shaders/shared/gemm_params.wgsl")),
-    ("modulation", include_str!("../../../../shaders/shared/modulation.wgsl")),
-    ("moments", include_str!("../../../../shaders/shared/moments.wgsl")),
-    ("tile_accumulators", include_str!("../../../../shaders/shared/tile_accumulators.wgsl")),
-    ("tile_begin", include_str!("../../../../shaders/shared/tile_begin.wgsl")),
-    ("tile_end", include_str!("../../../../shaders/shared/tile_end.wgsl")),
-    ("tile_place", include_str!("../../../../shaders/shared/tile_place.wgsl")),
-    ("tile_registers", include_str!("../../../../shaders/shared/tile_registers.wgsl")),
-    ("tile_stage", include_str!("../../../../shaders/shared/tile_stage.wgsl")),
-    ("tile_step", include_str!("../../../../shaders/shared/tile_step.wgsl")),
-    ("tile_store", include_str!("../../../../shaders/shared/tile_store.wgsl")),
-    ("tile_weights", include_str!("../../../../shaders/shared/tile_weights.wgsl")),
-    ("tile_workgroup", include_str!("../../../../shaders/shared/tile_workgroup.wgsl")),
-    ("weights_bf16", include_str!("../../../../shaders/shared/weights_bf16.wgsl")),
-    ("weights_f16", include_str!("../../../../shaders/shared/weights_f16.wgsl")),
-    ("weights_f32", include_str!("../../../../shaders/shared/weights_f32.wgsl")),
-    ("weights_q4", include_str!("../../../../shaders/shared/weights_q4.wgsl")),
-    ("weights_q8", include_str!("../../../../shaders/shared/weights_q8.wgsl")),
-];
+/// The files of shaders/, found by build.rs: a constant for each that Rust names, and all of shaders/shared by name. A file that
+/// nothing names does not compile.
+#[deny(dead_code)]
+pub(super) mod files {
+    include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
+}
 
 /// One shader file.
 #[derive(Clone, Copy, Debug)]
@@ -47,108 +28,79 @@ pub(crate) struct Shader {
 }
 
 /// Everything that changes a shader's text, and so the identity of its pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Spec {
     pub(crate) constants: Vec<(&'static str, u32)>,
+    /// Files that take the place of imports.
     pub(crate) imports: Vec<(&'static str, &'static str)>,
-    /// Whether activations are stored in half precision. Sums are f32 all the same.
+    /// Whether activations are stored in half precision. Accumulation is f32 all the same.
     pub(crate) half: bool,
 }
 
 impl Shader {
-    /// The text of this shader for `spec`.
+    /// Returns the text of this shader for `spec`.
     pub(crate) fn specialise(&self, spec: &Spec) -> String {
         let mut rest: Vec<&str> = spec.constants.iter().map(|(name, _)| *name).collect();
         let mut stored = false;
-        let mut lines: Vec<Cow<'_, str>> = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
         if spec.half {
-            lines.push("enable f16;".into());
+            lines.push("enable f16;".to_owned());
         }
-        for line in self.imported(self.source, spec) {
+        for line in self.with_imports(&spec.imports) {
             let Some(line) = line.trim_end().strip_suffix("// spec") else {
-                lines.push(line.into());
+                if !line.starts_with("//#needs ") {
+                    lines.push(line.to_owned());
+                }
                 continue;
             };
             let stored_as = ["Stored4", "Stored"].iter().find(|name| line.starts_with(&format!("alias {name} ")));
             if let Some(name) = stored_as {
                 let element = if spec.half { "f16" } else { "f32" };
                 let kind = if *name == "Stored4" { format!("vec4<{element}>") } else { element.to_owned() };
-                lines.push(format!("alias {name} = {kind};").into());
+                lines.push(format!("alias {name} = {kind};"));
                 stored = true;
             } else {
                 let name = constant(line).unwrap_or_else(|| panic!("{}: what is specialised here? {line}", self.name));
                 let value = spec.constants.iter().find(|(given, _)| *given == name);
                 let (_, value) = value.unwrap_or_else(|| panic!("{}: {name} was given no value", self.name));
                 rest.retain(|given| *given != name);
-                lines.push(format!("const {name}: u32 = {value}u;").into());
+                lines.push(format!("const {name}: u32 = {value}u;"));
             }
         }
         assert!(rest.is_empty(), "{}: the shader has no constant {rest:?}", self.name);
         assert!(stored || !spec.half, "{}: the shader stores f32 only", self.name);
-        let mut text = String::with_capacity(2 * self.source.len());
-        self.repeat(&lines, &lines, &mut text);
-        text
+        unroll(self.name, lines)
     }
 
-    /// The lines of `source` with those of its imports.
-    fn imported<'a>(&self, source: &'a str, spec: &Spec) -> Vec<&'a str>
-    where
-        'static: 'a,
-    {
-        let with_imports = |line: &'a str| match line.strip_prefix("//#import ") {
-            None => vec![line],
-            Some(name) => {
-                let other = spec.imports.iter().find(|(given, _)| *given == name.trim());
-                self.imported(self.shared(other.map_or(name.trim(), |(_, other)| other)), spec)
-            }
-        };
-        source.lines().flat_map(with_imports).collect()
+    /// Returns the lines of this file with those of its imports.
+    fn with_imports(&self, instead: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+        let (mut imported, mut lines) = (Vec::new(), Vec::new());
+        self.import(self.source, instead, &mut imported, &mut lines);
+        lines
     }
 
-    /// Writes `lines`, repeated where they say so; limits are looked up in `all`.
-    fn repeat(&self, lines: &[Cow<'_, str>], all: &[Cow<'_, str>], text: &mut String) {
-        let mut rest = lines;
-        while let Some((line, after)) = rest.split_first() {
-            let Some(each) = line.strip_prefix("//#each ") else {
-                text.push_str(line);
-                text.push('\n');
-                rest = after;
+    fn import(
+        &self,
+        source: &'static str,
+        instead: &[(&'static str, &'static str)],
+        imported: &mut Vec<&'static str>,
+        lines: &mut Vec<&'static str>,
+    ) {
+        for line in source.lines() {
+            let Some(name) = line.strip_prefix("#import ") else {
+                lines.push(line);
                 continue;
             };
-            let (name, limit) = each.split_once('<').unwrap_or_else(|| panic!("{}: no limit in {line}", self.name));
-            let (place, limit) = (format!("${}", name.trim()), self.number(limit.trim(), all));
-            let end = end_of(after).unwrap_or_else(|| panic!("{}: no end of {line}", self.name));
-            for number in 0..limit {
-                let numbered = after[..end].iter().map(|line| line.replace(&place, &number.to_string()).into());
-                self.repeat(&numbered.collect::<Vec<_>>(), all, text);
+            let name = instead.iter().find(|(given, _)| *given == name.trim()).map_or(name.trim(), |(_, other)| other);
+            if imported.contains(&name) {
+                continue;
             }
-            rest = &after[end + 1..];
+            imported.push(name);
+            let file = files::SHARED.iter().find(|file| file.name == name);
+            let file = file.unwrap_or_else(|| panic!("{}: there is no shared/{name}.wgsl", self.name));
+            self.import(file.source, instead, imported, lines);
         }
     }
-
-    /// A number, or the value of a constant of the text.
-    fn number(&self, word: &str, lines: &[Cow<'_, str>]) -> u32 {
-        let given = |line: &Cow<'_, str>| {
-            let value = line.strip_prefix("const ")?.strip_prefix(word)?.strip_prefix(": u32 = ")?;
-            value.trim_end().strip_suffix("u;")?.parse().ok()
-        };
-        let number = word.parse().ok().or_else(|| lines.iter().find_map(given));
-        number.unwrap_or_else(|| panic!("{}: {word} is neither a number nor a constant with one", self.name))
-    }
-
-    fn shared(&self, name: &str) -> &'static str {
-        let found = SHARED.iter().find(|(given, _)| *given == name);
-        found.unwrap_or_else(|| panic!("{}: there is no shared/{name}.wgsl", self.name)).1
-    }
-}
-
-/// The line that ends the repetition whose lines begin here.
-fn end_of(lines: &[Cow<'_, str>]) -> Option<usize> {
-    let mut open = 1;
-    lines.iter().position(|line| {
-        open += i32::from(line.starts_with("//#each ")) - i32::from(line.starts_with("//#end"));
-        open == 0
-    })
 }
 
 fn constant(line: &str) -> Option<&str> {
@@ -157,8 +109,9 @@ fn constant(line: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::gpu::reflection::validated;
 
     fn shader(source: &'static str) -> Shader {
         Shader { name: "test", source }
@@ -182,22 +135,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lines_are_repeated_within_one_another_as_often_as_a_constant_says() {
-        let source = "const A: u32 = 9u; // spec\n//#each i < A\n//#each j < 2\nx$i$j = $iu;\n//#end\n//#end\nend\n";
-        let text = shader(source).specialise(&spec(&[("A", 2)]));
-        assert_eq!(text, "const A: u32 = 2u;\nx00 = 0u;\nx01 = 0u;\nx10 = 1u;\nx11 = 1u;\nend\n");
-    }
-
-    #[test]
-    #[should_panic(expected = "B is neither a number nor a constant")]
-    fn a_repetition_to_an_unknown_limit_is_refused() {
-        shader("//#each i < B\n//#end\n").specialise(&spec(&[]));
-    }
-
-    #[test]
-    #[should_panic(expected = "no end of //#each i < 2")]
-    fn a_repetition_without_an_end_is_refused() {
-        shader("//#each i < 2\n").specialise(&spec(&[]));
+    fn a_file_is_imported_once_and_its_needs_are_dropped() {
+        let text = shader("#import moments\n#import moments\n//#needs struct A { a: u32 }\n").specialise(&spec(&[]));
+        assert_eq!(text.matches("struct Moments").count(), 1);
+        assert!(!text.contains("struct A"));
     }
 
     #[test]
@@ -215,6 +156,48 @@ pub(crate) mod tests {
     #[test]
     #[should_panic(expected = "there is no shared/nothing.wgsl")]
     fn an_unknown_import_is_refused() {
-        shader("//#import nothing\n").specialise(&spec(&[]));
+        shader("#import nothing\n").specialise(&spec(&[]));
+    }
+
+    /// The file as it stands, with its imports, and with its needs if it is a module.
+    fn by_itself(file: Shader) -> String {
+        let needs = file.source.lines().filter_map(|line| line.strip_prefix("//#needs "));
+        let lines: Vec<&str> = needs.chain(file.with_imports(&[])).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn every_file_is_valid_by_itself_with_its_imports_and_needs() {
+        for file in files::KERNELS.iter().chain(files::SHARED) {
+            println!("{}", file.name);
+            validated(&by_itself(*file));
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_every_kernel() {
+        let readme = include_str!("../../../../shaders/README.md");
+        let listed = readme.lines().filter_map(|row| row.strip_prefix("| ")?.split_once(" | ")).map(|(names, _)| names);
+        let mut listed: Vec<&str> =
+            listed.flat_map(|names| names.split(", ")).filter_map(|name| name.strip_suffix(".wgsl")).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, files::KERNELS.iter().map(|file| file.name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn wgsl_analyzer_knows_every_import() {
+        let settings = include_str!("../../../../.vscode/settings.json");
+        let known: Vec<&str> =
+            settings.lines().filter(|line| line.contains("shaders/shared/")).map(str::trim).collect();
+        let entry = |file: &Shader| format!("{0:?}: \"${{workspaceFolder}}/shaders/shared/{0}.wgsl\"", file.name);
+        let wanted: Vec<String> = files::SHARED.iter().map(entry).collect();
+        assert_eq!(known.iter().map(|line| line.trim_end_matches(',')).collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn kernels_are_complete_without_needs() {
+        for file in files::KERNELS {
+            assert!(!file.source.contains("//#needs "), "{} is launched and imported by nothing", file.name);
+        }
     }
 }
