@@ -1,4 +1,4 @@
-//! Every test of every operation in a real browser: both families of shaders on its WebGPU adapter, and the CPU's
+//! Every test of every operation in a real browser: both variants of the shaders on its WebGPU adapter, and the CPU's
 //! SIMD128. A shader that does not compile is only logged there, and leaves the numbers of its result unset.
 
 #![cfg(target_family = "wasm")]

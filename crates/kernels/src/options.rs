@@ -75,7 +75,7 @@ pub struct Modulation<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum TokenNorm<'a> {
     Layer(Option<Modulation<'a>>),
-    /// With its weights `[C]`.
+    /// Weighted, by weights `[C]`.
     RootMeanSquare(&'a Tensor<1>),
 }
 
@@ -149,7 +149,7 @@ pub struct ConvOptions<'a> {
     /// `[CO]`.
     pub bias: &'a Tensor<1>,
     pub resampling: Resampling,
-    /// Of the shape of y.
+    /// Added to y, whose shape it has.
     pub residual: Option<Tensor<4>>,
 }
 
@@ -161,6 +161,6 @@ pub struct GroupNormOptions<'a> {
     pub bias: &'a Tensor<1>,
     pub groups: usize,
     pub eps: f64,
-    /// Whether SiLU follows.
+    /// True if SiLU follows.
     pub silu: bool,
 }

@@ -11,7 +11,7 @@ use crate::options::MOMENT_VALUES;
 /// A test of an operation.
 pub struct Check {
     pub name: &'static str,
-    /// Whether shaders must be able to compute in half precision, which WebGPU leaves to the adapter.
+    /// True if the test needs the optional WebGPU feature `shader-f16`.
     pub shader_f16: bool,
     /// Runs the test, which panics if a result is wrong.
     pub run: for<'device> fn(&'device Device) -> Pin<Box<dyn Future<Output = ()> + 'device>>,

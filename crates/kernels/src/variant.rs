@@ -19,7 +19,7 @@ pub enum KernelVariant {
 /// `burn-reference`: they would be a third of it, and every network of a checkpoint has kernels.
 ///
 /// # Panics
-/// In a tab's module without that feature.
+/// If called in a tab's module without that feature.
 pub(crate) fn burn_reference<T>(compute: impl FnOnce() -> T) -> T {
     if cfg!(any(not(target_family = "wasm"), feature = "burn-reference")) {
         compute()

@@ -8,7 +8,7 @@ use super::parallel::parallel_for;
 use super::simd::{Lanes, SimdTask, dispatch};
 use crate::options::{Activation, GroupNormOptions, MOMENT_VALUES};
 
-/// Numbers of a task.
+/// The approximate number of values of a task.
 const TASK: usize = 1 << 16;
 /// Channels whose sums are in registers at a time.
 const STRIP: usize = 8;

@@ -9,7 +9,7 @@ use super::parallel::parallel_for;
 use super::simd::{Lanes, SimdTask, dispatch};
 use crate::options::{Modulation, TokenNorm};
 
-/// Numbers of a task, about: enough to be worth a thread.
+/// The approximate number of values of a task: enough to pay for a thread.
 const TASK: usize = 1 << 16;
 
 /// Computes a norm of x; None on other devices.
@@ -33,7 +33,7 @@ pub(crate) fn norm(x: &Tensor<3>, norm: TokenNorm<'_>, eps: f64) -> Option<Tenso
 /// [`TokenNorm`] as slices.
 #[derive(Clone, Copy)]
 enum RowNorm<'a> {
-    /// With scale and shift.
+    /// Modulated by scale and shift, if given.
     Layer(Option<[BroadcastRow<'a>; 2]>),
     RootMeanSquare(&'a [f32]),
 }

@@ -36,16 +36,16 @@ fn products_of_every_shape_agree() {
 
 #[test]
 fn packed_weights_give_what_they_stand_for() {
-    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         // Blocks of 32 inputs across pieces of 256, and columns that fill no panel.
         for [m, k, n] in [[3, 32, 8], [13, 320, 72], [8, 288, 24]] {
             let tame: Vec<f32> = values(2, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-            let words = quantize(&tame, [k, n], precision);
-            let (x, dequantized) = (values(1, m * k), dequantize(&words, [k, n], precision));
+            let words = quantize(&tame, [k, n], format);
+            let (x, dequantized) = (values(1, m * k), dequantize(&words, [k, n], format));
             let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-            let got = matmul(&x, WeightSlice::Quantized(&words, precision), [k, n], MatmulEpilogue::default());
+            let got = matmul(&x, WeightSlice::Quantized(&words, format), [k, n], MatmulEpilogue::default());
             let want = narrow(matmul_f64(&x, &dequantized, [k, n]));
-            assert_close(&got, &want, TOLERANCE, &format!("{precision:?} {m}×{k}×{n}"));
+            assert_close(&got, &want, TOLERANCE, &format!("{format:?} {m}×{k}×{n}"));
         }
     }
 }

@@ -43,7 +43,7 @@ const MANY: usize = 256;
 const MANY_ROWS: usize = MANY * LARGE.height();
 /// Rows of a tile in registers: for products with no more rows, and for all others.
 pub(crate) type RegisterRows = [usize; 2];
-/// More rows than the smaller of any [`RegisterRows`].
+/// A number of rows that is greater than the smaller of any [`RegisterRows`].
 const TOO_MANY: usize = 32;
 
 /// Returns numbers of rows with which a product of any width launches, on this thread, each specialisation that it has.

@@ -33,7 +33,7 @@ pub(crate) struct Spec {
     pub(crate) constants: Vec<(&'static str, u32)>,
     /// Files that take the place of imports.
     pub(crate) imports: Vec<(&'static str, &'static str)>,
-    /// Whether activations are stored in half precision. Accumulation is f32 all the same.
+    /// True if activations are stored as f16. Accumulation is f32 in any case.
     pub(crate) half: bool,
 }
 

@@ -5,7 +5,7 @@ use crate::options::{MIN_SCORE, broadcast_strides};
 use crate::testing::{assert_close, checks, read, values};
 use crate::{AttentionOptions, Heads, KernelVariant, LaunchCounts, count_launches};
 
-/// What a launch is made of, as plain numbers. q is a tensor of its own, k and v lie in one, between other columns.
+/// The inputs of a call, as plain numbers. q is a tensor of its own; k and v are columns of one tensor, between others.
 #[derive(Clone, Copy)]
 struct Case {
     b: usize,
@@ -15,7 +15,7 @@ struct Case {
     d: usize,
     /// Columns before, between and after q, k and v.
     gap: usize,
-    /// Which axes of the bias are as long as those of the scores; none for no bias.
+    /// The axes of the bias that have the length of the scores' axis; None for no bias.
     bias: Option<[bool; 4]>,
     /// Keys at the end that are masked, and what is added to their scores.
     masked: usize,
@@ -151,7 +151,7 @@ fn widest() -> usize {
     }
 }
 
-/// Those pairs whose first number, channels of a head, is not too wide for the variant.
+/// Filters the pairs whose first number, the channels of a head, is not too wide for the variant.
 fn narrow(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     pairs.iter().copied().filter(|(d, _)| *d <= widest()).collect()
 }

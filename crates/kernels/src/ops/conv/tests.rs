@@ -4,31 +4,31 @@ use super::conv_with_moments;
 use crate::testing::{assert_close, assert_moments_close, checks, moments, read, values};
 use crate::{ConvOptions, Matrix, Resampling, WeightFormat, combine_moments, dequantize, quantize};
 
-/// What a launch is made of, as plain numbers.
+/// The inputs of a call, as plain numbers.
 #[derive(Clone, Copy)]
 struct Case {
     /// B, H, W, CI, CO.
     shape: [usize; 5],
     resampling: Resampling,
-    precision: WeightFormat,
+    format: WeightFormat,
     added: bool,
     half: bool,
 }
 
 const PLAIN: Case =
-    Case { shape: [1; 5], resampling: Resampling::None, precision: WeightFormat::F32, added: false, half: false };
+    Case { shape: [1; 5], resampling: Resampling::None, format: WeightFormat::F32, added: false, half: false };
 
 impl Case {
     /// Input, weights, bias and residual.
     fn numbers(&self) -> [Vec<f32>; 4] {
         let [b, h, w, ci, co] = self.shape;
         let weights = values(2, 9 * ci * co);
-        let weights = match self.precision {
+        let weights = match self.format {
             WeightFormat::F32 => weights,
             // Outliers would make the blocks they are in useless; what is left still fills the range of the integers.
-            precision => {
+            format => {
                 let tame: Vec<f32> = weights.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-                dequantize(&quantize(&tame, [9 * ci, co], precision), [9 * ci, co], precision)
+                dequantize(&quantize(&tame, [9 * ci, co], format), [9 * ci, co], format)
             }
         };
         let stored = |values: Vec<f32>| {
@@ -48,7 +48,7 @@ impl Case {
         }
     }
 
-    /// In f64, from the definition: the picture is doubled and bordered for real.
+    /// Computes the definition in f64, with an upsampled and padded image.
     fn reference(&self) -> Vec<f32> {
         let [_, h, w, ci, co] = self.shape;
         let ([oh, ow], [x, weights, bias, residual]) = (self.sides(), self.numbers());
@@ -88,7 +88,7 @@ impl Case {
         let stored = if self.half { DType::F16 } else { DType::F32 };
         let picture =
             |values, shape: [usize; 4]| Tensor::<4>::from_data(TensorData::new(values, shape), (device, stored));
-        let weights = Matrix::new(weights, [9 * ci, co], self.precision, device);
+        let weights = Matrix::new(weights, [9 * ci, co], self.format, device);
         let bias = Tensor::<1>::from_data(TensorData::new(bias, [co]), device);
         let residual = self.added.then(|| picture(residual, [b, oh, ow, co]));
         let options = ConvOptions { bias: &bias, resampling: self.resampling, residual };
@@ -101,12 +101,12 @@ impl Case {
         let want = self.reference();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
-        let Self { shape, resampling, precision, half, .. } = self;
+        let Self { shape, resampling, format, half, .. } = self;
         assert_close(
             &read(self.launched(device).0).await,
             &want,
             tolerance,
-            &format!("{shape:?} {resampling:?} {precision:?} half {half}"),
+            &format!("{shape:?} {resampling:?} {format:?} half {half}"),
         );
     }
 
@@ -173,10 +173,10 @@ async fn moments_are_those_of_y(device: &Device) {
     assert!(Case { shape: [2, 5, 7, 4, 8], ..PLAIN }.launched(device).1.is_none());
 }
 
-async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
-    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+async fn each_weight_format_agrees_with_the_f64_reference(device: &Device) {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
-            Case { shape, precision, ..PLAIN }.check(device).await;
+            Case { shape, format, ..PLAIN }.check(device).await;
         }
     }
 }
@@ -192,7 +192,7 @@ checks! {
     [
         every_shape_and_sampling_agrees_with_the_f64_reference,
         moments_are_those_of_y,
-        each_precision_agrees_with_the_f64_reference,
+        each_weight_format_agrees_with_the_f64_reference,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
 }

@@ -4,17 +4,17 @@ use super::linear;
 use crate::testing::{assert_close, checks, read, values};
 use crate::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize};
 
-/// What a launch is made of, as plain numbers.
+/// The inputs of a call, as plain numbers.
 struct Case {
     b: usize,
     t: usize,
     k: usize,
     n: usize,
-    precision: WeightFormat,
+    format: WeightFormat,
     activation: Activation,
     biased: bool,
     gated: bool,
-    /// Pictures of the residual; 0 for none.
+    /// Images of the residual; 0 for none.
     residual: usize,
     half: bool,
 }
@@ -24,7 +24,7 @@ const PLAIN: Case = Case {
     t: 1,
     k: 4,
     n: 4,
-    precision: WeightFormat::F32,
+    format: WeightFormat::F32,
     activation: Activation::None,
     biased: false,
     gated: false,
@@ -39,12 +39,12 @@ impl Case {
     fn numbers(&self) -> [Vec<f32>; 5] {
         let Self { b, t, k, n, .. } = *self;
         let weights = values(2, k * n);
-        let weights = match self.precision {
+        let weights = match self.format {
             WeightFormat::F32 => weights,
             // Outliers would make the blocks they are in useless; what is left still fills the range of the integers.
-            precision => {
+            format => {
                 let tame: Vec<f32> = weights.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
-                dequantize(&quantize(&tame, [k, n], precision), [k, n], precision)
+                dequantize(&quantize(&tame, [k, n], format), [k, n], format)
             }
         };
         let rounded = |values: Vec<f32>| {
@@ -58,7 +58,7 @@ impl Case {
         [rounded(values(1, b * t * k)), weights, values(3, n), residual, values(5, LAYERS * b * ROWS * n)]
     }
 
-    /// The shader's words in f64.
+    /// Computes the formula in f64.
     fn reference(&self) -> Vec<f32> {
         let Self { b, t, k, n, .. } = *self;
         let [x, w, bias, residual, table] = self.numbers();
@@ -98,7 +98,7 @@ impl Case {
         let [x, w, bias, residual, table] = self.numbers();
         let stored = if self.half { DType::F16 } else { DType::F32 };
         let x = Tensor::<3>::from_data(TensorData::new(x, [b, t, k]), (device, stored));
-        let w = Matrix::new(w, [k, n], self.precision, device);
+        let w = Matrix::new(w, [k, n], self.format, device);
         let bias = Tensor::<1>::from_data(TensorData::new(bias, [n]), device);
         let table = Tensor::<4>::from_data(TensorData::new(table, [LAYERS, b, ROWS, n]), device);
         let residual = (self.residual > 0)
@@ -113,11 +113,11 @@ impl Case {
     }
 
     async fn check(&self, device: &Device) {
-        let Self { b, t, k, n, precision, activation, .. } = *self;
+        let Self { b, t, k, n, format, activation, .. } = *self;
         let want = self.reference();
         assert!(want.iter().any(|value| value.abs() > 0.1), "nothing is asked for");
         let tolerance = if self.half { 1e-3 } else { 2e-6 };
-        let what = format!("{b}·{t}×{k}×{n} {precision:?} {activation:?} half {}", self.half);
+        let what = format!("{b}·{t}×{k}×{n} {format:?} {activation:?} half {}", self.half);
         assert_close(&self.launched(device).await, &want, tolerance, &what);
     }
 }
@@ -158,18 +158,18 @@ async fn each_epilogue_agrees_with_the_f64_reference(device: &Device) {
     Case { residual: 2, ..case }.check(device).await;
 }
 
-async fn each_precision_agrees_with_the_f64_reference(device: &Device) {
-    for precision in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+async fn each_weight_format_agrees_with_the_f64_reference(device: &Device) {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
-            Case { t, k, n, precision, biased: true, ..PLAIN }.check(device).await;
+            Case { t, k, n, format, biased: true, ..PLAIN }.check(device).await;
         }
-        Case { t: 9, k: 64, n: 32, precision, activation: Activation::GatedGelu, ..PLAIN }.check(device).await;
+        Case { t: 9, k: 64, n: 32, format, activation: Activation::GatedGelu, ..PLAIN }.check(device).await;
     }
 }
 
 async fn activations_in_half_precision_lose_no_more_than_their_rounding(device: &Device) {
     Case { b: 2, t: 35, k: 64, n: 72, biased: true, gated: true, residual: 2, half: true, ..PLAIN }.check(device).await;
-    Case { t: 70, k: 64, n: 64, precision: WeightFormat::Q8, half: true, ..PLAIN }.check(device).await;
+    Case { t: 70, k: 64, n: 64, format: WeightFormat::Q8, half: true, ..PLAIN }.check(device).await;
 }
 
 async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
@@ -190,7 +190,7 @@ checks! {
     [
         sums_agree_with_the_twin_for_every_shape,
         each_epilogue_agrees_with_the_f64_reference,
-        each_precision_agrees_with_the_f64_reference,
+        each_weight_format_agrees_with_the_f64_reference,
         two_interleaved_maps_are_gated_by_the_first,
     ],
     shader_f16: [activations_in_half_precision_lose_no_more_than_their_rounding]
