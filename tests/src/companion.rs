@@ -1,5 +1,4 @@
-//! The companion over HTTP, as a page or a program meets it: a real server on a free loopback port, with the embedded
-//! checkpoint on the processor.
+//! The HTTP API of the companion: a server on a free loopback port, with the embedded checkpoint on the CPU.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 const INDEX: &str = "<!doctype html><title>the page</title>";
 const SECRET: &str = "not part of the page";
 
-/// One server for all tests of the process that want no other; its thread ends with the process.
+/// A server shared by the tests that need no other; its thread ends with the process.
 fn server() -> SocketAddr {
     static SERVER: OnceLock<SocketAddr> = OnceLock::new();
     *SERVER.get_or_init(|| start(AccessPolicy::default(), std::future::pending()))
@@ -29,7 +28,7 @@ fn server() -> SocketAddr {
 
 /// Starts a server with `access_policy` and waits until it is ready.
 fn start(access_policy: AccessPolicy, stop: impl Future<Output = ()> + Send + 'static) -> SocketAddr {
-    let (told, address) = std::sync::mpsc::channel();
+    let (sender, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let (queue, opened) = Queue::start(16, || {
             let state = AppState::open(&text())?;
@@ -41,8 +40,8 @@ fn start(access_policy: AccessPolicy, stop: impl Future<Output = ()> + Send + 's
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = serve::listen("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
-            server.set_ready(opened.await.expect("it is told").expect("the embedded checkpoint loads"));
-            told.send(listener.local_addr().expect("an address")).expect("the test waits");
+            server.set_ready(opened.await.expect("the result is sent").expect("the embedded checkpoint loads"));
+            sender.send(listener.local_addr().expect("an address")).expect("the test waits");
             server.run(listener, router, stop, Duration::from_secs(60)).await;
         });
     });
@@ -62,7 +61,7 @@ fn checkpoint() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes")
 }
 
-/// A page of two files, with a file beside it that does not belong to it.
+/// A page of two files, and beside its folder a file that must not be served.
 fn page() -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("companion");
     let page = root.join("dist");
@@ -88,7 +87,7 @@ fn fault(reply: (u16, Value)) -> (u16, Fault) {
     (status, serde_json::from_value(body.clone()).unwrap_or_else(|error| panic!("{body} is no fault: {error}")))
 }
 
-/// Sends `request` as it is, which a client library would first tidy, and returns the whole answer.
+/// Sends `request` unchanged, which a client library would normalize, and returns the whole response.
 fn send(request: &str) -> String {
     send_to(server(), request)
 }
@@ -117,7 +116,7 @@ fn status_and_fault(answer: &str) -> (String, Fault) {
 }
 
 #[test]
-fn embeddings_over_http_are_those_of_the_library() {
+fn embeddings_over_http_equal_those_of_the_library() {
     let captions = ["", "a red circle on a blue background"];
     let (status, body) = encode(&captions);
     assert_eq!(status, 200, "{body}");
@@ -132,13 +131,13 @@ fn embeddings_over_http_are_those_of_the_library() {
     assert_eq!((rows, tokens), (2, 120));
     let (negative, positive) = reply.embeds.split_at(tokens * channels);
     assert_ne!(negative, positive, "two captions have two embeddings");
-    let kept = |mask: &[f32]| mask.iter().sum::<f32>();
-    assert_eq!(kept(&reply.attention_mask[..tokens]), 1.0, "an empty caption is its end token alone");
-    assert!(kept(&reply.attention_mask[tokens..]) > 5.0);
+    let attended = |mask: &[f32]| mask.iter().sum::<f32>();
+    assert_eq!(attended(&reply.attention_mask[..tokens]), 1.0, "an empty caption is its end token alone");
+    assert!(attended(&reply.attention_mask[tokens..]) > 5.0);
 }
 
 #[test]
-fn stored_embeddings_are_read_back_as_they_were_encoded() {
+fn stored_embeddings_are_read_back_unchanged() {
     let captions = vec!["a green star".to_owned()];
     let request = EncodeRequest::of(captions.clone());
     let encoder = PromptEncoder::open(&text()).expect("the embedded checkpoint loads");
@@ -149,7 +148,7 @@ fn stored_embeddings_are_read_back_as_they_were_encoded() {
 }
 
 #[test]
-fn unusable_captions_are_bad_requests_with_a_remedy() {
+fn invalid_captions_are_bad_requests_with_a_remedy() {
     let cases = [
         (encode(&[]), "0 captions were sent"),
         (encode(&["a star", &"x".repeat(10_000)]), "caption 1 has 10000 characters"),
@@ -164,7 +163,7 @@ fn unusable_captions_are_bad_requests_with_a_remedy() {
 }
 
 #[test]
-fn a_body_that_is_no_encode_request_is_a_fault_with_the_fitting_status() {
+fn an_invalid_body_is_a_fault_with_the_matching_status() {
     let as_json = "Host: localhost\r\nContent-Type: application/json\r\n";
     let cases = [
         (post(as_json, "{\"captions\": ["), "400"),
@@ -202,7 +201,7 @@ fn no_path_leads_out_of_the_page() {
 }
 
 #[test]
-fn pages_of_this_computer_may_ask_and_pages_of_the_web_may_not() {
+fn loopback_origins_are_answered_and_other_origins_rejected() {
     let body = "{\"captions\": [\"a star\"]}";
     let headers =
         |host: &str, origin: &str| format!("Host: {host}\r\nOrigin: {origin}\r\nContent-Type: application/json\r\n");
@@ -228,7 +227,7 @@ fn pages_of_this_computer_may_ask_and_pages_of_the_web_may_not() {
 }
 
 #[test]
-fn a_folder_that_is_no_page_is_refused_at_the_start() {
+fn a_folder_without_an_index_is_rejected_at_startup() {
     let (queue, _) = Queue::start::<AppState, ()>(1, || Err(Error::ThreadStopped));
     let serving = ServeOptions { page: Some(checkpoint()), ..serving(AccessPolicy::default()) };
     let error = Server::new(queue).router(&serving).expect_err("it has no index.html");
@@ -240,7 +239,7 @@ fn get(path: &str) -> (u16, String) {
     (reply.status().as_u16(), reply.body_mut().read_to_string().expect("text"))
 }
 
-fn draw(body: Value) -> (u16, Value) {
+fn generate(body: Value) -> (u16, Value) {
     let url = format!("http://{}/v1/images/generations", server());
     let mut reply = agent().post(&url).send_json(body).expect("an answer");
     (reply.status().as_u16(), reply.body_mut().read_json().expect("JSON"))
@@ -251,7 +250,7 @@ fn decoded(datum: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn the_interface_describes_itself() {
+fn the_api_describes_itself() {
     assert_eq!([get("/healthz"), get("/readyz")], [(200, "ok\n".to_owned()), (200, "ready\n".to_owned())]);
     let models: Value = serde_json::from_str(&get("/v1/models").1).expect("JSON");
     let model = &models["data"][0];
@@ -262,7 +261,7 @@ fn the_interface_describes_itself() {
     assert_eq!(model["fingerprint"].as_str().map(str::len), Some(64));
     let document: Value = serde_json::from_str(&get("/v1/openapi.json").1).expect("JSON");
     for (path, methods) in document["paths"].as_object().expect("paths") {
-        // A path that is not routed would be 404, and 405 another method than its own.
+        // An unknown path gives 404, and another method than the documented one 405.
         let expected = if methods.get("get").is_some() { 200 } else { 405 };
         assert_eq!(get(path).0, expected, "{path}");
     }
@@ -273,7 +272,7 @@ fn the_interface_describes_itself() {
 }
 
 #[test]
-fn embeddings_are_also_sent_as_a_file() {
+fn embeddings_are_sent_as_safetensors_where_accepted() {
     let request = json!({ "captions": ["", "a blue square"] });
     let url = format!("http://{}/v1/encode", server());
     let reply = agent().post(&url).header("accept", "application/safetensors").send_json(&request);
@@ -287,9 +286,9 @@ fn embeddings_are_also_sent_as_a_file() {
 }
 
 #[test]
-fn pictures_are_those_of_the_library_streamed_or_not() {
+fn images_equal_those_of_the_library_streamed_or_not() {
     let request = json!({ "prompt": "a red circle", "n": 2, "size": "64x64", "seed": 7, "num_inference_steps": 3 });
-    let (status, reply) = draw(request.clone());
+    let (status, reply) = generate(request.clone());
     assert_eq!(status, 200, "{reply}");
     let files: Vec<Vec<u8>> = reply["data"].as_array().expect("a list").iter().map(decoded).collect();
 
@@ -303,11 +302,11 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
         num_inference_steps: 3,
         ..GenerateRequest::of("a red circle")
     };
-    let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let images = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is valid");
     let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
     assert_eq!(files.len(), 2);
-    for (file, picture) in files.iter().zip(&drawn) {
-        assert_eq!(pixels(file), pixels(&picture.file));
+    for (file, image) in files.iter().zip(&images) {
+        assert_eq!(pixels(file), pixels(&image.file));
     }
 
     let mut streamed = request;
@@ -326,13 +325,13 @@ fn pictures_are_those_of_the_library_streamed_or_not() {
 }
 
 #[test]
-fn a_picture_is_drawn_over_as_the_library_does() {
+fn img2img_equals_that_of_the_library() {
     let request = json!({ "prompt": "a red circle", "size": "64x64", "seed": 7, "steps": 3 });
-    let first = decoded(&draw(request.clone()).1["data"][0]);
+    let first = decoded(&generate(request.clone()).1["data"][0]);
     let mut over = request;
     over["image"] = STANDARD.encode(&first).into();
     over["strength"] = 0.7.into();
-    let (status, reply) = draw(over);
+    let (status, reply) = generate(over);
     assert_eq!(status, 200, "{reply}");
 
     let options = LoadOptions { checkpoint: checkpoint(), vae_encoder: true, ..LoadOptions::default() };
@@ -341,22 +340,22 @@ fn a_picture_is_drawn_over_as_the_library_does() {
     let plain =
         GenerateRequest { width, height, seed: 7, num_inference_steps: 3, ..GenerateRequest::of("a red circle") };
     let wanted = GenerateRequest { image: Some(first.clone()), strength: Some(0.7), ..plain };
-    let drawn = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is good");
+    let images = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is valid");
     let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
     let got = pixels(&decoded(&reply["data"][0]));
-    assert_eq!(got, pixels(&drawn[0].file));
+    assert_eq!(got, pixels(&images[0].file));
     assert_ne!(got, pixels(&first));
 }
 
 #[test]
-fn pictures_that_cannot_be_drawn_are_refused_by_field() {
+fn invalid_image_requests_are_rejected_by_field() {
     for (body, status, what) in [
         (json!({ "prompt": "p", "size": "63x64" }), 400, "63"),
         (json!({ "prompt": "p", "steps": 0 }), 400, "steps"),
         (json!({ "prompt": "p", "colour": "red" }), 400, "colour"),
         (json!({ "prompt": "p", "model": "dall-e-3" }), 404, "dall-e-3"),
     ] {
-        let (got, body) = draw(body);
+        let (got, body) = generate(body);
         assert_eq!(got, status, "{body}");
         assert!(body["what"].as_str().is_some_and(|text| text.contains(what)), "{what}: {body}");
         assert!(body["error"]["message"].as_str().is_some_and(|text| text.contains(what)), "{what}: {body}");
@@ -364,7 +363,7 @@ fn pictures_that_cannot_be_drawn_are_refused_by_field() {
 }
 
 #[test]
-fn a_picture_whose_asker_has_gone_is_cancelled() {
+fn a_generation_whose_client_disconnects_is_cancelled() {
     let cancelled = || -> u64 {
         let metrics = get("/metrics").1;
         let line =
@@ -387,13 +386,13 @@ fn a_picture_whose_asker_has_gone_is_cancelled() {
     drop(stream);
     let left = std::time::Instant::now();
     while cancelled() == before {
-        assert!(left.elapsed() < Duration::from_secs(60), "it goes on drawing");
+        assert!(left.elapsed() < Duration::from_secs(60), "the generation goes on");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn a_token_is_asked_for_where_there_is_one() {
+fn a_configured_token_is_required() {
     let secret = "0123456789abcdef0123456789abcdef";
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("token");
     fs::write(&path, format!("{secret}\n")).expect("a temporary file");
@@ -405,8 +404,8 @@ fn a_token_is_asked_for_where_there_is_one() {
     let ask = |path: &str, headers: &str| {
         send_to(address, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
     };
-    let right = format!("Host: studio.example\r\nAuthorization: Bearer {secret}\r\n");
-    assert!(ask("/v1/models", &right).starts_with("HTTP/1.1 200"), "another computer's name for it is good");
+    let right = format!("Host: pixart.example\r\nAuthorization: Bearer {secret}\r\n");
+    assert!(ask("/v1/models", &right).starts_with("HTTP/1.1 200"), "a foreign host name is accepted with the token");
     for path in ["/v1/models", "/v1/none", "/metrics"] {
         for wrong in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdee\r\n", "Authorization: Basic x\r\n"] {
             let (status, fault) = status_and_fault(&ask(path, &format!("Host: localhost\r\n{wrong}")));
@@ -420,7 +419,7 @@ fn a_token_is_asked_for_where_there_is_one() {
 }
 
 #[test]
-fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
+fn responses_have_the_security_and_private_network_headers() {
     let answer = send(
         "OPTIONS /v1/encode HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://localhost:5173\r\n\
          Access-Control-Request-Method: POST\r\nAccess-Control-Request-Private-Network: true\r\n\r\n",
@@ -440,7 +439,7 @@ fn browsers_are_told_what_they_ask_of_a_private_network_and_of_a_page() {
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_finishes_what_it_has_taken() {
+fn a_stopping_server_finishes_requests_in_flight() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let address = start(AccessPolicy::default(), async { drop(stopped.await) });
     let asked = thread::spawn(move || {

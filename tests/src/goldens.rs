@@ -1,5 +1,5 @@
-//! Every golden variant of this repository, whole tensors at every tap: on the processor, and in WGSL on whatever
-//! adapter wgpu finds, which may be a software one. Without an adapter the second test fails unless `NO_GPU=1`.
+//! Every golden variant of this repository, whole tensors at every tap: on the CPU, and in WGSL on the adapter that wgpu finds,
+//! which may be a fallback adapter. Without an adapter the WGSL test fails unless `NO_GPU=1`.
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +32,8 @@ fn assert_all_pass(rows: &[TapRow]) {
 }
 
 #[test]
-fn every_tap_agrees_on_the_processor() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is always there");
+fn every_tap_agrees_on_the_cpu() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     assert_all_pass(&rows(&opened, DeviceSpec::Cpu));
 }
 
@@ -47,19 +47,19 @@ fn every_tap_agrees_in_wgsl() {
 fn a_changed_recording_fails() {
     let (name, path) = golden::variants(&goldens()).expect("variants are recorded").remove(0);
     let file = path.join("dit_step0.safetensors");
-    let mut bytes = std::fs::read(file).expect("the recording is there");
+    let mut bytes = std::fs::read(file).expect("the recording exists");
     let last = bytes.len() - 1;
     bytes[last] ^= 0x40; // an exponent bit of the last number
     let mut folder = Folder::default();
     folder.insert("dit_step0.safetensors", bytes);
     for part in ["pipeline/transformer/config.json", "pipeline/transformer/diffusion_pytorch_model.safetensors"] {
-        folder.insert(part, std::fs::read(path.join(part)).expect("the checkpoint is there"));
+        folder.insert(part, std::fs::read(path.join(part)).expect("the checkpoint exists"));
     }
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is always there");
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let check = pixart_model::golden::check(&name, &folder, &opened.device, golden::tolerance(DeviceSpec::Cpu));
     let rows = futures_lite::future::block_on(check);
     let failed = |row: &&TapRow| matches!(row.verdict, Verdict::Fail { .. });
     let taps: Vec<&str> = rows.iter().filter(failed).map(|row| row.tap.as_str()).collect();
-    // The other stages' recordings were left out, which fails them as well.
+    // The recordings of the other stages are missing, so that these fail too.
     assert_eq!(taps.iter().filter(|tap| !["text", "sampling", "vae", "image"].contains(tap)).count(), 1, "{taps:?}");
 }

@@ -1,12 +1,12 @@
-//! The GPU of the tests' process: wgpu lets it be opened once.
+//! The GPU of the test process, which wgpu can open once.
 
 use std::sync::OnceLock;
 
 use pixart_companion::device::{self, DeviceSpec, LoadedDevice};
 use pixart_model::KernelVariant;
 
-/// The adapter that wgpu finds, which may be a software one, with its shaders for this thread. None where `NO_GPU=1`, which is
-/// said; without an adapter a test fails.
+/// Returns the adapter that wgpu finds, which may be a fallback adapter, and selects its kernels for this thread. Returns `None`
+/// and prints so where `NO_GPU=1`; without an adapter a test fails.
 pub(crate) fn opened() -> Option<&'static LoadedDevice> {
     static GPU: OnceLock<(LoadedDevice, KernelVariant)> = OnceLock::new();
     if std::env::var_os("NO_GPU").is_some_and(|value| value == "1") {

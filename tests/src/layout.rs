@@ -1,4 +1,4 @@
-//! The map of the crates, held to what cargo says: who may use whom, and that the map names everyone.
+//! Dependencies between the crates of the workspace, and their mention in crates/ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Every package of the workspace, and the packages of the workspace that it may use.
+/// Packages of the workspace, each with the packages of the workspace that it may use.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("pixart-protocol", &[]),
     ("pixart-kernels", &["pixart-weights"]),
@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// What each package of the workspace uses of the workspace.
+/// Packages of the workspace, each with those it uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 fn root() -> PathBuf {
@@ -55,7 +55,7 @@ fn uses(metadata: &Value) -> Uses {
         .collect()
 }
 
-/// What `uses` has and the table does not allow, in words.
+/// Describes the dependencies that the table does not allow.
 fn violations(uses: &Uses) -> Vec<String> {
     let table = BTreeMap::from(MAY_USE);
     let mut violations = Vec::new();
@@ -79,7 +79,7 @@ fn crates_use_only_what_the_table_allows() {
 }
 
 #[test]
-fn a_dependency_that_points_back_a_new_crate_and_a_lost_one_are_violations() {
+fn a_new_dependency_a_new_crate_and_a_missing_one_are_violations() {
     let mut uses = uses(&metadata());
     uses.entry("pixart-protocol".into()).or_default().insert("pixart-model".into());
     uses.insert("pixart-extra".into(), BTreeSet::new());

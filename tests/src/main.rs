@@ -1,14 +1,14 @@
 //! One binary for the tests that need more than one crate: the golden variants on every native device, the companion
-//! over HTTP, drawing with the embedded checkpoint, and the map of the crates.
+//! over HTTP, the pipeline with the embedded checkpoint, and the dependencies of the crates.
 
 #![expect(clippy::print_stdout, reason = "tests name the adapter they ran on, and what they did not run")]
 
 mod companion;
-mod drawing;
 mod goldens;
 mod gpu;
 mod layout;
 mod packaging;
 mod packed;
-mod refusals;
+mod pipeline;
 mod requests;
+mod validation;

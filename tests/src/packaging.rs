@@ -1,4 +1,4 @@
-//! The files of `packaging/`, held to what their formats and their users ask.
+//! Checks of the files of `packaging/`.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(path).expect("the file is there")
 }
 
-/// What is wrong with a Containerfile, in words.
+/// Describes the faults of a Containerfile.
 fn faults_of_containerfile(text: &str) -> Vec<String> {
     let lines: Vec<(&str, &str)> = text
         .lines()
@@ -20,14 +20,14 @@ fn faults_of_containerfile(text: &str) -> Vec<String> {
             "FROM" => {
                 let image = rest.split(' ').next().unwrap_or_default();
                 if !image.contains('/') || !image.contains(':') || image.ends_with(":latest") {
-                    faults.push(format!("{image} is no pinned image with its registry"));
+                    faults.push(format!("{image} is not a pinned image with its registry"));
                 }
             }
             "ENTRYPOINT" | "CMD" if serde_json::from_str::<Vec<String>>(rest).is_err() => {
-                faults.push(format!("{instruction} is run by a shell, which takes its signals"));
+                faults.push(format!("{instruction} is run by a shell, which does not pass signals on"));
             }
             "COPY" | "RUN" | "WORKDIR" | "USER" | "EXPOSE" | "ENTRYPOINT" | "CMD" => {}
-            other => faults.push(format!("{other} is not used here")),
+            other => faults.push(format!("{other} is not expected here")),
         }
     }
     let last_stage = lines.iter().rposition(|(instruction, _)| *instruction == "FROM").unwrap_or_default();
@@ -38,7 +38,7 @@ fn faults_of_containerfile(text: &str) -> Vec<String> {
     faults
 }
 
-/// The sections of a unit, and what is wrong with it.
+/// Describes the faults of a systemd unit.
 fn faults_of_unit(text: &str) -> Vec<String> {
     const KNOWN: [(&str, &[&str]); 3] = [
         ("[Unit]", &["Description", "Documentation"]),
@@ -64,7 +64,7 @@ fn faults_of_unit(text: &str) -> Vec<String> {
         if line.starts_with('[') {
             section = KNOWN.iter().find(|(name, _)| *name == line);
             if section.is_none() {
-                faults.push(format!("there is no section {line}"));
+                faults.push(format!("unknown section {line}"));
             }
             continue;
         }
@@ -72,7 +72,7 @@ fn faults_of_unit(text: &str) -> Vec<String> {
             .split_once('=')
             .is_some_and(|(key, value)| !value.is_empty() && section.is_some_and(|(_, keys)| keys.contains(&key)));
         if !known {
-            faults.push(format!("`{line}` says nothing here"));
+            faults.push(format!("`{line}` is not expected here"));
         }
     }
     for needed in ["ExecStart=", "WantedBy="] {
@@ -84,14 +84,14 @@ fn faults_of_unit(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_containerfile_is_sound() {
+fn the_containerfile_has_no_faults() {
     assert_eq!(faults_of_containerfile(&read("Containerfile")), Vec::<String>::new());
     let bad = "FROM debian:latest\nADD x /\nCMD pixart serve\n";
     assert_eq!(faults_of_containerfile(bad).len(), 4, "an image, an instruction, a shell and root");
 }
 
 #[test]
-fn the_unit_is_sound() {
+fn the_systemd_unit_has_no_faults() {
     assert_eq!(faults_of_unit(&read("pixart.service")), Vec::<String>::new());
     let bad = "[Unit]\nExecStart=x\n[Servce]\nType=exec\n";
     assert_eq!(faults_of_unit(bad).len(), 4, "a key of another section, a section, its key, no WantedBy");

@@ -1,4 +1,4 @@
-//! The checkpoint that ships with the page, packed in every precision, verified, damaged and drawn with.
+//! The checkpoint that ships with the page, packed in every weight format: its images, its shaders and the detection of damage.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn scenes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes")
 }
 
-/// A folder of its own for a test, which is removed with it.
+/// A temporary folder of a test, removed on drop.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -64,22 +64,21 @@ pub(crate) fn packed(precision: WeightFormat) -> Scratch {
     scratch
 }
 
-/// The pictures of the prompts, as PNG files.
-/// The pixels of every prompt's picture; their files say what drew them.
-fn drawn(checkpoint: &Path) -> Vec<Vec<u8>> {
+/// Generates the images of the prompts and returns their pixels. The files differ, because their metadata names the checkpoint.
+fn pixels_of(checkpoint: &Path) -> Vec<Vec<u8>> {
     let options = LoadOptions { checkpoint: checkpoint.to_owned(), ..LoadOptions::default() };
     let generator = ImageGenerator::open(options).expect("the checkpoint loads");
     let one = |(prompt, seed): (&str, u32)| {
         let request = GenerateRequest { seed, ..GenerateRequest::of(prompt) };
-        let drawn = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0);
-        image::decode_png(&drawn.file).expect("it is a PNG").bytes
+        let images = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
+        image::decode_png(&images[0].file).expect("a PNG").bytes
     };
     PROMPTS.map(one).to_vec()
 }
 
-/// 10·log₁₀(255² / mean squared difference), over all pictures.
-fn psnr(pictures: &[Vec<u8>], others: &[Vec<u8>]) -> f64 {
-    let (ours, theirs) = (pictures.concat(), others.concat());
+/// 10·log₁₀(255² / mean squared difference), over all images.
+fn psnr(images: &[Vec<u8>], references: &[Vec<u8>]) -> f64 {
+    let (ours, theirs) = (images.concat(), references.concat());
     assert_eq!(ours.len(), theirs.len());
     let square = |(a, b): (&u8, &u8)| (f64::from(*a) - f64::from(*b)).powi(2);
     let mean = ours.iter().zip(&theirs).map(square).sum::<f64>() / ours.len() as f64;
@@ -87,58 +86,58 @@ fn psnr(pictures: &[Vec<u8>], others: &[Vec<u8>]) -> f64 {
 }
 
 #[test]
-fn a_packed_checkpoint_draws_what_the_folder_draws() {
-    let reference = drawn(&scenes());
-    assert!(drawn(&packed(WeightFormat::F32).0) == reference, "f32 is not the same picture byte by byte");
-    for (precision, floor) in [(WeightFormat::F16, 45.0), (WeightFormat::Q8, 40.0), (WeightFormat::Q4, 28.0)] {
-        let pictures = drawn(&packed(precision).0);
-        let db = psnr(&pictures, &reference);
-        println!("{precision:?}: {db:.1} dB");
-        assert!(db >= floor, "{precision:?}: {db:.1} dB");
+fn a_packed_checkpoint_generates_the_images_of_its_folder() {
+    let reference = pixels_of(&scenes());
+    assert!(pixels_of(&packed(WeightFormat::F32).0) == reference, "f32 gives other pixels");
+    for (format, floor) in [(WeightFormat::F16, 45.0), (WeightFormat::Q8, 40.0), (WeightFormat::Q4, 28.0)] {
+        let images = pixels_of(&packed(format).0);
+        let db = psnr(&images, &reference);
+        println!("{format}: {db:.1} dB");
+        assert!(db >= floor, "{format}: {db:.1} dB");
     }
-    let mut spoilt = reference.clone();
-    spoilt.rotate_left(1);
-    assert!(psnr(&spoilt, &reference) < 28.0, "other pictures are told apart");
+    let mut rotated = reference.clone();
+    rotated.rotate_left(1);
+    assert!(psnr(&rotated, &reference) < 28.0, "different images have a low PSNR");
 }
 
 #[test]
-fn a_packed_checkpoint_needs_no_shader_that_was_not_warmed_up() {
+fn a_packed_checkpoint_launches_prewarmed_shaders_alone() {
     let Some(opened) = gpu::opened() else { return };
     let scratch = packed(WeightFormat::Q8);
     let folder = checkpoint::read(&scratch.0, &[]).expect("it was written");
     let all = PrewarmKernel::all(&folder, opened.limits).expect("its configurations are packed with it");
-    let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
-    let ((), warm) = count_launches(warm_up);
+    let prewarm_kernels = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
+    let ((), warm) = count_launches(prewarm_kernels);
     let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
     let request = GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("a red circle") };
     let ((), both) = count_launches(|| {
-        warm_up();
-        let resolved = pipeline.resolve(&request).expect("the request is good");
+        prewarm_kernels();
+        let resolved = pipeline.resolve(&request).expect("the request is valid");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
         assert!(plan.line().starts_with("q8 weights"), "{}", plan.line());
-        let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
-        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
+        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit");
         while sampler.step(&mut Taps::off()) {}
-        let picture = pipeline.decode(sampler.into_latents(), &plan);
-        block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read");
+        let image = pipeline.decode(sampler.into_latents(), &plan);
+        block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read");
     });
-    assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
+    assert!(both.dispatches > warm.dispatches * 2, "no image was generated");
     assert_eq!(both.pipelines, warm.pipelines);
-    let (_, rehearsed) = count_launches(|| {
-        warm_up();
+    let (_, prewarmed) = count_launches(|| {
+        prewarm_kernels();
         block_on(prewarm(&folder, &opened.device, opened.limits)).expect("its configurations are read")
     });
-    assert!(rehearsed.dispatches > warm.dispatches * 2, "nothing was rehearsed");
-    assert_eq!(rehearsed.pipelines, warm.pipelines + 1, "the attention of its autoencoder");
+    assert!(prewarmed.dispatches > warm.dispatches * 2, "nothing was launched");
+    assert_eq!(prewarmed.pipelines, warm.pipelines + 1, "the attention of the VAE");
 }
 
 #[test]
-fn the_check_names_every_shard_that_is_damaged() {
+fn check_names_every_damaged_shard() {
     let scratch = packed(WeightFormat::Q4);
     let dir = &scratch.0;
     let other = Some(PathBuf::from("other.pth"));
     let options = LoadOptions { checkpoint: dir.clone(), transformer: other, ..LoadOptions::default() };
-    let error = ImageGenerator::open(options).err().expect("it would be passed over").to_string();
+    let error = ImageGenerator::open(options).err().expect("a packed checkpoint has its own transformer").to_string();
     assert!(error.contains("the transformer of a packed checkpoint cannot be replaced"), "{error}");
     assert_eq!(check(dir).expect("the manifest is read"), Vec::<String>::new());
     let mut shards: Vec<PathBuf> =

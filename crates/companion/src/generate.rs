@@ -89,7 +89,7 @@ pub struct GeneratedImage {
 pub struct GenerationReport {
     pub device: String,
     /// The memory plan, in words.
-    pub plan: String,
+    pub memory_plan: String,
     pub width: u32,
     pub height: u32,
     pub num_inference_steps: u32,
@@ -267,7 +267,7 @@ impl ImageGenerator {
             let total = millis_since(began);
             let report = GenerationReport {
                 device: self.opened.name.clone(),
-                plan: plan.line(),
+                memory_plan: plan.line(),
                 width: resolved.width,
                 height: resolved.height,
                 num_inference_steps: steps,

@@ -40,7 +40,7 @@ pub(super) fn bench(workspace: &Workspace) -> Result<Vec<Value>> {
             // An image of noise; a flat one compresses to nothing.
             rows.push(json!({
                 "what": "image", "arch": arch, "precision": precision, "width": report["width"], "width_requested": width,
-                "png_bytes": png.len(), "png_bytes_min": width * width, "plan": report["plan"], "millis": report["millis"],
+                "png_bytes": png.len(), "png_bytes_min": width * width, "memory_plan": report["memory_plan"], "millis": report["millis"],
             }));
             // Gigabytes each, which nothing else uses.
             fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
@@ -60,7 +60,7 @@ pub(super) fn violations(row: &Value) -> Vec<String> {
     if !is_varied {
         violations.push("the image is flat".to_owned());
     }
-    let plan = row["plan"].as_str().unwrap_or_default();
+    let plan = row["memory_plan"].as_str().unwrap_or_default();
     if !plan.starts_with(&format!("{} weights", row["precision"].as_str().unwrap_or_default())) {
         violations.push("precision".to_owned());
     }
@@ -100,7 +100,7 @@ mod tests {
     fn an_image_of_another_size_or_precision_or_a_flat_one_violates_its_bounds() {
         let row = |width: u32, plan: &str, bytes: u32| {
             json!({
-                "width": width, "width_requested": 256, "precision": "bf16", "plan": plan, "png_bytes": bytes,
+                "width": width, "width_requested": 256, "precision": "bf16", "memory_plan": plan, "png_bytes": bytes,
                 "png_bytes_min": 65536,
             })
         };

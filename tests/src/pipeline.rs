@@ -1,5 +1,5 @@
-//! The checkpoint that ships with the page, drawn with natively: what a caller may do between two calls of the pipeline
-//! changes no picture, and what was warmed up is all that a picture launches.
+//! The pipeline on native devices with the checkpoint that ships with the page: slicing, replaying and running the stages one by
+//! one leave the image unchanged, and prewarming compiles every shader that an image launches.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -38,105 +38,110 @@ fn pipeline(opened: &LoadedDevice) -> Pipeline {
     block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("the embedded checkpoint loads")
 }
 
-/// The picture's bytes, drawn in slices of `blocks`, and how many slices that took.
-fn drawn(pipeline: &Pipeline, request: &GenerateRequest, cfg_batching: CfgBatching, blocks: usize) -> (Vec<u8>, usize) {
-    let resolved = pipeline.resolve(request).expect("the request is good");
-    let caption = pipeline.encode(request, &resolved).expect("the prompt is read");
+/// Generates an image in slices of `blocks`; returns its bytes and the number of slices.
+fn generate(
+    pipeline: &Pipeline,
+    request: &GenerateRequest,
+    cfg_batching: CfgBatching,
+    blocks: usize,
+) -> (Vec<u8>, usize) {
+    let resolved = pipeline.resolve(request).expect("the request is valid");
+    let caption = pipeline.encode(request, &resolved).expect("the prompt is encoded");
     let plan = MemoryPlan { cfg_batching, ..pipeline.plan(request, &resolved).expect("it fits") };
-    let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan).expect("the caption fits");
+    let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan).expect("the embeddings fit");
     let mut slices = 0;
     while sampler.advance(blocks, &mut Taps::off()) != SamplerProgress::Done {
         slices += 1;
     }
-    let picture = pipeline.decode(sampler.into_latents(), &plan);
-    (block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes, slices)
+    let image = pipeline.decode(sampler.into_latents(), &plan);
+    (block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read").bytes, slices)
 }
 
 #[test]
-fn a_text_encoder_that_does_not_fit_beside_the_picture_makes_room_for_it() {
+fn a_text_encoder_that_does_not_fit_beside_the_transformer_is_unloaded() {
     let (opened, folder, request) =
-        (device::open(DeviceSpec::Cpu).expect("the processor is there"), scenes(), request(4.5));
+        (device::open(DeviceSpec::Cpu).expect("the CPU is always there"), scenes(), request(4.5));
     let within = |memory_bytes: u64| {
         let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED };
         block_on(Pipeline::load_within(&folder, &opened.device, limits)).expect("the embedded checkpoint loads")
     };
     let roomy = within(u64::MAX);
-    let resolved = roomy.resolve(&request).expect("the request is good");
+    let resolved = roomy.resolve(&request).expect("the request is valid");
     let plan = roomy.plan(&request, &resolved).expect("it fits");
     let together = plan.bytes() + text_encoder_bytes(&folder).expect("its configuration is there");
     for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
         let pipeline = within(memory_bytes);
-        let first = pipeline.encode(&request, &resolved).expect("the prompt is read");
+        let first = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
         assert_eq!(pipeline.can_read(), stays, "{memory_bytes} bytes");
         if !stays {
-            assert!(pipeline.encode(&request, &resolved).is_err(), "nobody is there to read");
-            block_on(pipeline.load_text(&folder)).expect("it is loaded again");
+            assert!(pipeline.encode(&request, &resolved).is_err(), "the text encoder is unloaded");
+            block_on(pipeline.load_text(&folder)).expect("the text encoder loads again");
         }
-        let again = pipeline.encode(&request, &resolved).expect("the prompt is read again");
+        let again = pipeline.encode(&request, &resolved).expect("the prompt is encoded again");
         assert_eq!(first.embeds.to_data(), again.embeds.to_data());
     }
 }
 
 #[test]
-fn a_picture_drawn_in_slices_is_the_picture_drawn_at_once() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
+fn slices_do_not_change_the_image() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let (pipeline, request) = (pipeline(&opened), request(4.5));
-    let (whole, steps) = drawn(&pipeline, &request, CfgBatching::Batched, usize::MAX);
+    let (whole, steps) = generate(&pipeline, &request, CfgBatching::Batched, usize::MAX);
     assert_eq!(steps, 2);
     for (cfg_batching, blocks) in [(CfgBatching::Batched, 1), (CfgBatching::Batched, 3), (CfgBatching::Sequential, 3)] {
-        let (sliced, slices) = drawn(&pipeline, &request, cfg_batching, blocks);
+        let (sliced, slices) = generate(&pipeline, &request, cfg_batching, blocks);
         assert!(slices > steps, "{slices} slices of {blocks} blocks");
-        assert!(sliced == whole, "slices of {blocks} blocks, {cfg_batching:?}, give another picture");
+        assert!(sliced == whole, "slices of {blocks} blocks, {cfg_batching:?}, change the image");
     }
 }
 
 #[test]
-fn a_picture_that_was_broken_off_goes_on_as_if_nothing_had_been() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
+fn replaying_model_outputs_resumes_a_generation_exactly() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let pipeline = pipeline(&opened);
-    let named = scheduler_names().map(Some).chain([None]);
-    for scheduler in named {
+    let schedulers = scheduler_names().map(Some).chain([None]);
+    for scheduler in schedulers {
         let request =
             GenerateRequest { num_inference_steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
-        let resolved = pipeline.resolve(&request).expect("the request is good");
+        let resolved = pipeline.resolve(&request).expect("the request is valid");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
-        let begun = || {
-            let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
-            pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits")
+        let begin = || {
+            let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
+            pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit")
         };
-        let finished = |mut sampler: Sampler<'_>| {
+        let finish = |mut sampler: Sampler<'_>| {
             while sampler.step(&mut Taps::off()) {}
-            let picture = pipeline.decode(sampler.into_latents(), &plan);
-            block_on(image::rgb8_read(picture, (&resolved).into())).expect("the picture is read").bytes
+            let image = pipeline.decode(sampler.into_latents(), &plan);
+            block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read").bytes
         };
-        let mut said = Vec::new();
-        let mut whole = begun();
+        let mut model_outputs = Vec::new();
+        let mut whole = begin();
         let calls = whole.scheduler().remaining_calls();
         for _ in 0..calls {
             assert!(whole.step(&mut Taps::off()));
-            said.push(whole.step_output().expect("a step was made").model_output);
+            model_outputs.push(whole.step_output().expect("a step was made").model_output);
         }
-        let whole = finished(whole);
-        for broken in [1, 3, calls - 1, calls] {
-            let mut again = begun();
-            assert!(said[..broken].iter().all(|said| again.replay(said.clone())));
-            assert_eq!(again.scheduler().remaining_calls(), calls - broken);
-            assert!(finished(again) == whole, "{scheduler:?} goes on differently after {broken} of {calls} calls");
+        let whole = finish(whole);
+        for replayed in [1, 3, calls - 1, calls] {
+            let mut again = begin();
+            assert!(model_outputs[..replayed].iter().all(|output| again.replay(output.clone())));
+            assert_eq!(again.scheduler().remaining_calls(), calls - replayed);
+            assert!(finish(again) == whole, "{scheduler:?} differs after {replayed} of {calls} replayed calls");
         }
-        let mut over = begun();
+        let mut over = begin();
         assert!(
-            !said.iter().chain(&said).all(|said| over.replay(said.clone())),
-            "{scheduler:?} makes steps beyond its last"
+            !model_outputs.iter().chain(&model_outputs).all(|output| over.replay(output.clone())),
+            "{scheduler:?} steps beyond its last timestep"
         );
     }
 }
 
 #[test]
-fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
+fn the_preview_is_close_to_the_least_squares_linear_map() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let pipeline = pipeline(&opened);
-    let preview = pipeline.painter.vae.config().preview.expect("the embedded autoencoder has colours");
-    // Normal equations of 5 unknowns for each colour, over every latent pixel of some pictures.
+    let preview = pipeline.painter.vae.config().preview.expect("the embedded VAE has preview factors");
+    // Normal equations of 5 unknowns for each colour, over every latent pixel of some images.
     let (mut left, mut right, mut ours, mut pixels) = ([[0.0; 5]; 5], [[0.0; 3]; 5], 0.0, Vec::new());
     for (seed, prompt) in (1..).zip([
         "a red circle on a blue background",
@@ -147,22 +152,22 @@ fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
         "a purple house by the sea",
     ]) {
         let request = GenerateRequest { seed, num_inference_steps: 10, ..GenerateRequest::of(prompt) };
-        let resolved = pipeline.resolve(&request).expect("the request is good");
-        let caption = pipeline.encode(&request, &resolved).expect("the prompt is read");
+        let resolved = pipeline.resolve(&request).expect("the request is valid");
+        let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
         let plan = pipeline.plan(&request, &resolved).expect("it fits");
-        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the caption fits");
+        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit");
         while sampler.step(&mut Taps::off()) {}
         let latent = sampler.into_latents();
         let [_, channels, rows, columns] = latent.dims();
         let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
-        let drawn = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
+        let rgb8 = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
         let shown = preview.rgb8(&numbers, [rows, columns]).expect("finite");
-        let side = drawn.height / rows;
+        let side = rgb8.height / rows;
         for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
             let mean = |channel: usize| {
                 let patch =
-                    (0..side * side).map(|at| (row * side + at / side) * drawn.width + column * side + at % side);
-                patch.map(|at| f64::from(drawn.bytes[at * 3 + channel])).sum::<f64>() / (side * side) as f64 / 127.5
+                    (0..side * side).map(|at| (row * side + at / side) * rgb8.width + column * side + at % side);
+                patch.map(|at| f64::from(rgb8.bytes[at * 3 + channel])).sum::<f64>() / (side * side) as f64 / 127.5
                     - 1.0
             };
             let want = [mean(0), mean(1), mean(2)];
@@ -181,12 +186,12 @@ fn the_preview_is_nearly_the_best_that_a_linear_map_can_be() {
     }
     let best = solved(left, right);
     let error = |(seen, want): &([f64; 5], [f64; 3])| {
-        let said = |channel: usize| (0..5).map(|i| seen[i] * best[i][channel]).sum::<f64>().clamp(-1.0, 1.0);
-        want.iter().enumerate().map(|(channel, want)| (said(channel) - want).powi(2)).sum::<f64>()
+        let predicted = |channel: usize| (0..5).map(|i| seen[i] * best[i][channel]).sum::<f64>().clamp(-1.0, 1.0);
+        want.iter().enumerate().map(|(channel, want)| (predicted(channel) - want).powi(2)).sum::<f64>()
     };
     let least = pixels.iter().map(error).sum::<f64>();
     let [ours, least] = [ours, least].map(|sum| (sum / (3 * pixels.len()) as f64).sqrt());
-    println!("preview: {:.1} of 255 from the picture, the best linear map {:.1}", ours * 127.5, least * 127.5);
+    println!("preview: {:.1} of 255 from the image, the best linear map {:.1}", ours * 127.5, least * 127.5);
     assert!(ours < 1.05 * least, "{ours:.4}, and {least:.4} by latent_rgb_factors {best:.4?}");
 }
 
@@ -208,52 +213,52 @@ fn solved(mut a: [[f64; 5]; 5], mut b: [[f64; 3]; 5]) -> [[f64; 3]; 5] {
 }
 
 #[test]
-fn a_picture_needs_no_shader_that_was_not_warmed_up() {
+fn an_image_launches_prewarmed_shaders_alone() {
     let Some(opened) = gpu::opened() else { return };
-    // Software adapters are not given half precision, but Mesa's has it.
+    // f16 is not used on fallback adapters, though Mesa's supports it.
     for shader_f16 in [false, true] {
         let opened = LoadedDevice { limits: DeviceLimits { shader_f16, ..opened.limits }, ..opened.clone() };
         let all = PrewarmKernel::all(&scenes(), opened.limits).expect("the embedded checkpoint's configurations");
-        let warm_up = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
-        let ((), warm) = count_launches(warm_up);
+        let prewarm = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
+        let ((), warm) = count_launches(prewarm);
         assert!(warm.pipelines > 0, "nothing was launched");
         let pipeline = pipeline(&opened);
         let ((), both) = count_launches(|| {
-            warm_up();
-            drawn(&pipeline, &request(4.5), CfgBatching::Batched, usize::MAX);
+            prewarm();
+            generate(&pipeline, &request(4.5), CfgBatching::Batched, usize::MAX);
         });
-        assert!(both.dispatches > warm.dispatches * 2, "nothing was drawn");
-        assert_eq!(both.pipelines, warm.pipelines, "half precision {shader_f16}");
+        assert!(both.dispatches > warm.dispatches * 2, "no image was generated");
+        assert_eq!(both.pipelines, warm.pipelines, "shader_f16 = {shader_f16}");
     }
 }
 
 #[test]
-fn the_stages_one_by_one_draw_the_picture_of_the_whole() {
+fn separate_encode_generate_and_decode_give_the_image_of_one_run() {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes");
-    let asked = request(4.5);
+    let request = request(4.5);
     let options =
         |prompt_embeds| LoadOptions { checkpoint: checkpoint.clone(), prompt_embeds, ..LoadOptions::default() };
-    let draw = |options, request: &GenerateRequest| {
+    let generate = |options, request: &GenerateRequest| {
         let generator = ImageGenerator::open(options).expect("the embedded checkpoint loads");
-        generator.generate(request, |_| ControlFlow::Continue(())).expect("the request is good").remove(0).file
+        generator.generate(request, |_| ControlFlow::Continue(())).expect("the request is valid").remove(0).file
     };
-    let whole = draw(options(PromptEmbedsSource::TextEncoder), &asked);
+    let whole = generate(options(PromptEmbedsSource::TextEncoder), &request);
 
-    let captions = vec![String::new(), asked.prompt.clone()];
+    let captions = vec![String::new(), request.prompt.clone()];
     let encoder = PromptEncoder::open(&PromptEncoderOptions {
         checkpoint: checkpoint.clone(),
         ..PromptEncoderOptions::default()
     })
     .expect("the text encoder loads");
-    let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are good");
+    let embeds = encoder.encode(&EncodeRequest::of(captions)).expect("the captions are valid");
     drop(encoder);
-    let latents = draw(
+    let latents = generate(
         options(PromptEmbedsSource::Stored(embeds)),
-        &GenerateRequest { output_type: OutputType::Latent, ..asked },
+        &GenerateRequest { output_type: OutputType::Latent, ..request },
     );
     let path = Path::new("latents.safetensors");
     let staged = decode::decode(&checkpoint, DeviceSpec::Cpu, path, latents).expect("the decoder loads");
-    let pixels = |file: &[u8]| image::decode_png(file).expect("it is a PNG");
+    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
     assert_eq!(pixels(&staged), pixels(&whole));
 
     let other = pixart_companion::embeds::write_tensor("latents", &[1, 3, 8, 8], &[0.0; 192]);

@@ -1,5 +1,5 @@
-//! What diffusers' `PixArtAlphaPipeline` refuses, case by case, and what is said here: on every road by the same function. Where
-//! diffusers breaks off without a word for it, the picture is drawn. `callback_steps` has no counterpart: every step is told.
+//! Requests that diffusers' `PixArtAlphaPipeline` rejects, each with the error of this project. Requests on which diffusers fails
+//! without a message are accepted. `callback_steps` has no counterpart: every step is reported.
 
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, DeviceSpec};
@@ -8,37 +8,37 @@ use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use crate::drawing::scenes;
+use crate::pipeline::scenes;
 
-fn good() -> GenerateRequest {
+fn valid() -> GenerateRequest {
     GenerateRequest { num_inference_steps: 2, width: Some(64), height: Some(64), ..GenerateRequest::of("a red circle") }
 }
 
 #[test]
-fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
+fn requests_that_diffusers_rejects_are_rejected_by_field_or_accepted() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
     let resolved = |request: &GenerateRequest| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
     for (diffusers, request, what) in [
         (
             "`height` and `width` have to be divisible by 8",
-            GenerateRequest { height: Some(63), ..good() },
+            GenerateRequest { height: Some(63), ..valid() },
             "height is 63",
         ),
-        ("The size of tensor a (9) must match", GenerateRequest { height: Some(72), ..good() }, "height is 72"),
+        ("The size of tensor a (9) must match", GenerateRequest { height: Some(72), ..valid() }, "height is 72"),
         (
             "Provide either `prompt` or `prompt_embeds`",
-            GenerateRequest { prompt: String::new(), ..good() },
+            GenerateRequest { prompt: String::new(), ..valid() },
             "the prompt is empty",
         ),
         (
             "You have passed a list of generators of length 1",
-            GenerateRequest { seeds: Some(vec![1]), num_images_per_prompt: 2, ..good() },
+            GenerateRequest { seeds: Some(vec![1]), num_images_per_prompt: 2, ..valid() },
             "1 seeds are given for 2 images",
         ),
         (
             "`set_timesteps` does not support custom sigma schedules",
-            GenerateRequest { sigmas: Some(vec![2.0, 1.0]), scheduler: Some("ddim".into()), ..good() },
+            GenerateRequest { sigmas: Some(vec![2.0, 1.0]), scheduler: Some("ddim".into()), ..valid() },
             "sigmas",
         ),
     ] {
@@ -47,12 +47,12 @@ fn what_diffusers_refuses_is_refused_by_name_or_drawn() {
         assert!(fault.what.contains(what) && !fault.remedy.is_empty(), "{diffusers}: {fault}");
     }
     // "tuple index out of range", "Invalid sample size", and a list of timesteps, which is taken there too.
-    for drawn in [
-        GenerateRequest { num_inference_steps: 1, ..good() },
-        GenerateRequest { width: None, height: None, use_resolution_binning: true, ..good() },
-        GenerateRequest { timesteps: Some(vec![900, 400]), ..good() },
+    for accepted in [
+        GenerateRequest { num_inference_steps: 1, ..valid() },
+        GenerateRequest { width: None, height: None, use_resolution_binning: true, ..valid() },
+        GenerateRequest { timesteps: Some(vec![900, 400]), ..valid() },
     ] {
-        assert_eq!(resolved(&drawn), Ok(()), "{drawn:?}");
+        assert_eq!(resolved(&accepted), Ok(()), "{accepted:?}");
     }
     let prompt = r#"{"id": 0, "prompt": 1}"#;
     let error = serde_json::from_str::<GenerateRequest>(prompt).expect_err("`prompt` has to be of type `str`");
@@ -69,7 +69,7 @@ fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
 }
 
 #[test]
-fn embeddings_are_refused_as_diffusers_does() {
+fn embeddings_are_rejected_as_in_diffusers() {
     const PROMPT: [(&str, &[usize]); 2] = [("prompt_embeds", &[1, 6, 32]), ("prompt_attention_mask", &[1, 6])];
     let with = |more: &[(&str, &[usize])]| read_prompt_embeds(file(&[&PROMPT[..], more].concat()));
     let read = with(&[("negative_prompt_embeds", &[1, 6, 32]), ("negative_prompt_attention_mask", &[1, 6])]);
@@ -99,8 +99,8 @@ fn embeddings_are_refused_as_diffusers_does() {
 }
 
 #[test]
-fn latents_take_the_place_of_the_seeds_noise() {
-    let opened = device::open(DeviceSpec::Cpu).expect("the processor is there");
+fn latents_replace_the_noise_of_the_seed() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
     let latents = |seed: u64, shape: [usize; 4]| {
         let values = pixart_model::randn(seed, shape.iter().product());
@@ -108,7 +108,7 @@ fn latents_take_the_place_of_the_seeds_noise() {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("it fills the shape");
         Some(serialize([("latents", view)], None).expect("one tensor can be laid out"))
     };
-    let drawn = |request: &GenerateRequest| -> Result<Vec<f32>, Error> {
+    let latents_of = |request: &GenerateRequest| -> Result<Vec<f32>, Error> {
         let resolved = pipeline.resolve(request)?;
         let caption = pipeline.encode(request, &resolved)?;
         let plan = pipeline.plan(request, &resolved)?;
@@ -116,15 +116,21 @@ fn latents_take_the_place_of_the_seeds_noise() {
         while sampler.step(&mut pixart_model::Taps::off()) {}
         block_on(pixart_model::golden::values_read("the latent", sampler.into_latents().flatten(0, 3)))
     };
-    // Euler's first latent is scaled, whatever it was drawn from.
+    // Euler scales the initial latents, also given ones.
     for scheduler in ["dpm++2m", "euler"] {
-        let by_seed = GenerateRequest { seed: 7, scheduler: Some(scheduler.into()), ..good() };
+        let by_seed = GenerateRequest { seed: 7, scheduler: Some(scheduler.into()), ..valid() };
         let given = GenerateRequest { seed: 8, latents: latents(7, [1, 4, 8, 8]), ..by_seed.clone() };
-        assert!(drawn(&given).expect("drawn") == drawn(&by_seed).expect("drawn"), "{scheduler}");
+        assert!(
+            latents_of(&given).expect("the request is valid") == latents_of(&by_seed).expect("the request is valid"),
+            "{scheduler}"
+        );
         let other = GenerateRequest { latents: latents(9, [1, 4, 8, 8]), ..given };
-        assert!(drawn(&other).expect("drawn") != drawn(&by_seed).expect("drawn"), "{scheduler}");
+        assert!(
+            latents_of(&other).expect("the request is valid") != latents_of(&by_seed).expect("the request is valid"),
+            "{scheduler}"
+        );
     }
-    let error =
-        drawn(&GenerateRequest { latents: latents(7, [2, 4, 8, 8]), ..good() }).expect_err("two rows, one picture");
+    let error = latents_of(&GenerateRequest { latents: latents(7, [2, 4, 8, 8]), ..valid() })
+        .expect_err("two rows for one image");
     assert!(error.to_string().contains("[2, 4, 8, 8]"), "{error}");
 }
