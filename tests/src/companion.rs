@@ -10,7 +10,7 @@ use std::{fs, thread};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pixart_companion::queue::Queue;
+use pixart_companion::serve::queue::Queue;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token};
 use pixart_companion::{AppState, Error, ImageGenerator, LoadOptions, PromptEncoder, PromptEncoderOptions, embeds};
 use pixart_model::image;

@@ -3,9 +3,7 @@
 //!
 //! Contract: one thread owns the device and the model.
 
-mod app_state;
 pub mod bench;
-mod cache;
 pub mod checkpoint;
 pub mod compare;
 pub mod decode;
@@ -18,12 +16,11 @@ pub mod generate;
 pub mod golden;
 pub mod pack;
 pub mod prompts;
-pub mod queue;
 pub mod self_test;
 pub mod serve;
 pub mod synth;
 
-pub use app_state::{AppState, ModelInfo};
 pub use encode::{PromptEncoder, PromptEncoderOptions};
 pub use error::Error;
 pub use generate::{ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress};
+pub use serve::{AppState, ModelInfo};

@@ -38,20 +38,24 @@ use tower_http::services::ServeDir;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::TraceLayer;
 
-use crate::queue::Queue;
-use crate::{Error, ModelInfo};
+use crate::Error;
 
 mod access;
 mod api_error;
+mod app_state;
+mod cache;
 mod images;
 mod loopback;
 mod metrics;
+pub mod queue;
 mod status;
 mod text;
 
 pub use access::{AccessPolicy, Token};
 use api_error::ApiError;
+pub use app_state::{AppState, ModelInfo};
 use metrics::Metrics;
+use queue::Queue;
 
 /// Size limit of a body: the longest accepted request with every character escaped in JSON.
 const BODY_BYTES_MAX: usize = 512 * 1024;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::queue::Queue;
+use pixart_companion::serve::queue::Queue;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token};
 use pixart_companion::{AppState, Error, PromptEncoderOptions};
 use pixart_model::WeightFormat;

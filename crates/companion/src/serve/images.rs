@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 
 use super::Server;
 use super::api_error::{ApiError, error_body};
+use super::queue::{PendingGeneration, thread_stopped};
 use crate::generate::{GeneratedImage, StepProgress};
-use crate::queue::{PendingGeneration, thread_stopped};
 
 /// OpenAI's fields without a meaning here.
 const IGNORED_FIELDS: [&str; 6] =

@@ -10,9 +10,9 @@ use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateR
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::cache::{CachedEmbeds, PromptEmbedsCache};
+use super::cache::{CachedEmbeds, PromptEmbedsCache};
+use super::queue::DeviceWorker;
 use crate::generate::{GeneratedImage, StepProgress, hex};
-use crate::queue::DeviceWorker;
 use crate::{
     Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, device,
 };
