@@ -7,8 +7,8 @@ use std::path::Path;
 
 use pixart_model::read_prompt_embeds;
 use pixart_protocol::EncodeResponse;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use pixart_weights::{Dtype, serialize_tensors};
+use safetensors::SafeTensors;
 
 use crate::Error;
 
@@ -28,24 +28,24 @@ pub struct StoredPromptEmbeds {
 #[must_use]
 pub fn write(embeds: &EncodeResponse, captions: &[String]) -> Vec<u8> {
     let [rows, tokens, channels] = embeds.shape.map(|length| length as usize);
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let (embed_bytes, mask_bytes) = (bytes(&embeds.embeds), bytes(&embeds.attention_mask));
-    let view = |shape: Vec<usize>, bytes| {
-        TensorView::new(Dtype::F32, shape, bytes).expect("an EncodeResponse's shape fits its values")
-    };
-    let tensors =
-        [(EMBEDS, view(vec![rows, tokens, channels], &embed_bytes)), (MASK, view(vec![rows, tokens], &mask_bytes))];
+    let tensors = vec![
+        f32_tensor(EMBEDS, &[rows, tokens, channels], &embeds.embeds),
+        f32_tensor(MASK, &[rows, tokens], &embeds.attention_mask),
+    ];
     let captions = serde_json::to_string(captions).expect("strings are always JSON");
-    safetensors::serialize(tensors, Some(HashMap::from([(CAPTIONS.to_owned(), captions)])))
-        .expect("two named tensors of known size can be laid out")
+    serialize_tensors(tensors, HashMap::from([(CAPTIONS.to_owned(), captions)]))
 }
 
 /// Serializes one f32 tensor.
 #[must_use]
 pub fn write_tensor(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).expect("a shape that fits the values");
-    safetensors::serialize([(name, view)], None).expect("one named tensor can be laid out")
+    serialize_tensors(vec![f32_tensor(name, shape, values)], HashMap::new())
+}
+
+/// An argument of [`serialize_tensors`].
+fn f32_tensor(name: &str, shape: &[usize], values: &[f32]) -> (String, Dtype, Vec<usize>, Vec<u8>) {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    (name.to_owned(), Dtype::F32, shape.to_vec(), bytes)
 }
 
 /// Reads a file of [`write()`], or any that [`read_prompt_embeds`] can read. `path` is named in errors.
@@ -62,6 +62,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<StoredPromptEmbeds, Error> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     fn example() -> (EncodeResponse, Vec<String>) {

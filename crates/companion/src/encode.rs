@@ -35,24 +35,24 @@ impl PromptEncoder {
     /// # Errors
     /// A file that is missing or damaged, a weight format that T5 does not work in, or a device that is not there.
     pub fn open(options: &PromptEncoderOptions) -> Result<Self, Error> {
-        Self::load(device::open(options.device)?, options)
+        let opened = device::open(options.device)?;
+        let folder = checkpoint::read_partial(&options.checkpoint, &["transformer", "vae", "scheduler"])?;
+        Self::load(opened, folder, options)
     }
 
-    /// Loads the text encoder on an open device.
+    /// Loads the text encoder of `folder` on an open device.
     ///
     /// # Errors
     /// See [`PromptEncoder::open`].
-    pub fn load(opened: LoadedDevice, options: &PromptEncoderOptions) -> Result<Self, Error> {
-        let PromptEncoderOptions { checkpoint, precision, layers, .. } = options;
-        let precision = *precision;
+    pub fn load(opened: LoadedDevice, mut folder: Folder, options: &PromptEncoderOptions) -> Result<Self, Error> {
+        let PromptEncoderOptions { precision, layers, .. } = *options;
         if precision == Some(WeightFormat::F16) {
             let what = "the text encoder cannot run in f16: T5's activations exceed 65504, the largest f16, and become infinite";
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }
         let began = Instant::now();
-        let mut folder = checkpoint::read_partial(checkpoint, &["transformer", "vae", "scheduler"])?;
         if let Some(layers) = layers {
-            truncate_layers(&mut folder, *layers)?;
+            truncate_layers(&mut folder, layers)?;
         }
         let text = block_on(TextEncoder::load_as(&folder, precision, &opened.device))?;
         tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");

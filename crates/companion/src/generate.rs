@@ -2,7 +2,7 @@
 //! number of images.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -13,6 +13,7 @@ use pixart_model::{
     MemoryPlan, Painter, PromptEmbeds, Taps, TextEncoder, VaeEncoder, WeightFormat, caption_rows, captions_of, image,
 };
 use pixart_protocol::{EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, OutputType, Preset, ResolvedRequest};
+use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -115,21 +116,21 @@ impl ImageGenerator {
     /// # Errors
     /// A file that is missing or damaged, a configuration that is not supported, or a device that is not there.
     pub fn open(options: LoadOptions) -> Result<Self, Error> {
-        Self::load(device::open(options.device)?, options)
+        let opened = device::open(options.device)?;
+        let unused: &[&str] = match options.prompt_embeds {
+            PromptEmbedsSource::TextEncoder => &[],
+            PromptEmbedsSource::Stored(_) | PromptEmbedsSource::Caller => &["text_encoder", "tokenizer"],
+        };
+        let folder = checkpoint::read(&options.checkpoint, unused)?;
+        Self::load(opened, folder, options)
     }
 
-    /// Loads a checkpoint on an open device.
+    /// Loads the checkpoint `folder` on an open device.
     ///
     /// # Errors
     /// See [`ImageGenerator::open`].
-    pub fn load(opened: LoadedDevice, options: LoadOptions) -> Result<Self, Error> {
+    pub fn load(opened: LoadedDevice, mut folder: Folder, options: LoadOptions) -> Result<Self, Error> {
         let began = Instant::now();
-        let unused: &[&str] = if matches!(options.prompt_embeds, PromptEmbedsSource::TextEncoder) {
-            &[]
-        } else {
-            &["text_encoder", "tokenizer"]
-        };
-        let mut folder = checkpoint::read(&options.checkpoint, unused)?;
         if let Some(file) = &options.transformer {
             checkpoint::replace_transformer(&mut folder, file)?;
         }
@@ -150,14 +151,13 @@ impl ImageGenerator {
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
 
-    /// Loads the VAE encoder from the checkpoint in `dir`, unless it is loaded.
+    /// Loads the VAE encoder of `folder`, unless it is loaded.
     ///
     /// # Errors
     /// See [`ImageGenerator::open`]; a checkpoint without a VAE encoder.
-    pub fn load_vae_encoder(&mut self, dir: &Path) -> Result<(), Error> {
+    pub fn load_vae_encoder(&mut self, folder: &Folder) -> Result<(), Error> {
         if self.vae_encoder.is_none() {
-            let folder = checkpoint::read_partial(dir, &["text_encoder", "tokenizer", "transformer"])?;
-            self.vae_encoder = Some(block_on(VaeEncoder::load(&folder, &self.opened.device))?);
+            self.vae_encoder = Some(block_on(VaeEncoder::load(folder, &self.opened.device))?);
         }
         Ok(())
     }

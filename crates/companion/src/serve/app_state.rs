@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pixart_model::{captions_of, normalize_caption};
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Preset};
+use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -40,7 +41,7 @@ pub struct ModelInfo {
 pub struct AppState {
     encoder: PromptEncoder,
     generator: Option<ImageGenerator>,
-    checkpoint: PathBuf,
+    folder: Folder,
     cache: PromptEmbedsCache,
     info: ModelInfo,
 }
@@ -55,13 +56,15 @@ impl AppState {
         let opened = device::open(*device)?;
         let folder = checkpoint::read_partial(checkpoint, &[])?;
         let generates_images = folder.contains("transformer/config.json") && folder.contains("vae/config.json");
-        let encoder = PromptEncoder::load(opened.clone(), options)?;
+        let encoder = PromptEncoder::load(opened.clone(), folder.clone(), options)?;
         let load_options = || LoadOptions {
             checkpoint: checkpoint.clone(),
             prompt_embeds: PromptEmbedsSource::Caller,
             ..LoadOptions::default()
         };
-        let generator = generates_images.then(|| ImageGenerator::load(opened.clone(), load_options())).transpose()?;
+        let generator = generates_images
+            .then(|| ImageGenerator::load(opened.clone(), folder.clone(), load_options()))
+            .transpose()?;
         let info = ModelInfo {
             id: name_of(checkpoint),
             fingerprint: fingerprint(&folder),
@@ -70,7 +73,7 @@ impl AppState {
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
             preset: generator.as_ref().map(ImageGenerator::preset),
         };
-        Ok(Self { encoder, generator, checkpoint: checkpoint.clone(), cache: PromptEmbedsCache::default(), info })
+        Ok(Self { encoder, generator, folder, cache: PromptEmbedsCache::default(), info })
     }
 
     /// The loaded model.
@@ -132,7 +135,7 @@ impl DeviceWorker for AppState {
         };
         let captions = captions_of(request, &generator.validate(request)?);
         if request.image.is_some() {
-            generator.load_vae_encoder(&self.checkpoint)?;
+            generator.load_vae_encoder(&self.folder)?;
         }
         let embeds = CachedEmbeds::to_reply(&self.embeds(&captions, request.max_sequence_length)?);
         let generator = self.generator.as_ref().expect("it was matched above");
@@ -151,7 +154,7 @@ fn name_of(checkpoint: &Path) -> String {
 }
 
 /// See [`ModelInfo::fingerprint`].
-fn fingerprint(folder: &pixart_weights::Folder) -> String {
+fn fingerprint(folder: &Folder) -> String {
     let mut hash = Sha256::new();
     for path in folder.paths() {
         hash.update(path.as_bytes());
