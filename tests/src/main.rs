@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "tests name the adapter they ran on, and what they did not run")]
 
 mod companion;
+mod examples;
 mod goldens;
 mod gpu;
 mod layout;

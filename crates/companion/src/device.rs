@@ -10,6 +10,13 @@ use crate::Error;
 
 /// A device of the command line: `cpu`, `wgpu`, `vulkan`, `cuda` or `cuda:1`. Every build has the first two; the others are cargo
 /// features of the same name.
+///
+/// ```
+/// use pixart_companion::device::DeviceSpec;
+///
+/// assert_eq!("cuda:1".parse(), Ok(DeviceSpec::Cuda(1)));
+/// assert_eq!(DeviceSpec::Cpu.to_string(), "cpu");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceSpec {
     /// The CPU, with its SIMD instructions.

@@ -24,6 +24,17 @@ pub struct PromptEncoderOptions {
 }
 
 /// A loaded text encoder.
+///
+/// ```no_run
+/// use pixart_companion::{PromptEncoder, PromptEncoderOptions, embeds};
+/// use pixart_protocol::EncodeRequest;
+///
+/// let options = PromptEncoderOptions { checkpoint: "web/models/scenes".into(), ..PromptEncoderOptions::default() };
+/// let captions = vec![String::new(), "a red circle".to_owned()];
+/// let prompt_embeds = PromptEncoder::open(&options)?.encode(&EncodeRequest::of(captions.clone()))?;
+/// std::fs::write("embeds.safetensors", embeds::write(&prompt_embeds, &captions))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct PromptEncoder {
     text: TextEncoder,
     opened: LoadedDevice,

@@ -2,6 +2,20 @@
 //! `pixart` and by the tests; each subcommand is a function here that returns data or an [`Error`].
 //!
 //! Contract: one thread owns the device and the model.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use pixart_companion::{ImageGenerator, LoadOptions};
+//! use pixart_protocol::GenerateRequest;
+//!
+//! let options = LoadOptions { checkpoint: "web/models/scenes".into(), ..LoadOptions::default() };
+//! let generator = ImageGenerator::open(options)?;
+//! let request = GenerateRequest { seed: 7, ..GenerateRequest::of("a red circle on a blue background") };
+//! let images = generator.generate(&request, |_| ControlFlow::Continue(()))?;
+//! std::fs::write("out.png", &images[0].file)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod bench;
 pub mod checkpoint;
