@@ -267,7 +267,7 @@ fn the_api_describes_itself() {
     }
     assert_eq!(get("/v1/other").0, 404);
     let metrics = get("/metrics").1;
-    assert!(metrics.contains("pixart_answers_total{route=\"/v1/models\",status=\"200\"}"), "{metrics}");
+    assert!(metrics.contains("pixart_http_requests_total{route=\"/v1/models\",status=\"200\"}"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
 }
 
