@@ -9,7 +9,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::faults::CallGuard;
 use crate::interop::to_js;
-use crate::{checkpoint, device, faults};
+use crate::{device, faults, folder};
 
 /// A workload on the device.
 #[wasm_bindgen]
@@ -30,7 +30,7 @@ impl Bench {
             let (kind, variant) = kernel_variant(&variant)?;
             let (device, ..) = device::open(kind).await?;
             variant.make_current();
-            Ok(Self { workload: Workload::load(&name, &checkpoint::memory_folder(&files), &device).await? })
+            Ok(Self { workload: Workload::load(&name, &folder::memory_folder(&files), &device).await? })
         };
         opened.await.map_err(|fault: Fault| to_js(&fault))
     }

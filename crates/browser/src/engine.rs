@@ -13,7 +13,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::faults::CallGuard;
 use crate::interop::{Emitter, from_js, to_js, yield_to_event_loop};
-use crate::{checkpoint, device, faults};
+use crate::{device, faults, folder};
 
 /// Tolerance of a golden check, relative to each tap's largest magnitude.
 const CHECK_TOLERANCE: f64 = 1e-4;
@@ -83,8 +83,8 @@ impl Engine {
     pub async fn prewarm(&self, files: js_sys::Map, manifest: Option<String>) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
         let configs = manifest.map_or_else(
-            || Ok(checkpoint::memory_folder(&files)),
-            |manifest| checkpoint::packed_folder(&manifest, checkpoint::NoReads),
+            || Ok(folder::memory_folder(&files)),
+            |manifest| folder::packed_folder(&manifest, folder::NoReads),
         );
         let prewarmed = async { self.try_prewarm(&configs?).await };
         prewarmed.await.map_err(|fault| to_js(&fault))
@@ -123,7 +123,7 @@ impl Engine {
     /// A `Fault` where the GPU failed; taps that differ are rows of the `checked` event.
     pub async fn check(&self, id: u32, variant: String, files: js_sys::Map) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
-        let rows = golden::check(&variant, &checkpoint::memory_folder(&files), &self.device, CHECK_TOLERANCE).await;
+        let rows = golden::check(&variant, &folder::memory_folder(&files), &self.device, CHECK_TOLERANCE).await;
         faults::take_first().map_err(|fault| to_js(&fault))?;
         self.emitter.emit(&EngineEvent::Checked { id, rows });
         Ok(())

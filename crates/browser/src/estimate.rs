@@ -7,9 +7,9 @@ use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::checkpoint;
 use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
+use crate::folder;
 use crate::interop::{from_js, now_millis, to_js};
 
 /// A probe is enlarged until it takes this long: three kinds of probes take about a second.
@@ -33,8 +33,8 @@ impl Engine {
         let _guard = CallGuard::begin();
         let cost = async {
             let folder = match manifest {
-                Some(manifest) => checkpoint::packed_folder(&manifest, checkpoint::NoReads)?,
-                None => checkpoint::memory_folder(&files),
+                Some(manifest) => folder::packed_folder(&manifest, folder::NoReads)?,
+                None => folder::memory_folder(&files),
             };
             self.cost(&folder, from_js(dtype, "the dtype")?, load_text_encoder).await
         };

@@ -11,8 +11,8 @@ use pixart_model::{
     read_prompt_embeds,
 };
 use pixart_protocol::{
-    EncodeResponse, EngineEvent, Fault, FaultCode, GenerateRequest, GenerationStage, ImageResult, MemoryUsage,
-    OutputType, PreviewImage, ResolvedRequest, StageMillis, StepProgress, TextEncoderSource,
+    DenoisingStep, EncodeResponse, EngineEvent, Fault, FaultCode, GenerateRequest, GenerationStage, ImageResult,
+    MemoryUsage, OutputType, PreviewImage, ResolvedRequest, StageMillis, TextEncoderSource,
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -161,7 +161,7 @@ impl Engine {
                     SamplerProgress::Step(blocks) => {
                         self.record_step(recording, sampler).await?;
                         let step = total_steps - sampler.scheduler().remaining_calls() as u32;
-                        let progress = StepProgress { id, step, total_steps, ..StepProgress::default() };
+                        let progress = DenoisingStep { id, step, total_steps, ..DenoisingStep::default() };
                         let step_output = sampler.step_output();
                         let emitted = async move {
                             let progress = self.step_progress(painter, step_output, progress).await?;
@@ -225,8 +225,8 @@ impl Engine {
         &self,
         painter: &Painter,
         step_output: Option<StepOutput>,
-        progress: StepProgress,
-    ) -> Result<StepProgress, Error> {
+        progress: DenoisingStep,
+    ) -> Result<DenoisingStep, Error> {
         let Some(StepOutput { model_output, pred_original_sample }) = step_output else { return Ok(progress) };
         let [_, _, rows, columns] = pred_original_sample.dims();
         let preview = &painter.vae.config().preview;
@@ -246,7 +246,7 @@ impl Engine {
             None => None,
         };
         let model_output = model_output.iter().flat_map(|number| number.to_le_bytes()).collect();
-        Ok(StepProgress { preview, model_output, ..progress })
+        Ok(DenoisingStep { preview, model_output, ..progress })
     }
 }
 

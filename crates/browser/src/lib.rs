@@ -12,6 +12,7 @@ mod device;
 mod engine;
 mod estimate;
 mod faults;
+mod folder;
 mod generate;
 mod interop;
 

@@ -27,7 +27,7 @@ pub enum EngineEvent {
     /// A stage of image `id` has started.
     StageStarted { id: u32, stage: GenerationStage },
     /// A denoising step is done.
-    Step(StepProgress),
+    Step(DenoisingStep),
     /// The image is finished.
     Image(ImageResult),
     /// Image `id` was cancelled.
@@ -105,7 +105,7 @@ pub struct Checkpoint {
 
 /// Progress after one denoising step: `step` of `total_steps` of image `id` are done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
-pub struct StepProgress {
+pub struct DenoisingStep {
     pub id: u32,
     pub step: u32,
     pub total_steps: u32,

@@ -10,8 +10,8 @@ mod storage;
 pub mod typescript;
 
 pub use event::{
-    AdapterInfo, Checkpoint, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult, MemoryUsage,
-    PreviewImage, StageMillis, StepProgress, TapRow, Verdict,
+    AdapterInfo, Checkpoint, DenoisingStep, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult,
+    MemoryUsage, PreviewImage, StageMillis, TapRow, Verdict,
 };
 pub use fault::{Fault, FaultCode};
 pub use preset::Preset;

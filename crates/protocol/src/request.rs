@@ -56,7 +56,7 @@ pub enum EngineRequest {
     },
     /// Generate an image.
     Generate(Box<GenerateRequest>),
-    /// Resume `request` after an interruption. `model_outputs` holds the [`crate::StepProgress`] output of every step already run.
+    /// Resume `request` after an interruption. `model_outputs` holds the [`crate::DenoisingStep`] output of every step already run.
     Resume {
         request: Box<GenerateRequest>,
         #[ts(type = "Uint8Array[]")]

@@ -3,9 +3,9 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    AdapterInfo, Checkpoint, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest, Estimate, Fault,
-    FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress, LoadStage,
-    MemoryUsage, OutputType, Preset, PreviewImage, StageMillis, StepProgress, StorageBackend, StorageTask,
+    AdapterInfo, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest,
+    Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress,
+    LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, StageMillis, StorageBackend, StorageTask,
     StoredCheckpoint, TapRow, TextEncoderSource, Verdict, WeightDtype,
 };
 
@@ -35,7 +35,7 @@ pub fn render() -> String {
         GenerationCost::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
-        StepProgress::decl(&config),
+        DenoisingStep::decl(&config),
         PreviewImage::decl(&config),
         GenerationStage::decl(&config),
         ImageResult::decl(&config),

@@ -1,7 +1,7 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
 import type { ImageRequest } from '../engine/client';
-import { type Engine, startEngine } from '../engine/engine';
+import { type ResilientEngine, startEngine } from '../engine/engine';
 import { fault, faultOf, ignore } from '../engine/fault';
 import type {
   Checkpoint,
@@ -71,7 +71,7 @@ const backend = (query.get('storage') ?? query.get('store') ?? 'auto') as Storag
 let loadedSource: ModelSource = { checkpoint: '' };
 
 let state: State = OPENING;
-let engine: Engine | undefined;
+let engine: ResilientEngine | undefined;
 let ready: Promise<Checkpoint>;
 /** Cancels the running generation and those in the queue. */
 let cancellation = new AbortController();
@@ -264,7 +264,7 @@ function cancel(): void {
   cancellation = new AbortController();
 }
 
-function currentEngine(): Engine {
+function currentEngine(): ResilientEngine {
   if (engine === undefined) throw state.fault ?? faultOf('the engine is not running');
   return engine;
 }

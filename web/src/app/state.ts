@@ -10,7 +10,7 @@ import type {
   ImageResult,
   LoadProgress,
   PreviewImage,
-  StepProgress,
+  DenoisingStep,
   StoredCheckpoint,
 } from '../engine/protocol.gen';
 
@@ -118,7 +118,7 @@ function withStage(progress: Progress | undefined, stage: GenerationStage): Prog
   return { ...before, stage, first: undefined, step_millis: undefined };
 }
 
-function withStep(progress: Progress | undefined, { step, total_steps, preview }: StepProgress, now_millis: number): Progress {
+function withStep(progress: Progress | undefined, { step, total_steps, preview }: DenoisingStep, now_millis: number): Progress {
   const first = progress?.first ?? { step, millis: now_millis };
   const step_millis = step > first.step ? (now_millis - first.millis) / (step - first.step) : undefined;
   return { stage: 'denoise', step, total_steps, preview: preview ?? undefined, first, step_millis };

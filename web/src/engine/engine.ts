@@ -9,7 +9,7 @@ import type {
   EngineEvent,
   Estimate,
   ImageResult,
-  StepProgress,
+  DenoisingStep,
   StorageBackend,
   StorageTask,
   StoredCheckpoint,
@@ -32,10 +32,10 @@ export interface GenerateOptions {
   /** The model outputs of the steps that were run before an interruption. */
   model_outputs?: readonly Uint8Array[];
   /** Receives each step that is run. */
-  onStep?: (step: StepProgress) => void;
+  onStep?: (step: DenoisingStep) => void;
 }
 
-export interface Engine {
+export interface ResilientEngine {
   /** The checkpoint, once it is on the device for the first time. */
   ready: Promise<Checkpoint>;
   /** Generates an image; resolves with `undefined` where it was cancelled. */
@@ -51,11 +51,11 @@ const MAX_ATTEMPTS = 3;
 const MEMORY_BACKOFF = 0.7;
 
 /** Starts a worker, and loads the checkpoint. */
-export function startEngine({ device, storage, checkpoint, confirmDownload, onEvent }: EngineOptions): Engine {
+export function startEngine({ device, storage, checkpoint, confirmDownload, onEvent }: EngineOptions): ResilientEngine {
   let memory_limit_bytes = checkpoint?.memory_limit_bytes ?? null;
   let peak_bytes = 0;
   /** Receives the steps of the running generation; `undefined` between generations. */
-  let onStep: ((step: StepProgress) => void) | undefined;
+  let onStep: ((step: DenoisingStep) => void) | undefined;
   let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();

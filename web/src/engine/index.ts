@@ -10,7 +10,7 @@ import type {
   Estimate,
   Fault,
   ImageResult,
-  StepProgress,
+  DenoisingStep,
   StorageBackend,
   TextEncoderSource,
   WeightDtype,
@@ -60,7 +60,7 @@ export interface Engine {
 
 /** A running generation. Iterating gives its steps, each with a preview; awaiting gives the image, or `undefined` where it was
     cancelled. */
-export interface Generation extends AsyncIterable<StepProgress>, PromiseLike<ImageResult | undefined> {}
+export interface Generation extends AsyncIterable<DenoisingStep>, PromiseLike<ImageResult | undefined> {}
 
 /** Starts a worker and loads the checkpoint; resolves once images can be requested. Rejects with a `Fault`. */
 export async function createEngine(options: CreateEngineOptions): Promise<Engine> {
@@ -111,11 +111,11 @@ function aborted(): Fault {
 
 /** The steps of a generation. Every reader starts at the first. */
 class StepBuffer {
-  private readonly steps: StepProgress[] = [];
+  private readonly steps: DenoisingStep[] = [];
   private result: { fault: Fault | undefined } | undefined;
   private readers: (() => void)[] = [];
 
-  push(step: StepProgress): void {
+  push(step: DenoisingStep): void {
     this.steps.push(step);
     this.wakeReaders();
   }
@@ -125,7 +125,7 @@ class StepBuffer {
     this.wakeReaders();
   }
 
-  async *read(): AsyncGenerator<StepProgress, void> {
+  async *read(): AsyncGenerator<DenoisingStep, void> {
     for (let index = 0; ; index += 1) {
       while (this.steps[index] === undefined && this.result === undefined) await new Promise<void>((resolve) => this.readers.push(resolve));
       const step = this.steps[index];

@@ -150,7 +150,7 @@ embeds: Array<number>,
  */
 attention_mask: Array<number>, };
 
-export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & StepProgress | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type AdapterInfo = { 
 /**
@@ -284,7 +284,7 @@ export type Preset = { name: string, num_inference_steps: number, guidance_scale
  */
 scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
 
-export type StepProgress = { id: number, step: number, total_steps: number, 
+export type DenoisingStep = { id: number, step: number, total_steps: number, 
 /**
  * The image so far; `null` where the VAE's latent RGB factors are unknown.
  */
