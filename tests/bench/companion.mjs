@@ -178,6 +178,8 @@ async function terminated({ child, url, exited }) {
 }
 
 function residentKib(pid) {
-  const line = readFileSync(`/proc/${pid}/status`, 'utf8').split('\n').find((line) => line.startsWith('VmRSS:'));
+  const line = readFileSync(`/proc/${pid}/status`, 'utf8')
+    .split('\n')
+    .find((line) => line.startsWith('VmRSS:'));
   return Number(line?.match(/\d+/)?.[0]);
 }

@@ -63,26 +63,32 @@
     if (creating === 0) counts.pipeline_ms += performance.now() - creating_since;
   }
 
-  wrap('GPUDevice', ['createComputePipelineAsync', 'createRenderPipelineAsync'], (original) =>
-    function (descriptor) {
-      beginCreating();
-      const created = original.call(this, descriptor);
-      created.then(endCreating, endCreating);
-      return created;
-    },
+  wrap(
+    'GPUDevice',
+    ['createComputePipelineAsync', 'createRenderPipelineAsync'],
+    (original) =>
+      function (descriptor) {
+        beginCreating();
+        const created = original.call(this, descriptor);
+        created.then(endCreating, endCreating);
+        return created;
+      },
   );
-  wrap('GPUDevice', ['createComputePipeline', 'createRenderPipeline'], (original) =>
-    function (descriptor) {
-      beginCreating();
-      try {
-        return original.call(this, descriptor);
-      } finally {
-        // The call returns at once. The device answers in order: the answer to an error scope that holds nothing tells
-        // that the pipeline is there.
-        this.pushErrorScope('out-of-memory');
-        this.popErrorScope().then(endCreating, endCreating);
-      }
-    },
+  wrap(
+    'GPUDevice',
+    ['createComputePipeline', 'createRenderPipeline'],
+    (original) =>
+      function (descriptor) {
+        beginCreating();
+        try {
+          return original.call(this, descriptor);
+        } finally {
+          // The call returns at once. The device answers in order: the answer to an error scope that holds nothing tells
+          // that the pipeline is there.
+          this.pushErrorScope('out-of-memory');
+          this.popErrorScope().then(endCreating, endCreating);
+        }
+      },
   );
 
   const group_bytes = new WeakMap();
@@ -90,59 +96,95 @@
 
   function bindingBytes({ resource }) {
     const { buffer, offset = 0, size } = resource instanceof GPUBuffer ? { buffer: resource } : resource;
-    return buffer === undefined ? 0 : size ?? buffer.size - offset;
+    return buffer === undefined ? 0 : (size ?? buffer.size - offset);
   }
 
-  wrap('GPUDevice', ['createBindGroup'], (original) =>
-    function (descriptor) {
-      const group = original.call(this, descriptor);
-      const entries = [...descriptor.entries];
-      group_bytes.set(group, entries.reduce((total, entry) => total + bindingBytes(entry), 0));
-      return group;
-    },
+  wrap(
+    'GPUDevice',
+    ['createBindGroup'],
+    (original) =>
+      function (descriptor) {
+        const group = original.call(this, descriptor);
+        const entries = [...descriptor.entries];
+        group_bytes.set(
+          group,
+          entries.reduce((total, entry) => total + bindingBytes(entry), 0),
+        );
+        return group;
+      },
   );
-  wrap('GPUComputePassEncoder', ['setBindGroup'], before((pass, index, group) => {
-    if (!bound.has(pass)) bound.set(pass, new Map());
-    bound.get(pass).set(index, group);
-  }));
-  wrap('GPUComputePassEncoder', ['dispatchWorkgroups', 'dispatchWorkgroupsIndirect'], before((pass) => {
-    counts.dispatches += 1;
-    for (const group of bound.get(pass)?.values() ?? []) counts.bytes += group_bytes.get(group) ?? 0;
-  }));
+  wrap(
+    'GPUComputePassEncoder',
+    ['setBindGroup'],
+    before((pass, index, group) => {
+      if (!bound.has(pass)) bound.set(pass, new Map());
+      bound.get(pass).set(index, group);
+    }),
+  );
+  wrap(
+    'GPUComputePassEncoder',
+    ['dispatchWorkgroups', 'dispatchWorkgroupsIndirect'],
+    before((pass) => {
+      counts.dispatches += 1;
+      for (const group of bound.get(pass)?.values() ?? []) counts.bytes += group_bytes.get(group) ?? 0;
+    }),
+  );
 
   const alive = new WeakSet();
   const mapped_for = new WeakMap();
 
-  wrap('GPUDevice', ['createBuffer'], (original) =>
-    function (descriptor) {
-      const buffer = original.call(this, descriptor);
-      alive.add(buffer);
-      live += buffer.size;
-      counts.peak_buffer_bytes = Math.max(counts.peak_buffer_bytes, live);
-      if (descriptor.mappedAtCreation) mapped_for.set(buffer, 'bytes_written');
-      return buffer;
-    },
+  wrap(
+    'GPUDevice',
+    ['createBuffer'],
+    (original) =>
+      function (descriptor) {
+        const buffer = original.call(this, descriptor);
+        alive.add(buffer);
+        live += buffer.size;
+        counts.peak_buffer_bytes = Math.max(counts.peak_buffer_bytes, live);
+        if (descriptor.mappedAtCreation) mapped_for.set(buffer, 'bytes_written');
+        return buffer;
+      },
   );
-  wrap('GPUBuffer', ['destroy'], before((buffer) => {
-    if (alive.delete(buffer)) live -= buffer.size;
-  }));
-  wrap('GPUBuffer', ['mapAsync'], before((buffer, mode) => {
-    mapped_for.set(buffer, mode === GPUMapMode.READ ? 'bytes_read' : 'bytes_written');
-  }));
-  wrap('GPUBuffer', ['getMappedRange'], (original) =>
-    function (...args) {
-      const range = original.apply(this, args);
-      counts[mapped_for.get(this)] += range.byteLength;
-      return range;
-    },
+  wrap(
+    'GPUBuffer',
+    ['destroy'],
+    before((buffer) => {
+      if (alive.delete(buffer)) live -= buffer.size;
+    }),
   );
-  wrap('GPUQueue', ['submit'], before(() => {
-    counts.submits += 1;
-  }));
-  wrap('GPUQueue', ['writeBuffer'], before((_queue, _buffer, _at, data, first = 0, length) => {
-    const element = data.BYTES_PER_ELEMENT ?? 1;
-    counts.bytes_written += length === undefined ? data.byteLength - first * element : length * element;
-  }));
+  wrap(
+    'GPUBuffer',
+    ['mapAsync'],
+    before((buffer, mode) => {
+      mapped_for.set(buffer, mode === GPUMapMode.READ ? 'bytes_read' : 'bytes_written');
+    }),
+  );
+  wrap(
+    'GPUBuffer',
+    ['getMappedRange'],
+    (original) =>
+      function (...args) {
+        const range = original.apply(this, args);
+        counts[mapped_for.get(this)] += range.byteLength;
+        return range;
+      },
+  );
+  wrap(
+    'GPUQueue',
+    ['submit'],
+    before(() => {
+      counts.submits += 1;
+    }),
+  );
+  wrap(
+    'GPUQueue',
+    ['writeBuffer'],
+    before((_queue, _buffer, _at, data, first = 0, length) => {
+      const element = data.BYTES_PER_ELEMENT ?? 1;
+      counts.bytes_written += length === undefined ? data.byteLength - first * element : length * element;
+    }),
+  );
 
   reset();
   globalThis.counter = { reset, read };

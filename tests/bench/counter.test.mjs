@@ -47,7 +47,12 @@ async function program({ dispatches, indirect, submits, sync, async, spare_bytes
   count.unmap();
   const staging = device.createBuffer({ size: 256, usage: MAP_READ | COPY_DST });
   device.createBuffer({ size: spare_bytes, usage: COPY_DST }).destroy();
-  device.queue.writeBuffer(input, 256, Float32Array.from({ length: 128 }, (_, at) => at - 64), 64);
+  device.queue.writeBuffer(
+    input,
+    256,
+    Float32Array.from({ length: 128 }, (_, at) => at - 64),
+    64,
+  );
   const entries = [
     { binding: 0, resource: { buffer: input, offset: 256 } },
     { binding: 1, resource: { buffer: output, size: 256 } },
@@ -85,7 +90,10 @@ function inWorker([source, knobs, url, type]) {
 
 function assertCounts({ result, counts }, expected) {
   const { pipeline_ms, ...exact } = counts;
-  assert.deepEqual(result, Array.from({ length: NUMBERS }, (_, at) => 2 * at));
+  assert.deepEqual(
+    result,
+    Array.from({ length: NUMBERS }, (_, at) => 2 * at),
+  );
   assert.deepEqual(exact, expected);
   assert.ok(pipeline_ms > 0, `${pipeline_ms} ms`);
 }

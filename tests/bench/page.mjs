@@ -50,7 +50,11 @@ async function latency(page) {
     await page.keyboard.press('a');
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLIS));
   }
-  const { taken, phase, step } = await page.evaluate(() => ({ taken: globalThis.taken, ...globalThis.pixart.state(), step: globalThis.pixart.state().progress.step }));
+  const { taken, phase, step } = await page.evaluate(() => ({
+    taken: globalThis.taken,
+    ...globalThis.pixart.state(),
+    step: globalThis.pixart.state().progress.step,
+  }));
   const began = Date.now();
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: MILLIS });
@@ -65,7 +69,11 @@ async function latency(page) {
 async function endurance(page, images) {
   const memories = [];
   for (let at = 0; at < images; at += 1) {
-    const memory = await page.evaluate(async (request) => (await globalThis.pixart.generate(request)).memory, { ...SMALL, seed: at, text_encoder: { kind: 'tab' } });
+    const memory = await page.evaluate(async (request) => (await globalThis.pixart.generate(request)).memory, {
+      ...SMALL,
+      seed: at,
+      text_encoder: { kind: 'tab' },
+    });
     memories.push(memory);
   }
   const [second, last] = [memories[1], memories.at(-1)];

@@ -31,7 +31,10 @@ export function processes(pid, type) {
 
 /** Milliseconds of CPU time, user and kernel, that `pids` have used. */
 export function cpuMillis(pids) {
-  const ticks = pids.map(stat).filter(Boolean).map((fields) => Number(fields[11]) + Number(fields[12]));
+  const ticks = pids
+    .map(stat)
+    .filter(Boolean)
+    .map((fields) => Number(fields[11]) + Number(fields[12]));
   return TICK_MILLIS * ticks.reduce((total, count) => total + count, 0);
 }
 

@@ -7,10 +7,19 @@ export async function fetchTensors(url) {
   const file = await response.arrayBuffer();
   const header_bytes = Number(new DataView(file).getBigUint64(0, true));
   const { __metadata__: metadata, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, header_bytes)));
-  const tensors = Object.entries(header).map(([name, { dtype, shape, data_offsets: [begin, end] }]) => {
-    if (dtype !== 'F32') throw new Error(`${url}: ${name} is ${dtype}, not F32`);
-    return [name, { shape, data: new Float32Array(file, 8 + header_bytes + begin, (end - begin) / 4) }];
-  });
+  const tensors = Object.entries(header).map(
+    ([
+      name,
+      {
+        dtype,
+        shape,
+        data_offsets: [begin, end],
+      },
+    ]) => {
+      if (dtype !== 'F32') throw new Error(`${url}: ${name} is ${dtype}, not F32`);
+      return [name, { shape, data: new Float32Array(file, 8 + header_bytes + begin, (end - begin) / 4) }];
+    },
+  );
   return { tensors: Object.fromEntries(tensors), metadata };
 }
 

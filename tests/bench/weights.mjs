@@ -114,7 +114,15 @@ async function step(page, estimate) {
     const embeds = Array.from({ length: TOKENS * CAPTION_CHANNELS }, (_, at) => Math.fround(Math.sin(at * 12.9898) * 0.3));
     const mask = Array.from({ length: TOKENS }, (_, at) => (at < 20 ? 1 : 0));
     await page.route('**/v1/encode', (route) => route.fulfill({ body: JSON.stringify({ shape, embeds, mask }) }));
-    const request = { prompt: 'one step', seed: 1, num_inference_steps: 1, guidance_scale: 1, width: SIDE, height: SIDE, max_sequence_length: TOKENS };
+    const request = {
+      prompt: 'one step',
+      seed: 1,
+      num_inference_steps: 1,
+      guidance_scale: 1,
+      width: SIDE,
+      height: SIDE,
+      max_sequence_length: TOKENS,
+    };
     page.setDefaultTimeout(STEP_MILLIS);
     const image = await page.evaluate(async (request) => {
       const picture = { ...request, text_encoder: { kind: 'companion', url: location.origin } };
@@ -141,7 +149,13 @@ async function step(page, estimate) {
     // The estimate before the download: a guided image, two forward passes a step.
     const { num_inference_steps: steps, seconds } = estimate.generation_cost;
     const measured = (2 * steps * image.millis.denoise + image.millis.decode) / 1e3;
-    row('estimate', { steps, seconds, measured_seconds: measured, of_measured: seconds / measured, download_bytes: estimate.download_bytes });
+    row('estimate', {
+      steps,
+      seconds,
+      measured_seconds: measured,
+      of_measured: seconds / measured,
+      download_bytes: estimate.download_bytes,
+    });
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -160,7 +174,13 @@ async function convertFolder() {
     const before = sent(source);
     await early.close();
     const result = await loaded(session.page, url);
-    row('convert', { ...result, ...session.memory(), source_bytes: total, sent_bytes: sent(source), sent_before_the_tab_was_closed: before });
+    row('convert', {
+      ...result,
+      ...session.memory(),
+      source_bytes: total,
+      sent_bytes: sent(source),
+      sent_before_the_tab_was_closed: before,
+    });
   } finally {
     await session.browser.close();
   }
@@ -193,7 +213,13 @@ async function loaded(page, url) {
   const { fault, checkpoint, adapter } = await page.evaluate(() => globalThis.pixart.state());
   if (fault) throw new Error(fault.what);
   const { load_millis, upload_millis, heap_bytes } = checkpoint;
-  return { adapter: adapter.name, load_ms: Math.round(load_millis), upload_ms: Math.round(upload_millis), heap_mib: heap_bytes / MIB, estimate };
+  return {
+    adapter: adapter.name,
+    load_ms: Math.round(load_millis),
+    upload_ms: Math.round(upload_millis),
+    heap_mib: heap_bytes / MIB,
+    estimate,
+  };
 }
 
 function address(hub, { store, convert = 'auto' }) {

@@ -62,6 +62,9 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     page::packages(workspace)?;
     let mut tsc = workspace.command("node");
     run::run(tsc.current_dir(workspace.web()).args(["node_modules/typescript/bin/tsc", "--noEmit"]), run::minutes(5))?;
+    run::log("formatting and linting the page's TypeScript");
+    let mut biome = workspace.command(workspace.web().join("node_modules/.bin/biome"));
+    run::run(biome.args(["ci", "--colors=off"]), run::minutes(5))?;
     run::log("linting every crate");
     lint(workspace.native("clippy"))?;
     let mut tasks = workspace.cargo();

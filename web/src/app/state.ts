@@ -3,6 +3,7 @@ import { endsEngine } from '../engine/fault';
 import type {
   AdapterInfo,
   Checkpoint,
+  DenoisingStep,
   EngineEvent,
   Estimate,
   Fault,
@@ -10,7 +11,6 @@ import type {
   ImageResult,
   LoadProgress,
   PreviewImage,
-  DenoisingStep,
   StoredCheckpoint,
 } from '../engine/protocol.gen';
 

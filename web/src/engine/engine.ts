@@ -5,11 +5,11 @@ import { type CheckpointOptions, connect, type ImageRequest, type WorkerClient }
 import { fault, faultOf, ignore, isRecoverable } from './fault';
 import type {
   Checkpoint,
+  DenoisingStep,
   DeviceKind,
   EngineEvent,
   Estimate,
   ImageResult,
-  DenoisingStep,
   StorageBackend,
   StorageTask,
   StoredCheckpoint,

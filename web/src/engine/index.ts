@@ -5,12 +5,12 @@ import { fault, faultOf } from './fault';
 import { currentNames } from './former-names';
 import type {
   Checkpoint,
+  DenoisingStep,
   DeviceKind,
   EngineEvent,
   Estimate,
   Fault,
   ImageResult,
-  DenoisingStep,
   StorageBackend,
   TextEncoderSource,
   WeightDtype,
