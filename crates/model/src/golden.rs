@@ -16,7 +16,7 @@ use pixart_weights::{Folder, Tensors};
 
 use crate::loading::var_builder::tensor_from_file;
 use crate::pipeline::TextEncoder;
-use crate::{DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, normalize_caption, randn};
+use crate::{DecodeMode, DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, normalize_caption, randn};
 
 mod compare;
 mod meta;
@@ -174,7 +174,7 @@ impl Check<'_> {
         if recorded.contains("tiled.image") {
             let tiling = Tiling::new(TILE_PIXELS, vae.config().factor());
             let mut taps = Taps::on();
-            let image = vae.decode_tiled(self.tensor(&recorded, "tiled.z")?, tiling);
+            let image = vae.decode_as(self.tensor(&recorded, "tiled.z")?, DecodeMode::Tiles(tiling));
             taps.record(format_args!("tiled.image"), &image);
             let DiagonalGaussian { mean, log_variance } =
                 vae.encode_tiled(self.tensor(&recorded, "tiled_enc.image")?, tiling);

@@ -13,10 +13,13 @@ use crate::Error;
 
 mod input;
 mod metadata;
+mod preview;
 mod resize;
 
 pub use input::{decode_png, latent_mask, planes_from_rgb8, resize_lanczos};
 pub use metadata::{GenerationMetadata, METADATA_KEYWORD};
+pub use preview::Preview;
+pub(crate) use preview::SD_SCALING;
 pub use resize::resize_and_crop;
 
 pub(crate) const CHANNELS: usize = 3;

@@ -28,18 +28,18 @@ mod workload;
 
 pub use architecture::Architecture;
 pub use error::Error;
+pub use image::Preview;
 pub use loading::quantization_policy::form;
 pub use noise::randn;
-pub use pipeline::preview::Preview;
 pub use pipeline::{
     GuidanceConfig, InitLatents, Painter, Pipeline, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
     caption_rows, captions_of, preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
-pub use planning::cost_model::{CostProbe, MacCount};
+pub use planning::cost_model::CostProbe;
+pub use planning::mac_count::MacCount;
 pub use planning::memory_plan::{
-    CfgBatching, DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format,
-    text_encoder_bytes,
+    CfgBatching, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format, text_encoder_bytes,
 };
 pub use planning::slices::SliceController;
 pub use prewarm::prewarm;
@@ -53,6 +53,6 @@ pub use text::prompt_embeds::read_prompt_embeds;
 pub use text::t5::T5;
 pub use text::tokenizer::{CaptionTokenizer, TokenizedCaption};
 pub use transformer::{Conditioning, Dit, MicroConditions};
-pub use vae::{DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
+pub use vae::{DecodeMode, DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
 pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

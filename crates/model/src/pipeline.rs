@@ -16,7 +16,6 @@ pub(crate) mod bins;
 mod guidance;
 mod init_latents;
 mod painter;
-pub(crate) mod preview;
 mod sampler;
 #[cfg(test)]
 mod tests;

@@ -132,11 +132,11 @@ impl SchedulerConfig {
         let known = SCHEDULERS.iter().find(|(_, known)| *known == class);
         let Some((name, class)) = known else {
             let classes = SCHEDULERS.iter().map(|(_, class)| *class).collect::<Vec<_>>().join(", ");
-            return Err(json.fault("_class_name", format!("{class} is not supported, only {classes}")));
+            return Err(json.error("_class_name", format!("{class} is not supported, only {classes}")));
         };
         let values = json.object()?;
         let kind = AnyScheduler::read(&ConfigReader::new(class, values.clone()));
-        let kind = kind.map_err(|UnsupportedSetting { key, why }| json.fault(&key, why))?;
+        let kind = kind.map_err(|UnsupportedSetting { key, why }| json.error(&key, why))?;
         Ok(Self { values, own: Scheduler { name: (*name).into(), kind } })
     }
 

@@ -9,25 +9,23 @@ use pixart_weights::{Folder, Weights};
 
 use crate::loading::config::VaeConfig;
 use crate::loading::var_builder::VarBuilder;
-use crate::planning::memory_plan::DecodeMode;
 use crate::{Error, Taps};
 
 mod decoding;
 mod encoding;
-pub(crate) mod footprint;
 mod layers;
 mod strips;
 mod tiling;
 
-pub use decoding::VaeDecoder;
+pub use decoding::{DecodeMode, VaeDecoder};
 pub use encoding::VaeEncoder;
 pub use tiling::Tiling;
 
 use layers::{ResnetBlock, VaeAttention};
 use strips::Strips;
 
-/// Channels of an image.
-pub(crate) const RGB: usize = 3;
+pub(crate) use layers::{CHANNEL_ALIGNMENT, KERNEL_SIZE};
+pub(crate) use strips::row_ranges;
 
 /// Both halves of the autoencoder.
 pub struct Vae {
@@ -81,10 +79,10 @@ impl Vae {
         self.decoder.forward(latents, u64::MAX, taps)
     }
 
-    /// Decodes in tiles, see [`Tiling`].
+    /// See [`VaeDecoder::decode`].
     #[must_use]
-    pub fn decode_tiled(&self, latents: Tensor<4>, tiling: Tiling) -> Tensor<4> {
-        self.decoder.decode(latents, DecodeMode::Tiles(tiling))
+    pub fn decode_as(&self, latents: Tensor<4>, mode: DecodeMode) -> Tensor<4> {
+        self.decoder.decode(latents, mode)
     }
 
     /// See [`VaeEncoder::encode`].
@@ -152,6 +150,3 @@ fn channels_last(x: Tensor<4>) -> Tensor<4> {
 fn channels_first(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
 }
-
-#[cfg(test)]
-mod tests;

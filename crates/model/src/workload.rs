@@ -8,9 +8,9 @@ use pixart_weights::{Folder, Tensors, Weights};
 
 use crate::loading::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 use crate::loading::var_builder::{VarBuilder, tensor_from_file};
-use crate::planning::memory_plan::DecodeMode;
 use crate::text::t5;
 use crate::transformer::{ADALN_CHUNKS, Conditioning, Dit, DitBlock, PADDING_SCORE};
+use crate::vae::DecodeMode;
 use crate::vae::VaeDecoder;
 use crate::{Error, Taps};
 

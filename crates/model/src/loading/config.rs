@@ -1,14 +1,14 @@
-//! The configuration files of a diffusers folder, read key by key: a missing or unsupported value is refused by name.
-//! Unknown keys are ignored, as diffusers does.
+//! The configuration files of a diffusers folder, read key by key. A missing or unsupported value is an error that names the
+//! key. Unknown keys are ignored, as by diffusers.
 
 use pixart_kernels::WIDEST_CHANNELS;
 use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::pipeline::preview::Preview;
+use crate::image::{Preview, SD_SCALING};
 
-/// One JSON file.
+/// A JSON configuration file.
 pub(crate) struct Json {
     file: String,
     value: Value,
@@ -18,62 +18,62 @@ impl Json {
     pub(crate) fn read(folder: &Folder, file: &str) -> Result<Self, Error> {
         let bad = |why: String| Error::Config { file: file.into(), key: "(whole file)".into(), why };
         let text = std::str::from_utf8(folder.bytes(file)?).map_err(|error| bad(error.to_string()))?;
-        // Python writes infinities bare, which JSON does not know; a bound that is infinite is as good as none.
+        // Python writes bare infinities, which JSON does not allow. An infinite bound is no bound.
         let text = text.replace(": -Infinity", ": null").replace(": Infinity", ": null");
         let value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
         Ok(Self { file: file.into(), value })
     }
 
-    pub(crate) fn fault(&self, key: &str, why: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, key: &str, why: impl Into<String>) -> Error {
         Error::Config { file: self.file.clone(), key: key.into(), why: why.into() }
     }
 
-    /// All keys, as they are.
+    /// Returns all keys and values.
     pub(crate) fn object(&self) -> Result<Map<String, Value>, Error> {
         let object = self.value.as_object().cloned();
-        object.ok_or_else(|| self.fault("(whole file)", "it is not a JSON object"))
+        object.ok_or_else(|| self.error("(whole file)", "it is not a JSON object"))
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
-    fn need(&self, key: &str) -> Result<&Value, Error> {
-        self.get(key).ok_or_else(|| self.fault(key, "the key is missing"))
+    fn required(&self, key: &str) -> Result<&Value, Error> {
+        self.get(key).ok_or_else(|| self.error(key, "the key is missing"))
     }
 
     pub(crate) fn count(&self, key: &str) -> Result<usize, Error> {
-        let value = self.need(key)?;
+        let value = self.required(key)?;
         let count = value.as_u64().filter(|count| *count > 0);
-        count.map(|count| count as usize).ok_or_else(|| self.fault(key, format!("{value} is not a positive integer")))
+        count.map(|count| count as usize).ok_or_else(|| self.error(key, format!("{value} is not a positive integer")))
     }
 
-    /// A count of channels: kernels read them in fours.
+    /// Returns a channel count, which must be a multiple of 4: kernels read `vec4`s.
     pub(crate) fn channels(&self, key: &str) -> Result<usize, Error> {
         let count = self.count(key)?;
         if count.is_multiple_of(4) {
             Ok(count)
         } else {
-            Err(self.fault(key, format!("{count} is not a multiple of 4")))
+            Err(self.error(key, format!("{count} is not a multiple of 4")))
         }
     }
 
     pub(crate) fn counts(&self, key: &str) -> Result<Vec<usize>, Error> {
-        let value = self.need(key)?;
+        let value = self.required(key)?;
         let list = value.as_array().map(|list| list.iter().map(|item| item.as_u64().map(|n| n as usize)).collect());
-        list.flatten().ok_or_else(|| self.fault(key, format!("{value} is not a list of integers")))
+        list.flatten().ok_or_else(|| self.error(key, format!("{value} is not a list of integers")))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<f64, Error> {
-        let value = self.need(key)?;
-        value.as_f64().ok_or_else(|| self.fault(key, format!("{value} is not a number")))
+        let value = self.required(key)?;
+        value.as_f64().ok_or_else(|| self.error(key, format!("{value} is not a number")))
     }
 
-    /// A list of lists of numbers.
+    /// Returns a list of lists of numbers, or none if the key is missing.
     pub(crate) fn rows(&self, key: &str) -> Result<Option<Vec<Vec<f32>>>, Error> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let rows = serde_json::from_value(value.clone());
-        rows.map(Some).map_err(|error| self.fault(key, format!("it is no list of lists of numbers: {error}")))
+        rows.map(Some).map_err(|error| self.error(key, format!("it is not a list of lists of numbers: {error}")))
     }
 
     pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
@@ -82,20 +82,20 @@ impl Json {
 
     pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, Error> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| self.fault(key, format!("{value} is not true or false")))
+        value.as_bool().ok_or_else(|| self.error(key, format!("{value} is not true or false")))
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&str, Error> {
-        let value = self.need(key)?;
-        value.as_str().ok_or_else(|| self.fault(key, format!("{value} is not a string")))
+        let value = self.required(key)?;
+        value.as_str().ok_or_else(|| self.error(key, format!("{value} is not a string")))
     }
 
-    /// Refuses every value of `key` but `supported`; an absent key means `supported`.
-    pub(crate) fn only(&self, key: &str, supported: impl Into<Value>) -> Result<(), Error> {
+    /// Returns an error unless the value of `key` is `supported`. A missing key means `supported`.
+    pub(crate) fn require_value(&self, key: &str, supported: impl Into<Value>) -> Result<(), Error> {
         let supported = supported.into();
         match self.get(key) {
             Some(value) if *value != supported => {
-                Err(self.fault(key, format!("{value} is not supported, only {supported}")))
+                Err(self.error(key, format!("{value} is not supported, only {supported}")))
             }
             _ => Ok(()),
         }
@@ -111,10 +111,10 @@ pub struct DitConfig {
     pub latent_channels: usize,
     pub out_channels: usize,
     pub caption_channels: usize,
-    /// Latent rows and columns the checkpoint was trained at.
+    /// Latent rows and columns that the checkpoint was trained at.
     pub sample_size: usize,
     pub interpolation_scale: f64,
-    /// The network embeds resolution and aspect ratio.
+    /// Whether the network embeds resolution and aspect ratio.
     pub micro_conditions: bool,
     pub norm_eps: f64,
 }
@@ -129,11 +129,11 @@ pub(crate) const MICRO_CONDITION_SAMPLE_SIZE: usize = 128;
 impl DitConfig {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "transformer/config.json")?;
-        json.only("patch_size", PATCH)?;
-        json.only("activation_fn", "gelu-approximate")?;
-        json.only("norm_type", "ada_norm_single")?;
-        json.only("attention_bias", true)?;
-        json.only("norm_elementwise_affine", false)?;
+        json.require_value("patch_size", PATCH)?;
+        json.require_value("activation_fn", "gelu-approximate")?;
+        json.require_value("norm_type", "ada_norm_single")?;
+        json.require_value("attention_bias", true)?;
+        json.require_value("norm_elementwise_affine", false)?;
         let sample_size = json.count("sample_size")?;
         Ok(Self {
             heads: json.count("num_attention_heads")?,
@@ -185,7 +185,7 @@ pub(crate) struct T5Config {
 impl T5Config {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "text_encoder/config.json")?;
-        json.only("feed_forward_proj", "gated-gelu")?;
+        json.require_value("feed_forward_proj", "gated-gelu")?;
         Ok(Self {
             vocabulary: json.count("vocab_size")?,
             channels: json.channels("d_model")?,
@@ -213,6 +213,10 @@ pub(crate) const T5_XL: T5Config = T5Config {
     norm_eps: 1e-6,
 };
 
+/// Key of `vae/config.json` with a linear map to RGB: a row of three numbers for each latent channel, then the bias. It is
+/// not a key of diffusers; ComfyUI has the name.
+const LATENT_RGB_FACTORS: &str = "latent_rgb_factors";
+
 /// `vae/config.json`. Source: diffusers `AutoencoderKL.__init__`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
@@ -221,47 +225,47 @@ pub struct VaeConfig {
     pub latent_channels: usize,
     pub norm_groups: usize,
     pub scaling_factor: f64,
-    /// The colours of its latents.
+    /// Linear map of its latents to RGB, if one is known.
     pub preview: Option<Preview>,
 }
 
 impl VaeConfig {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "vae/config.json")?;
-        json.only("act_fn", "silu")?;
-        json.only("in_channels", 3)?;
-        json.only("out_channels", 3)?;
-        json.only("mid_block_add_attention", true)?;
-        json.only("use_quant_conv", true)?;
-        json.only("use_post_quant_conv", true)?;
+        json.require_value("act_fn", "silu")?;
+        json.require_value("in_channels", 3)?;
+        json.require_value("out_channels", 3)?;
+        json.require_value("mid_block_add_attention", true)?;
+        json.require_value("use_quant_conv", true)?;
+        json.require_value("use_post_quant_conv", true)?;
         let block_channels = json.counts("block_out_channels")?;
         let widest = block_channels.iter().copied().max().unwrap_or_default();
         if !(1..=WIDEST_CHANNELS).contains(&widest) || block_channels.iter().any(|width| !width.is_multiple_of(4)) {
             let why = format!("{block_channels:?} are not multiples of 4 up to {WIDEST_CHANNELS}");
-            return Err(json.fault("block_out_channels", why));
+            return Err(json.error("block_out_channels", why));
         }
+        let layers_per_block = json.count("layers_per_block")?;
+        let (latent_channels, scaling_factor) = (json.count("latent_channels")?, json.number("scaling_factor")?);
+        let preview = Preview::new(json.rows(LATENT_RGB_FACTORS)?, latent_channels, scaling_factor)
+            .map_err(|why| json.error(LATENT_RGB_FACTORS, why))?;
         Ok(Self {
             block_channels,
-            layers_per_block: json.count("layers_per_block")?,
-            latent_channels: json.count("latent_channels")?,
+            layers_per_block,
+            latent_channels,
             norm_groups: json.count("norm_num_groups")?,
-            scaling_factor: json.number("scaling_factor")?,
-            preview: Preview::read(&json)?,
+            scaling_factor,
+            preview,
         })
     }
 
-    /// Picture pixels per latent row or column.
+    /// Returns the pixels per latent row or column.
     #[must_use]
     pub fn factor(&self) -> usize {
         1 << (self.block_channels.len() - 1)
     }
 }
 
-/// What Stable Diffusion's autoencoder multiplies its latents by, and what SDXL's does, which PixArt-Σ uses.
-pub(crate) const SD_SCALING: f64 = 0.18215;
-pub(crate) const SDXL_SCALING: f64 = 0.13025;
-
-/// Stable Diffusion's autoencoder, which PixArt uses (stabilityai/sd-vae-ft-ema, `config.json`).
+/// Stable Diffusion's VAE, which PixArt-α uses (stabilityai/sd-vae-ft-ema, `config.json`).
 pub(crate) fn sd_vae() -> VaeConfig {
     VaeConfig {
         block_channels: vec![128, 256, 512, 512],
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_infinities_are_read() {
+    fn bare_infinities_are_read_as_null() {
         let folder = folder("a.json", "{\"lambda_min_clipped\": -Infinity, \"n\": 3}");
         assert_eq!(Json::read(&folder, "a.json").and_then(|json| json.count("n")).expect("n is there"), 3);
     }

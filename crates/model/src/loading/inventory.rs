@@ -1,8 +1,8 @@
 //! The tensors of networks by name and shape, from their configurations alone, in the order of their names in a checkpoint's
 //! blocks. A test compares it with recorded checkpoints.
 
+use crate::image::CHANNELS;
 use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
-use crate::vae::RGB;
 
 /// A tensor's name and shape.
 pub(crate) type Named = (String, Vec<usize>);
@@ -92,8 +92,8 @@ impl VaeConfig {
         let (mut list, z) = (List(Vec::new()), self.latent_channels);
         let down = &self.block_channels;
         let up: Vec<usize> = down.iter().rev().copied().collect();
-        self.half(&mut list, "encoder", [RGB, 2 * z], down, "down_blocks", "downsamplers", 0);
-        self.half(&mut list, "decoder", [z, RGB], &up, "up_blocks", "upsamplers", 1);
+        self.half(&mut list, "encoder", [CHANNELS, 2 * z], down, "down_blocks", "downsamplers", 0);
+        self.half(&mut list, "decoder", [z, CHANNELS], &up, "up_blocks", "upsamplers", 1);
         list.map("quant_conv", &[2 * z, 2 * z, 1, 1]);
         list.map("post_quant_conv", &[z, z, 1, 1]);
         list.0

@@ -10,8 +10,9 @@ use crate::image::GenerationMetadata;
 use crate::loading::config::{Json, MICRO_CONDITION_SAMPLE_SIZE, PATCH};
 use crate::noise::Noise;
 use crate::pipeline::bins;
-use crate::planning::memory_plan::{DecodeMode, DeviceLimits, LatentBatch, MemoryPlan, Planner};
+use crate::planning::memory_plan::{DeviceLimits, LatentBatch, MemoryPlan, Planner};
 use crate::schedulers::{SchedulerConfig, SchedulerOptions, SchedulerState, Steps};
+use crate::vae::DecodeMode;
 use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder};
 
 /// The smallest and largest picture offered, in halves and doubles of the size the checkpoint was trained at.

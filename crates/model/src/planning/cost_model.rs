@@ -7,9 +7,10 @@ use pixart_kernels::{
     AttentionOptions, ConvOptions, Epilogue, Heads, Matrix, Resampling, WeightFormat, attention, conv, linear,
 };
 
+use super::mac_count::MacCount;
+use super::memory_plan::{LatentBatch, Planner};
+use super::vae_footprint;
 use crate::loading::config::PATCH;
-use crate::planning::memory_plan::{LatentBatch, Planner};
-use crate::vae::footprint;
 
 /// Tokens of the smallest matmul probe.
 const TOKENS: usize = 64;
@@ -17,16 +18,6 @@ const TOKENS: usize = 64;
 const ATTENTION_TOKENS: usize = 256;
 /// Rows and columns of the smallest convolution probe.
 const SIDE: usize = 16;
-
-/// Multiply-accumulates of each kind of operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MacCount {
-    /// Of linear layers.
-    pub matmul: u64,
-    /// Of Q·Kᵀ and scores·V.
-    pub attention: u64,
-    pub convolutions: u64,
-}
 
 impl Planner {
     /// Returns the MACs of `batch` in `steps` steps with captions of `tokens` tokens.
@@ -44,7 +35,7 @@ impl Planner {
         let caption = l * (count(self.dit.caption_channels) * c + c * c + layers * 2 * c * c);
         let attention = 2 * t * c * (t + l);
         let calls = captions * count(steps) * layers;
-        let decode = footprint::decode(&self.vae, images, batch.latent_size, u64::MAX).macs;
+        let decode = vae_footprint::decode(&self.vae, images, batch.latent_size, u64::MAX).macs;
         MacCount {
             matmul: calls * block + captions * caption + decode.matmul,
             attention: calls * attention + decode.attention,

@@ -12,8 +12,9 @@ use pixart_weights::Folder;
 use crate::Error;
 use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
 use crate::transformer::ADALN_CHUNKS;
-use crate::vae::Tiling;
-use crate::vae::footprint::{self, Footprint};
+use crate::vae::{DecodeMode, Tiling};
+
+use super::vae_footprint::{self, VaeFootprint};
 
 /// Bytes of one f32.
 const F32_BYTES: u64 = 4;
@@ -73,18 +74,7 @@ pub enum CfgBatching {
     Sequential,
 }
 
-/// VaeDecoder strategy of the VAE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecodeMode {
-    /// The whole image at once.
-    Whole,
-    /// Strips of rows, each in buffers of at most `limit_bytes`. The result is that of `Whole`.
-    Strips { limit_bytes: u64 },
-    /// Independent tiles that are blended, in the least memory. The result differs from `Whole`, see [`Tiling`].
-    Tiles(Tiling),
-}
-
-/// WeightFormat, guidance batching and decoding strategy of one batch, with their estimated memory.
+/// Weight format, guidance batching and decoding strategy of one batch, with their estimated memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     pub weight_format: WeightFormat,
@@ -229,7 +219,7 @@ impl Planner {
     pub fn plan(&self, batch: LatentBatch, format: WeightFormat) -> Result<MemoryPlan, Fault> {
         let LatentBatch { images, latent_size, guided } = batch;
         let memory = self.limits.memory();
-        let whole = footprint::decode(&self.vae, images, latent_size, u64::MAX);
+        let whole = vae_footprint::decode(&self.vae, images, latent_size, u64::MAX);
         let budget =
             Budget { weights: self.weights(format) + whole.weights, memory, binding_bytes: self.limits.binding_bytes };
         let mut reasons = Vec::new();
@@ -275,14 +265,14 @@ impl Planner {
 
     fn strips(&self, batch: LatentBatch) -> ActivationMemory {
         let LatentBatch { images, latent_size, .. } = batch;
-        ActivationMemory::from(&footprint::decode(&self.vae, images, latent_size, self.limits.binding_bytes))
+        ActivationMemory::from(&vae_footprint::decode(&self.vae, images, latent_size, self.limits.binding_bytes))
     }
 
     /// Returns the first mode within `budget`: whole, strips, then the largest tiles.
     fn decode(
         &self,
         batch: LatentBatch,
-        whole: &Footprint,
+        whole: &VaeFootprint,
         budget: Budget,
     ) -> Result<(DecodeMode, ActivationMemory), Fault> {
         let whole = ActivationMemory::from(whole);
@@ -295,7 +285,7 @@ impl Planner {
         }
         let tiles = TILE_SIDES.map(|side| Tiling::new(side, self.vae.factor())).map(|tiling| {
             let latent_size = batch.latent_size.map(|side| side.min(tiling.latent));
-            let tile = ActivationMemory::from(&footprint::decode(&self.vae, batch.images, latent_size, u64::MAX));
+            let tile = ActivationMemory::from(&vae_footprint::decode(&self.vae, batch.images, latent_size, u64::MAX));
             (DecodeMode::Tiles(tiling), tile)
         });
         let fitting = tiles.into_iter().find(|(_, tile)| budget.fits(*tile));
@@ -354,8 +344,8 @@ impl Budget {
     }
 }
 
-impl From<&Footprint> for ActivationMemory {
-    fn from(footprint: &Footprint) -> Self {
+impl From<&VaeFootprint> for ActivationMemory {
+    fn from(footprint: &VaeFootprint) -> Self {
         Self { live: footprint.live, binding: footprint.binding() }
     }
 }

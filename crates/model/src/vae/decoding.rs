@@ -6,11 +6,22 @@ use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
 use super::strips::Strips;
-use super::{MidBlock, RGB, channels_first, channels_last, resnets};
+use super::{MidBlock, Tiling, channels_first, channels_last, resnets};
+use crate::image::CHANNELS;
 use crate::loading::config::VaeConfig;
 use crate::loading::var_builder::VarBuilder;
-use crate::planning::memory_plan::DecodeMode;
 use crate::{Error, Taps};
+
+/// Decoding strategy of the VAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeMode {
+    /// The whole image at once.
+    Whole,
+    /// Strips of rows, each in buffers of at most `limit_bytes`. The result is that of `Whole`.
+    Strips { limit_bytes: u64 },
+    /// Independent tiles that are blended, in the least memory. The result differs from `Whole`, see [`Tiling`].
+    Tiles(Tiling),
+}
 
 /// Decoder of the VAE with `post_quant_conv`: the half that text-to-image needs.
 pub struct VaeDecoder {
@@ -95,7 +106,7 @@ impl Decoder {
             mid_block: MidBlock::load(&vb.pp("mid_block"), widest, groups).await?,
             up_blocks,
             conv_norm_out: GroupNorm::load(&vb.pp("conv_norm_out"), narrowest, groups).await?,
-            conv_out: Conv3x3::load(&vb.pp("conv_out"), narrowest, RGB, Resampling::None).await?,
+            conv_out: Conv3x3::load(&vb.pp("conv_out"), narrowest, CHANNELS, Resampling::None).await?,
         })
     }
 

@@ -6,7 +6,8 @@ use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
 use super::strips::Strips;
-use super::{DiagonalGaussian, MidBlock, RGB, Tiling, channels_first, channels_last, resnets};
+use super::{DiagonalGaussian, MidBlock, Tiling, channels_first, channels_last, resnets};
+use crate::image::CHANNELS;
 use crate::loading::config::VaeConfig;
 use crate::loading::var_builder::VarBuilder;
 use crate::{Error, Taps};
@@ -115,7 +116,7 @@ impl Encoder {
             down_blocks.push(DownBlock { resnets, downsampler: if last { None } else { Some(load.await?) } });
         }
         Ok(Self {
-            conv_in: Conv3x3::load(&vb.pp("conv_in"), RGB, narrowest, Resampling::None).await?,
+            conv_in: Conv3x3::load(&vb.pp("conv_in"), CHANNELS, narrowest, Resampling::None).await?,
             down_blocks,
             mid_block: MidBlock::load(&vb.pp("mid_block"), widest, groups).await?,
             conv_norm_out: GroupNorm::load(&vb.pp("conv_norm_out"), widest, groups).await?,

@@ -15,9 +15,9 @@ use crate::loading::var_builder::VarBuilder;
 /// ε of every group norm (diffusers passes 1e-6 to all of them).
 const NORM_EPS: f64 = 1e-6;
 /// Kernel size of a convolution.
-pub(super) const KERNEL_SIZE: usize = 3;
+pub(crate) const KERNEL_SIZE: usize = 3;
 /// Channel alignment of the shaders, which read `vec4`s.
-pub(super) const CHANNEL_ALIGNMENT: usize = 4;
+pub(crate) const CHANNEL_ALIGNMENT: usize = 4;
 
 /// A 3×3 convolution. Channels that are not a multiple of four, such as RGB, are padded with zeros.
 pub(super) struct Conv3x3 {

@@ -37,22 +37,22 @@ pub(super) struct Strips {
 
 /// A range of rows of a feature map of `height` rows, with its halo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RowRange {
+pub(crate) struct RowRange {
     from: usize,
     to: usize,
     height: usize,
 }
 
 impl RowRange {
-    pub(super) fn top(self) -> usize {
+    pub(crate) fn top(self) -> usize {
         self.from.saturating_sub(HALO)
     }
 
-    pub(super) fn bottom(self) -> usize {
+    pub(crate) fn bottom(self) -> usize {
         (self.to + HALO).min(self.height)
     }
 
-    pub(super) fn rows(self) -> usize {
+    pub(crate) fn rows(self) -> usize {
         self.to - self.from
     }
 
@@ -65,7 +65,7 @@ impl RowRange {
 }
 
 /// Returns the row ranges in which a feature map of `height` rows is computed when its widest tensor has `row_bytes` a row.
-pub(super) fn row_ranges(height: usize, row_bytes: u64, limit_bytes: u64) -> impl Iterator<Item = RowRange> {
+pub(crate) fn row_ranges(height: usize, row_bytes: u64, limit_bytes: u64) -> impl Iterator<Item = RowRange> {
     let fits = height as u64 * row_bytes <= limit_bytes;
     let rows = (limit_bytes / STRIPS_PER_LIMIT / row_bytes) as usize;
     let rows = if fits { height } else { rows.saturating_sub(2 * HALO).max(1) };

@@ -1,11 +1,10 @@
 //! Memory footprint and MACs of VAE decoding, computed from shapes: the walk through the decoder that the `Decoder` of
-//! [`super::VaeDecoder`] makes, without a device.
+//! [`VaeDecoder`](crate::VaeDecoder) makes, without a device.
 
-use super::RGB;
-use super::layers::{CHANNEL_ALIGNMENT, KERNEL_SIZE};
-use super::strips::row_ranges;
-use crate::MacCount;
+use super::mac_count::MacCount;
+use crate::image::CHANNELS;
 use crate::loading::config::VaeConfig;
+use crate::vae::{CHANNEL_ALIGNMENT, KERNEL_SIZE, row_ranges};
 
 /// Bytes of one f32.
 const F32_BYTES: u64 = 4;
@@ -21,7 +20,7 @@ pub(crate) struct Launch {
 
 /// Memory and work of decoding one batch of latents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Footprint {
+pub(crate) struct VaeFootprint {
     pub(crate) launches: Vec<Launch>,
     /// Bytes of the decoder's weights.
     pub(crate) weights: u64,
@@ -30,7 +29,7 @@ pub(crate) struct Footprint {
     pub(crate) macs: MacCount,
 }
 
-impl Footprint {
+impl VaeFootprint {
     /// Returns the largest bound buffer, in bytes.
     pub(crate) fn binding(&self) -> u64 {
         self.launches.iter().flat_map(|launch| launch.buffers.iter().copied()).max().unwrap_or(0)
@@ -38,13 +37,19 @@ impl Footprint {
 }
 
 /// Returns the footprint of decoding `images` latents of `rows` × `columns`, in strips when a tensor exceeds `limit_bytes`.
-pub(crate) fn decode(config: &VaeConfig, images: usize, [rows, columns]: [usize; 2], limit_bytes: u64) -> Footprint {
+pub(crate) fn decode(config: &VaeConfig, images: usize, [rows, columns]: [usize; 2], limit_bytes: u64) -> VaeFootprint {
     let mut widths = config.block_channels.iter().rev().copied();
     let widest = widths.next().expect("a configuration has widths");
     let z = config.latent_channels;
     let strips = vec![rows];
-    let mut walk =
-        Walk { images, columns, strips, partial_moments: None, limit_bytes: u64::MAX, footprint: Footprint::default() };
+    let mut walk = Walk {
+        images,
+        columns,
+        strips,
+        partial_moments: None,
+        limit_bytes: u64::MAX,
+        footprint: VaeFootprint::default(),
+    };
     walk.linear("post_quant_conv", rows, [z, z], false);
     walk.conv("conv_in", ConvSpec { inputs: z, outputs: widest, ..ConvSpec::default() });
     walk.resnet("mid_block.resnets.0", widest, widest);
@@ -63,7 +68,7 @@ pub(crate) fn decode(config: &VaeConfig, images: usize, [rows, columns]: [usize;
             walk.conv(&format!("up_blocks.{block}.upsamplers.0"), spec);
         }
     }
-    walk.conv("conv_out", ConvSpec { inputs, outputs: RGB, norm: true, ..ConvSpec::default() });
+    walk.conv("conv_out", ConvSpec { inputs, outputs: CHANNELS, norm: true, ..ConvSpec::default() });
     walk.footprint
 }
 
@@ -101,7 +106,7 @@ struct Walk {
     /// Partial moments that the previous kernel wrote. None for a batch of several images, whose tiles may overlap two of them.
     partial_moments: Option<usize>,
     limit_bytes: u64,
-    footprint: Footprint,
+    footprint: VaeFootprint,
 }
 
 impl Walk {
@@ -201,23 +206,4 @@ impl Walk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loading::config::sd_vae;
-
-    #[test]
-    fn every_buffer_of_a_1024_px_image_fits_the_minimum_binding() {
-        let minimum = 128 << 20;
-        let cost = decode(&sd_vae(), 1, [128, 128], minimum);
-        let above: Vec<_> =
-            cost.launches.iter().filter(|launch| launch.buffers.iter().any(|bytes| *bytes > minimum)).collect();
-        assert!(above.is_empty(), "{above:?}");
-        // 256×256 pixels of 512 channels are decoded whole, later layers in strips.
-        assert_eq!(cost.binding(), minimum);
-        assert!(cost.launches.len() > 200, "{}", cost.launches.len());
-        // 1024×1024 pixels of 256 channels, and the strips.
-        assert_eq!(cost.live, (1024 + 128) << 20);
-        let whole = decode(&sd_vae(), 1, [128, 128], u64::MAX);
-        assert_eq!((whole.binding(), whole.weights), (1 << 30, cost.weights));
-    }
-}
+mod tests;

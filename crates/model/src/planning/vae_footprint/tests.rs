@@ -8,12 +8,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{KernelVariant, LaunchCounts, count_launches};
 use pixart_weights::Folder;
 
-use super::footprint::{self, Footprint};
-use super::{Taps, Vae};
+use super::{VaeFootprint, decode};
+use crate::Taps;
 use crate::loading::config::{VaeConfig, sd_vae};
-use crate::planning::memory_plan::DecodeMode;
 use crate::randn;
 use crate::testing::{gpu, large, peak_memory, safetensors};
+use crate::vae::{DecodeMode, Vae};
 
 /// As `block_out_channels` says, from the picture inwards.
 type Widths = [usize; 4];
@@ -100,13 +100,13 @@ fn decoded(size: (Widths, usize), side: usize, device: &Device) -> (Vec<f32>, La
 }
 
 /// Returns the footprint of decoding one latent.
-fn known((widths, groups): (Widths, usize), side: usize, limit_bytes: u64) -> Footprint {
+fn known((widths, groups): (Widths, usize), side: usize, limit_bytes: u64) -> VaeFootprint {
     let config = VaeConfig { block_channels: widths.to_vec(), norm_groups: groups, ..sd_vae() };
-    footprint::decode(&config, 1, [side, side], limit_bytes)
+    decode(&config, 1, [side, side], limit_bytes)
 }
 
 /// Bytes that all launches bind together.
-fn bytes(cost: &Footprint) -> u64 {
+fn bytes(cost: &VaeFootprint) -> u64 {
     cost.launches.iter().flat_map(|launch| &launch.buffers).sum()
 }
 
@@ -144,7 +144,7 @@ fn both(size: (Widths, usize), sides: [usize; 2], limit_bytes: u64, device: &Dev
     let [h, w] = sides;
     let latent: Tensor<4> = Tensor::from_data(TensorData::new(randn(7, Z * h * w), [1, Z, h, w]), device);
     let whole = vae.decode(latent.clone(), &mut Taps::off());
-    let (strips, counts) = count_launches(|| vae.decoder.decode(latent, DecodeMode::Strips { limit_bytes }));
+    let (strips, counts) = count_launches(|| vae.decode_as(latent, DecodeMode::Strips { limit_bytes }));
     assert_eq!(strips.dims(), [1, 3, 8 * h, 8 * w]);
     ([whole, strips].map(|picture| picture.into_data().try_into_vec().expect("f32 comes back")), counts)
 }
@@ -184,8 +184,24 @@ fn strips_as_wide_as_1024_px_are_decoded_at_the_least_limits() {
     // 144 rows of 1024 pixels with 256 channels are 144 MiB.
     let latent = Tensor::from_data(TensorData::new(randn(7, Z * 18 * 128), [1, Z, 18, 128]), &device);
     let how = DecodeMode::Strips { limit_bytes: 128 << 20 };
-    let (picture, counts) = count_launches(|| vae.decoder.decode(latent, how));
+    let (picture, counts) = count_launches(|| vae.decode_as(latent, how));
     let picture: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
     println!("{counts:?} {:?} {}", device.memory_pool_usage(), peak_memory());
     assert!(counts.dispatches > DISPATCHES && picture.iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn every_buffer_of_a_1024_px_image_fits_the_minimum_binding() {
+    let minimum = 128 << 20;
+    let cost = decode(&sd_vae(), 1, [128, 128], minimum);
+    let above: Vec<_> =
+        cost.launches.iter().filter(|launch| launch.buffers.iter().any(|bytes| *bytes > minimum)).collect();
+    assert!(above.is_empty(), "{above:?}");
+    // 256×256 pixels of 512 channels are decoded whole, later layers in strips.
+    assert_eq!(cost.binding(), minimum);
+    assert!(cost.launches.len() > 200, "{}", cost.launches.len());
+    // 1024×1024 pixels of 256 channels, and the strips.
+    assert_eq!(cost.live, (1024 + 128) << 20);
+    let whole = decode(&sd_vae(), 1, [128, 128], u64::MAX);
+    assert_eq!((whole.binding(), whole.weights), (1 << 30, cost.weights));
 }

@@ -1,13 +1,12 @@
 //! Latent previews without the VAE: a linear map from the latent channels of a pixel to RGB. Its cost is negligible beside a
 //! step.
 
+use super::{CHANNELS, Rgb8, rgb8_from_planes};
 use crate::Error;
-use crate::image::{CHANNELS, Rgb8, rgb8_from_planes};
-use crate::loading::config::{Json, SD_SCALING, SDXL_SCALING};
 
-/// Key of `vae/config.json` with the map of another VAE: a row of three numbers per latent channel, then the bias (ComfyUI
-/// `latent_rgb_factors`).
-const KEY: &str = "latent_rgb_factors";
+/// Scaling factors of the latents of Stable Diffusion's VAE and of SDXL's VAE, which PixArt-Σ uses.
+pub(crate) const SD_SCALING: f64 = 0.18215;
+pub(crate) const SDXL_SCALING: f64 = 0.13025;
 const LATENT_CHANNELS: usize = 4;
 
 /// Linear map of a scaled latent pixel x `[latent_channels]` to RGB in [-1, 1]: x·F + b.
@@ -39,21 +38,28 @@ impl Preview {
         bias: [0.0; CHANNELS],
     };
 
-    /// Reads the map from `vae/config.json`, or selects that of the published VAE with the same scaling factor.
-    pub(crate) fn read(json: &Json) -> Result<Option<Self>, Error> {
-        if let Some(rows) = json.rows(KEY)? {
-            let bad = || json.fault(KEY, format!("it must be {} rows of {CHANNELS} numbers", LATENT_CHANNELS + 1));
+    /// Returns the map of `rows` if a checkpoint has its own, else that of the published VAE with the same scaling factor, or
+    /// none for another VAE.
+    ///
+    /// # Errors
+    /// Rows that are not three numbers for each latent channel and for the bias.
+    pub(crate) fn new(
+        rows: Option<Vec<Vec<f32>>>,
+        latent_channels: usize,
+        scaling_factor: f64,
+    ) -> Result<Option<Self>, String> {
+        if let Some(rows) = rows {
+            let bad = || format!("it must be {} rows of {CHANNELS} numbers", LATENT_CHANNELS + 1);
             let rows = rows.into_iter().map(<[f32; CHANNELS]>::try_from).collect::<Result<Vec<_>, _>>();
             let rows = <[_; LATENT_CHANNELS + 1]>::try_from(rows.map_err(|_| bad())?).map_err(|_| bad())?;
             let [factors @ .., bias] = rows;
             return Ok(Some(Self { factors, bias }));
         }
-        let published = [(SD_SCALING, Self::SD), (SDXL_SCALING, Self::SDXL)];
-        let scaling = json.number("scaling_factor")?;
-        if json.count("latent_channels")? != LATENT_CHANNELS {
+        if latent_channels != LATENT_CHANNELS {
             return Ok(None);
         }
-        Ok(published.into_iter().find(|(factor, _)| *factor == scaling).map(|(_, preview)| preview))
+        let published = [(SD_SCALING, Self::SD), (SDXL_SCALING, Self::SDXL)];
+        Ok(published.into_iter().find(|(factor, _)| *factor == scaling_factor).map(|(_, preview)| preview))
     }
 
     /// Converts latents `[latent_channels, H, W]` to an image of one pixel per latent pixel.
@@ -81,31 +87,21 @@ impl Preview {
 
 #[cfg(test)]
 mod tests {
-    use pixart_weights::Folder;
-
     use super::*;
-
-    fn read(text: &str) -> Result<Option<Preview>, Error> {
-        let mut folder = Folder::default();
-        folder.insert("vae/config.json", text.as_bytes().to_vec());
-        Preview::read(&Json::read(&folder, "vae/config.json")?)
-    }
 
     #[test]
     fn a_vae_has_its_own_map_or_that_of_the_published_one_or_none() {
-        let own = r#"{"latent_rgb_factors": [[1,0,0],[0,1,0],[0,0,1],[0,0,0],[0,0,0.5]]}"#;
-        let own = read(own).expect("five rows").expect("it is there");
+        let mut rows = vec![vec![0.0; CHANNELS]; LATENT_CHANNELS + 1];
+        (rows[0][0], rows[1][1], rows[2][2], rows[4][2]) = (1.0, 1.0, 1.0, 0.5);
+        let own = Preview::new(Some(rows), 4, 1.0).expect("five rows").expect("it is there");
         assert_eq!((own.factors[2], own.bias), ([0.0, 0.0, 1.0], [0.0, 0.0, 0.5]));
-        assert_eq!(read(r#"{"scaling_factor": 0.18215, "latent_channels": 4}"#).expect("reads"), Some(Preview::SD));
-        assert_eq!(read(r#"{"scaling_factor": 0.13025, "latent_channels": 4}"#).expect("reads"), Some(Preview::SDXL));
-        for other in
-            [r#"{"scaling_factor": 1.0, "latent_channels": 4}"#, r#"{"scaling_factor": 0.18215, "latent_channels": 8}"#]
-        {
-            assert_eq!(read(other).expect("reads"), None);
+        assert_eq!(Preview::new(None, 4, 0.18215), Ok(Some(Preview::SD)));
+        assert_eq!(Preview::new(None, 4, 0.13025), Ok(Some(Preview::SDXL)));
+        for (latent_channels, scaling_factor) in [(4, 1.0), (8, 0.18215)] {
+            assert_eq!(Preview::new(None, latent_channels, scaling_factor), Ok(None));
         }
-        for bad in ["[[1,0,0]]", "[[1],[1],[1],[1],[1]]", "7"] {
-            let error = read(&format!(r#"{{"latent_rgb_factors": {bad}}}"#)).expect_err("not a map");
-            assert!(error.to_string().contains(KEY), "{error}");
+        for bad in [vec![vec![1.0, 0.0, 0.0]], vec![vec![1.0]; 5]] {
+            assert!(Preview::new(Some(bad), 4, 1.0).is_err());
         }
     }
 

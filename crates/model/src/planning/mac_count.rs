@@ -1,0 +1,11 @@
+//! Multiply-accumulates, the unit of the cost model.
+
+/// Multiply-accumulates of each kind of operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacCount {
+    /// Of linear layers.
+    pub matmul: u64,
+    /// Of Q·Kᵀ and scores·V.
+    pub attention: u64,
+    pub convolutions: u64,
+}
