@@ -1,6 +1,7 @@
 // Offsets of the taps of a 3 × 3 window over images [B, H, W, CI], with optional nearest-neighbour upsampling (`upsample`: the
 // binary logarithm of its factor) or a stride.
 //#needs alias Stored4 = vec4<f32>;
+//#needs @group(0) @binding(6) var<storage, read> params: Params;
 
 struct Params {
     m: u32,
