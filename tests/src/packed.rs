@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::pack::{self, PackOptions, check};
 use pixart_companion::{ImageGenerator, LoadOptions, checkpoint};
-use pixart_model::{Pipeline, PrewarmKernel, Taps, WeightFormat, count_launches, image, prewarm};
+use pixart_model::{Pipeline, PrewarmKernel, WeightFormat, count_launches, image, prewarm};
 use pixart_protocol::GenerateRequest;
 
 use crate::gpu;
@@ -108,18 +108,16 @@ fn a_packed_checkpoint_launches_prewarmed_shaders_alone() {
     let all = PrewarmKernel::all(&folder, opened.limits).expect("its configurations are packed with it");
     let prewarm_kernels = || all.iter().for_each(|one| drop(one.launch(&opened.device)));
     let ((), warm) = count_launches(prewarm_kernels);
-    let pipeline = block_on(Pipeline::load_within(&folder, &opened.device, opened.limits)).expect("it loads");
+    let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, None)).expect("it loads");
+    block_on(pipeline.load_text_encoder(&folder)).expect("it loads");
     let request = GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("a red circle") };
     let ((), both) = count_launches(|| {
         prewarm_kernels();
-        let resolved = pipeline.resolve(&request).expect("the request is valid");
-        let plan = pipeline.plan(&request, &resolved).expect("it fits");
-        assert!(plan.line().starts_with("q8 weights"), "{}", plan.line());
-        let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
-        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit");
-        while sampler.step(&mut Taps::off()) {}
-        let image = pipeline.decode(sampler.into_latents(), &plan);
-        block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read");
+        let prepared = pipeline.prepare(&request).expect("the request is valid");
+        assert!(prepared.plan.line().starts_with("q8 weights"), "{}", prepared.plan.line());
+        let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+        let image = pipeline.generate(&prepared, prompt_embeds, 0).expect("the embeddings fit");
+        block_on(image::rgb8_read(image, prepared.size)).expect("the image is read");
     });
     assert!(both.dispatches > warm.dispatches * 2, "no image was generated");
     assert_eq!(both.pipelines, warm.pipelines);

@@ -10,8 +10,8 @@ use pixart_companion::{
     ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, decode,
 };
 use pixart_model::{
-    CfgBatching, DeviceLimits, MemoryPlan, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches,
-    golden, image, scheduler_names, text_encoder_bytes,
+    CfgBatching, DeviceLimits, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, golden, image,
+    scheduler_names, text_encoder_bytes,
 };
 use pixart_protocol::{EncodeRequest, GenerateRequest, OutputType};
 use pixart_weights::Folder;
@@ -35,7 +35,10 @@ pub(crate) fn scenes() -> Folder {
 }
 
 fn pipeline(opened: &LoadedDevice) -> Pipeline {
-    block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("the embedded checkpoint loads")
+    let folder = scenes();
+    let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, None)).expect("it loads");
+    block_on(pipeline.load_text_encoder(&folder)).expect("it loads");
+    pipeline
 }
 
 /// Generates an image in slices of `blocks`; returns its bytes and the number of slices.
@@ -45,16 +48,16 @@ fn generate(
     cfg_batching: CfgBatching,
     blocks: usize,
 ) -> (Vec<u8>, usize) {
-    let resolved = pipeline.resolve(request).expect("the request is valid");
-    let caption = pipeline.encode(request, &resolved).expect("the prompt is encoded");
-    let plan = MemoryPlan { cfg_batching, ..pipeline.plan(request, &resolved).expect("it fits") };
-    let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan).expect("the embeddings fit");
+    let mut prepared = pipeline.prepare(request).expect("the request is valid");
+    prepared.plan.cfg_batching = cfg_batching;
+    let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+    let mut sampler = pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit");
     let mut slices = 0;
     while sampler.advance(blocks, &mut Taps::off()) != SamplerProgress::Done {
         slices += 1;
     }
-    let image = pipeline.decode(sampler.into_latents(), &plan);
-    (block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read").bytes, slices)
+    let image = pipeline.decode(sampler.into_latents(), &prepared);
+    (block_on(image::rgb8_read(image, prepared.size)).expect("the image is read").bytes, slices)
 }
 
 #[test]
@@ -63,21 +66,21 @@ fn a_text_encoder_that_does_not_fit_beside_the_transformer_is_unloaded() {
         (device::open(DeviceSpec::Cpu).expect("the CPU is always there"), scenes(), request(4.5));
     let within = |memory_bytes: u64| {
         let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED };
-        block_on(Pipeline::load_within(&folder, &opened.device, limits)).expect("the embedded checkpoint loads")
+        pipeline(&LoadedDevice { limits, ..opened.clone() })
     };
-    let roomy = within(u64::MAX);
-    let resolved = roomy.resolve(&request).expect("the request is valid");
-    let plan = roomy.plan(&request, &resolved).expect("it fits");
+    let plan = within(u64::MAX).prepare(&request).expect("the request is valid").plan;
     let together = plan.bytes() + text_encoder_bytes(&folder).expect("its configuration is there");
     for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
         let pipeline = within(memory_bytes);
-        let first = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
-        assert_eq!(pipeline.can_read(), stays, "{memory_bytes} bytes");
+        let prepared = pipeline.prepare(&request).expect("the request is valid");
+        let first = pipeline.encode(&prepared).expect("the prompt is encoded");
+        pipeline.make_room(&prepared);
+        assert_eq!(pipeline.has_text_encoder(), stays, "{memory_bytes} bytes");
         if !stays {
-            assert!(pipeline.encode(&request, &resolved).is_err(), "the text encoder is unloaded");
-            block_on(pipeline.load_text(&folder)).expect("the text encoder loads again");
+            assert!(pipeline.encode(&prepared).is_err(), "no text encoder is loaded");
+            block_on(pipeline.load_text_encoder(&folder)).expect("it is loaded again");
         }
-        let again = pipeline.encode(&request, &resolved).expect("the prompt is encoded again");
+        let again = pipeline.encode(&prepared).expect("the prompt is encoded again");
         assert_eq!(first.embeds.to_data(), again.embeds.to_data());
     }
 }
@@ -103,16 +106,15 @@ fn replaying_model_outputs_resumes_a_generation_exactly() {
     for scheduler in schedulers {
         let request =
             GenerateRequest { num_inference_steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
-        let resolved = pipeline.resolve(&request).expect("the request is valid");
-        let plan = pipeline.plan(&request, &resolved).expect("it fits");
+        let prepared = pipeline.prepare(&request).expect("the request is valid");
         let begin = || {
-            let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
-            pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit")
+            let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+            pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit")
         };
         let finish = |mut sampler: Sampler<'_>| {
             while sampler.step(&mut Taps::off()) {}
-            let image = pipeline.decode(sampler.into_latents(), &plan);
-            block_on(image::rgb8_read(image, (&resolved).into())).expect("the image is read").bytes
+            let image = pipeline.decode(sampler.into_latents(), &prepared);
+            block_on(image::rgb8_read(image, prepared.size)).expect("the image is read").bytes
         };
         let mut model_outputs = Vec::new();
         let mut whole = begin();
@@ -140,7 +142,7 @@ fn replaying_model_outputs_resumes_a_generation_exactly() {
 fn the_preview_is_close_to_the_least_squares_linear_map() {
     let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
     let pipeline = pipeline(&opened);
-    let preview = pipeline.painter.vae.config().preview.expect("the embedded VAE has preview factors");
+    let preview = pipeline.vae.config().preview.expect("the embedded VAE has preview factors");
     // Normal equations of 5 unknowns for each colour, over every latent pixel of some images.
     let (mut left, mut right, mut ours, mut pixels) = ([[0.0; 5]; 5], [[0.0; 3]; 5], 0.0, Vec::new());
     for (seed, prompt) in (1..).zip([
@@ -152,15 +154,14 @@ fn the_preview_is_close_to_the_least_squares_linear_map() {
         "a purple house by the sea",
     ]) {
         let request = GenerateRequest { seed, num_inference_steps: 10, ..GenerateRequest::of(prompt) };
-        let resolved = pipeline.resolve(&request).expect("the request is valid");
-        let caption = pipeline.encode(&request, &resolved).expect("the prompt is encoded");
-        let plan = pipeline.plan(&request, &resolved).expect("it fits");
-        let mut sampler = pipeline.sampler(&request, &resolved, None, caption, &plan).expect("the embeddings fit");
+        let prepared = pipeline.prepare(&request).expect("the request is valid");
+        let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+        let mut sampler = pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit");
         while sampler.step(&mut Taps::off()) {}
         let latent = sampler.into_latents();
         let [_, channels, rows, columns] = latent.dims();
         let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
-        let rgb8 = block_on(image::rgb8_read(pipeline.decode(latent, &plan), (&resolved).into())).expect("it is read");
+        let rgb8 = block_on(image::rgb8_read(pipeline.decode(latent, &prepared), prepared.size)).expect("it is read");
         let shown = preview.rgb8(&numbers, [rows, columns]).expect("finite");
         let side = rgb8.height / rows;
         for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {

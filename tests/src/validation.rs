@@ -17,8 +17,8 @@ fn valid() -> GenerateRequest {
 #[test]
 fn requests_that_diffusers_rejects_are_rejected_by_field_or_accepted() {
     let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
-    let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
-    let resolved = |request: &GenerateRequest| pipeline.resolve(request).map(|_| ()).map_err(Fault::from);
+    let pipeline = block_on(Pipeline::load(&scenes(), &opened.device, opened.limits, None)).expect("it loads");
+    let resolved = |request: &GenerateRequest| pipeline.prepare(request).map(|_| ()).map_err(Fault::from);
     for (diffusers, request, what) in [
         (
             "`height` and `width` have to be divisible by 8",
@@ -101,7 +101,8 @@ fn embeddings_are_rejected_as_in_diffusers() {
 #[test]
 fn latents_replace_the_noise_of_the_seed() {
     let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
-    let pipeline = block_on(Pipeline::load_within(&scenes(), &opened.device, opened.limits)).expect("it loads");
+    let pipeline = block_on(Pipeline::load(&scenes(), &opened.device, opened.limits, None)).expect("it loads");
+    block_on(pipeline.load_text_encoder(&scenes())).expect("it loads");
     let latents = |seed: u64, shape: [usize; 4]| {
         let values = pixart_model::randn(seed, shape.iter().product());
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -109,10 +110,8 @@ fn latents_replace_the_noise_of_the_seed() {
         Some(serialize([("latents", view)], None).expect("one tensor can be laid out"))
     };
     let latents_of = |request: &GenerateRequest| -> Result<Vec<f32>, Error> {
-        let resolved = pipeline.resolve(request)?;
-        let caption = pipeline.encode(request, &resolved)?;
-        let plan = pipeline.plan(request, &resolved)?;
-        let mut sampler = pipeline.sampler(request, &resolved, None, caption, &plan)?;
+        let prepared = pipeline.prepare(request)?;
+        let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared)?, 0)?;
         while sampler.step(&mut pixart_model::Taps::off()) {}
         block_on(pixart_model::golden::values_read("the latent", sampler.into_latents().flatten(0, 3)))
     };

@@ -7,9 +7,7 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Uint8Array};
-use pixart_model::{
-    DeviceLimits, Pipeline, VaeEncoder, WeightFormat, form, recommended_weight_format, scheduler_names,
-};
+use pixart_model::{DeviceLimits, Pipeline, WeightFormat, form, recommended_weight_format, scheduler_names};
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, FaultCode, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
@@ -85,7 +83,7 @@ impl Engine {
 
     /// Returns whether the text encoder is on the device.
     pub fn has_text_encoder(&self) -> bool {
-        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.can_read())
+        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.has_text_encoder())
     }
 
     /// Loads the text encoder, after [`Engine::load`].
@@ -95,7 +93,9 @@ impl Engine {
     pub async fn load_text_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
         let load = async {
-            Ok::<_, Fault>(self.loaded_pipeline()?.load_text(&packed_folder(manifest, PageReader(read))?).await?)
+            Ok::<_, Fault>(
+                self.loaded_pipeline()?.load_text_encoder(&packed_folder(manifest, PageReader(read))?).await?,
+            )
         };
         let loaded = load.await;
         faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
@@ -108,9 +108,9 @@ impl Engine {
     pub async fn load_vae_encoder(&self, manifest: &str, read: Function) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
         let load = async {
-            Ok::<_, Fault>(VaeEncoder::load(&packed_folder(manifest, PageReader(read))?, &self.device).await?)
+            Ok::<_, Fault>(self.loaded_pipeline()?.load_vae_encoder(&packed_folder(manifest, PageReader(read))?).await?)
         };
-        let loaded = load.await.map(|loaded| drop(self.vae_encoder.replace(Some(Rc::new(loaded)))));
+        let loaded = load.await;
         faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
     }
 }
@@ -128,11 +128,10 @@ impl Engine {
         let folder = packed_folder(manifest, PageReader(read.clone()))?;
         // The previous checkpoint is dropped first.
         self.pipeline.take();
-        self.vae_encoder.take();
         self.device.memory_cleanup();
-        let pipeline = Pipeline::without_text(&folder, &self.device, self.limits).await?;
+        let pipeline = Pipeline::load(&folder, &self.device, self.limits, None).await?;
         if let Some(manifest) = text_manifest {
-            pipeline.load_text(&packed_folder(&manifest, PageReader(read))?).await?;
+            pipeline.load_text_encoder(&packed_folder(&manifest, PageReader(read))?).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
         // One readback fences all uploads.

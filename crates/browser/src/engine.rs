@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Error, Pipeline, PrewarmKernel, VaeEncoder, captions_of, golden, prewarm};
-use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest};
+use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, golden, prewarm};
+use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -29,8 +29,8 @@ pub struct Engine {
     /// Whether the worker's own thread computes, and receives no messages meanwhile.
     pub(crate) computes_on_worker: bool,
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
-    /// The VAE's encoder, once it was needed.
-    pub(crate) vae_encoder: RefCell<Option<Rc<VaeEncoder>>>,
+    /// The request of the last [`Engine::prepare`].
+    pub(crate) prepared: RefCell<Option<PreparedRequest>>,
     pub(crate) cancelled: Cell<Option<u32>>,
 }
 
@@ -57,22 +57,13 @@ impl Engine {
         };
         let name = format!("tab: {} ({})", adapter.name, adapter.backend);
         emitter.emit(&EngineEvent::Adapter(adapter));
-        let (pipeline, vae_encoder) = (RefCell::default(), RefCell::default());
-        Ok(Engine {
-            device,
-            limits,
-            name,
-            emitter,
-            computes_on_worker,
-            pipeline,
-            vae_encoder,
-            cancelled: Cell::default(),
-        })
+        let (pipeline, prepared) = (RefCell::default(), RefCell::default());
+        Ok(Engine { device, limits, name, emitter, computes_on_worker, pipeline, prepared, cancelled: Cell::default() })
     }
 
     /// Returns whether the VAE's encoder is on the device.
     pub fn has_vae_encoder(&self) -> bool {
-        self.vae_encoder.borrow().is_some()
+        self.pipeline.borrow().as_ref().is_some_and(|pipeline| pipeline.has_vae_encoder())
     }
 
     /// Compiles the shaders of a checkpoint and runs a tiny image, while the weights are downloaded. The checkpoint's
@@ -90,26 +81,13 @@ impl Engine {
         prewarmed.await.map_err(|fault| to_js(&fault))
     }
 
-    /// Returns the captions of a request in batch order, cleaned, with the style applied and without the suffix, as a companion
-    /// encodes them.
+    /// Validates a request and holds it for [`Engine::generate`] under its id. Returns its prompts in batch order, cleaned, with
+    /// the style applied and without the suffix, as a companion encodes them.
     ///
     /// # Errors
-    /// A `Fault` with the code `bad_request`.
-    pub fn captions(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
-        let captions = || {
-            let request: GenerateRequest = from_js(request, "the request")?;
-            Ok::<_, Fault>(captions_of(&request, &self.loaded_pipeline()?.resolve(&request)?))
-        };
-        captions().map_err(|fault| to_js(&fault))
-    }
-
-    /// Validates a request as `generate` does.
-    ///
-    /// # Errors
-    /// A `Fault` with the code `bad_request`.
-    pub fn validate(&self, request: JsValue) -> Result<(), JsValue> {
-        let check = || Ok(self.loaded_pipeline()?.resolve(&from_js(request, "the request")?).map(|_| ())?);
-        check().map_err(|fault: Fault| to_js(&fault))
+    /// A `Fault` with the code `bad_request`, or `out_of_memory` where the image does not fit.
+    pub fn prepare(&self, request: JsValue) -> Result<Vec<String>, JsValue> {
+        self.try_prepare(request).map_err(|fault| to_js(&fault))
     }
 
     /// Cancels image `id` before its next step.
@@ -131,6 +109,19 @@ impl Engine {
 }
 
 impl Engine {
+    fn try_prepare(&self, request: JsValue) -> Result<Vec<String>, Fault> {
+        let request: GenerateRequest = from_js(request, "the request")?;
+        let prepared = self.loaded_pipeline()?.prepare(&request)?;
+        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
+            let what = "a tab generates one PNG at a time";
+            let remedy = "leave num_images_per_prompt and output_type at their defaults";
+            return Err(Fault::new(FaultCode::BadRequest, what, remedy));
+        }
+        let prompts = prepared.prompts.clone();
+        self.prepared.replace(Some(prepared));
+        Ok(prompts)
+    }
+
     pub(crate) fn loaded_pipeline(&self) -> Result<Rc<Pipeline>, Fault> {
         let loaded = self.pipeline.borrow().clone();
         loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))

@@ -1,7 +1,7 @@
 //! Estimates the cost of a checkpoint on this device before it is downloaded.
 
 use js_sys::Map;
-use pixart_model::{CostProbe, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_bytes};
+use pixart_model::{CostProbe, GuidanceConfig, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_bytes};
 use pixart_protocol::{Fault, GenerationCost};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -54,7 +54,7 @@ impl Engine {
         let chosen = chosen.filter(|_| folder.manifest().is_none());
         let planner = Planner { chosen, ..Planner::read(folder, self.limits)? };
         let preset = preset_of(folder)?;
-        let guided = preset.clone().request("").is_guided();
+        let guided = GuidanceConfig::classifier_free(preset.guidance_scale).is_guided();
         let batch = LatentBatch { images: 1, latent_size: [planner.dit.sample_size; 2], guided };
         let precision = planner.weight_format()?;
         let plan = planner.plan(batch, precision)?;

@@ -7,12 +7,12 @@ use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::recording::Recording;
 use pixart_model::{
-    Error, Painter, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps, golden,
-    read_prompt_embeds,
+    Error, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps,
+    golden, read_prompt_embeds,
 };
 use pixart_protocol::{
-    DenoisingStep, EncodeResponse, EngineEvent, Fault, FaultCode, GenerateRequest, GenerationStage, ImageResult,
-    MemoryUsage, OutputType, PreviewImage, ResolvedRequest, StageMillis, TextEncoderSource,
+    DenoisingStep, EncodeResponse, EngineEvent, Fault, FaultCode, GenerationStage, ImageResult, MemoryUsage,
+    PreviewImage, StageMillis, TextEncoderSource,
 };
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -29,32 +29,35 @@ enum GenerationOutcome {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Generates an image. `embeds` is an `EncodeResponse` where the text was encoded elsewhere; `model_outputs`, a list of
-    /// `Uint8Array`s, holds the model output of each step that was run before an interruption.
+    /// Generates the image of the request that [`Engine::prepare`] holds under `id`. `embeds` is an `EncodeResponse` where the
+    /// prompts were encoded elsewhere; `model_outputs`, a list of `Uint8Array`s, holds the model output of each step that was
+    /// run before an interruption.
     ///
     /// # Errors
     /// A `Fault`; the checkpoint stays loaded.
-    pub async fn generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), JsValue> {
+    pub async fn generate(&self, id: u32, embeds: JsValue, model_outputs: JsValue) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
-        self.try_generate(request, embeds, model_outputs).await.map_err(|fault| to_js(&fault))
+        self.try_generate(id, embeds, model_outputs).await.map_err(|fault| to_js(&fault))
     }
 }
 
 impl Engine {
-    async fn try_generate(&self, request: JsValue, embeds: JsValue, model_outputs: JsValue) -> Result<(), Fault> {
-        let request: GenerateRequest = from_js(request, "the request")?;
-        let embeds = match &request.text_encoder {
+    async fn try_generate(&self, id: u32, embeds: JsValue, model_outputs: JsValue) -> Result<(), Fault> {
+        let Some(prepared) = self.prepared.take().filter(|prepared| prepared.request.id == id) else {
+            return Err(Fault::new(FaultCode::Internal, format!("request {id} is not prepared"), "prepare it first"));
+        };
+        let embeds = match &prepared.request.text_encoder {
             TextEncoderSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
             _ => from_js(embeds, "the text embeddings")?,
         };
         let model_outputs: Option<Vec<serde_bytes::ByteBuf>> = from_js(model_outputs, "the model outputs")?;
         self.cancelled.set(None);
-        let outcome = self.run(&request, embeds, &model_outputs.unwrap_or_default()).await;
+        let outcome = self.run(&prepared, embeds, &model_outputs.unwrap_or_default()).await;
         // The GPU's first error is the cause; the call's own is often its consequence.
         faults::take_first()?;
         let event = match outcome? {
             GenerationOutcome::Finished(image) => EngineEvent::Image(image),
-            GenerationOutcome::Cancelled => EngineEvent::Cancelled { id: request.id },
+            GenerationOutcome::Cancelled => EngineEvent::Cancelled { id },
         };
         self.emitter.emit(&event);
         Ok(())
@@ -62,28 +65,24 @@ impl Engine {
 
     async fn run(
         &self,
-        request: &GenerateRequest,
+        prepared: &PreparedRequest,
         embeds: Option<EncodeResponse>,
         model_outputs: &[serde_bytes::ByteBuf],
     ) -> Result<GenerationOutcome, Fault> {
         let pipeline = self.loaded_pipeline()?;
-        let resolved = pipeline.resolve(request)?;
-        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
-            let what = "a tab generates one PNG at a time";
-            let remedy = "leave num_images_per_prompt and output_type at their defaults";
-            return Err(Fault::new(FaultCode::BadRequest, what, remedy));
-        }
+        let PreparedRequest { request, plan, size, .. } = prepared;
         let id = request.id;
-        let plan = pipeline.plan(request, &resolved)?;
         self.emitter.emit(&EngineEvent::Planned { id, plan: plan.line(), peak_bytes: plan.bytes() as f64 });
         let started = now_millis();
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
         let prompt_embeds = match embeds {
-            Some(EncodeResponse { shape, embeds, attention_mask }) => {
-                PromptEmbeds::from_values(embeds, attention_mask, shape.map(|axis| axis as usize), &self.device)?
+            Some(response) => PromptEmbeds::from_response(response, &self.device)?,
+            None => {
+                let prompt_embeds = pipeline.encode(prepared)?;
+                pipeline.make_room(prepared);
+                prompt_embeds
             }
-            None => pipeline.encode(request, &resolved)?,
         };
         self.fence("the prompt embeddings", prompt_embeds.embeds.clone()).await?;
         let text_done = now_millis();
@@ -93,21 +92,20 @@ impl Engine {
             true => Some(Recording::begin(request, &self.name, &prompt_embeds).await?),
             false => None,
         };
-        let vae_encoder = self.vae_encoder.borrow().clone();
-        let mut sampler = pipeline.sampler(request, &resolved, vae_encoder.as_deref(), prompt_embeds, &plan)?;
+        let mut sampler = pipeline.sampler(prepared, prompt_embeds, 0)?;
         let total_steps = sampler.scheduler().remaining_calls() as u32;
         for model_output in model_outputs {
             self.replay_step(&mut sampler, model_output)?;
             self.record_step(&mut recording, &sampler).await?;
         }
-        if !self.denoise(id, total_steps, &pipeline.painter, &mut sampler, &mut recording).await? {
+        if !self.denoise(id, total_steps, &pipeline, &mut sampler, &mut recording).await? {
             return Ok(GenerationOutcome::Cancelled);
         }
         let denoise_done = now_millis();
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
-        let image = rgb8_read(pipeline.decode(sampler.into_latents(), &plan), (&resolved).into()).await?;
-        let png = pipeline.painter.metadata(request, &self.name)?.encode_png(&image, request)?;
+        let image = rgb8_read(pipeline.decode(sampler.into_latents(), prepared), *size).await?;
+        let png = pipeline.metadata(prepared, &self.name).encode_png(&image, request)?;
         let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
         let done = now_millis();
         self.device.memory_cleanup();
@@ -120,7 +118,7 @@ impl Engine {
         };
         let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
         let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };
-        let ResolvedRequest { width, height, .. } = resolved;
+        let [width, height] = [size.width, size.height].map(|side| side as u32);
         let seed = request.seed_of(0);
         Ok(GenerationOutcome::Finished(ImageResult {
             id,
@@ -140,7 +138,7 @@ impl Engine {
         &'a self,
         id: u32,
         total_steps: u32,
-        painter: &'a Painter,
+        pipeline: &'a Pipeline,
         sampler: &mut Sampler<'_>,
         recording: &mut Option<Recording>,
     ) -> Result<bool, Fault> {
@@ -164,7 +162,7 @@ impl Engine {
                         let progress = DenoisingStep { id, step, total_steps, ..DenoisingStep::default() };
                         let step_output = sampler.step_output();
                         let emitted = async move {
-                            let progress = self.step_progress(painter, step_output, progress).await?;
+                            let progress = self.step_progress(pipeline, step_output, progress).await?;
                             self.emitter.emit(&EngineEvent::Step(progress));
                             self.yield_on_cpu().await;
                             Ok(())
@@ -223,13 +221,13 @@ impl Engine {
     /// Completes `progress` with the model output, and the preview of `pred_original_sample`.
     async fn step_progress(
         &self,
-        painter: &Painter,
+        pipeline: &Pipeline,
         step_output: Option<StepOutput>,
         progress: DenoisingStep,
     ) -> Result<DenoisingStep, Error> {
         let Some(StepOutput { model_output, pred_original_sample }) = step_output else { return Ok(progress) };
         let [_, _, rows, columns] = pred_original_sample.dims();
-        let preview = &painter.vae.config().preview;
+        let preview = &pipeline.vae.config().preview;
         // One readback, since each waits for the device.
         let read = if preview.is_some() {
             vec![model_output.clone(), pred_original_sample]

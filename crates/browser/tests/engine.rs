@@ -82,7 +82,8 @@ impl Session {
     }
 
     async fn generate(&self, prompt: &str, steps: u32, model_outputs: &JsValue) -> Result<(), JsValue> {
-        self.engine.generate(request(prompt, steps), JsValue::UNDEFINED, model_outputs.clone()).await
+        self.engine.prepare(request(prompt, steps))?;
+        self.engine.generate(1, JsValue::UNDEFINED, model_outputs.clone()).await
     }
 
     /// Returns the PNG of a request.

@@ -65,7 +65,7 @@ impl PromptEncoder {
         if let Some(layers) = layers {
             truncate_layers(&mut folder, layers)?;
         }
-        let text = block_on(TextEncoder::load_as(&folder, precision, &opened.device))?;
+        let text = block_on(TextEncoder::load(&folder, precision, &opened.device))?;
         tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");
         Ok(Self { text, opened })
     }

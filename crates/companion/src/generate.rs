@@ -9,10 +9,8 @@ use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::image::GenerationMetadata;
 use pixart_model::recording::Recording;
-use pixart_model::{
-    MemoryPlan, Painter, PromptEmbeds, Taps, TextEncoder, VaeEncoder, WeightFormat, caption_rows, captions_of, image,
-};
-use pixart_protocol::{EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, OutputType, Preset, ResolvedRequest};
+use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, WeightFormat, image};
+use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, OutputType, Preset};
 use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -23,13 +21,9 @@ use crate::{Error, checkpoint, embeds};
 
 /// A loaded checkpoint that generates images.
 pub struct ImageGenerator {
-    painter: Painter,
-    /// Loaded for [`PromptEmbedsSource::TextEncoder`].
-    text_encoder: Option<TextEncoder>,
+    pipeline: Pipeline,
     /// Embeddings of [`PromptEmbedsSource::Stored`].
     stored_embeds: Option<EncodeResponse>,
-    /// VAE encoder of img2img; loaded when it is needed.
-    vae_encoder: Option<VaeEncoder>,
     opened: LoadedDevice,
     /// Name of the checkpoint's folder.
     model: String,
@@ -137,16 +131,20 @@ impl ImageGenerator {
         for (dir, scale) in &options.adapters {
             folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
         }
-        let painter = block_on(Painter::load_as(&folder, &opened.device, opened.limits, options.precision))?;
-        let (text_encoder, stored_embeds) = match options.prompt_embeds {
-            PromptEmbedsSource::TextEncoder => (Some(block_on(TextEncoder::load(&folder, &opened.device))?), None),
-            PromptEmbedsSource::Stored(embeds) => (None, Some(embeds)),
-            PromptEmbedsSource::Caller => (None, None),
+        let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.precision))?;
+        let stored_embeds = match options.prompt_embeds {
+            PromptEmbedsSource::TextEncoder => {
+                block_on(pipeline.load_text_encoder(&folder))?;
+                None
+            }
+            PromptEmbedsSource::Stored(embeds) => Some(embeds),
+            PromptEmbedsSource::Caller => None,
         };
-        let vae_encoder =
-            options.vae_encoder.then(|| block_on(VaeEncoder::load(&folder, &opened.device))).transpose()?;
+        if options.vae_encoder {
+            block_on(pipeline.load_vae_encoder(&folder))?;
+        }
         let model = options.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let generator = Self { painter, text_encoder, stored_embeds, vae_encoder, opened, model, load_millis: 0.0 };
+        let generator = Self { pipeline, stored_embeds, opened, model, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -155,98 +153,95 @@ impl ImageGenerator {
     ///
     /// # Errors
     /// See [`ImageGenerator::open`]; a checkpoint without a VAE encoder.
-    pub fn load_vae_encoder(&mut self, folder: &Folder) -> Result<(), Error> {
-        if self.vae_encoder.is_none() {
-            self.vae_encoder = Some(block_on(VaeEncoder::load(folder, &self.opened.device))?);
-        }
-        Ok(())
+    pub fn load_vae_encoder(&self, folder: &Folder) -> Result<(), Error> {
+        Ok(block_on(self.pipeline.load_vae_encoder(folder))?)
     }
 
     /// Limits that the checkpoint sets on requests.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.painter.limits()
+        self.pipeline.limits()
     }
 
     /// Request defaults of the checkpoint.
     #[must_use]
     pub fn preset(&self) -> Preset {
-        self.painter.preset()
+        self.pipeline.preset()
     }
 
-    /// Validates a request without generating.
-    pub fn validate(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
-        Ok(self.painter.resolve(request)?)
+    /// Validates a request and decides what its images need.
+    ///
+    /// # Errors
+    /// See [`Pipeline::prepare`].
+    pub fn prepare(&self, request: &GenerateRequest) -> Result<PreparedRequest, Error> {
+        Ok(self.pipeline.prepare(request)?)
+    }
+
+    /// Prepares a request and generates its images.
+    ///
+    /// # Errors
+    /// See [`Pipeline::prepare`] and [`ImageGenerator::generate_prepared`].
+    pub fn generate(
+        &self,
+        request: &GenerateRequest,
+        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedImage>, Error> {
+        self.generate_prepared(&self.prepare(request)?, on_step)
     }
 
     /// Generates the images of a request, one after the other. `on_step` is called after each denoising step and may cancel. The
     /// prompt is encoded once; the first image's report has its time.
     ///
     /// # Errors
-    /// An invalid request, a device that fails, and [`Error::Cancelled`].
-    pub fn generate(
+    /// Prompt embeddings that are missing or do not fit, a device that fails, and [`Error::Cancelled`].
+    pub fn generate_prepared(
         &self,
-        request: &GenerateRequest,
+        prepared: &PreparedRequest,
         on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
-        let resolved = self.validate(request)?;
         let began = Instant::now();
-        let prompt_embeds = match (&self.text_encoder, &self.stored_embeds) {
-            (Some(encoder), _) => {
-                let captions = captions_of(request, &resolved);
-                encoder.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?
-            }
-            (None, Some(embeds)) => self.upload_embeds(request, embeds)?,
-            (None, None) => {
-                let remedy = "encode the prompt first";
-                return Err(Fault::new(FaultCode::Internal, "the request has no prompt embeddings", remedy).into());
-            }
+        let prompt_embeds = match &self.stored_embeds {
+            Some(embeds) => PromptEmbeds::from_response(embeds.clone(), &self.opened.device)?,
+            None => self.pipeline.encode(prepared)?,
         };
         self.synchronize("encoding the prompt")?;
-        self.generate_images(request, &resolved, &prompt_embeds, began, on_step)
+        self.generate_images(prepared, &prompt_embeds, began, on_step)
     }
 
-    /// Generates from the embeddings of the captions that [`captions_of`] lists.
+    /// Generates from the embeddings of [`PreparedRequest::prompts`].
     ///
     /// # Errors
-    /// See [`ImageGenerator::generate`].
+    /// See [`ImageGenerator::generate_prepared`].
     pub fn generate_from_embeds(
         &self,
-        request: &GenerateRequest,
-        embeds: &EncodeResponse,
+        prepared: &PreparedRequest,
+        embeds: EncodeResponse,
         on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
-        let (resolved, began) = (self.validate(request)?, Instant::now());
-        self.generate_images(request, &resolved, &self.upload_embeds(request, embeds)?, began, on_step)
+        let began = Instant::now();
+        self.generate_images(prepared, &PromptEmbeds::from_response(embeds, &self.opened.device)?, began, on_step)
     }
 
     fn generate_images(
         &self,
-        request: &GenerateRequest,
-        resolved: &ResolvedRequest,
+        prepared: &PreparedRequest,
         prompt_embeds: &PromptEmbeds,
         mut began: Instant,
         mut on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
-        let plan = self.painter.plan(request, resolved)?;
+        let request = &prepared.request;
         let mut text = millis_since(began);
         let mut images = Vec::new();
-        for (index, mut noise) in self.painter.noises(request, resolved).into_iter().enumerate() {
+        for index in 0..prepared.images() {
             let denoise_began = Instant::now();
-            let mut off = Taps::off();
-            let scheduler_state = self.painter.scheduler_state(request)?;
-            let steps = scheduler_state.remaining_calls() as u32;
-            let init_latents =
-                self.painter.init_latents(request, resolved, self.vae_encoder.as_ref(), index, &mut noise)?;
-            let guidance = self.painter.guidance(request)?;
-            let sampler = self.painter.sampler(init_latents, noise, prompt_embeds.clone(), guidance, scheduler_state);
-            let mut sampler = sampler.planned(plan.cfg_batching);
+            let mut sampler = self.pipeline.sampler(prepared, prompt_embeds.clone(), index)?;
+            let steps = sampler.scheduler().remaining_calls() as u32;
             let mut recording = match request.record {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, prompt_embeds))?),
                 false => None,
             };
             let mut step = 0;
-            while sampler.step(&mut off) {
+            while sampler.step(&mut Taps::off()) {
                 self.synchronize("denoising")?;
                 step += 1;
                 if let Some(recording) = &mut recording {
@@ -262,14 +257,14 @@ impl ImageGenerator {
             let decode_began = Instant::now();
             // The file's metadata names the seed of this image alone.
             let seed = request.seed_of(index);
-            let file = self.file(&GenerateRequest { seed, ..request.clone() }, resolved, &plan, latents)?;
+            let file = self.file(&GenerateRequest { seed, ..request.clone() }, prepared, latents)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
             let report = GenerationReport {
                 device: self.opened.name.clone(),
-                memory_plan: plan.line(),
-                width: resolved.width,
-                height: resolved.height,
+                memory_plan: prepared.plan.line(),
+                width: prepared.size.width as u32,
+                height: prepared.size.height as u32,
                 num_inference_steps: steps,
                 seed,
                 millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
@@ -286,21 +281,20 @@ impl ImageGenerator {
         Ok(images)
     }
 
-    /// Decodes a finished latent to a file of the requested type.
+    /// Decodes finished latents to a file of the requested type. `request` is that of `prepared` with the image's own seed.
     fn file(
         &self,
         request: &GenerateRequest,
-        resolved: &ResolvedRequest,
-        plan: &MemoryPlan,
-        latent: Tensor<4>,
+        prepared: &PreparedRequest,
+        latents: Tensor<4>,
     ) -> Result<Vec<u8>, Error> {
         if request.output_type == OutputType::Latent {
-            let shape = latent.dims();
-            let values = block_on(pixart_model::golden::values_read("the latent", latent.flatten(0, 3)))?;
+            let shape = latents.dims();
+            let values = block_on(pixart_model::golden::values_read("the latent", latents.flatten(0, 3)))?;
             return Ok(embeds::write_tensor(LATENTS, &shape, &values));
         }
-        let size = image::Size::from(resolved);
-        let pixels = block_on(image::pixels_read(self.painter.decode_as(latent, plan.decode_mode), size))?;
+        let size = prepared.size;
+        let pixels = block_on(image::pixels_read(self.pipeline.decode(latents, prepared), size))?;
         let image = image::rgb8_from_planes(&pixels, size.height, size.width)?;
         let unit: Vec<f32> = pixels.iter().map(|pixel| (pixel * 0.5 + 0.5).clamp(0.0, 1.0)).collect();
         let plane = size.height * size.width;
@@ -311,34 +305,17 @@ impl ImageGenerator {
                 let last: Vec<f32> = (0..plane).flat_map(pixel).collect();
                 embeds::write_tensor("images", &[1, size.height, size.width, 3], &last)
             }
-            _ => self.metadata(request)?.encode_png(&image, request)?,
+            _ => self.metadata(prepared).encode_png(&image, request)?,
         })
     }
 
     /// Metadata of the PNG; the folder's name is the model's where the checkpoint names no source.
-    fn metadata(&self, request: &GenerateRequest) -> Result<GenerationMetadata, Error> {
-        let metadata = self.painter.metadata(request, &self.opened.name)?;
-        Ok(match metadata.model.is_empty() {
-            true => GenerationMetadata { model: self.model.clone(), ..metadata },
-            false => metadata,
-        })
-    }
-
-    /// Uploads `embeds`, whose shape has to fit the request and the transformer.
-    fn upload_embeds(
-        &self,
-        request: &GenerateRequest,
-        EncodeResponse { shape, embeds, attention_mask: mask }: &EncodeResponse,
-    ) -> Result<PromptEmbeds, Error> {
-        let shape = shape.map(|length| length as usize);
-        let (rows, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
-        if (shape[0], shape[2]) != (rows, channels) {
-            let what = format!("the text embeddings have shape {shape:?}, not [{rows}, tokens, {channels}]");
-            let remedy =
-                "encode the negative prompt, then the prompt; at a guidance scale of 1 or below the prompt alone";
-            return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
+    fn metadata(&self, prepared: &PreparedRequest) -> GenerationMetadata {
+        let signature = self.pipeline.metadata(prepared, &self.opened.name);
+        match signature.model.is_empty() {
+            true => GenerationMetadata { model: self.model.clone(), ..signature },
+            false => signature,
         }
-        Ok(PromptEmbeds::from_values(embeds.clone(), mask.clone(), shape, &self.opened.device)?)
     }
 
     /// Waits for the device, so that a stage's time and errors are its own.

@@ -6,8 +6,8 @@ use burn::tensor::Device;
 use futures_lite::future::block_on;
 use pixart_model::golden::{compare, values_read};
 use pixart_model::self_test::OPERATIONS;
-use pixart_model::{Architecture, DeviceLimits, Painter, PromptEmbeds, Taps, randn};
-use pixart_protocol::{GenerateRequest, TapRow, Verdict};
+use pixart_model::{Architecture, DeviceLimits, Pipeline, PromptEmbeds, randn};
+use pixart_protocol::{EncodeResponse, GenerateRequest, TapRow, Verdict};
 use pixart_weights::Folder;
 
 use crate::device::{self, DeviceSpec};
@@ -67,19 +67,14 @@ fn picture(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
     let mut folder = Folder::default();
     synth::add(Architecture::TinyTransformer, 1, &mut folder)?;
     synth::add(Architecture::TinyVae, 2, &mut folder)?;
-    let painter = block_on(Painter::load_within(&folder, device, limits))?;
-    let request = GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("noise") };
-    let resolved = painter.resolve(&request)?;
-    let plan = painter.plan(&request, &resolved)?;
-    let mask = [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat();
-    let caption = PromptEmbeds::from_values(randn(3, 2 * TOKENS * CHANNELS), mask, [2, TOKENS, CHANNELS], device)?;
-    let mut noise = painter.noises(&request, &resolved).remove(0);
-    let start = painter.init_latents(&request, &resolved, None, 0, &mut noise)?;
-    let sampler =
-        painter.sampler(start, noise, caption, painter.guidance(&request)?, painter.scheduler_state(&request)?);
-    let mut sampler = sampler.planned(plan.cfg_batching);
-    while sampler.step(&mut Taps::off()) {}
-    let picture = painter.decode_as(sampler.into_latents(), plan.decode_mode);
+    let pipeline = block_on(Pipeline::load(&folder, device, limits, None))?;
+    let prepared = pipeline.prepare(&GenerateRequest { num_inference_steps: 2, ..GenerateRequest::of("noise") })?;
+    let reply = EncodeResponse {
+        shape: [2, TOKENS as u32, CHANNELS as u32],
+        embeds: randn(3, 2 * TOKENS * CHANNELS),
+        attention_mask: [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat(),
+    };
+    let picture = pipeline.generate(&prepared, PromptEmbeds::from_response(reply, device)?, 0)?;
     Ok(block_on(values_read(PICTURE, picture.flatten(0, 3)))?)
 }
 

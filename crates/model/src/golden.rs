@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_protocol::{TapRow, Verdict};
+use pixart_protocol::{GenerateRequest, TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
 use crate::loading::var_builder::tensor_from_file;
@@ -72,8 +72,9 @@ impl Check<'_> {
     async fn text(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let recorded = self.folder.tensors("text.safetensors")?;
-        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), self.device).await?;
-        let negative = vec![meta.negative_cleaned.as_str(); meta.cleaned.len()];
+        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), None, self.device).await?;
+        let negative = vec![meta.request.negative_prompt.as_str(); meta.cleaned.len()];
+        let tokens = meta.request.max_sequence_length as usize;
         let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
         let ours = meta.prompts.iter().map(|prompt| normalize_caption(prompt));
         if !ours.eq(meta.cleaned.iter().cloned()) {
@@ -81,16 +82,16 @@ impl Check<'_> {
         }
 
         for (prefix, captions) in [("neg_", &negative), ("", &prompts)] {
-            let rows = encoder.tokens(captions, meta.tokens)?;
+            let rows = encoder.tokens(captions, tokens)?;
             let ids: Vec<f32> = rows.iter().flat_map(|row| row.input_ids.iter().map(|id| *id as f32)).collect();
             let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
             self.exact(&recorded, &format!("{prefix}input_ids"), &ids)?;
             self.exact(&recorded, &format!("{prefix}attention_mask"), &mask)?;
         }
 
-        let negative = encoder.encode(&negative, meta.tokens, &mut Taps::off())?;
+        let negative = encoder.encode(&negative, tokens, &mut Taps::off())?;
         let mut taps = Taps::on();
-        let positive = encoder.encode(&prompts, meta.tokens, &mut taps)?;
+        let positive = encoder.encode(&prompts, tokens, &mut taps)?;
         taps.record(format_args!("negative_prompt_embeds"), &negative.embeds);
         taps.record(format_args!("prompt_embeds"), &positive.embeds);
         let mut seen = taps.into_tensors();
@@ -121,12 +122,13 @@ impl Check<'_> {
         let latent: Tensor<4> = self.tensor(&recorded, "in.hidden_states")?;
         let [_, _, rows, columns] = latent.dims();
         let conditions = dit.prepare_conditioning(embeds, mask, [rows, columns], micro, &mut taps);
-        let guidance = GoldenMeta::read(self.folder)?.guidance;
-        if guidance.is_perturbed() {
+        let GenerateRequest { pag_scale, pag_applied_layers, .. } = GoldenMeta::read(self.folder)?.request;
+        if pag_scale > 0.0 {
+            let layers: Vec<usize> = pag_applied_layers.iter().flatten().map(|layer| *layer as usize).collect();
             // The last third of the rows is the prompts' again, perturbed; no tap but the output is recorded.
             let all = latent.dims()[0];
             let third = all / 3;
-            let perturbed = conditions.with_perturbed_attention(third, &guidance.pag_applied_layers);
+            let perturbed = conditions.with_perturbed_attention(third, &layers);
             let mut off = Taps::off();
             let plain = dit.forward(latent.clone(), timestep, &conditions, &mut off).narrow(0, 0, all - third);
             let spoilt = dit.forward(latent.narrow(0, all - third, third), timestep, &perturbed, &mut off);

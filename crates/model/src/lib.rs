@@ -32,8 +32,8 @@ pub use image::Preview;
 pub use loading::quantization_policy::form;
 pub use noise::randn;
 pub use pipeline::{
-    GuidanceConfig, InitLatents, Painter, Pipeline, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
-    caption_rows, captions_of, preset_of,
+    Batch, GuidanceConfig, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
+    preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 pub use planning::cost_model::CostProbe;

@@ -37,11 +37,6 @@ impl Noise {
         Self { generator: Generator::new(seed), index, pictures, shape, device: device.clone() }
     }
 
-    /// Of each draw.
-    pub(crate) fn shape(&self) -> [usize; 4] {
-        self.shape
-    }
-
     /// The next normal numbers of `shape`, drawn once for all pictures of the generator.
     pub fn draw_for_all(&mut self) -> Tensor<4> {
         let numbers = self.generator.randn(self.shape.iter().product());

@@ -1,255 +1,289 @@
-//! From a request to a picture, in stages a caller can drive one by one: encode the captions, step through the noise,
-//! decode. Between two calls nothing is pending on the host, so a caller can look for a cancellation or draw a
-//! progress bar. It never reads a tensor back; [`crate::image`] does.
+//! The pipeline of one checkpoint, in the stages of diffusers' `__call__`:
+//!
+//! 1. check the inputs and plan: [`Pipeline::prepare`],
+//! 2. encode the prompts: [`Pipeline::encode`],
+//! 3. prepare the timesteps, 4. the latents and 5. the conditioning: [`Pipeline::sampler`],
+//! 6. the denoising loop: [`Sampler::step`],
+//! 7. decode the latents: [`Pipeline::decode`].
+//!
+//! A caller drives the stages one by one. Between two calls nothing is pending on the host, so it can look for a
+//! cancellation or show progress. No stage reads a tensor back; [`crate::image`] does.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, Preset, ResolvedRequest};
-use pixart_weights::{Folder, WeightFormat};
+use burn::tensor::{Device, Tensor};
+use pixart_kernels::WeightFormat;
+use pixart_protocol::{Fault, FaultCode, Preset};
+use pixart_weights::Folder;
 
-use crate::planning::memory_plan::{DeviceLimits, MemoryPlan, text_encoder_bytes};
-use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, VaeEncoder, clean_caption, normalize_caption};
+use crate::image::GenerationMetadata;
+use crate::loading::config::{Json, MICRO_CONDITION_SAMPLE_SIZE};
+use crate::noise::Noise;
+use crate::planning::memory_plan::{DeviceLimits, Planner, text_encoder_bytes};
+use crate::schedulers::SchedulerConfig;
+use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder, VaeEncoder};
 
 pub(crate) mod bins;
 mod guidance;
 mod init_latents;
-mod painter;
+mod prepare;
+mod prompt_embeds;
 mod sampler;
 #[cfg(test)]
 mod tests;
 
 pub use guidance::GuidanceConfig;
-pub use init_latents::InitLatents;
-pub use painter::{Painter, preset_of};
+use init_latents::InitLatents;
+pub use prepare::{Batch, PreparedRequest};
+pub use prompt_embeds::{PromptEmbeds, TextEncoder};
 pub use sampler::{Sampler, SamplerProgress, StepOutput};
 
-/// Text embeddings of a batch of prompts: diffusers' `prompt_embeds` and `prompt_attention_mask`.
-#[derive(Clone)]
-pub struct PromptEmbeds {
-    /// `[B, L, C]`.
-    pub embeds: Tensor<3>,
-    /// `[B, L]`: 1 for a token, 0 for padding.
-    pub attention_mask: Tensor<2>,
-}
-
-impl PromptEmbeds {
-    /// Copies embeddings that were computed elsewhere to `device`.
-    ///
-    /// # Errors
-    /// Values that do not fill the shape, or are not finite.
-    pub fn from_values(
-        embeds: Vec<f32>,
-        attention_mask: Vec<f32>,
-        shape: [usize; 3],
-        device: &Device,
-    ) -> Result<Self, Error> {
-        let [b, l, c] = shape;
-        let remedy = "encode the prompt again with the text encoder of this checkpoint";
-        let bad = |what: String| Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
-        if embeds.len() != b * l * c || attention_mask.len() != b * l || embeds.is_empty() {
-            let (embeds, mask) = (embeds.len(), attention_mask.len());
-            return bad(format!("text embeddings of shape {shape:?} came with {embeds} values and a mask of {mask}"));
-        }
-        if let Some(index) = embeds.iter().chain(&attention_mask).position(|value| !value.is_finite()) {
-            return bad(format!("the text embeddings are not finite at element {index}"));
-        }
-        Ok(Self {
-            embeds: Tensor::from_data(TensorData::new(embeds, [b, l, c]), device),
-            attention_mask: Tensor::from_data(TensorData::new(attention_mask, [b, l]), device),
-        })
-    }
-}
-
-/// The text stage: a tokenizer and its T5.
-pub struct TextEncoder {
-    tokenizer: CaptionTokenizer,
-    t5: T5,
+/// The networks and the scheduler of one checkpoint on one device.
+pub struct Pipeline {
+    /// Optional, with its bytes: prompts may be encoded elsewhere.
+    text_encoder: RefCell<Option<(TextEncoder, u64)>>,
+    /// Optional: only image-to-image needs it.
+    vae_encoder: RefCell<Option<VaeEncoder>>,
+    pub transformer: Dit,
+    pub scheduler: SchedulerConfig,
+    pub vae: VaeDecoder,
+    planner: Planner,
+    weight_format: WeightFormat,
+    preset: Preset,
+    /// Source and hash in a packed checkpoint's manifest.
+    origin: Option<[String; 2]>,
     device: Device,
 }
 
-impl TextEncoder {
-    /// Reads `tokenizer/` and `text_encoder/`, in the precision that loses nothing.
-    ///
-    /// # Errors
-    /// See [`T5::load`] and [`CaptionTokenizer::load`].
-    pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        Self::load_as(folder, None, device).await
-    }
-
-    /// [`TextEncoder::load`] with matrices in `precision`, where there is one.
-    ///
-    /// # Errors
-    /// See [`T5::load`] and [`CaptionTokenizer::load`].
-    pub async fn load_as(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
-        let tokenizer = CaptionTokenizer::load(folder).await?;
-        let t5 = T5::load(folder, precision, device).await?;
-        Ok(Self { tokenizer, t5, device: device.clone() })
-    }
-
-    /// Captions, one row each, lower-cased and stripped, padded or cut to `tokens` tokens.
-    ///
-    /// # Errors
-    /// A caption the tokenizer cannot read.
-    pub fn tokens(&self, captions: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenizedCaption>, Error> {
-        captions.iter().map(|caption| self.tokenizer.encode(&normalize_caption(caption.as_ref()), tokens)).collect()
-    }
-
-    /// Captions → text embeddings.
-    ///
-    /// # Errors
-    /// A caption the tokenizer cannot read.
-    pub fn encode(&self, captions: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<PromptEmbeds, Error> {
-        let rows = self.tokens(captions, tokens)?;
-        let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
-        let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
-        Ok(PromptEmbeds { embeds: self.t5.forward(&rows, taps), attention_mask })
-    }
-}
-
-/// All stages of one checkpoint.
-pub struct Pipeline {
-    /// Loaded when it is first needed, or never; with its bytes.
-    text: RefCell<Option<(Rc<TextEncoder>, u64)>>,
-    pub painter: Painter,
-}
-
 impl Pipeline {
-    /// Reads a diffusers folder for a device of these limits.
+    /// Loads `transformer/`, `scheduler/` and the decoder of `vae/`, for a device of these limits.
+    ///
+    /// The transformer's blocks are held in the weight format `chosen`, or in the smaller one that they are stored in; where
+    /// none is chosen, in the best one that fits. Activations are f16 where the device computes in f16.
     ///
     /// # Errors
-    /// The first file, key or tensor that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the transformer fits
-    /// in no precision.
-    pub async fn load_within(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        let pipeline = Self::without_text(folder, device, limits).await?;
-        pipeline.load_text(folder).await?;
-        Ok(pipeline)
+    /// The first file, key or tensor that cannot be used, by name, and [`FaultCode::OutOfMemory`] where no format fits.
+    pub async fn load(
+        folder: &Folder,
+        device: &Device,
+        limits: DeviceLimits,
+        chosen: Option<WeightFormat>,
+    ) -> Result<Self, Error> {
+        let planner = Planner { chosen, ..Planner::read(folder, limits)? };
+        let weight_format = planner.weight_format().map_err(Error::Request)?;
+        let transformer = Dit::load_as(folder, weight_format, device).await?;
+        Ok(Self {
+            text_encoder: RefCell::default(),
+            vae_encoder: RefCell::default(),
+            transformer: if limits.shader_f16 { transformer.with_f16_activations() } else { transformer },
+            scheduler: SchedulerConfig::read(folder)?,
+            vae: VaeDecoder::load(folder, device).await?,
+            planner,
+            weight_format,
+            preset: preset_of(folder)?,
+            origin: folder.manifest().map(|manifest| [manifest.source.clone(), manifest.hash()]),
+            device: device.clone(),
+        })
     }
 
-    /// [`Pipeline::load_within`] without the text encoder, which [`Pipeline::load_text`] loads.
-    ///
-    /// # Errors
-    /// As [`Pipeline::load_within`]'s.
-    pub async fn without_text(folder: &Folder, device: &Device, limits: DeviceLimits) -> Result<Self, Error> {
-        Ok(Self { text: RefCell::default(), painter: Painter::load_within(folder, device, limits).await? })
-    }
-
-    /// Reads the text encoder, unless it is there.
+    /// Loads `tokenizer/` and `text_encoder/`, unless they are loaded.
     ///
     /// # Errors
     /// See [`TextEncoder::load`].
-    pub async fn load_text(&self, folder: &Folder) -> Result<(), Error> {
-        if !self.can_read() {
-            let loaded = TextEncoder::load(folder, &self.painter.device).await?;
+    pub async fn load_text_encoder(&self, folder: &Folder) -> Result<(), Error> {
+        if !self.has_text_encoder() {
+            let loaded = TextEncoder::load(folder, None, &self.device).await?;
             let bytes = text_encoder_bytes(folder)?;
-            self.text.replace(Some((Rc::new(loaded), bytes)));
+            self.text_encoder.replace(Some((loaded, bytes)));
         }
         Ok(())
     }
 
-    /// Whether the text encoder is there.
     #[must_use]
-    pub fn can_read(&self) -> bool {
-        self.text.borrow().is_some()
+    pub fn has_text_encoder(&self) -> bool {
+        self.text_encoder.borrow().is_some()
+    }
+
+    /// Loads the encoder of `vae/`, which reads input images, unless it is loaded.
+    ///
+    /// # Errors
+    /// See [`VaeEncoder::load`].
+    pub async fn load_vae_encoder(&self, folder: &Folder) -> Result<(), Error> {
+        if !self.has_vae_encoder() {
+            let loaded = VaeEncoder::load(folder, &self.device).await?;
+            self.vae_encoder.replace(Some(loaded));
+        }
+        Ok(())
     }
 
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        self.painter.limits()
+    pub fn has_vae_encoder(&self) -> bool {
+        self.vae_encoder.borrow().is_some()
     }
 
-    /// See [`Painter::preset`].
+    /// Returns the recommended settings for this checkpoint.
     #[must_use]
     pub fn preset(&self) -> Preset {
-        self.painter.preset()
+        self.preset.clone()
     }
 
-    /// See [`Painter::resolve`].
+    /// Stage 2: encodes the prompts of a request with the loaded text encoder.
     ///
     /// # Errors
-    /// The first field that cannot be used, by name.
-    pub fn resolve(&self, request: &GenerateRequest) -> Result<ResolvedRequest, Error> {
-        self.painter.resolve(request)
-    }
-
-    /// The captions of `request`, one row each → text embeddings of its `max_sequence_length`. A text encoder that does not fit
-    /// beside the picture is let go, and has to be loaded again for the next one.
-    ///
-    /// # Errors
-    /// A caption the tokenizer cannot read, or no text encoder.
-    pub fn encode(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Result<PromptEmbeds, Error> {
-        let Some((text, bytes)) = self.text.borrow().clone() else {
-            let remedy = "load it, or let a companion read the prompt";
+    /// A prompt that cannot be tokenized, or no text encoder.
+    pub fn encode(&self, prepared: &PreparedRequest) -> Result<PromptEmbeds, Error> {
+        let text_encoder = self.text_encoder.borrow();
+        let Some((text_encoder, _)) = &*text_encoder else {
+            let remedy = "load it, or let a companion encode the prompt";
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
         };
-        let captions = captions_of(request, resolved);
-        let prompt_embeds = text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?;
-        let plan = self.plan(request, resolved)?;
-        let together = plan.bytes().saturating_add(bytes);
-        if together > self.painter.device_limits().memory() {
-            self.text.take();
-            drop(text);
-            self.painter.device.memory_cleanup();
+        text_encoder.encode(&prepared.prompts, prepared.request.max_sequence_length as usize, &mut Taps::off())
+    }
+
+    /// Drops the text encoder where the device cannot hold it beside the image. The next prompt needs
+    /// [`Pipeline::load_text_encoder`] again.
+    pub fn make_room(&self, prepared: &PreparedRequest) {
+        let bytes = self.text_encoder.borrow().as_ref().map_or(0, |(_, bytes)| *bytes);
+        if prepared.plan.bytes().saturating_add(bytes) > self.planner.limits.memory() {
+            self.text_encoder.take();
+            self.device.memory_cleanup();
         }
-        Ok(prompt_embeds)
     }
 
-    /// See [`Painter::plan`].
+    /// Stages 3 to 5: assembles the sampler of image `index`. `prompt_embeds` has the rows of [`PreparedRequest::prompts`].
     ///
     /// # Errors
-    /// [`FaultCode::OutOfMemory`] where the picture fits in no way.
-    pub fn plan(&self, request: &GenerateRequest, resolved: &ResolvedRequest) -> Result<MemoryPlan, Error> {
-        self.painter.plan(request, resolved)
-    }
-
-    /// Prepares the first picture that `request` asks for; `caption` as [`captions_of`] orders it, `encoding` where it brings
-    /// an image.
-    ///
-    /// # Errors
-    /// A caption of another checkpoint.
+    /// Embeddings of another checkpoint, latents of another shape, an input image that cannot be read, or one without
+    /// [`Pipeline::load_vae_encoder`].
     pub fn sampler(
         &self,
-        request: &GenerateRequest,
-        resolved: &ResolvedRequest,
-        encoding: Option<&VaeEncoder>,
+        prepared: &PreparedRequest,
         prompt_embeds: PromptEmbeds,
-        plan: &MemoryPlan,
+        index: usize,
     ) -> Result<Sampler<'_>, Error> {
-        let (expected, channels) = (caption_rows(request), self.painter.dit.config().caption_channels);
-        let [rows, _, got] = prompt_embeds.embeds.dims();
-        if (rows, got) != (expected, channels) {
+        let mut noise = self.noise(prepared, index);
+        let init_latents = self.init_latents(prepared, index, &mut noise)?;
+        self.assemble(prepared, prompt_embeds, init_latents, noise)
+    }
+
+    /// [`Pipeline::sampler`] from given normal noise `latents`. What a scheduler adds later is drawn from `noise`.
+    ///
+    /// # Errors
+    /// Embeddings of another checkpoint.
+    pub fn sampler_from(
+        &self,
+        prepared: &PreparedRequest,
+        prompt_embeds: PromptEmbeds,
+        latents: Tensor<4>,
+        noise: Noise,
+    ) -> Result<Sampler<'_>, Error> {
+        self.assemble(prepared, prompt_embeds, InitLatents::from_noise(latents), noise)
+    }
+
+    fn assemble(
+        &self,
+        prepared: &PreparedRequest,
+        prompt_embeds: PromptEmbeds,
+        init_latents: InitLatents,
+        mut noise: Noise,
+    ) -> Result<Sampler<'_>, Error> {
+        let PromptEmbeds { embeds, attention_mask } = prompt_embeds;
+        let ([rows, _, channels], expected) = (embeds.dims(), prepared.prompts.len());
+        let caption_channels = self.transformer.config().caption_channels;
+        if [rows, channels] != [expected, caption_channels] {
             return Err(Error::Request(Fault::new(
                 FaultCode::BadRequest,
-                format!("the text embeddings are {rows} captions of {got} channels, not {expected} of {channels}"),
-                "encode the negative prompt and the prompt with the text encoder of this checkpoint",
+                format!(
+                    "the text embeddings are {rows} rows of {channels} channels, not {expected} of {caption_channels}"
+                ),
+                "encode the negative prompt, then the prompt, with the text encoder of this checkpoint; at guidance 1 or \
+                 below the prompt alone",
             )));
         }
-        let mut noise = self.painter.noises(request, resolved).swap_remove(0);
-        let init = self.painter.init_latents(request, resolved, encoding, 0, &mut noise)?;
-        let (guidance, scheduler) = (self.painter.guidance(request)?, self.painter.scheduler_state(request)?);
-        let sampler = self.painter.sampler(init, noise, prompt_embeds, guidance, scheduler);
-        Ok(sampler.planned(plan.cfg_batching))
+
+        // 3. Timesteps.
+        let scheduler = prepared.scheduler_state()?;
+
+        // 4. Latents.
+        let (latents, inpaint) = init_latents.begin(&scheduler, &mut noise);
+
+        // 5. Conditioning: prompts, latent size and, for PixArt-α 1024, the image's size.
+        let [_, _, h, w] = latents.dims();
+        let factor = self.vae.config().factor();
+        let (height, width) = ((h * factor) as f32, (w * factor) as f32);
+        let config = self.transformer.config();
+        let has_micro = config.sample_size == MICRO_CONDITION_SAMPLE_SIZE && config.micro_conditions;
+        let micro = has_micro.then_some(MicroConditions { height, width, aspect_ratio: height / width });
+        let conditions = self.transformer.prepare_conditioning(embeds, attention_mask, [h, w], micro, &mut Taps::off());
+
+        let guidance = prepared.guidance.clone();
+        let sampler = Sampler::new(&self.transformer, conditions, guidance, scheduler, noise, latents, inpaint);
+        Ok(sampler.planned(prepared.plan.cfg_batching))
     }
 
-    /// Finished latent → picture in -1..1 `[1, 3, height, width]`.
+    /// Returns the noise of image `index`. One generator makes it for all images, or each image has a seed of its own.
     #[must_use]
-    pub fn decode(&self, latent: Tensor<4>, plan: &MemoryPlan) -> Tensor<4> {
-        self.painter.decode_as(latent, plan.decode_mode)
+    pub fn noise(&self, prepared: &PreparedRequest, index: usize) -> Noise {
+        let request = &prepared.request;
+        let (seed, place) = match &request.seeds {
+            Some(seeds) => (seeds[index], [0, 1]),
+            None => (request.seed, [index, prepared.images()]),
+        };
+        Noise::new(u64::from(seed), place, prepared.latent_shape, &self.device)
+    }
+
+    /// Stage 7: decodes clean latents to an image in -1..1, `[P, 3, 8·H, 8·W]`.
+    #[must_use]
+    pub fn decode(&self, latents: Tensor<4>, prepared: &PreparedRequest) -> Tensor<4> {
+        self.vae.decode(latents / self.vae.config().scaling_factor, prepared.plan.decode_mode)
+    }
+
+    /// Stages 3 to 7 at once: generates image `index` from its prompt embeddings, `[P, 3, 8·H, 8·W]` in -1..1.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::sampler`].
+    pub fn generate(
+        &self,
+        prepared: &PreparedRequest,
+        prompt_embeds: PromptEmbeds,
+        index: usize,
+    ) -> Result<Tensor<4>, Error> {
+        let mut sampler = self.sampler(prepared, prompt_embeds, index)?;
+        // 6. Denoising loop.
+        while sampler.step(&mut Taps::off()) {}
+        Ok(self.decode(sampler.into_latents(), prepared))
+    }
+
+    /// Returns the metadata of an image generated on the device of this name.
+    #[must_use]
+    pub fn metadata(&self, prepared: &PreparedRequest, device: &str) -> GenerationMetadata {
+        let [source, hash] = self.origin.clone().unwrap_or_default();
+        GenerationMetadata {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: device.to_owned(),
+            model: source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned(),
+            model_hash: Some(hash).filter(|hash| !hash.is_empty()),
+            weight_format: self.weight_format,
+            scheduler: prepared.scheduler.name().to_owned(),
+        }
     }
 }
 
-/// The captions a request needs encoded, cleaned where it asks for that, in the order of the batch: the negative prompt
-/// only where guidance uses it.
-#[must_use]
-pub fn captions_of(request: &GenerateRequest, resolved: &ResolvedRequest) -> Vec<String> {
-    let negative = Some(&resolved.negative_prompt).filter(|_| request.is_guided());
-    let prepare = if request.clean_caption { clean_caption } else { normalize_caption };
-    negative.into_iter().chain([&resolved.prompt]).map(|caption| prepare(caption)).collect()
-}
-
-/// The number of them.
-#[must_use]
-pub fn caption_rows(request: &GenerateRequest) -> usize {
-    if request.is_guided() { 2 } else { 1 }
+/// Returns the preset of a checkpoint, from the classes of its pipeline and its scheduler. (That a checkpoint was distilled
+/// to one step is in no file.)
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn preset_of(folder: &Folder) -> Result<Preset, Error> {
+    let class = |file: &str| match folder.contains(file) {
+        true => Ok::<_, Error>(Json::read(folder, file)?.text("_class_name")?.to_owned()),
+        false => Ok(String::new()),
+    };
+    let (pipeline, scheduler) = (class("model_index.json")?, class("scheduler/scheduler_config.json")?);
+    let name = match (pipeline.as_str(), scheduler.as_str()) {
+        (pipeline, _) if pipeline.starts_with("PixArtSigma") => "sigma",
+        (_, "LCMScheduler") => "alpha-lcm",
+        _ => "alpha",
+    };
+    Preset::named(name).map_err(Error::Request)
 }

@@ -12,8 +12,7 @@ use pixart_weights::{Dtype, Folder, serialize_tensors};
 use serde_json::Value;
 
 use crate::loading::config::{DitConfig, Json, VaeConfig};
-use crate::noise::Noise;
-use crate::{DeviceLimits, Error, InitLatents, Painter, PromptEmbeds, Taps, preset_of};
+use crate::{Batch, DeviceLimits, Error, Pipeline, PromptEmbeds, preset_of};
 
 /// Rows and columns of the latent. Some of burn's texts depend on how much there is of a tensor.
 const SIDE: usize = 16;
@@ -25,23 +24,21 @@ const WIDTH: usize = 4;
 /// Micro-conditions share the channels in three.
 const HEADS: usize = 3;
 
-/// Draws it as the checkpoint is best asked for: `[1, 3, H, W]`. `configs` holds the `config.json`s.
+/// Generates an image with the recommended settings of the checkpoint, on networks of its kind that are as small as possible:
+/// `[1, 3, H, W]`. `configs` holds the `config.json`s.
 ///
 /// # Errors
 /// A missing or unsupported key, by name.
 pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
-    let painter = Painter::load_within(&smallest(configs)?, device, limits).await?;
+    let pipeline = Pipeline::load(&smallest(configs)?, device, limits, None).await?;
     let request = GenerateRequest { num_inference_steps: STEPS, ..preset_of(configs)?.request("") };
-    let (scheduler, guidance) = (painter.scheduler_state(&request)?, painter.guidance(&request)?);
-    let config = painter.dit.config();
-    let mut noise = Noise::new(0, [0, 1], [1, config.latent_channels, SIDE, SIDE], device);
-    let rows = guidance.rows();
-    let embeds = Tensor::zeros([rows, TOKENS, config.caption_channels], device);
+    let side = (SIDE * pipeline.vae.config().factor()) as u32;
+    let batch = Batch { prompts: &[String::new()], negative_prompt: "", generated_size: [side; 2] };
+    let prepared = pipeline.prepare_batch(&request, batch)?;
+    let (rows, channels) = (prepared.prompts.len(), pipeline.transformer.config().caption_channels);
+    let embeds = Tensor::zeros([rows, TOKENS, channels], device);
     let prompt_embeds = PromptEmbeds { embeds, attention_mask: Tensor::ones([rows, TOKENS], device) };
-    let init_latents = InitLatents::from_noise(noise.draw_for_all());
-    let mut sampler = painter.sampler(init_latents, noise, prompt_embeds, guidance, scheduler);
-    while sampler.step(&mut Taps::off()) {}
-    Ok(painter.decode(sampler.into_latents()))
+    pipeline.generate(&prepared, prompt_embeds, 0)
 }
 
 /// A checkpoint with the configurations of `configs`, but for their sizes.

@@ -164,16 +164,16 @@ async function load({ checkpoint, device: kind, load_text_encoder, storage, dtyp
 async function generate(request: GenerateRequest, model_outputs: Uint8Array[], job: Job): Promise<void> {
   if (load_fault !== undefined) throw load_fault;
   const device = openedDevice();
-  device.validate(request);
+  const captions = device.prepare(request);
   const { signal } = job.cancellation;
-  const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, device, signal);
+  const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, captions, device, signal);
   if (embeds === undefined && request.text_encoder?.kind !== 'file' && !signal.aborted) await loadTextEncoder(device);
   if (request.image !== undefined && !device.has_vae_encoder() && !signal.aborted) {
     const { text, reader } = await providePart(device, 'vae_encoder');
     await device.load_vae_encoder(text, reader);
   }
   if (signal.aborted) return post({ kind: 'cancelled', id: request.id });
-  await device.generate(request, embeds, model_outputs);
+  await device.generate(request.id, embeds, model_outputs);
 }
 
 async function loadTextEncoder(device: Engine): Promise<void> {
@@ -220,12 +220,12 @@ function openStore(storage: StorageBackend): Promise<Store> {
 }
 
 /** Returns the prompt's embeddings from the request's companion; `undefined` where the tab encodes the prompt. */
-async function encodeOnCompanion(request: GenerateRequest, device: Engine, signal: AbortSignal) {
+async function encodeOnCompanion(request: GenerateRequest, captions: string[], device: Engine, signal: AbortSignal) {
   const { text_encoder, max_sequence_length } = request;
   const length = max_sequence_length === undefined ? {} : { max_sequence_length };
   if (text_encoder?.kind !== 'companion') return undefined;
   try {
-    return await encode(text_encoder, { captions: device.captions(request), ...length }, signal);
+    return await encode(text_encoder, { captions, ...length }, signal);
   } catch (thrown) {
     if (signal.aborted) return undefined;
     const reason = faultOf(thrown);

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::{Error, ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress, embeds, prompts};
-use pixart_model::WeightFormat;
+use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
 use super::{WEIGHT_FORMATS, create_dir, print_json, read, value_by_name, write};
@@ -158,19 +158,15 @@ impl GenerateArgs {
         }
         let Some(prompts) = prompts else {
             let out = self.out.as_ref().context("clap requires --out beside --prompt and --embeds")?;
-            return generate(&generator, &request, out, self.record.as_deref());
+            return generate(&generator, &generator.prepare(&request)?, out, self.record.as_deref());
         };
         let out_dir = self.out_dir.as_ref().context("clap requires --out-dir beside --prompts")?;
         create_dir(out_dir)?;
-        let requests: Vec<GenerateRequest> =
-            (0..).zip(prompts).map(|(id, prompt)| prompt.request(id, &request)).collect();
         // An invalid prompt far down the list is reported before the first image is generated.
-        for request in &requests {
-            generator.validate(request)?;
-        }
-        for request in &requests {
+        let prepared = (0..).zip(prompts).map(|(id, prompt)| generator.prepare(&prompt.request(id, &request)));
+        for prepared in prepared.collect::<Result<Vec<_>, _>>()? {
             let extension = if self.output_type == OutputType::Png { "png" } else { "safetensors" };
-            generate(&generator, request, &out_dir.join(format!("{:03}.{extension}", request.id)), None)?;
+            generate(&generator, &prepared, &out_dir.join(format!("{:03}.{extension}", prepared.request.id)), None)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -223,14 +219,14 @@ impl GenerateArgs {
     }
 }
 
-/// Generates the images of `request`, writes them to `out` and prints their reports.
+/// Generates the images of a request, writes them to `out` and prints their reports.
 fn generate(
     generator: &ImageGenerator,
-    request: &GenerateRequest,
+    prepared: &PreparedRequest,
     out: &Path,
     record: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
-    let images = generator.generate(request, print_progress)?;
+    let images = generator.generate_prepared(prepared, print_progress)?;
     let is_single = images.len() == 1;
     for (index, image) in images.into_iter().enumerate() {
         write(&if is_single { out.to_owned() } else { numbered(out, index) }, &image.file)?;

@@ -56,15 +56,12 @@ impl SheetArgs {
             scheduler: Some(name.clone()),
             ..GenerateRequest::of(&self.prompt)
         };
-        let requests: Vec<GenerateRequest> = names.iter().map(request).collect();
-        for request in &requests {
-            generator.validate(request)?;
-        }
+        let prepared = names.iter().map(|name| generator.prepare(&request(name))).collect::<Result<Vec<_>, _>>()?;
         let mut images = Vec::new();
-        for request in &requests {
-            for generated in generator.generate(request, print_progress)? {
+        for prepared in &prepared {
+            for generated in generator.generate_prepared(prepared, print_progress)? {
                 images.push(image::decode_png(&generated.file).map_err(Error::from)?);
-                print_json(&json!({ "scheduler": request.scheduler, "image": generated.report }))?;
+                print_json(&json!({ "scheduler": prepared.request.scheduler, "image": generated.report }))?;
             }
         }
         write(&self.out, &image::encode_png(&image::image_grid(&images, self.columns), &[]).map_err(Error::from)?)?;

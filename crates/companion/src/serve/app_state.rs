@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use pixart_model::{captions_of, normalize_caption};
+use pixart_model::normalize_caption;
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Preset};
 use pixart_weights::Folder;
 use serde::Serialize;
@@ -128,18 +128,18 @@ impl DeviceWorker for AppState {
         request: &GenerateRequest,
         on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
-        let Some(generator) = &mut self.generator else {
+        let Some(generator) = &self.generator else {
             let what = format!("`{}` only encodes prompts: it has no transformer or no VAE", self.info.id);
             let remedy = "serve a checkpoint that has both";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         };
-        let captions = captions_of(request, &generator.validate(request)?);
+        let prepared = generator.prepare(request)?;
         if request.image.is_some() {
             generator.load_vae_encoder(&self.folder)?;
         }
-        let embeds = CachedEmbeds::to_reply(&self.embeds(&captions, request.max_sequence_length)?);
+        let embeds = CachedEmbeds::to_reply(&self.embeds(&prepared.prompts, request.max_sequence_length)?);
         let generator = self.generator.as_ref().expect("it was matched above");
-        generator.generate_from_embeds(request, &embeds, on_step)
+        generator.generate_from_embeds(&prepared, embeds, on_step)
     }
 
     fn cache_hits(&self) -> u64 {

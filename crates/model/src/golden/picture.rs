@@ -7,10 +7,8 @@ use burn::tensor::{Int, Tensor};
 use super::meta::GoldenMeta;
 use super::{Check, PICTURE_TOLERANCE, compare, values_read};
 use crate::image::Size;
-use crate::noise::Noise;
-use crate::pipeline::bins;
-use crate::pipeline::{InitLatents, PromptEmbeds, TextEncoder};
-use crate::{Error, Painter, Taps};
+use crate::pipeline::{Batch, Pipeline, PreparedRequest, PromptEmbeds};
+use crate::{DeviceLimits, Error, Taps};
 
 impl Check<'_> {
     pub(super) async fn sampling(&mut self) -> Result<(), Error> {
@@ -18,20 +16,18 @@ impl Check<'_> {
         let pipeline = self.folder.under("pipeline/");
         let recorded = self.folder.tensors("sampling.safetensors")?;
         let given = self.tolerance;
-        let painter = Painter::load(&pipeline, self.device).await?;
+        let pipeline = Pipeline::load(&pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
 
         let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
-        let mut noise = Noise::new(meta.seed, [0, 1], initial.dims(), self.device);
+        let [_, _, h, w] = initial.dims();
+        let generated_size = [h, w].map(|side| (side * pipeline.vae.config().factor()) as u32);
+        let (prompts, negative_prompt) = (meta.batch_prompts(), &meta.request.negative_prompt);
+        let batch = Batch { prompts: &prompts, negative_prompt, generated_size };
+        let prepared = pipeline.prepare_batch(&meta.request, batch)?;
+        let mut noise = pipeline.noise(&prepared, 0);
         self.near(&recorded, "initial_latents", &values_read("the noise", noise.draw().flatten(0, 3)).await?)?;
-        let prompt_embeds = self.recorded_prompt_embeds(&meta)?;
-        let scheduler = painter.scheduler.choose(None)?.set_timesteps(&meta.scheduler_options())?;
-        let mut sampler = painter.sampler(
-            InitLatents::from_noise(initial.clone()),
-            noise,
-            prompt_embeds,
-            meta.guidance.clone(),
-            scheduler,
-        );
+        let prompt_embeds = self.recorded_prompt_embeds(&meta, &prepared)?;
+        let mut sampler = pipeline.sampler_from(&prepared, prompt_embeds, initial.clone(), noise)?;
         self.exact(&recorded, "timesteps", sampler.scheduler().timesteps())?;
         if recorded.contains("sigmas") {
             let sigmas: Vec<f32> = sampler.scheduler().sigmas().iter().map(|sigma| *sigma as f32).collect();
@@ -69,36 +65,20 @@ impl Check<'_> {
         let pipeline = self.folder.under("pipeline/");
         let recorded = self.folder.tensors("image.safetensors")?;
         let (shape, want) = recorded.u8("u8")?;
-        let [pictures, height, width] = [shape[0], shape[1], shape[2]];
+        let [images, height, width] = [shape[0], shape[1], shape[2]];
 
-        let text = TextEncoder::load(&pipeline, self.device).await?;
-        let painter = Painter::load(&pipeline, self.device).await?;
-        let negative = std::iter::repeat_n(meta.negative_cleaned.as_str(), pictures);
-        let negative = negative.filter(|_| meta.guidance.is_guided());
-        let prompts = meta.cleaned.iter().flat_map(|prompt| std::iter::repeat_n(prompt.as_str(), meta.images));
-        let captions: Vec<&str> = negative.chain(prompts).collect();
-        let prompt_embeds = text.encode(&captions, meta.tokens, &mut Taps::off())?;
-
-        let factor = painter.vae.config().factor();
-        let native = painter.limits().native_size;
-        let bin = meta.binned.and_then(|[height, width]| bins::nearest_bin(native, height, width));
-        let drawn = bin.map_or([height, width], |bin| bin.map(|side| side as usize));
-        let shape = [pictures, painter.dit.config().latent_channels, drawn[0] / factor, drawn[1] / factor];
-        let mut noise = Noise::new(meta.seed, [0, 1], shape, self.device);
-        let scheduler = painter.scheduler.choose(None)?.set_timesteps(&meta.scheduler_options())?;
-        let mut sampler = painter.sampler(
-            InitLatents::from_noise(noise.draw()),
-            noise,
-            prompt_embeds,
-            meta.guidance.clone(),
-            scheduler,
-        );
-        while sampler.step(&mut Taps::off()) {}
-        let decoded = painter.decode(sampler.into_latents());
+        let loaded = Pipeline::load(&pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
+        loaded.load_text_encoder(&pipeline).await?;
+        let generated_size = loaded.generated_size(&meta.request, [height, width].map(|side| side as u32));
+        let (prompts, negative_prompt) = (meta.batch_prompts(), &meta.request.negative_prompt);
+        let batch = Batch { prompts: &prompts, negative_prompt, generated_size };
+        let prepared = loaded.prepare_batch(&meta.request, batch)?;
+        let decoded = loaded.generate(&prepared, loaded.encode(&prepared)?, 0)?;
 
         let mut got = Vec::with_capacity(want.len());
-        for picture in 0..pictures {
-            let one = decoded.clone().slice([picture..picture + 1, 0..3, 0..drawn[0], 0..drawn[1]]);
+        let [_, c, h, w] = decoded.dims();
+        for image in 0..images {
+            let one = decoded.clone().slice([image..image + 1, 0..c, 0..h, 0..w]);
             got.extend(crate::image::rgb8_read(one, Size { height, width }).await?.bytes);
         }
         let [got, want] = [&got[..], want].map(|bytes| bytes.iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>());
@@ -109,14 +89,14 @@ impl Check<'_> {
     }
 
     /// The recorded embeddings as the sampler wants them: a row for each picture, the negative prompts' before.
-    fn recorded_prompt_embeds(&self, meta: &GoldenMeta) -> Result<PromptEmbeds, Error> {
+    fn recorded_prompt_embeds(&self, meta: &GoldenMeta, prepared: &PreparedRequest) -> Result<PromptEmbeds, Error> {
         let text = self.folder.tensors("text.safetensors")?;
         let rows = (0..meta.cleaned.len() * meta.images).map(|row| (row / meta.images) as i32).collect::<Vec<_>>();
         let rows: Tensor<1, Int> = Tensor::from_data(rows.as_slice(), self.device);
         let embeds = |name: &str| Ok::<_, Error>(self.tensor::<3>(&text, name)?.select(0, rows.clone()));
         let mask = |name: &str| Ok::<_, Error>(self.tensor::<2>(&text, name)?.select(0, rows.clone()));
         let (embeds_of_prompts, mask_of_prompts) = (embeds("prompt_embeds")?, mask("attention_mask")?);
-        if !meta.guidance.is_guided() {
+        if !prepared.guidance.is_guided() {
             return Ok(PromptEmbeds { embeds: embeds_of_prompts, attention_mask: mask_of_prompts });
         }
         Ok(PromptEmbeds {

@@ -3,17 +3,17 @@
 //! channels.
 
 use burn::tensor::{Tensor, TensorData};
-use pixart_protocol::{Fault, FaultCode, GenerateRequest, ResolvedRequest};
+use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
-use super::Painter;
+use super::{Pipeline, PreparedRequest};
 use crate::image::{Size, decode_png, latent_mask, planes_from_rgb8, resize_lanczos};
 use crate::noise::Noise;
 use crate::schedulers::SchedulerState;
-use crate::{Error, Taps, VaeEncoder};
+use crate::{Error, Taps};
 
 /// Source of an image's first latents.
-pub struct InitLatents {
+pub(super) struct InitLatents {
     /// Noise `[P, latent_channels, H, W]`, or the clean latents of the input image.
     latents: Tensor<4>,
     image_to_image: Option<ImageToImage>,
@@ -48,8 +48,7 @@ impl InpaintMask {
 
 impl InitLatents {
     /// Text-to-image: normal noise `[P, latent_channels, H, W]`.
-    #[must_use]
-    pub fn from_noise(noise: Tensor<4>) -> Self {
+    pub(super) fn from_noise(noise: Tensor<4>) -> Self {
         Self { latents: noise, image_to_image: None }
     }
 
@@ -68,68 +67,61 @@ impl InitLatents {
     }
 }
 
-impl Painter {
-    /// Prepares the initial latents of image `index` of `request`: its input image, encoded by `encoding`, its latents, or
-    /// noise.
+impl Pipeline {
+    /// Returns the initial latents of image `index`: its encoded input image, its latents, or noise.
     ///
     /// # Errors
-    /// An image or a mask that is not a PNG, an image without `encoding`, or latents of another shape.
-    pub fn init_latents(
+    /// An image or a mask that is not a PNG file, an image without a VAE encoder, or latents of another shape.
+    pub(super) fn init_latents(
         &self,
-        request: &GenerateRequest,
-        resolved: &ResolvedRequest,
-        encoding: Option<&VaeEncoder>,
+        prepared: &PreparedRequest,
         index: usize,
         noise: &mut Noise,
     ) -> Result<InitLatents, Error> {
+        let request = &prepared.request;
         if let Some(file) = &request.latents {
-            return Ok(InitLatents::from_noise(self.latents(file.clone(), request, index, noise.shape())?));
+            return Ok(InitLatents::from_noise(self.given_latents(file.clone(), prepared, index)?));
         }
         let Some(image) = &request.image else { return Ok(InitLatents::from_noise(noise.draw())) };
         let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
-        let Some(encoding) = encoding else {
+        let encoder = self.vae_encoder.borrow();
+        let Some(encoder) = &*encoder else {
             let what = "an image is given, and no VAE encoder is loaded".to_owned();
             return Err(bad(what, "load the VAE encoder first"));
         };
-        let [height, width] = self.drawn_size(request, resolved).map(|side| side as usize);
+        let [_, _, h, w] = prepared.latent_shape;
+        let [height, width] = [h, w].map(|side| side * encoder.config().factor());
         let read = |name: &str, file: &[u8]| match decode_png(file) {
-            Ok(picture) => Ok(resize_lanczos(&picture, Size { height, width })),
+            Ok(image) => Ok(resize_lanczos(&image, Size { height, width })),
             Err(Error::Png { why }) => {
                 Err(bad(format!("the {name} cannot be read: {why}"), "give a PNG file of at most 64 megapixels"))
             }
             Err(error) => Err(error),
         };
-        let picture = TensorData::new(planes_from_rgb8(&read("image", image)?), [1, 3, height, width]);
-        let picture = Tensor::from_data(picture, &self.device);
-        let moments = match encoding.tiling([height, width], self.device_limits().binding_bytes) {
-            None => encoding.encode(picture, &mut Taps::off()),
-            Some(tiling) => encoding.encode_tiled(picture, tiling),
+        let image = TensorData::new(planes_from_rgb8(&read("image", image)?), [1, 3, height, width]);
+        let image = Tensor::from_data(image, &self.device);
+        let moments = match encoder.tiling([height, width], self.planner.limits.binding_bytes) {
+            None => encoder.encode(image, &mut Taps::off()),
+            Some(tiling) => encoder.encode_tiled(image, tiling),
         };
-        let clean = moments.sample(noise.draw_for_all()) * encoding.config().scaling_factor;
-        let [_, _, rows, columns] = clean.dims();
+        let latents = moments.sample(noise.draw_for_all()) * encoder.config().scaling_factor;
         let mask = request.mask_image.as_ref().map(|file| {
-            let mask = latent_mask(&read("mask", file)?, encoding.config().factor());
-            Ok::<_, Error>(Tensor::from_data(TensorData::new(mask, [1, 1, rows, columns]), &self.device))
+            let mask = latent_mask(&read("mask", file)?, encoder.config().factor());
+            Ok::<_, Error>(Tensor::from_data(TensorData::new(mask, [1, 1, h, w]), &self.device))
         });
         let mask = mask.transpose()?;
         let from_noise = mask.is_some() && request.strength() == 1.0;
-        Ok(InitLatents { latents: clean, image_to_image: Some(ImageToImage { mask, from_noise }) })
+        Ok(InitLatents { latents, image_to_image: Some(ImageToImage { mask, from_noise }) })
     }
 
-    /// Returns row `index` of the latents in a request, one of `shape` for each image.
-    fn latents(
-        &self,
-        file: Vec<u8>,
-        request: &GenerateRequest,
-        index: usize,
-        shape: [usize; 4],
-    ) -> Result<Tensor<4>, Error> {
+    /// Returns row `index` of the latents in a request's file, which has one row for each image.
+    fn given_latents(&self, file: Vec<u8>, prepared: &PreparedRequest, index: usize) -> Result<Tensor<4>, Error> {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
         folder.insert(FILE, file);
         let (got, values) = folder.tensors(FILE)?.any_f32("latents")?;
-        let [_, channels, rows, columns] = shape;
-        let expected = [request.num_images_per_prompt as usize, channels, rows, columns];
+        let shape @ [_, c, h, w] = prepared.latent_shape;
+        let expected = [prepared.images(), c, h, w];
         if got != expected || !values.iter().all(|value| value.is_finite()) {
             let what = format!("`latents` is {got:?}, or not finite");
             let remedy = format!("give finite numbers of {expected:?}, a row for each image, for this size");

@@ -1,4 +1,4 @@
-//! Drawing over a picture, whole and under a mask, against runs recorded from diffusers (`tests/oracle/over.py`).
+//! Image-to-image and inpainting against runs recorded from diffusers (`tests/oracle/over.py`).
 
 use futures_lite::future::block_on;
 use std::fs;
@@ -10,13 +10,13 @@ use pixart_protocol::GenerateRequest;
 use pixart_weights::{Folder, Tensors};
 use serde_json::Value;
 
-use super::{Painter, TextEncoder, captions_of};
+use super::Pipeline;
 use crate::golden::compare;
 use crate::image::{self, Rgb8, Size};
 use crate::testing::gpu;
-use crate::{Taps, VaeEncoder};
+use crate::{DeviceLimits, Taps};
 
-/// Of a latent's largest magnitude.
+/// Relative to a latent's largest magnitude.
 const TOLERANCE: f64 = 1e-5;
 
 fn golden() -> &'static Path {
@@ -40,7 +40,7 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 }
 
 #[test]
-fn pictures_and_masks_are_read_as_diffusers_reads_them() {
+fn images_and_masks_are_read_as_in_diffusers() {
     let (folder, _) = recorded();
     let tensors = folder.tensors("over").expect("recorded");
     let size = Size { height: 64, width: 64 };
@@ -74,13 +74,13 @@ fn check(device: &Device) {
             }
         }
     }
-    let painter = block_on(Painter::load(&pipeline, device)).expect("it loads");
-    let text = block_on(TextEncoder::load(&pipeline, device)).expect("it loads");
-    let encoding = block_on(VaeEncoder::load(&pipeline, device)).expect("it loads");
+    let loaded = block_on(Pipeline::load(&pipeline, device, DeviceLimits::UNLIMITED, None)).expect("it loads");
+    block_on(loaded.load_text_encoder(&pipeline)).expect("it loads");
+    block_on(loaded.load_vae_encoder(&pipeline)).expect("it loads");
     let file = |name: &str| Some(image::encode_png(&picture(&tensors, name), &[]).expect("it is written"));
-    let mut asked = runs["request"].clone();
-    asked["id"] = 0.into();
-    let asked: GenerateRequest = serde_json::from_value(asked).expect("it is a request");
+    let mut base = runs["request"].clone();
+    base["id"] = 0.into();
+    let base: GenerateRequest = serde_json::from_value(base).expect("it is a request");
     let mut worst: f64 = 0.0;
     for run in runs["runs"].as_array().expect("recorded") {
         let name = run["name"].as_str().expect("a run has a name");
@@ -94,16 +94,11 @@ fn check(device: &Device) {
             image: file("picture"),
             mask_image: file("mask").filter(|_| run["masked"] == true),
             clean_caption: false,
-            ..asked.clone()
+            ..base.clone()
         };
-        let resolved = painter.resolve(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let tokens = request.max_sequence_length as usize;
-        let caption = text.encode(&captions_of(&request, &resolved), tokens, &mut Taps::off()).expect("it is read");
-        let mut noise = painter.noises(&request, &resolved).swap_remove(0);
-        let start = painter.init_latents(&request, &resolved, Some(&encoding), 0, &mut noise).expect("it is read");
-        let (scales, steps) =
-            (painter.guidance(&request).expect("good"), painter.scheduler_state(&request).expect("good"));
-        let mut sampler = painter.sampler(start, noise, caption, scales, steps);
+        let prepared = loaded.prepare(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let prompt_embeds = loaded.encode(&prepared).expect("it is encoded");
+        let mut sampler = loaded.sampler(&prepared, prompt_embeds, 0).expect("its image is encoded");
         for (what, end) in [("first", false), ("last", true)] {
             while end && sampler.step(&mut Taps::off()) {}
             let want = tensors.any_f32(&format!("{name}.{what}")).expect("recorded").1;
@@ -116,12 +111,12 @@ fn check(device: &Device) {
 }
 
 #[test]
-fn a_picture_is_drawn_over_as_diffusers_does_on_the_processor() {
+fn image_to_image_and_inpainting_are_as_in_diffusers_on_the_cpu() {
     check(&Device::flex());
 }
 
 #[test]
-fn a_picture_is_drawn_over_as_diffusers_does_in_wgsl() {
+fn image_to_image_and_inpainting_are_as_in_diffusers_in_wgsl() {
     if let Some(device) = gpu(KernelVariant::RegisterTiled) {
         check(&device);
     }

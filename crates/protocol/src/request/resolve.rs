@@ -15,12 +15,6 @@ pub struct ResolvedRequest {
 }
 
 impl GenerateRequest {
-    /// Returns whether classifier-free guidance, and with it the negative prompt, is on.
-    #[must_use]
-    pub fn is_guided(&self) -> bool {
-        self.guidance_scale > 1.0
-    }
-
     /// Returns the seed of image `index`: its own, or the one shared by all images.
     #[must_use]
     pub fn seed_of(&self, index: usize) -> u32 {

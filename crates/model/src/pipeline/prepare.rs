@@ -1,0 +1,157 @@
+//! Stage 1: checks a request against a checkpoint and decides everything that its images need.
+
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, ResolvedRequest};
+
+use super::bins;
+use super::{GuidanceConfig, Pipeline};
+use crate::image::Size;
+use crate::loading::config::PATCH;
+use crate::planning::memory_plan::{LatentBatch, MemoryPlan};
+use crate::schedulers::{Scheduler, SchedulerOptions, SchedulerState, Steps};
+use crate::{Error, clean_caption, normalize_caption};
+
+/// Smallest and largest side offered, as a divisor and a factor of the size that the checkpoint was trained at.
+const SIZE_RANGE: u32 = 2;
+
+/// A checked request with everything that follows from it before the first tensor is made.
+#[derive(Clone, Debug)]
+pub struct PreparedRequest {
+    pub request: GenerateRequest,
+    /// Cleaned prompts in the order of the batch: the negative prompts where guidance uses them, then the prompts.
+    pub prompts: Vec<String>,
+    /// Size of the finished image.
+    pub size: Size,
+    /// Batch, channels, rows and columns of the latents `[P, C, H, W]`.
+    pub latent_shape: [usize; 4],
+    pub guidance: GuidanceConfig,
+    pub plan: MemoryPlan,
+    pub(super) scheduler: Scheduler,
+}
+
+impl PreparedRequest {
+    /// Returns the number of samplers that the request needs: one for each image.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.request.num_images_per_prompt as usize
+    }
+
+    /// Fixes the timesteps of one image.
+    pub(super) fn scheduler_state(&self) -> Result<SchedulerState, Error> {
+        scheduler_state(&self.request, &self.scheduler)
+    }
+}
+
+/// Prompts and size of one sampler's images, where they do not come from a request's own fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Cleaned prompts, one for each image.
+    pub prompts: &'a [String],
+    /// Cleaned negative prompt of all images.
+    pub negative_prompt: &'a str,
+    /// Height and width in pixels at which the images are generated.
+    pub generated_size: [u32; 2],
+}
+
+impl Pipeline {
+    /// Checks `request` and decides prompts, sizes, guidance, timesteps and memory. Nothing else validates a request.
+    ///
+    /// # Errors
+    /// The first field that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the image does not fit.
+    pub fn prepare(&self, request: &GenerateRequest) -> Result<PreparedRequest, Error> {
+        let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
+        let clean = if request.clean_caption { clean_caption } else { normalize_caption };
+        let ResolvedRequest { prompt, negative_prompt, height, width } = resolved;
+        let batch = Batch {
+            prompts: &[clean(&prompt)],
+            negative_prompt: &clean(&negative_prompt),
+            generated_size: self.generated_size(request, [height, width]),
+        };
+        let size = Size { height: height as usize, width: width as usize };
+        Ok(PreparedRequest { size, ..self.prepare_batch(request, batch)? })
+    }
+
+    /// [`Pipeline::prepare`] for one batch of images with prompts and a size of their own, which need not be within
+    /// [`Pipeline::limits`]: for recorded batches, and for networks that are smaller than a checkpoint's.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::prepare`].
+    pub fn prepare_batch(&self, request: &GenerateRequest, batch: Batch<'_>) -> Result<PreparedRequest, Error> {
+        let scheduler = self.scheduler.choose(request.scheduler.as_deref())?;
+        scheduler_state(request, &scheduler)?;
+        let guidance = self.guidance(request)?;
+        let Batch { prompts, negative_prompt, generated_size } = batch;
+        let negative = std::iter::repeat_n(negative_prompt.to_owned(), (guidance.rows() - 1) * prompts.len());
+        let [height, width] = generated_size.map(|side| side as usize);
+        let latent_size = [height, width].map(|side| side / self.vae.config().factor());
+        let latents = LatentBatch { images: prompts.len(), latent_size, guided: guidance.is_guided() };
+        Ok(PreparedRequest {
+            prompts: negative.chain(prompts.iter().cloned()).collect(),
+            size: Size { height, width },
+            latent_shape: [prompts.len(), self.transformer.config().latent_channels, latent_size[0], latent_size[1]],
+            guidance,
+            plan: self.planner.plan(latents, self.weight_format).map_err(Error::Request)?,
+            scheduler,
+            request: request.clone(),
+        })
+    }
+
+    /// Returns the sizes that a request to this checkpoint can have.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let factor = self.vae.config().factor();
+        let native_size = (self.transformer.config().sample_size * factor) as u32;
+        let size_multiple = (factor * PATCH) as u32;
+        Limits {
+            native_size,
+            size_min: (native_size / SIZE_RANGE).next_multiple_of(size_multiple),
+            size_max: native_size * SIZE_RANGE,
+            size_multiple,
+            binned: bins::nearest_bin(native_size, 1, 1).is_some(),
+        }
+    }
+
+    /// Returns height and width at which an image of `[height, width]` is generated: those of its resolution bin, or its own.
+    #[must_use]
+    pub fn generated_size(&self, request: &GenerateRequest, [height, width]: [u32; 2]) -> [u32; 2] {
+        let bin = bins::nearest_bin(self.limits().native_size, height, width);
+        bin.filter(|_| request.use_resolution_binning).unwrap_or([height, width])
+    }
+
+    fn guidance(&self, request: &GenerateRequest) -> Result<GuidanceConfig, Error> {
+        let layers = self.transformer.config().layers;
+        let middle = [layers as u32 / 2];
+        let pag_applied_layers = request.pag_applied_layers.as_deref().unwrap_or(&middle);
+        if pag_applied_layers.is_empty() || pag_applied_layers.iter().any(|layer| *layer as usize >= layers) {
+            let remedy = format!("choose blocks from 0 to {}, or leave them out for the middle one", layers - 1);
+            let what = format!("pag_applied_layers is {pag_applied_layers:?}");
+            return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        }
+        Ok(GuidanceConfig {
+            guidance_scale: request.guidance_scale,
+            pag_scale: request.pag_scale,
+            pag_adaptive_scale: request.pag_adaptive_scale,
+            pag_applied_layers: pag_applied_layers.iter().map(|layer| *layer as usize).collect(),
+        })
+    }
+}
+
+/// Returns the timesteps that a request lists, or as many as it asks for, less those that `strength` skips.
+fn scheduler_state(request: &GenerateRequest, scheduler: &Scheduler) -> Result<SchedulerState, Error> {
+    let steps = match (&request.timesteps, &request.sigmas) {
+        (Some(timesteps), _) => Steps::Timesteps(timesteps),
+        (None, Some(sigmas)) => Steps::Sigmas(sigmas),
+        (None, None) => Steps::Count(request.num_inference_steps as usize),
+    };
+    let state = scheduler.set_timesteps(&SchedulerOptions { steps, eta: request.eta })?;
+    if request.image.is_none() {
+        return Ok(state);
+    }
+    let (count, strength) = (steps.len(), request.strength());
+    let made = (count as f64 * strength) as usize;
+    if made == 0 {
+        let remedy = format!("choose at least {:.3}, or more steps", 1.0 / count as f64);
+        let what = format!("strength is {strength}, which of {count} steps leaves none");
+        return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+    }
+    Ok(state.set_begin_index(count - made.min(count)))
+}
