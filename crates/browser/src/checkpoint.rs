@@ -8,7 +8,7 @@ use std::rc::Rc;
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Uint8Array};
 use pixart_model::{DeviceLimits, Pipeline, WeightFormat, form, recommended_weight_format, scheduler_names};
-use pixart_protocol::{Checkpoint, EngineEvent, Fault, FaultCode, Preset, STYLES};
+use pixart_protocol::{Checkpoint, EngineEvent, Fault, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
 use pixart_weights::{Error, Manifest};

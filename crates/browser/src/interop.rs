@@ -14,7 +14,7 @@ pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
 }
 
 /// Converts a plain object to a value; `what` names it in the fault.
-pub(crate) fn value<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<T, Fault> {
+pub(crate) fn from_js<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<T, Fault> {
     serde_wasm_bindgen::from_value(object).map_err(|error| {
         Fault::new(FaultCode::BadRequest, format!("{what}: {error}"), "send the fields that protocol.gen.ts describes")
     })
