@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::launch::{Launch, gpu_input, tensor, unused_binding};
+use super::launch::{ShaderLaunch, gpu_input, tensor, unused_binding};
 use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{AttentionOptions, Heads, WIDEST_CHANNELS, broadcast_strides};
@@ -27,7 +27,7 @@ pub(crate) fn attention(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, options: &Atte
     let bias = bias.and_then(gpu_input).unwrap_or_else(|| unused_binding(&q));
     let AttentionKernel { shader, constants, invocations, queries } =
         AttentionKernel::select(KernelVariant::current(), d);
-    let y = Launch {
+    let y = ShaderLaunch {
         shader,
         constants: &constants,
         imports: &[],

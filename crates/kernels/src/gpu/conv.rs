@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::launch::{Launch, gpu_input, tensor, unused_binding};
-use super::tiling::{RegisterRows, Tiling};
+use super::launch::{ShaderLaunch, gpu_input, tensor, unused_binding};
+use super::tiling::{MatmulTiling, RegisterRows};
 use super::weights::{WEIGHTS, bind, product_specialisations};
 use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
@@ -27,9 +27,9 @@ pub(crate) fn conv(x: &Tensor<4>, w: &Matrix, options: &ConvOptions<'_>) -> Opti
     let [oh, ow] = [h, width].map(|side| options.resampling.output_side(side));
     let pixels = b * oh * ow;
     let downsample = options.resampling == Resampling::Downsample2x;
-    let tiling = Tiling::select(pixels, co, REGISTER_ROWS);
+    let tiling = MatmulTiling::select(pixels, co, REGISTER_ROWS);
     let chunks = pixels.div_ceil(tiling.rows());
-    let [y, moments] = Launch {
+    let [y, moments] = ShaderLaunch {
         shader: tiling.shader(files::CONV_REGISTERS, files::CONV_WORKGROUP),
         constants: &tiling.constants(),
         imports: &[(WEIGHTS, unpacking)],

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::launch::{Launch, gpu_input, tensor, unused_binding};
-use super::tiling::{RegisterRows, Tiling};
+use super::launch::{ShaderLaunch, gpu_input, tensor, unused_binding};
+use super::tiling::{MatmulTiling, RegisterRows};
 use super::weights::{WEIGHTS, bind, product_specialisations};
 use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
@@ -29,8 +29,8 @@ pub(crate) fn linear(x: &Tensor<3>, w: &Matrix, epilogue: &Epilogue<'_>) -> Opti
     let [gate_start, gate_stride] = epilogue.gate.as_ref().map_or([0, 0], AdaLnChunk::offset_and_stride);
     let residual_rows = epilogue.residual.as_ref().map_or(0, |residual| residual.dims()[0] * t);
     let columns = if epilogue.activation == Activation::GatedGelu { n / 2 } else { n };
-    let tiling = Tiling::select(b * t, n, REGISTER_ROWS);
-    let y = Launch {
+    let tiling = MatmulTiling::select(b * t, n, REGISTER_ROWS);
+    let y = ShaderLaunch {
         shader: tiling.shader(files::GEMM_REGISTERS, files::GEMM_WORKGROUP),
         constants: &tiling.constants(),
         imports: &[(WEIGHTS, unpacking)],

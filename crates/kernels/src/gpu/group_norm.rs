@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::launch::{Launch, gpu_input, tensor};
+use super::launch::{ShaderLaunch, gpu_input, tensor};
 use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{GroupNormOptions, MOMENT_VALUES};
@@ -41,7 +41,7 @@ pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let pixels = h * w;
     let chunk_pixels = pixels.div_ceil(max_chunks).max(min_pixels);
     let chunks = pixels.div_ceil(chunk_pixels);
-    let moments = Launch {
+    let moments = ShaderLaunch {
         shader: files::GROUP_NORM_MOMENTS,
         constants: &[],
         imports: &[],
@@ -62,7 +62,7 @@ pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
 /// Launches the combination of `moments` `[B, CHUNKS, SETS, 4]` into `[B, 1, groups, 4]`. None where the device compiles no WGSL.
 pub(crate) fn combine_moments(moments: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let [b, chunks, sets, _] = moments.dims();
-    let combined = Launch {
+    let combined = ShaderLaunch {
         shader: files::GROUP_NORM_COMBINE,
         constants: &[],
         imports: &[],
@@ -84,7 +84,7 @@ pub(crate) fn group_norm(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNorm
     let (x, moments, weight, bias) = (gpu_input(x)?, gpu_input(moments)?, gpu_input(weight)?, gpu_input(bias)?);
     let PixelChunks { min_pixels, .. } = PixelChunks::select();
     let pixels = h * w;
-    let y = Launch {
+    let y = ShaderLaunch {
         shader: files::GROUP_NORM_APPLY,
         constants: &[],
         imports: &[],

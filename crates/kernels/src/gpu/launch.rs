@@ -71,7 +71,7 @@ pub(crate) fn tensor<const RANK: usize>(tensor: CubeTensor) -> Tensor<RANK> {
 }
 
 /// The description of a launch.
-pub(crate) struct Launch<'a> {
+pub(crate) struct ShaderLaunch<'a> {
     pub(crate) shader: Shader,
     /// Values of the shader's `// spec` constants.
     pub(crate) constants: &'a [(&'static str, u32)],
@@ -85,7 +85,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) count: [usize; 3],
 }
 
-impl Launch<'_> {
+impl ShaderLaunch<'_> {
     /// Binds `inputs`, the output and the parameters in this order, and returns the output: `shape` of `dtype`.
     /// The dtype of activations is that of the first input.
     pub(crate) fn run<const RANK: usize>(

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::launch::{Launch, gpu_input, tensor, unused_binding};
+use super::launch::{ShaderLaunch, gpu_input, tensor, unused_binding};
 use super::wgsl::{Shader, Spec, files};
 use crate::KernelVariant;
 use crate::options::{Modulation, TokenNorm};
@@ -33,7 +33,7 @@ pub(crate) fn norm(x: &Tensor<3>, norm: TokenNorm<'_>, eps: f64) -> Option<Tenso
         KernelVariant::WorkgroupTiled => (files::NORM_WORKGROUP, [rows.min(MAX_COUNT), rows.div_ceil(MAX_COUNT), 1]),
         _ => (files::NORM_REGISTERS, [rows.div_ceil(WORKGROUP as usize), 1, 1]),
     };
-    let y = Launch {
+    let y = ShaderLaunch {
         shader,
         constants: &[],
         imports: &[],

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::launch::{Launch, gpu_input, tensor};
+use super::launch::{ShaderLaunch, gpu_input, tensor};
 use super::wgsl::{Shader, Spec, files};
 use crate::options::PATCH;
 
@@ -42,7 +42,7 @@ fn launch<const FROM: usize, const TO: usize>(
     let invocations = shape.iter().product::<usize>() / numbers;
     let params = params.iter().copied().chain([("invocations", invocations)]);
     let params: Vec<(&'static str, u32)> = params.map(|(name, value)| (name, value as u32)).collect();
-    let y = Launch {
+    let y = ShaderLaunch {
         shader,
         constants: &[],
         imports: &[],

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
-use super::launch::Launch;
+use super::launch::ShaderLaunch;
 use super::wgsl::Spec;
 
 /// Bytes of workgroup memory that every WebGPU device has.
@@ -24,14 +24,14 @@ thread_local! {
 
 /// Asserts that the specialisation is a listed one, that the text is valid, that its bindings, parameters and workgroup are those of the launch, and that it stays within
 /// the limits of every WebGPU device.
-pub(crate) fn check(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
+pub(crate) fn check(launch: &ShaderLaunch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
     let name = launch.shader.name;
     let is_listed = KNOWN.with(|known| known.contains(&(name, spec.clone())));
     assert!(is_listed, "{name}: {spec:?} is not among the specialisations");
     check_text(launch, spec, inputs, outputs);
 }
 
-fn check_text(launch: &Launch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
+fn check_text(launch: &ShaderLaunch<'_>, spec: &Spec, inputs: usize, outputs: usize) {
     let text = launch.shader.specialise(spec);
     let module = validated(&text);
     let name = launch.shader.name;
@@ -101,7 +101,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     fn launch(source: &'static str, params: &'static [(&'static str, u32)], workgroup: [u32; 3], inputs: usize) {
         let shader = Shader { name: "scaled", source };
-        let launch = Launch { shader, constants: &[], imports: &[], params, workgroup, count: [1; 3] };
+        let launch = ShaderLaunch { shader, constants: &[], imports: &[], params, workgroup, count: [1; 3] };
         check_text(&launch, &Spec { constants: vec![], imports: vec![], half: false }, inputs, 1);
     }
 

@@ -6,7 +6,7 @@ use crate::KernelVariant;
 
 /// The division of a product's y into tiles, and of a tile among invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tiling {
+pub(crate) enum MatmulTiling {
     /// Tiles of 64 columns in workgroup memory.
     Workgroup(WorkgroupTile),
     /// Tiles of this many rows and 16 columns, one per invocation.
@@ -56,7 +56,7 @@ pub fn rows_of_each_tiling() -> &'static [usize] {
     }
 }
 
-impl Tiling {
+impl MatmulTiling {
     /// Returns the tiling for y `[m, n]` and the current variant.
     pub(crate) fn select(m: usize, n: usize, [few, many]: RegisterRows) -> Self {
         if KernelVariant::current() == KernelVariant::WorkgroupTiled {
@@ -157,24 +157,24 @@ mod tests {
     fn a_product_of_many_tiles_has_large_ones_whatever_its_width() {
         assert_eq!([WorkgroupTile::of(512, 1152), WorkgroupTile::of(MANY_ROWS - LARGE.height(), 4)], [SMALL; 2]);
         assert_eq!([WorkgroupTile::of(512, 3456), WorkgroupTile::of(MANY_ROWS, 4)], [LARGE; 2]);
-        let rows = rows_of_each_tiling().iter().map(|rows| Tiling::select(*rows, 4, [8, 16]));
-        assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE].map(Tiling::Workgroup));
+        let rows = rows_of_each_tiling().iter().map(|rows| MatmulTiling::select(*rows, 4, [8, 16]));
+        assert_eq!(rows.collect::<Vec<_>>(), [SMALL, LARGE].map(MatmulTiling::Workgroup));
     }
 
     #[test]
     fn in_registers_the_rows_of_each_tiling_get_one_each() {
         KernelVariant::RegisterTiled.make_current();
         for own in [crate::gpu::gemm::REGISTER_ROWS, crate::gpu::conv::REGISTER_ROWS] {
-            let tiles = rows_of_each_tiling().iter().map(|rows| Tiling::select(*rows, 4, own));
-            assert_eq!(tiles.collect::<Vec<_>>(), own.map(Tiling::Registers));
+            let tiles = rows_of_each_tiling().iter().map(|rows| MatmulTiling::select(*rows, 4, own));
+            assert_eq!(tiles.collect::<Vec<_>>(), own.map(MatmulTiling::Registers));
         }
     }
 
     #[test]
     fn the_last_workgroups_reach_past_the_edge() {
-        assert_eq!(Tiling::Workgroup(SMALL).count(33, 65), [2, 2, 1]);
-        assert_eq!(Tiling::Workgroup(LARGE).count(64, 64), [1, 1, 1]);
-        assert_eq!(Tiling::Registers(8).count(8 * WORKGROUP, 16), [1, 1, 1]);
-        assert_eq!(Tiling::Registers(8).count(8 * WORKGROUP + 1, 17), [3, 1, 1]);
+        assert_eq!(MatmulTiling::Workgroup(SMALL).count(33, 65), [2, 2, 1]);
+        assert_eq!(MatmulTiling::Workgroup(LARGE).count(64, 64), [1, 1, 1]);
+        assert_eq!(MatmulTiling::Registers(8).count(8 * WORKGROUP, 16), [1, 1, 1]);
+        assert_eq!(MatmulTiling::Registers(8).count(8 * WORKGROUP + 1, 17), [3, 1, 1]);
     }
 }

@@ -4,7 +4,7 @@ use burn_wgpu::CubeTensor;
 use pixart_weights::{MatrixData, WeightFormat};
 
 use super::launch::gpu_input;
-use super::tiling::{RegisterRows, Tiling};
+use super::tiling::{MatmulTiling, RegisterRows};
 use super::wgsl::{Shader, Spec, files};
 use crate::matrix::Matrix;
 
@@ -37,7 +37,7 @@ pub(super) fn product_specialisations(shaders: [Shader; 2], register_rows: Regis
     const FORMATS: [WeightFormat; 5] =
         [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
     let [registers, workgroup] = shaders;
-    let tilings = Tiling::all(register_rows);
+    let tilings = MatmulTiling::all(register_rows);
     let each = tilings.iter().flat_map(|tiling| FORMATS.map(|format| (tiling, format)));
     each.map(|(tiling, format)| {
         let imports = vec![(WEIGHTS, unpacking(format))];
