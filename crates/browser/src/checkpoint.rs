@@ -209,8 +209,8 @@ impl ShardSink for PageSink {
     fn begin(&mut self, bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
         let promised = promise(&self.0.begin, &Array::of1(&(bytes as f64).into()));
         Box::pin(async move {
-            let kept = await_promise(promised).await;
-            kept.map(drop).map_err(|why| Error::Unwritable { file: "the checkpoint".into(), why })
+            let begun = await_promise(promised).await;
+            begun.map(drop).map_err(|why| Error::Unwritable { file: "the checkpoint".into(), why })
         })
     }
 

@@ -26,7 +26,7 @@ pub struct Engine {
     /// The device's name, as in recordings and metadata.
     pub(crate) name: String,
     pub(crate) emitter: Emitter,
-    /// Whether the worker's own thread computes, and receives no messages meanwhile.
+    /// True on the CPU: the worker's own thread computes, and receives no messages meanwhile.
     pub(crate) computes_on_worker: bool,
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
     /// The request of the last [`Engine::prepare`].

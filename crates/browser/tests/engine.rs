@@ -157,8 +157,8 @@ fn multiplications_are_counted_in_64_bits() {
         .filter(|(path, _)| path.ends_with(".json"))
         .for_each(|(path, bytes)| folder.insert(*path, bytes.to_vec()));
     let planner = pixart_model::Planner::read(&folder, pixart_model::DeviceLimits::UNLIMITED).expect("it has all keys");
-    let picture = pixart_model::LatentBatch { images: 1, latent_size: [16, 16], guided: true };
-    let [none, one, many] = [0, 1, 1000].map(|steps| planner.mac_count(picture, steps, 120).matmul);
+    let batch = pixart_model::LatentBatch { images: 1, latent_size: [16, 16], guided: true };
+    let [none, one, many] = [0, 1, 1000].map(|steps| planner.mac_count(batch, steps, 120).matmul);
     assert_eq!(many - none, 1000 * (one - none));
     // Two captions, four blocks of 14 matrices of 192 × 192, 64 tokens.
     assert_eq!(one - none, 2 * 4 * 14 * 192 * 192 * 64);

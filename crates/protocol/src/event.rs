@@ -49,11 +49,11 @@ pub struct AdapterInfo {
     pub backend: String,
     /// WebGPU's `isFallbackAdapter`: the adapter emulates a GPU on the CPU.
     pub is_fallback_adapter: bool,
-    /// Why this device was chosen, in words.
+    /// Reason for the choice of this device, in words.
     pub reason: String,
 }
 
-/// What opening a checkpoint would take, known before it is downloaded.
+/// Cost of opening a checkpoint, estimated before it is downloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct Estimate {
     pub id: u32,
@@ -93,7 +93,7 @@ pub struct Checkpoint {
     pub styles: Vec<String>,
     /// Bytes of weights on the device.
     pub weight_bytes: f64,
-    /// Where the checkpoint is stored: `indexeddb`, `opfs` or `memory`.
+    /// Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
     pub storage: String,
     /// From the first byte requested until the weights were on the device.
     pub load_millis: f64,

@@ -37,9 +37,9 @@ pub enum FaultCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Fault {
     pub code: FaultCode,
-    /// What failed, and on which value.
+    /// Description of the failure, with the value that caused it.
     pub what: String,
-    /// What the user can do next.
+    /// Next step for the user.
     pub remedy: String,
 }
 

@@ -43,7 +43,7 @@ pub enum EngineRequest {
         dtype: WeightDtype,
         memory_limit_bytes: Option<f64>,
     },
-    /// Estimate what [`EngineRequest::Open`] would take. Where more than `measure_above_bytes` are still to be downloaded, the
+    /// Estimate the cost of [`EngineRequest::Open`]. Where more than `measure_above_bytes` are still to be downloaded, the
     /// connection and the device are timed for a second each.
     Estimate {
         id: u32,
@@ -308,7 +308,7 @@ pub struct Limits {
     pub size_max: u32,
     /// Divisor of width and height: the VAE's scale factor times the patch size.
     pub size_multiple: u32,
-    /// Whether there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
+    /// True if there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
     pub binned: bool,
 }
 

@@ -54,7 +54,7 @@ pub struct StoredCheckpoint {
     pub bytes: f64,
     /// Shards that are missing, or were found damaged and deleted.
     pub missing: u32,
-    /// Whether the server had another checkpoint at the last verification.
+    /// True if the server had another checkpoint at the last verification.
     pub changed: bool,
     /// Milliseconds since 1970.
     pub saved_at: f64,

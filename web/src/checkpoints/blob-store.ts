@@ -46,7 +46,7 @@ export interface CheckpointRow {
   manifest: string | undefined;
   /** Names of the complete sections. */
   sections: string[];
-  /** Whether it was converted here: the server does not have its shards. */
+  /** True for a checkpoint that was converted here: the server does not have its shards. */
   converted: boolean;
   saved_at: number;
   /** The server's version of it when it was stored, and whether the version differed at the last check. */

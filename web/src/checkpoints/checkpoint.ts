@@ -21,7 +21,7 @@ import { ProgressReporter } from './progress';
 import { FilesSource, HttpSource, readFile, type Source } from './source';
 import { type Manifest, type Shard, type Store, sha256Of, shardsOf } from './store';
 
-/** What is still to be downloaded of a checkpoint, and the configurations of its networks. */
+/** A download that is still to be made: its size, and the configurations of the networks. */
 export interface Download {
   bytes: number;
   configs: Map<string, Uint8Array>;

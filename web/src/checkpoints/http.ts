@@ -18,11 +18,11 @@ export class FileChangedError extends Error {}
 
 /** Metadata of a file, from the headers of a response. */
 export interface RemoteFile {
-  /** Of the whole file, where the server reports it. */
+  /** Size of the whole file, where the server reports it. */
   bytes: number | undefined;
   /** The ETag or the modification date; empty where there is neither. */
   version: string;
-  /** Whether the server supports Range requests. */
+  /** True if the server supports Range requests. */
   supports_ranges: boolean;
 }
 
@@ -148,7 +148,7 @@ function statusFault(url: string, { status, headers }: Response) {
   const after = headers.get('retry-after');
   const remedy =
     status === 401 || status === 403 ? 'it may need a login; choose another address' : 'try again, or ask the owner of the server';
-  return fault('network', `${url} answered ${status}${after === null ? '' : `, to be asked again after ${after}`}`, remedy);
+  return fault('network', `${url} answered ${status}${after === null ? '' : ` (retry after ${after})`}`, remedy);
 }
 
 export function networkFault(url: string, thrown: unknown) {

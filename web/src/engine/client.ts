@@ -26,7 +26,7 @@ export interface CheckpointOptions {
   checkpoint: string;
   files?: ReadonlyMap<string, File> | undefined;
   load_text_encoder: boolean;
-  /** What the matrices of a diffusers folder are converted to. */
+  /** Format that a diffusers folder is converted to. */
   dtype: WeightDtype;
   /** Memory to plan with, where that is less than the device seems to have. */
   memory_limit_bytes?: number | null;

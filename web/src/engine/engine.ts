@@ -45,7 +45,7 @@ export interface ResilientEngine {
   close(): void;
 }
 
-/** How often in a row a generation is resumed without finishing another step. */
+/** Attempts in a row that may fail without finishing another step. */
 const MAX_ATTEMPTS = 3;
 /** Part of the memory that is planned with after a device had not enough. */
 const MEMORY_BACKOFF = 0.7;

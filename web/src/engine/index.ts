@@ -30,9 +30,9 @@ export interface CreateEngineOptions {
   companion?: string;
   /** By default the GPU; the CPU where WebGPU is missing or has a fallback adapter only. */
   device?: DeviceKind;
-  /** Where the checkpoint is stored. */
+  /** Browser storage for the checkpoint. */
   storage?: StorageBackend;
-  /** What the matrices of a diffusers folder are converted to. */
+  /** Format that a diffusers folder is converted to. */
   dtype?: WeightDtype;
   /** Called before a download, with its size and the cost of an image on this device; `false` declines. The measurements take about
       two seconds, and are made only where this is set. */

@@ -122,7 +122,7 @@ native_size: number, size_min: number, size_max: number,
  */
 size_multiple: number, 
 /**
- * Whether there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
+ * True if there are resolution bins for the native size. An image generated in its bin may have any sides in the range.
  */
 binned: boolean, };
 
@@ -166,7 +166,7 @@ backend: string,
  */
 is_fallback_adapter: boolean, 
 /**
- * Why this device was chosen, in words.
+ * Reason for the choice of this device, in words.
  */
 reason: string, };
 
@@ -200,7 +200,7 @@ storage: string, bytes: number,
  */
 missing: number, 
 /**
- * Whether the server had another checkpoint at the last verification.
+ * True if the server had another checkpoint at the last verification.
  */
 changed: boolean, 
 /**
@@ -262,7 +262,7 @@ styles: Array<string>,
  */
 weight_bytes: number, 
 /**
- * Where the checkpoint is stored: `indexeddb`, `opfs` or `memory`.
+ * Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
  */
 storage: string, 
 /**
@@ -347,11 +347,11 @@ export type Verdict = { "kind": "pass" } | { "kind": "fail", why: string, } | { 
 
 export type Fault = { code: FaultCode, 
 /**
- * What failed, and on which value.
+ * Description of the failure, with the value that caused it.
  */
 what: string, 
 /**
- * What the user can do next.
+ * Next step for the user.
  */
 remedy: string, };
 

@@ -49,7 +49,7 @@ let openingStore: Promise<Store> | undefined;
 let loaded: Source | undefined;
 /** Folders of local files, by name. */
 const local_files = new Map<string, ReadonlyMap<string, File>>();
-/** Why nothing can be generated; `undefined` once a checkpoint is on the device. */
+/** The reason that nothing can be generated; `undefined` once a checkpoint is on the device. */
 let load_fault: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The panic after which the wasm module is not called again. */
 let crash: Fault | undefined;

@@ -9,7 +9,7 @@ use crate::{Fault, FaultCode};
 pub struct ResolvedRequest {
     pub prompt: String,
     pub negative_prompt: String,
-    /// Of the returned image, in pixels.
+    /// Height of the returned image in pixels.
     pub height: u32,
     pub width: u32,
 }
