@@ -268,7 +268,7 @@ impl ImageGenerator {
                 num_inference_steps: steps,
                 seed,
                 millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
-                sha256: hex(&Sha256::digest(&file)),
+                sha256: hex::encode(Sha256::digest(&file)),
             };
             let recording = recording
                 .map(|recording| {
@@ -326,8 +326,4 @@ impl ImageGenerator {
 
 fn millis_since(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,7 +14,6 @@ use pixart_weights::{Folder, Manifest, WeightFormat};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::generate::hex;
 use crate::{Error, checkpoint};
 
 /// What [`pack`] reads and writes.
@@ -129,7 +128,7 @@ pub fn check(dir: &Path) -> Result<Vec<String>, Error> {
 fn hash_of(path: &Path) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let bytes = io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok((bytes, hex(&hash.finalize())))
+    Ok((bytes, hex::encode(hash.finalize())))
 }
 
 /// Writes shards below `dir`, each named by its section, index and hash.
@@ -148,7 +147,7 @@ impl ShardSink for ShardWriter<'_> {
         index: usize,
         bytes: &'a [u8],
     ) -> Pin<Box<dyn Future<Output = Result<String, pixart_weights::Error>> + 'a>> {
-        let sha256 = hex(&Sha256::digest(bytes));
+        let sha256 = hex::encode(Sha256::digest(bytes));
         let file = shard_name(section, index, &sha256);
         let written = File::create(self.dir.join(&file)).and_then(|mut shard| shard.write_all(bytes));
         let unwritable = |error: io::Error| pixart_weights::Error::Unwritable { file, why: error.to_string() };

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{CachedEmbeds, PromptEmbedsCache};
 use super::queue::DeviceWorker;
-use crate::generate::{GeneratedImage, StepProgress, hex};
+use crate::generate::{GeneratedImage, StepProgress};
 use crate::{
     Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, device,
 };
@@ -164,5 +164,5 @@ fn fingerprint(folder: &Folder) -> String {
             Err(_) => hash.update(folder.length(path).unwrap_or_default().to_le_bytes()),
         }
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }

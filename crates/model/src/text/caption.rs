@@ -10,6 +10,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use percent_encoding::percent_decode_str;
+
 /// Lower-cases and strips a caption: Python's `caption.lower().strip()`.
 #[must_use]
 pub fn normalize_caption(caption: &str) -> String {
@@ -46,21 +48,5 @@ fn is_python_space(character: char) -> bool {
 
 /// Decodes as Python's `urllib.parse.unquote_plus`: `+` is a space, `%XX` a byte of UTF-8, and invalid UTF-8 becomes U+FFFD.
 fn unquote_plus(text: &str) -> String {
-    let text = text.replace('+', " ");
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let digits = piece.get(..2).filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match digits.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&piece.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(piece.as_bytes());
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
