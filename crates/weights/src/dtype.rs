@@ -120,6 +120,13 @@ impl TensorLayout {
 
     /// Returns the layout of a transposed matrix of shape `[outputs, inputs]`: in `format` where the shape permits, else
     /// in f32.
+    ///
+    /// ```
+    /// use pixart_weights::{StoredDtype, TensorLayout, WeightFormat};
+    ///
+    /// assert_eq!(TensorLayout::matrix(WeightFormat::Q8, [16, 64]).dtype, StoredDtype::Q8);
+    /// assert_eq!(TensorLayout::matrix(WeightFormat::Q8, [16, 30]).dtype, StoredDtype::F32, "30 is no multiple of 32");
+    /// ```
     #[must_use]
     pub fn matrix(format: WeightFormat, [outputs, inputs]: [usize; 2]) -> Self {
         let format = if format.fits(inputs, outputs) { format } else { WeightFormat::F32 };

@@ -42,6 +42,16 @@ enum FileSource {
 }
 
 /// The files of one checkpoint. Clones and sub-folders share the bytes.
+///
+/// ```
+/// use pixart_weights::Folder;
+///
+/// let mut folder = Folder::default();
+/// folder.insert("vae/config.json", b"{}".to_vec());
+/// assert_eq!(folder.bytes("vae/config.json")?, b"{}");
+/// assert_eq!(folder.under("vae/").paths().collect::<Vec<_>>(), ["config.json"]);
+/// # Ok::<(), pixart_weights::Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Folder {
     files: BTreeMap<String, FileSource>,

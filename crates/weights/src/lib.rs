@@ -6,6 +6,10 @@
 //! Contract: a weight that is returned has the requested shape and holds finite values only. Everything else is an [`Error`]
 //! that names the file and the tensor.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod dtype;
 mod error;
 mod folder;

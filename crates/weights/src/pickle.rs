@@ -9,8 +9,11 @@
 //!
 //! Source: Python's `pickletools.py`, protocol 2; torch's `serialization.py` and `_utils.py`.
 
+mod byte_reader;
+
 use std::collections::BTreeMap;
 
+use byte_reader::ByteReader;
 use safetensors::Dtype;
 
 use crate::StoredDtype;
@@ -80,9 +83,9 @@ type Result<T> = std::result::Result<T, String>;
 impl Unpickler {
     /// Runs a pickle and returns its value, with the arena that the value's indices refer to.
     pub(crate) fn run(bytes: &[u8]) -> Result<(Self, PickleValue)> {
-        let (mut pickle, mut input) = (Self::default(), ByteReader { bytes, at: 0 });
+        let (mut pickle, mut input) = (Self::default(), ByteReader::new(bytes));
         loop {
-            let at = input.at;
+            let at = input.position();
             let opcode = input.byte()?;
             if opcode == b'.' {
                 let value = pickle.pop()?;
@@ -301,50 +304,4 @@ fn global(module: &str, name: &str) -> Result<PickleGlobal> {
         _ => None,
     }
     .ok_or_else(|| format!("the pickle names `{module}.{name}`, which torch.save does not write for tensors"))
-}
-
-/// A cursor over the bytes of the pickle.
-struct ByteReader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> ByteReader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..count));
-        self.at += count;
-        taken.ok_or_else(|| "the pickle ends too early".into())
-    }
-
-    fn array<const COUNT: usize>(&mut self) -> Result<[u8; COUNT]> {
-        Ok(self.take(COUNT)?.try_into().expect("take returns as many bytes as were requested"))
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    /// Reads the length and the bytes of a signed integer of at most eight bytes.
-    fn long(&mut self) -> Result<i64> {
-        let length = self.byte()?;
-        let bytes = self.take(length.into())?;
-        if bytes.len() > 8 {
-            return Err(format!("an integer has {length} bytes"));
-        }
-        let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-        let mut wide = [if negative { 0xff } else { 0 }; 8];
-        wide[..bytes.len()].copy_from_slice(bytes);
-        Ok(i64::from_le_bytes(wide))
-    }
-
-    fn line(&mut self) -> Result<&'a str> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or("a name does not end")?;
-        self.at += length + 1;
-        std::str::from_utf8(&rest[..length]).map_err(|error| error.to_string())
-    }
 }

@@ -187,6 +187,15 @@ impl QuantizedMatrix {
 }
 
 /// Quantizes `values`, row-major `[inputs, outputs]`, to the words of `format`.
+///
+/// ```
+/// use pixart_weights::{WeightFormat, dequantize, quantize};
+///
+/// let values: Vec<f32> = (0..32 * 8).map(|i| (i % 17) as f32 / 16.0 - 0.5).collect();
+/// let words = quantize(&values, [32, 8], WeightFormat::Q8);
+/// let errors = dequantize(&words, [32, 8], WeightFormat::Q8).into_iter().zip(&values).map(|(got, want)| (got - want).abs());
+/// assert!(errors.fold(0.0, f32::max) < 0.003, "half a step of 1/254");
+/// ```
 #[must_use]
 pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFormat) -> Vec<u32> {
     let halves = |values: &[f32], half: fn(f32) -> u16| -> Vec<u32> {

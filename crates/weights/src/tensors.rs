@@ -15,6 +15,17 @@ const INTEGER_DTYPES: [Dtype; 8] =
     [Dtype::BOOL, Dtype::U8, Dtype::I8, Dtype::U16, Dtype::I16, Dtype::U32, Dtype::I32, Dtype::I64];
 
 /// The tensors of one file, by name.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use pixart_weights::{Dtype, Tensors, serialize_tensors};
+///
+/// let file = serialize_tensors(vec![("mask".to_owned(), Dtype::BOOL, vec![2], vec![1, 0])], HashMap::new());
+/// let tensors = Tensors::parse("io.safetensors", &file)?;
+/// assert_eq!(tensors.integers("mask")?, (vec![2], vec![1, 0]));
+/// # Ok::<(), pixart_weights::Error>(())
+/// ```
 pub struct Tensors<'bytes> {
     /// The file that errors name.
     file: String,

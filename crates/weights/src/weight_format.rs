@@ -44,6 +44,12 @@ impl WeightFormat {
     }
 
     /// Returns the bytes of a matrix, scales included.
+    ///
+    /// ```
+    /// use pixart_weights::WeightFormat;
+    ///
+    /// assert_eq!(WeightFormat::Q4.bytes(1152, 4608), 1152 * 4608 / 2 + 1152 / 32 * 4608 * 2);
+    /// ```
     #[must_use]
     pub fn bytes(self, inputs: usize, outputs: usize) -> usize {
         let scales = inputs / BLOCK * outputs * 2;
