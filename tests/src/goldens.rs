@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use pixart_companion::device::{self, DeviceSpec, LoadedDevice};
 use pixart_companion::golden;
 use pixart_protocol::{TapRow, Verdict};
+use pixart_verify::report;
 use pixart_weights::Folder;
 
 use crate::gpu;
@@ -24,8 +25,8 @@ fn rows(opened: &LoadedDevice, kind: DeviceSpec) -> Vec<TapRow> {
 }
 
 fn assert_all_pass(rows: &[TapRow]) {
-    let failed: Vec<String> = rows.iter().filter(|row| row.verdict != Verdict::Pass).map(golden::line).collect();
-    assert!(failed.is_empty(), "{}\n{}", golden::header(), failed.join("\n"));
+    let failed: Vec<String> = rows.iter().filter(|row| row.verdict != Verdict::Pass).map(report::line).collect();
+    assert!(failed.is_empty(), "{}\n{}", report::header(), failed.join("\n"));
     for part in ["t5.final", "out", "final_latents", "dec.conv_out", "enc.conv_out", "image.u8"] {
         assert!(rows.iter().any(|row| row.tap == part), "no variant records {part}");
     }
@@ -56,7 +57,7 @@ fn a_changed_recording_fails() {
         folder.insert(part, std::fs::read(path.join(part)).expect("the checkpoint exists"));
     }
     let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
-    let check = pixart_model::golden::check(&name, &folder, &opened.device, golden::tolerance(DeviceSpec::Cpu));
+    let check = pixart_verify::golden::check(&name, &folder, &opened.device, golden::tolerance(DeviceSpec::Cpu));
     let rows = futures_lite::future::block_on(check);
     let failed = |row: &&TapRow| matches!(row.verdict, Verdict::Fail { .. });
     let taps: Vec<&str> = rows.iter().filter(failed).map(|row| row.tap.as_str()).collect();

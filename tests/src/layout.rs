@@ -8,17 +8,26 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Packages of the workspace, each with the packages of the workspace that it may use.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("pixart-protocol", &[]),
     ("pixart-kernels", &["pixart-weights"]),
     ("pixart-weights", &[]),
     ("pixart-model", &["pixart-kernels", "pixart-weights", "pixart-protocol"]),
-    ("pixart-browser", &["pixart-model", "pixart-kernels", "pixart-weights", "pixart-protocol"]),
-    ("pixart-companion", &["pixart-model", "pixart-weights", "pixart-protocol"]),
+    ("pixart-verify", &["pixart-model", "pixart-kernels", "pixart-weights", "pixart-protocol"]),
+    ("pixart-browser", &["pixart-verify", "pixart-model", "pixart-kernels", "pixart-weights", "pixart-protocol"]),
+    ("pixart-companion", &["pixart-verify", "pixart-model", "pixart-weights", "pixart-protocol"]),
     ("xtask", &["pixart-protocol"]),
     (
         "pixart-tests",
-        &["pixart-protocol", "pixart-kernels", "pixart-weights", "pixart-model", "pixart-browser", "pixart-companion"],
+        &[
+            "pixart-protocol",
+            "pixart-kernels",
+            "pixart-weights",
+            "pixart-model",
+            "pixart-verify",
+            "pixart-browser",
+            "pixart-companion",
+        ],
     ),
 ];
 

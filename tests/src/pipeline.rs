@@ -10,8 +10,8 @@ use pixart_companion::{
     ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, decode,
 };
 use pixart_model::{
-    CfgBatching, DeviceLimits, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, golden, image,
-    scheduler_names, text_encoder_bytes,
+    CfgBatching, DeviceLimits, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, image,
+    scheduler_names, text_encoder_bytes, values_read,
 };
 use pixart_protocol::{EncodeRequest, GenerateRequest, OutputType};
 use pixart_weights::Folder;
@@ -160,7 +160,7 @@ fn the_preview_is_close_to_the_least_squares_linear_map() {
         while sampler.step(&mut Taps::off()) {}
         let latent = sampler.into_latents();
         let [_, channels, rows, columns] = latent.dims();
-        let numbers = block_on(golden::values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
+        let numbers = block_on(values_read("the latent", latent.clone().flatten(0, 3))).expect("it is read");
         let rgb8 = block_on(image::rgb8_read(pipeline.decode(latent, &prepared), prepared.size)).expect("it is read");
         let shown = preview.rgb8(&numbers, [rows, columns]).expect("finite");
         let side = rgb8.height / rows;

@@ -113,7 +113,7 @@ fn latents_replace_the_noise_of_the_seed() {
         let prepared = pipeline.prepare(request)?;
         let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared)?, 0)?;
         while sampler.step(&mut pixart_model::Taps::off()) {}
-        block_on(pixart_model::golden::values_read("the latent", sampler.into_latents().flatten(0, 3)))
+        block_on(pixart_model::values_read("the latent", sampler.into_latents().flatten(0, 3)))
     };
     // Euler scales the initial latents, also given ones.
     for scheduler in ["dpm++2m", "euler"] {

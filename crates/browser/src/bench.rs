@@ -1,8 +1,7 @@
 //! Benchmark of one part of a network against other implementations. The page measures: the time of the browser's processes
 //! counts, which is invisible here.
 
-use pixart_model::golden::values_read;
-use pixart_model::{KernelVariant, Workload};
+use pixart_model::{KernelVariant, Workload, values_read};
 use pixart_protocol::{DeviceKind, Fault, FaultCode};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;

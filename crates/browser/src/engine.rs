@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, golden, prewarm};
+use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, prewarm};
 use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType};
+use pixart_verify::golden;
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -5,15 +5,15 @@ use std::pin::Pin;
 use burn::tensor::{Tensor, TensorData};
 use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
-use pixart_model::recording::Recording;
 use pixart_model::{
     Error, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps,
-    golden, read_prompt_embeds,
+    read_prompt_embeds, values_read,
 };
 use pixart_protocol::{
     DenoisingStep, EncodeResponse, EngineEvent, Fault, FaultCode, GenerationStage, ImageResult, MemoryUsage,
     PreviewImage, StageMillis, TextEncoderSource,
 };
+use pixart_verify::recording::Recording;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -234,7 +234,7 @@ impl Engine {
         } else {
             vec![model_output.clone()]
         };
-        let numbers = golden::values_read("the model output", Tensor::cat(read, 0).flatten(0, 3)).await?;
+        let numbers = values_read("the model output", Tensor::cat(read, 0).flatten(0, 3)).await?;
         let (model_output, pred_original_sample) = numbers.split_at(model_output.dims().iter().product());
         let preview = match preview {
             Some(preview) => {

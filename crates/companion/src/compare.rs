@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use pixart_model::image::{self, Rgb8};
-use pixart_model::recording::Recording;
 use pixart_protocol::{Fault, FaultCode};
+use pixart_verify::recording::Recording;
 use serde::Serialize;
 
 use crate::generate::{ImageGenerator, LoadOptions};

@@ -8,9 +8,9 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::image::GenerationMetadata;
-use pixart_model::recording::Recording;
 use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, WeightFormat, image};
 use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, OutputType, Preset};
+use pixart_verify::recording::Recording;
 use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -290,7 +290,7 @@ impl ImageGenerator {
     ) -> Result<Vec<u8>, Error> {
         if request.output_type == OutputType::Latent {
             let shape = latents.dims();
-            let values = block_on(pixart_model::golden::values_read("the latent", latents.flatten(0, 3)))?;
+            let values = block_on(pixart_model::values_read("the latent", latents.flatten(0, 3)))?;
             return Ok(embeds::write_tensor(LATENTS, &shape, &values));
         }
         let size = prepared.size;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use pixart_model::Architecture;
+use pixart_verify::Architecture;
 use pixart_weights::{Folder, StoredDtype};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};

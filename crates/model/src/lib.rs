@@ -5,18 +5,16 @@
 //! Shape letters used throughout: B batch, T tokens, L caption tokens, C channels, N attention heads, D channels of one
 //! head, H and W rows and columns.
 
-mod architecture;
+mod compare;
 mod error;
-pub mod golden;
 pub mod image;
 mod loading;
 mod noise;
 mod pipeline;
 mod planning;
 mod prewarm;
-pub mod recording;
+mod readback;
 mod schedulers;
-pub mod self_test;
 mod taps;
 #[cfg(test)]
 mod testing;
@@ -26,11 +24,13 @@ mod vae;
 mod warm_up;
 mod workload;
 
-pub use architecture::Architecture;
+pub use compare::{Comparison, compare};
 pub use error::Error;
 pub use image::Preview;
+pub use loading::inventory::tensor_inventory;
 pub use loading::quantization_policy::form;
-pub use noise::randn;
+pub use loading::var_builder::tensor_from_file;
+pub use noise::{Noise, randn};
 pub use pipeline::{
     Batch, GuidanceConfig, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
     preset_of,
@@ -43,6 +43,7 @@ pub use planning::memory_plan::{
 };
 pub use planning::slices::SliceController;
 pub use prewarm::prewarm;
+pub use readback::values_read;
 pub use schedulers::{
     DrawNoise, SCHEDULERS, Scheduler, SchedulerConfig, SchedulerOptions, SchedulerState, Steps,
     names as scheduler_names,

@@ -109,7 +109,7 @@ impl Conditioning {
     }
 
     /// Returns the conditioning of the last `rows` captions, with perturbed attention in `layers`.
-    pub(crate) fn with_perturbed_attention(&self, rows: usize, layers: &[usize]) -> Self {
+    pub fn with_perturbed_attention(&self, rows: usize, layers: &[usize]) -> Self {
         Self { perturbed_layers: layers.to_vec(), ..self.rows(self.caption_bias.dims()[0] - rows, rows) }
     }
 

@@ -11,8 +11,15 @@ use anyhow::{Context, Result};
 
 /// The crates that are built for this machine, always as one selection: cargo unites the features of what is selected,
 /// and another selection (with this task runner, say) would compile burn a second time.
-const NATIVE: [&str; 6] =
-    ["pixart-companion", "pixart-kernels", "pixart-model", "pixart-protocol", "pixart-tests", "pixart-weights"];
+const NATIVE: [&str; 7] = [
+    "pixart-companion",
+    "pixart-kernels",
+    "pixart-model",
+    "pixart-protocol",
+    "pixart-tests",
+    "pixart-verify",
+    "pixart-weights",
+];
 
 /// The folders of the repository and of its cache.
 pub(crate) struct Workspace {

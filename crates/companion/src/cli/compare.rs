@@ -8,8 +8,8 @@ use clap::{ArgGroup, Args};
 use pixart_companion::Error;
 use pixart_companion::compare::{self, Tolerances};
 use pixart_companion::device::DeviceSpec;
-use pixart_model::recording::Recording;
 use pixart_protocol::GenerateRequest;
+use pixart_verify::recording::Recording;
 
 use super::{print_line, read, write};
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::{doctor, golden, self_test};
+use pixart_companion::{doctor, self_test};
+use pixart_verify::report;
 
 use super::{print_json, print_line};
 
@@ -39,14 +40,14 @@ fn list_devices(json: bool) -> anyhow::Result<ExitCode> {
 fn self_test(device: DeviceSpec, json: bool) -> anyhow::Result<ExitCode> {
     let rows = self_test::run(device)?;
     if !json {
-        print_line(&golden::header());
+        print_line(&report::header());
     }
     for row in &rows {
         match json {
             true => print_json(row)?,
-            false => print_line(&golden::line(row)),
+            false => print_line(&report::line(row)),
         }
     }
-    tracing::info!("{}", golden::summary(&rows));
-    Ok(if golden::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    tracing::info!("{}", report::summary(&rows));
+    Ok(if report::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

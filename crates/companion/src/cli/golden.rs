@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use pixart_companion::device::{self, DeviceSpec};
 use pixart_companion::golden;
+use pixart_verify::report;
 
 use super::{print_json, print_line};
 
@@ -28,19 +29,19 @@ impl GoldenArgs {
         tracing::info!(device = opened.name, "comparing");
         let tolerance = golden::tolerance(self.device);
         if !self.json {
-            print_line(&golden::header());
+            print_line(&report::header());
         }
         let mut rows = Vec::new();
         for (name, path) in variants {
             for row in golden::check(&name, &path, &opened, tolerance)? {
                 match self.json {
                     true => print_json(&row)?,
-                    false => print_line(&golden::line(&row)),
+                    false => print_line(&report::line(&row)),
                 }
                 rows.push(row);
             }
         }
-        tracing::info!("{} on {}", golden::summary(&rows), opened.name);
-        Ok(if golden::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        tracing::info!("{} on {}", report::summary(&rows), opened.name);
+        Ok(if report::passed(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pixart_companion::synth;
-use pixart_model::Architecture;
+use pixart_verify::Architecture;
 use pixart_weights::StoredDtype;
 use serde_json::json;
 

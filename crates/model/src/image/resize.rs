@@ -59,7 +59,7 @@ mod tests {
     use pixart_weights::Folder;
 
     use super::*;
-    use crate::golden::compare;
+    use crate::compare;
 
     /// Positions reach 38, where f32 values are 4e-6 apart: one rounding more or less changes a weight by half of that.
     const TOLERANCE: f64 = 2e-6;

@@ -2,7 +2,22 @@
 //! blocks. A test compares it with recorded checkpoints.
 
 use crate::image::CHANNELS;
+use pixart_weights::Folder;
+
+use crate::Error;
 use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
+
+/// Returns names and shapes of the tensors of the network in `dir` of a diffusers folder, from its `config.json` alone.
+///
+/// # Errors
+/// A missing or unsupported key of the configuration, by name.
+pub fn tensor_inventory(folder: &Folder, dir: &str) -> Result<Vec<(String, Vec<usize>)>, Error> {
+    Ok(match dir {
+        "text_encoder" => T5Config::read(folder)?.inventory(),
+        "vae" => VaeConfig::read(folder)?.inventory(),
+        _ => DitConfig::read(folder)?.inventory(),
+    })
+}
 
 /// A tensor's name and shape.
 pub(crate) type Named = (String, Vec<usize>);

@@ -144,7 +144,10 @@ impl VarBuilder<'_> {
 }
 
 /// Loads tensor `name` of RANK axes from an open file. Errors name `file`.
-pub(crate) fn tensor_from_file<const RANK: usize>(
+///
+/// # Errors
+/// A tensor that is missing, or of another rank.
+pub fn tensor_from_file<const RANK: usize>(
     from: &Tensors<'_>,
     file: &str,
     name: &str,

@@ -11,7 +11,7 @@ use pixart_weights::{Folder, Tensors};
 use serde_json::Value;
 
 use super::Pipeline;
-use crate::golden::compare;
+use crate::compare;
 use crate::image::{self, Rgb8, Size};
 use crate::testing::gpu;
 use crate::{DeviceLimits, Taps};

@@ -6,7 +6,7 @@ use pixart_weights::Folder;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::golden::compare;
+use crate::compare;
 use crate::noise::Noise;
 
 const SHAPE: [usize; 4] = [1, 4, 4, 4];

@@ -1,43 +1,41 @@
-//! Our networks and sampler against tensors recorded from diffusers, tap by tap. A variant is a folder with
+//! Networks and sampler against tensors recorded from diffusers, tap by tap. A variant is a folder with
 //! `meta.json`, `pipeline/` (a diffusers folder) and the recordings `text`, `dit_step0`, `sampling`, `vae` and `image`.
 //!
 //! Latents that have gone through several guided steps carry the reference's own f32 rounding, amplified; where
-//! `meta.json` records its size (`sampling_rounding`), they are held to twice that or to the tolerance, whichever is
-//! larger, and the row shows the bound.
+//! `meta.json` records its size (`sampling_rounding`), the bound is twice that or the tolerance, whichever is larger, and
+//! the row shows it.
 //!
 //! Every recorded tensor gets a row: compared, or failed with a reason, or named as not built. Stages are fed with the
-//! recorded inputs, so that a stage's error is its own; the picture alone is made end to end from the prompts.
+//! recorded inputs, so that a stage's error is its own; only the image is generated end to end from the prompts.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use pixart_model::{
+    Comparison, DecodeMode, DiagonalGaussian, Dit, Error, MicroConditions, Taps, TextEncoder, Tiling, Vae, compare,
+    normalize_caption, randn, tensor_from_file, values_read,
+};
 use pixart_protocol::{GenerateRequest, TapRow, Verdict};
 use pixart_weights::{Folder, Tensors};
 
-use crate::loading::var_builder::tensor_from_file;
-use crate::pipeline::TextEncoder;
-use crate::{DecodeMode, DiagonalGaussian, Dit, Error, MicroConditions, Taps, Tiling, Vae, normalize_caption, randn};
-
-mod compare;
+mod image;
 mod meta;
-mod picture;
 
-pub use compare::{Comparison, compare};
 use meta::GoldenMeta;
 
-/// The 8-bit picture may differ by one: a value on a rounding edge falls to either side.
-const PICTURE_TOLERANCE: f64 = 1.0;
+/// Largest difference of an 8-bit pixel: a value on a rounding edge falls to either side.
+const IMAGE_TOLERANCE: f64 = 1.0;
 /// torch's f32 `exp` is one unit in the last place off at some of the 128 frequencies, 3e-8, and the angle is that
-/// times a timestep of up to 999. What follows from these sinusoids is held to the caller's tolerance again.
+/// times a timestep of up to 999. Taps behind these sinusoids are held to the caller's tolerance again.
 const SINUSOID_TOLERANCE: f64 = 5e-5;
-/// Pixels of a recorded tile's side (`tile_sample_min_size` of the recorded checkpoints).
+/// Side of a recorded tile in pixels (`tile_sample_min_size` of the recorded checkpoints).
 const TILE_PIXELS: usize = 64;
 /// Seed of the recorded posterior sample.
 const POSTERIOR_SEED: u64 = 9;
 
 /// Compares every recorded tensor of `variant`. `tolerance` is relative to each tensor's largest magnitude.
 pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f64) -> Vec<TapRow> {
-    let mut check = Check { variant, folder, device, tolerance, rows: Vec::new() };
+    let mut check = GoldenCheck { variant, folder, device, tolerance, rows: Vec::new() };
     for stage in ["text", "dit_step0", "sampling", "vae", "image"] {
         let outcome = match stage {
             "text" => check.text().await,
@@ -48,7 +46,7 @@ pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f
         };
         if let Err(error) = outcome {
             let verdict = match &error {
-                // What this build cannot run is told by the configuration, by name.
+                // The configuration names what this build does not support.
                 Error::Config { why, .. } if why.contains("is not supported") => {
                     Verdict::NotBuilt { why: error.to_string() }
                 }
@@ -60,7 +58,7 @@ pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f
     check.rows
 }
 
-struct Check<'a> {
+struct GoldenCheck<'a> {
     variant: &'a str,
     folder: &'a Folder,
     device: &'a Device,
@@ -68,7 +66,7 @@ struct Check<'a> {
     rows: Vec<TapRow>,
 }
 
-impl Check<'_> {
+impl GoldenCheck<'_> {
     async fn text(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let recorded = self.folder.tensors("text.safetensors")?;
@@ -234,14 +232,4 @@ impl Check<'_> {
         let (variant, tap) = (self.variant.to_owned(), tap.to_owned());
         self.rows.push(TapRow { variant, tap, max_abs: 0.0, max_relative: 0.0, tolerance: self.tolerance, verdict });
     }
-}
-
-/// Reads a tensor back, `what` in an error.
-///
-/// # Errors
-/// [`Error::Read`] where the device failed.
-pub async fn values_read(what: &str, tensor: Tensor<1>) -> Result<Vec<f32>, Error> {
-    let lost = |why: String| Error::Read { what: what.into(), why };
-    let data = tensor.into_data_async().await.map_err(|error| lost(format!("{error:?}")))?;
-    data.try_into_vec::<f32>().map_err(|error| lost(format!("{error:?}")))
 }

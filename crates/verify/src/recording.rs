@@ -1,5 +1,5 @@
-//! What a picture was on its way: the text embeddings, the latent after each step and the pixels, as one safetensors file.
-//! Two of the same request, from wherever, can be compared number by number.
+//! Recording of one generation: the prompt embeddings, the latents after each step and the pixels, as one safetensors file.
+//! Recordings of the same request on different devices can be compared value by value.
 //!
 //! | tensor | what |
 //! |---|---|
@@ -8,17 +8,15 @@
 //! | `latents.<n>` | f32 `[1, 4, H/8, W/8]` after step n, from 1 |
 //! | `picture` | u8 `[H, W, 3]` |
 //!
-//! The metadata has `request`, as JSON, and `device`. So a recording is a file of embeddings, too.
+//! The metadata has `request`, as JSON, and `device`. A recording is a file of prompt embeddings, too.
 
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
+use pixart_model::image::Rgb8;
+use pixart_model::{Error, PromptEmbeds, values_read};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest};
 use pixart_weights::{Dtype, Folder, serialize_tensors};
-
-use crate::golden::values_read;
-use crate::image::Rgb8;
-use crate::{Error, PromptEmbeds};
 
 const EMBEDS: &str = "prompt_embeds";
 const MASK: &str = "prompt_attention_mask";
@@ -26,26 +24,26 @@ const PICTURE: &str = "picture";
 const REQUEST: &str = "request";
 const DEVICE: &str = "device";
 
-/// A tensor's shape and its numbers.
-type Numbers = (Vec<usize>, Vec<f32>);
+/// Shape and values of a tensor.
+type ShapedValues = (Vec<usize>, Vec<f32>);
 
-/// A recorded picture.
+/// The recording of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
     pub request: GenerateRequest,
     pub device: String,
-    pub embeds: Numbers,
-    pub mask: Numbers,
-    /// After each step.
-    pub latents: Vec<Numbers>,
+    pub embeds: ShapedValues,
+    pub mask: ShapedValues,
+    /// Latents after each step.
+    pub latents: Vec<ShapedValues>,
     pub picture: Rgb8,
 }
 
 impl Recording {
-    /// One that has yet to be drawn.
+    /// Begins a recording with the prompt embeddings.
     ///
     /// # Errors
-    /// A device that fails.
+    /// A readback that fails.
     pub async fn begin(request: &GenerateRequest, device: &str, prompt_embeds: &PromptEmbeds) -> Result<Self, Error> {
         let (request, device) = (request.without_files(), device.to_owned());
         let picture = Rgb8 { width: 0, height: 0, bytes: Vec::new() };
@@ -59,16 +57,16 @@ impl Recording {
         })
     }
 
-    /// Adds the latent after a step.
+    /// Adds the latents after a step.
     ///
     /// # Errors
-    /// A device that fails.
+    /// A readback that fails.
     pub async fn step(&mut self, latent: Tensor<4>) -> Result<(), Error> {
         self.latents.push(read("the latent", latent).await?);
         Ok(())
     }
 
-    /// The file's bytes.
+    /// Serializes the recording as a safetensors file.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
@@ -86,10 +84,10 @@ impl Recording {
         serialize_tensors(tensors, HashMap::from(notes.map(|(key, text)| (key.to_owned(), text))))
     }
 
-    /// Reads what [`Recording::to_bytes`] wrote; `name` is named in errors.
+    /// Parses the file that [`Recording::to_bytes`] wrote. `name` is the file's name in errors.
     ///
     /// # Errors
-    /// A file that is damaged, or no recording.
+    /// A damaged file, or one that is no recording.
     pub fn read(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
         let bad = |why: &str| {
             let remedy = "name a file that `pixart generate --record` or the page wrote";
@@ -101,7 +99,7 @@ impl Recording {
         let note = |key: &str| tensors.metadata(key).ok_or_else(|| bad(&format!("its metadata has no `{key}`")));
         let request = serde_json::from_str(note(REQUEST)?).map_err(|error| bad(&error.to_string()))?;
         let (shape, pixels) = tensors.u8(PICTURE)?;
-        let [height, width, 3] = shape[..] else { return Err(bad("its picture has not three channels")) };
+        let [height, width, 3] = shape[..] else { return Err(bad("its `picture` has not three channels")) };
         let mut latents = Vec::new();
         while tensors.contains(&format!("latents.{}", latents.len() + 1)) {
             latents.push(tensors.any_f32(&format!("latents.{}", latents.len() + 1))?);
@@ -111,7 +109,7 @@ impl Recording {
     }
 }
 
-async fn read<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<Numbers, Error> {
+async fn read<const RANK: usize>(what: &str, tensor: Tensor<RANK>) -> Result<ShapedValues, Error> {
     Ok((tensor.dims().to_vec(), values_read(what, tensor.flatten(0, RANK - 1)).await?))
 }
 
@@ -120,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back_and_nothing_less() {
+    fn a_recording_is_read_back_and_a_truncated_one_is_refused() {
         let recording = Recording {
             request: GenerateRequest { seed: 7, ..GenerateRequest::of("a star") },
             device: "cpu".to_owned(),
@@ -131,7 +129,7 @@ mod tests {
         };
         let bytes = recording.to_bytes();
         assert_eq!(Recording::read("r", bytes.clone()).expect("just written"), recording);
-        let read = crate::read_prompt_embeds(bytes.clone()).expect("it is a file of embeddings");
+        let read = pixart_model::read_prompt_embeds(bytes.clone()).expect("it is a file of embeddings");
         assert_eq!((read.shape, read.embeds, read.attention_mask), ([1, 2, 3], recording.embeds.1, recording.mask.1));
         for length in 0..bytes.len() {
             assert!(Recording::read("r", bytes[..length].to_vec()).is_err(), "{length} of {} bytes", bytes.len());

@@ -1,16 +1,13 @@
-//! The networks of PixArt's published checkpoints by name: their configurations as files, and the tensors that follow.
+//! The networks of PixArt's published checkpoints by name: their configurations as files, and their tensors.
 //!
 //! Source: the `config.json`s of PixArt-XL-2-256x256, -512x512, -1024-MS, PixArt-Sigma-XL-2-1024-MS,
 //! DeepFloyd/t5-v1_1-xxl and stabilityai/sd-vae-ft-ema.
 
+use pixart_model::{Error, tensor_inventory};
 use pixart_weights::Folder;
 use serde_json::{Value, json};
 
-use crate::Error;
-use crate::loading::config::{DitConfig, T5Config, VaeConfig};
-use crate::loading::inventory::Named;
-
-/// A network that was published, or one as small as they come.
+/// A published network, or a tiny one for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     Xl256,
@@ -25,7 +22,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Where it stands in a diffusers folder, and what its files are called.
+    /// Returns its folder in a diffusers checkpoint, and the stem of its files.
     #[must_use]
     pub fn place(self) -> (&'static str, &'static str) {
         match self {
@@ -35,7 +32,7 @@ impl Architecture {
         }
     }
 
-    /// Its `config.json`.
+    /// Returns its `config.json`.
     #[must_use]
     pub fn config(self) -> Value {
         let transformer = |sample_size: usize, interpolation_scale: usize, micro: bool| {
@@ -84,7 +81,7 @@ impl Architecture {
         }
     }
 
-    /// The other files of a pipeline with this transformer, which together with an autoencoder draws; none for the others.
+    /// Returns the other files of a pipeline with this transformer; none for other networks.
     #[must_use]
     pub fn pipeline(self) -> Vec<(&'static str, Value)> {
         let class = match self {
@@ -100,18 +97,14 @@ impl Architecture {
         vec![("model_index.json", json!({ "_class_name": class })), ("scheduler/scheduler_config.json", scheduler)]
     }
 
-    /// Its tensors.
+    /// Returns names and shapes of its tensors.
     ///
     /// # Errors
     /// None: a test reads every configuration.
-    pub fn inventory(self) -> Result<Vec<Named>, Error> {
+    pub fn inventory(self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let ((dir, _), mut folder) = (self.place(), Folder::default());
         folder.insert(format!("{dir}/config.json"), self.config().to_string().into_bytes());
-        Ok(match self {
-            Self::T5Xxl => T5Config::read(&folder)?.inventory(),
-            Self::SdVae | Self::TinyVae => VaeConfig::read(&folder)?.inventory(),
-            _ => DitConfig::read(&folder)?.inventory(),
-        })
+        tensor_inventory(&folder, dir)
     }
 }
 
@@ -120,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_have_as_many_parameters_as_were_published() {
+    fn the_parameter_counts_are_the_published_ones() {
         for (architecture, millions) in [
             (Architecture::Xl256, 610.9),
             (Architecture::Xl512, 610.9),

@@ -1,16 +1,15 @@
-//! The recorded picture: its steps from the recorded embeddings, and the whole from the prompts.
+//! The recorded image: its steps from the recorded embeddings, and the whole from the prompts.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor};
+use pixart_model::image::{Size, rgb8_read};
+use pixart_model::{Batch, DeviceLimits, Error, Pipeline, PreparedRequest, PromptEmbeds, Taps, compare, values_read};
 
 use super::meta::GoldenMeta;
-use super::{Check, PICTURE_TOLERANCE, compare, values_read};
-use crate::image::Size;
-use crate::pipeline::{Batch, Pipeline, PreparedRequest, PromptEmbeds};
-use crate::{DeviceLimits, Error, Taps};
+use super::{GoldenCheck, IMAGE_TOLERANCE};
 
-impl Check<'_> {
+impl GoldenCheck<'_> {
     pub(super) async fn sampling(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
@@ -42,7 +41,7 @@ impl Check<'_> {
             }
             let mut step_taps = taps.into_tensors();
             for (tap, name) in [("out", "model_out"), ("eps", "eps"), ("prev_sample", "prev_sample")] {
-                let tensor = step_taps.remove(tap).expect("every step shows its prediction and its latent");
+                let tensor = step_taps.remove(tap).expect("every step records its outputs");
                 if tap == "prev_sample" {
                     seen.insert(format!("step.{}.sample", step + 1), tensor.clone());
                 }
@@ -59,7 +58,7 @@ impl Check<'_> {
         outcome
     }
 
-    /// From the prompts and the seed alone.
+    /// Generates the image from the prompts and the seed alone.
     pub(super) async fn image(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let pipeline = self.folder.under("pipeline/");
@@ -79,16 +78,16 @@ impl Check<'_> {
         let [_, c, h, w] = decoded.dims();
         for image in 0..images {
             let one = decoded.clone().slice([image..image + 1, 0..c, 0..h, 0..w]);
-            got.extend(crate::image::rgb8_read(one, Size { height, width }).await?.bytes);
+            got.extend(rgb8_read(one, Size { height, width }).await?.bytes);
         }
         let [got, want] = [&got[..], want].map(|bytes| bytes.iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>());
-        let comparison = compare(&got, &want, PICTURE_TOLERANCE / f64::from(u8::MAX));
-        let verdict = comparison.verdict_absolute(PICTURE_TOLERANCE);
-        self.push("image.u8", &comparison, PICTURE_TOLERANCE, verdict);
+        let comparison = compare(&got, &want, IMAGE_TOLERANCE / f64::from(u8::MAX));
+        let verdict = comparison.verdict_absolute(IMAGE_TOLERANCE);
+        self.push("image.u8", &comparison, IMAGE_TOLERANCE, verdict);
         Ok(())
     }
 
-    /// The recorded embeddings as the sampler wants them: a row for each picture, the negative prompts' before.
+    /// Returns the recorded embeddings of the batch: one row for each image, those of the negative prompts first.
     fn recorded_prompt_embeds(&self, meta: &GoldenMeta, prepared: &PreparedRequest) -> Result<PromptEmbeds, Error> {
         let text = self.folder.tensors("text.safetensors")?;
         let rows = (0..meta.cleaned.len() * meta.images).map(|row| (row / meta.images) as i32).collect::<Vec<_>>();

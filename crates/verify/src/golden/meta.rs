@@ -1,10 +1,9 @@
 //! `meta.json` of a golden variant: the recorded call.
 
+use pixart_model::Error;
 use pixart_protocol::GenerateRequest;
 use pixart_weights::Folder;
 use serde::Deserialize;
-
-use crate::Error;
 
 const FILE: &str = "meta.json";
 

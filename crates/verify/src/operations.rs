@@ -1,4 +1,4 @@
-//! Every operation on small, odd shapes, for whoever wants to know whether a device computes what another does.
+//! Every operation on small, odd shapes: compares a device with another.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{
@@ -6,46 +6,45 @@ use pixart_kernels::{
     Resampling, WeightFormat, attention, conv, group_norm, layer_norm, linear, patchify, rms_norm, unpatchify,
 };
 
-use crate::golden::{Comparison, compare, values_read};
-use crate::{Error, randn};
+use pixart_model::{Comparison, Error, compare, randn, values_read};
 
-/// An operation, on numbers that are always the same.
-pub struct Operation {
+/// An operation on fixed inputs.
+pub struct OperationCheck {
     pub name: &'static str,
     run: fn(&Device) -> Tensor<1>,
 }
 
-impl Operation {
-    /// Runs it on both and compares what comes of it, relative to the largest magnitude on `reference`.
+impl OperationCheck {
+    /// Runs the operation on both devices and compares the outputs, relative to the largest magnitude on `reference`.
     ///
     /// # Errors
-    /// A result that cannot be read.
+    /// An output that cannot be read back.
     pub async fn compare(&self, device: &Device, reference: &Device, tolerance: f64) -> Result<Comparison, Error> {
         let got = values_read(self.name, (self.run)(device)).await?;
         Ok(compare(&got, &values_read(self.name, (self.run)(reference)).await?, tolerance))
     }
 }
 
-/// All operations that a picture is made of.
-pub const OPERATIONS: [Operation; 16] = [
-    Operation { name: "linear, f32", run: |device| product(device, WeightFormat::F32) },
-    Operation { name: "linear, bf16", run: |device| product(device, WeightFormat::Bf16) },
-    Operation { name: "linear, f16", run: |device| product(device, WeightFormat::F16) },
-    Operation { name: "linear, q8", run: |device| product(device, WeightFormat::Q8) },
-    Operation { name: "linear, q4", run: |device| product(device, WeightFormat::Q4) },
-    Operation { name: "linear, gated", run: gated },
-    Operation { name: "linear, SiLU", run: |device| activated(device, Activation::Silu) },
-    Operation { name: "linear, GELU", run: |device| activated(device, Activation::Gelu) },
-    Operation { name: "attention", run: |device| attended(device, false) },
-    Operation { name: "attention, biased", run: |device| attended(device, true) },
-    Operation { name: "layer norm, modulated", run: normed },
-    Operation {
+/// All operations of a generation.
+pub const OPERATIONS: [OperationCheck; 16] = [
+    OperationCheck { name: "linear, f32", run: |device| product(device, WeightFormat::F32) },
+    OperationCheck { name: "linear, bf16", run: |device| product(device, WeightFormat::Bf16) },
+    OperationCheck { name: "linear, f16", run: |device| product(device, WeightFormat::F16) },
+    OperationCheck { name: "linear, q8", run: |device| product(device, WeightFormat::Q8) },
+    OperationCheck { name: "linear, q4", run: |device| product(device, WeightFormat::Q4) },
+    OperationCheck { name: "linear, gated", run: gated },
+    OperationCheck { name: "linear, SiLU", run: |device| activated(device, Activation::Silu) },
+    OperationCheck { name: "linear, GELU", run: |device| activated(device, Activation::Gelu) },
+    OperationCheck { name: "attention", run: |device| attended(device, false) },
+    OperationCheck { name: "attention, biased", run: |device| attended(device, true) },
+    OperationCheck { name: "layer norm, modulated", run: normed },
+    OperationCheck {
         name: "RMS norm",
         run: |device| rms_norm(tensor(1, [2, 5, 40], device), &tensor(2, [40], device), 1e-6).flatten(0, 2),
     },
-    Operation { name: "convolution", run: |device| convolved(device, Resampling::None) },
-    Operation { name: "convolution, doubled", run: |device| convolved(device, Resampling::Upsample2x) },
-    Operation {
+    OperationCheck { name: "convolution", run: |device| convolved(device, Resampling::None) },
+    OperationCheck { name: "convolution, doubled", run: |device| convolved(device, Resampling::Upsample2x) },
+    OperationCheck {
         name: "group norm, SiLU",
         run: |device| {
             let (weight, bias) = (&tensor(2, [16], device), &tensor(3, [16], device));
@@ -53,7 +52,7 @@ pub const OPERATIONS: [Operation; 16] = [
             group_norm(tensor(1, [2, 5, 7, 16], device), &options).flatten(0, 3)
         },
     },
-    Operation {
+    OperationCheck {
         name: "patches",
         run: |device| {
             let tokens = patchify(tensor(1, [1, 4, 6, 10], device), 2);
