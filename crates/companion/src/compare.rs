@@ -82,9 +82,13 @@ pub fn compare(first: &Recording, second: &Recording) -> Result<ComparisonReport
     let steps = first.latents.iter().zip(&second.latents);
     pairs.extend((1..).zip(steps).map(|(step, (a, b))| (format!("step {step}"), a, b)));
     let mut rows = Vec::new();
-    for (tensor, (shape, a), (other, b)) in pairs {
-        if shape != other {
-            return Err(differ(&format!("shapes of {tensor} differ"), format!("{shape:?}"), format!("{other:?}")));
+    for (tensor, (shape, a), (other_shape, b)) in pairs {
+        if shape != other_shape {
+            return Err(differ(
+                &format!("shapes of {tensor} differ"),
+                format!("{shape:?}"),
+                format!("{other_shape:?}"),
+            ));
         }
         let peak = a.iter().fold(0.0, |peak: f64, value| peak.max(f64::from(value.abs())));
         rows.push(difference(tensor, a.iter().copied().map(f64::from), b.iter().copied().map(f64::from), peak));

@@ -73,7 +73,7 @@ fn variant_folder(path: &Path) -> Result<Folder, Error> {
         let whole = path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let found = [Path::new("")].into_iter().chain(whole.ancestors()).map(|base| base.join(&named));
         let Some(dir) = found.into_iter().find(|dir| dir.is_dir()) else {
-            return Err(bad(format!("{META} names the checkpoint {named:?}, which is nowhere above it")));
+            return Err(bad(format!("{META} names the checkpoint `{}`, which is nowhere above it", named.display())));
         };
         checkpoint::read_into(&mut folder, &dir, "pipeline/", &[])?;
     }

@@ -57,7 +57,7 @@ pub async fn pixels_read(image: Tensor<4>, size: Size) -> Result<Vec<f32>, Error
     assert_eq!([b, c], [1, CHANNELS], "one RGB image at a time");
     let unread = |why: String| Error::Read { what: "the image".to_owned(), why };
     let data = image.into_data_async().await.map_err(|error| unread(error.to_string()))?;
-    let pixels = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| unread(format!("{error:?}")))?;
+    let pixels = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| unread(error.to_string()))?;
     Ok(resize_and_crop(&pixels, Size { height: h, width: w }, size))
 }
 

@@ -45,8 +45,10 @@ pub enum Error {
     MissingTensor { file: String, tensor: String },
 
     #[error(
-        "tensor `{tensor}` of `{file}` has shape {got:?}, expected {expected:?}; check that config.json and the \
-         weights belong to one checkpoint"
+        "tensor `{tensor}` of `{file}` has shape {shape:?}, expected {expected_shape:?}; check that config.json and \
+         the weights belong to one checkpoint",
+        shape = .got,
+        expected_shape = .expected
     )]
     WrongShape { file: String, tensor: String, expected: Vec<usize>, got: Vec<usize> },
 

@@ -43,7 +43,7 @@ impl<'folder> Weights<'folder> {
         for (name, shape) in weights.adapters.iter().flat_map(|adapter| adapter.weights()) {
             let found = weights.tensors.get(name).map(|tensor| &tensor.shape[..]);
             if found != Some(shape) {
-                let found = found.map_or("no such tensor".to_owned(), |found| format!("shape {found:?}"));
+                let found = found.map_or("no such tensor".to_owned(), |shape| format!("shape {shape:?}"));
                 return Err(Error::LoraDoesNotFit { tensor: name.to_owned(), shape: shape.to_vec(), found });
             }
         }

@@ -119,8 +119,8 @@ impl<'a> VarBuilder<'a> {
         self.uploads.pending.set(0);
         let marker = Tensor::<1>::zeros([1], self.device);
         let mut next: Fence = Box::pin(async move {
-            let lost = |error| Error::Read { what: "the uploaded weights".into(), why: format!("{error:?}") };
-            marker.into_data_async().await.map(drop).map_err(lost)
+            let data = marker.into_data_async().await;
+            data.map(drop).map_err(|error| Error::Read { what: "the uploaded weights".into(), why: error.to_string() })
         });
         // Polling once starts the read.
         let first_poll = poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;

@@ -27,7 +27,8 @@ pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeResponse, Error> {
     let Some(negative) = negative else { return Ok(prompt) };
     let [b, l, c] = prompt.shape;
     if negative.shape != prompt.shape {
-        let what = format!("`{EMBEDS}` has shape {:?}, and `negative_{EMBEDS}` {:?}", prompt.shape, negative.shape);
+        let (shape, negative_shape) = (prompt.shape, negative.shape);
+        let what = format!("`{EMBEDS}` has shape {shape:?}, and `negative_{EMBEDS}` {negative_shape:?}");
         return Err(bad_request(what));
     }
     Ok(EncodeResponse {

@@ -34,7 +34,7 @@ const FOR_DEVELOPERS: [&str; 14] = [
 
 /// Names of values that are lists of numbers wherever they are shown, such as `[1, 4, 32, 32]`, or a range, `0..4`: a user
 /// would write them just so.
-const NUMBERS: [&str; 8] = ["shape", "shapes", "dims", "strides", "channels", "timesteps", "sigmas", "range"];
+const NUMBERS: [&str; 9] = ["shape", "shapes", "dims", "strides", "channels", "timesteps", "sigmas", "range", "layers"];
 
 /// Files with a text that nobody reads, each with the reason.
 const NOT_READ: [(&str, &str); 1] = [("crates/kernels/src/gpu/launch.rs", "the key of a cache")];
