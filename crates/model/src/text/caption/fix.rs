@@ -7,12 +7,6 @@ use unicode_normalization_alignments::UnicodeNormalization;
 
 use super::{html, rules};
 
-/// What windows-1252 means by the bytes 0x80 to 0x9f; it leaves five of them as they are.
-const WINDOWS_1252: [char; 32] = [
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
-    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-];
-
 static ENTITY: LazyLock<Regex> = LazyLock::new(|| rules::python("&#?[0-9A-Za-z]{1,24};"));
 static TERMINAL_ESCAPE: LazyLock<Regex> = LazyLock::new(|| rules::python(r"\x1b\[[\d;]*[a-zA-Z]"));
 
@@ -38,7 +32,7 @@ pub(super) fn text(text: &str) -> String {
 
 fn pass(line: &str, entities: bool) -> String {
     let line = if entities { ENTITY.replace_all(line, entity).into_owned() } else { line.to_owned() };
-    let line: String = line.chars().map(c1).collect();
+    let line: String = line.chars().map(html::c1).collect();
     let mut plain = String::new();
     for character in line.chars() {
         match character {
@@ -77,13 +71,6 @@ fn entity(found: &Captures<'_>) -> String {
         html::named(name)
     };
     meant.unwrap_or_else(|| reference.to_owned())
-}
-
-pub(super) fn c1(character: char) -> char {
-    match character {
-        '\u{80}'..='\u{9f}' => WINDOWS_1252[character as usize - 0x80],
-        other => other,
-    }
 }
 
 fn is_control(character: char) -> bool {

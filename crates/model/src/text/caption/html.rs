@@ -19,6 +19,12 @@ const EMPTY: [&str; 24] = [
     "isindex", "keygen", "link", "menuitem", "meta", "nextid", "param", "source", "spacer", "track", "wbr",
 ];
 
+/// What windows-1252 means by the bytes 0x80 to 0x9f; it leaves five of them as they are.
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
+    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
 /// The characters of the reference `name`, given without its `&`.
 pub(super) fn named(name: &str) -> Option<String> {
     static TABLE: LazyLock<Vec<(&str, &str)>> =
@@ -57,7 +63,15 @@ fn code_point(digits: &str) -> u32 {
 fn character(code: u32) -> char {
     match code {
         0 => char::REPLACEMENT_CHARACTER,
-        _ => char::from_u32(code).map_or(char::REPLACEMENT_CHARACTER, super::fix::c1),
+        _ => char::from_u32(code).map_or(char::REPLACEMENT_CHARACTER, c1),
+    }
+}
+
+/// Windows-1252's character for a C1 control; others stay.
+pub(super) fn c1(character: char) -> char {
+    match character {
+        '\u{80}'..='\u{9f}' => WINDOWS_1252[character as usize - 0x80],
+        other => other,
     }
 }
 
