@@ -119,12 +119,12 @@ impl Pipeline {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
         folder.insert(FILE, file);
-        let (got, values) = folder.tensors(FILE)?.any_f32("latents")?;
+        let (latents_shape, values) = folder.tensors(FILE)?.any_f32("latents")?;
         let shape @ [_, c, h, w] = prepared.latent_shape;
-        let expected = [prepared.images(), c, h, w];
-        if got != expected || !values.iter().all(|value| value.is_finite()) {
-            let what = format!("`latents` is {got:?}, or not finite");
-            let remedy = format!("give finite numbers of {expected:?}, a row for each image, for this size");
+        let expected_shape = [prepared.images(), c, h, w];
+        if latents_shape != expected_shape || !values.iter().all(|value| value.is_finite()) {
+            let what = format!("`latents` is {latents_shape:?}, or not finite");
+            let remedy = format!("give finite numbers of {expected_shape:?}, a row for each image, for this size");
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
         let count = shape.iter().product::<usize>();
