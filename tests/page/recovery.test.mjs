@@ -90,7 +90,7 @@ for (const [device, ways] of [
         await sabotage(page, how, step);
         const again = await generate(page, TIMEOUT_MILLIS);
         assert.equal(again.fault, undefined);
-        assert.equal(await page.evaluate(() => globalThis.workers.length), workers + 1, 'a worker was started anew');
+        assert.equal(await page.evaluate(() => globalThis.workers.length), workers + 1, 'a new worker was started');
         assert.match(await page.innerText('#note'), new RegExp(`resumes after step ${step}`));
         assert.deepEqual(again.png, image.png);
       });
