@@ -205,15 +205,15 @@ function testGeneration(device) {
   test('the_companion_and_the_tab_encode_a_prompt_alike', async () => {
     const companion = await startCompanion();
     try {
-      const text = { kind: 'companion', url: companion.url };
-      const theirs = await again({ text });
+      const text_encoder = { kind: 'companion', url: companion.url };
+      const theirs = await again({ text_encoder });
       assert.equal(theirs.fault, undefined);
       const models = 'scenes on cpu (encodes prompts, generates images)';
       await page.waitForFunction((models) => document.getElementById('companion-status').textContent.includes(models), models);
       assert.ok(await page.isHidden('#note'));
       const ours = await pixels(page, image.png);
       assert.ok(largestDifference(await pixels(page, theirs.png), ours) <= 2);
-      const other = await again({ text, prompt: 'a yellow square on a black background' });
+      const other = await again({ text_encoder, prompt: 'a yellow square on a black background' });
       assert.ok(largestDifference(await pixels(page, other.png), ours) > 2);
     } finally {
       companion.stop();
