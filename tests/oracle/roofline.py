@@ -58,7 +58,7 @@ def tiles(rows: int, columns: int) -> int:
     return large if large >= MANY else small
 
 
-def product(name: str, m: int, k: int, n: int, residual=False, outputs=None) -> Launch:
+def matmul(name: str, m: int, k: int, n: int, residual=False, outputs=None) -> Launch:
     moved = m * k + k * n + m * (outputs or n) + (m * n if residual else 0)
     return Launch(name, 2 * m * k * n, FLOAT_BYTES * moved, tiles(m, n))
 
@@ -76,15 +76,15 @@ def block(b: int, t: int) -> list[Launch]:
     m, c = b * t, CHANNELS
     return [
         row_norm("layer norm, modulated", m, c),
-        product("q, k, v", m, c, 3 * c),
+        matmul("q, k, v", m, c, 3 * c),
         attention("self-attention", b, HEADS, t, t, HEAD_CHANNELS),
-        product("out, gate, residual", m, c, c, residual=True),
-        product("cross q", m, c, c),
+        matmul("attn1_out, gate, residual", m, c, c, residual=True),
+        matmul("attn2_q", m, c, c),
         attention("cross-attention", b, HEADS, t, CAPTION, HEAD_CHANNELS),
-        product("cross out, residual", m, c, c, residual=True),
+        matmul("attn2_out, residual", m, c, c, residual=True),
         row_norm("layer norm, modulated", m, c),
-        product("hidden, GELU", m, c, 4 * c),
-        product("hidden out, gate, residual", m, 4 * c, c, residual=True),
+        matmul("ff_in, GELU", m, c, 4 * c),
+        matmul("ff_out, gate, residual", m, 4 * c, c, residual=True),
     ]
 
 
@@ -92,12 +92,12 @@ def t5_layer(tokens: int) -> list[Launch]:
     c, inner = T5_CHANNELS, T5_HEADS * T5_HEAD_CHANNELS
     return [
         row_norm("RMS norm", tokens, c),
-        product("q, k, v", tokens, c, 3 * inner),
+        matmul("q, k, v", tokens, c, 3 * inner),
         attention("attention with bias", 1, T5_HEADS, tokens, tokens, T5_HEAD_CHANNELS),
-        product("out, residual", tokens, inner, c, residual=True),
+        matmul("out, residual", tokens, inner, c, residual=True),
         row_norm("RMS norm", tokens, c),
-        product("gated hidden", tokens, c, 2 * T5_HIDDEN, outputs=T5_HIDDEN),
-        product("hidden out, residual", tokens, T5_HIDDEN, c, residual=True),
+        matmul("ff_in, gated", tokens, c, 2 * T5_HIDDEN, outputs=T5_HIDDEN),
+        matmul("ff_out, residual", tokens, T5_HIDDEN, c, residual=True),
     ]
 
 
@@ -151,7 +151,7 @@ def table(title: str, launches: list[Launch]):
 
 def main():
     table("One block of PixArt-XL/2, 256 tokens, guided (B = 2)", block(2, 256))
-    table("One block of PixArt-XL/2, 4,096 tokens (1024 px), one caption of two", block(1, 4096))
+    table("One block of PixArt-XL/2, 4,096 tokens (1024 px), one of two forward passes", block(1, 4096))
     table("One layer of T5 v1.1 XL, 120 tokens", t5_layer(CAPTION))
     table("Decoding a latent of 32 × 32 (256 px) with Stable Diffusion's autoencoder", vae(32))
     print(f"### Images: {LAYERS} blocks, 20 guided steps, decoding\n\n| image | " + " | ".join(gpu.name for gpu in GPUS) + " |")
