@@ -80,7 +80,7 @@ pub fn bench(
         1
     };
     let mut timed = (0..runs.max(1)).map(|_| timed_run(&workload, runs_per_readback)).collect::<Result<Vec<_>, _>>()?;
-    let (max_abs, rel_l2) = max_abs_and_rel_l2(&timed[timed.len() - 1].output, workload.want());
+    let (max_abs, rel_l2) = max_abs_and_rel_l2(&timed[timed.len() - 1].output, workload.expected());
     let middle = timed.len() / 2;
     timed.sort_by(|a, b| a.cpu_ms.total_cmp(&b.cpu_ms));
     let cpu_ms = timed[middle].cpu_ms;

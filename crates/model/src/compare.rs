@@ -1,19 +1,19 @@
-//! The one comparison of whole tensors. NaN and infinity on either side fail, at the first index where they are.
+//! Comparison of whole tensors. NaN and infinity on either side are a difference, at the first index where they are.
 
 use pixart_protocol::Verdict;
 
-/// How far one tensor is from another.
+/// Distance of one tensor from another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Largest |got - want|.
     pub max_abs: f64,
     /// `max_abs` over the largest |want|.
     pub max_relative: f64,
-    /// Why the tensors do not agree, if they do not.
+    /// First difference beyond the tolerance, if there is one.
     pub difference: Option<String>,
 }
 
-/// Compares all elements; they agree where |got - want| ≤ tolerance · max|want|.
+/// Compares all elements: they agree where |got - want| ≤ tolerance · max|want|.
 #[must_use]
 pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Comparison {
     let never = |why: String| Comparison { max_abs: f64::INFINITY, max_relative: f64::INFINITY, difference: Some(why) };
@@ -37,6 +37,7 @@ pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Comparison {
 }
 
 impl Comparison {
+    /// Returns the verdict of the relative comparison.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match &self.difference {
@@ -45,7 +46,7 @@ impl Comparison {
         }
     }
 
-    /// Holds `max_abs` to a bound of its own unit.
+    /// Returns the verdict of `max_abs` against an absolute bound.
     #[must_use]
     pub fn verdict_absolute(&self, bound: f64) -> Verdict {
         if self.max_abs <= bound {

@@ -21,7 +21,6 @@ mod testing;
 mod text;
 mod transformer;
 mod vae;
-mod warm_up;
 mod workload;
 
 pub use compare::{Comparison, compare};
@@ -42,6 +41,7 @@ pub use planning::memory_plan::{
     CfgBatching, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format, text_encoder_bytes,
 };
 pub use planning::slices::SliceController;
+pub use prewarm::kernels::PrewarmKernel;
 pub use prewarm::prewarm;
 pub use readback::values_read;
 pub use schedulers::{
@@ -55,5 +55,4 @@ pub use text::t5::T5;
 pub use text::tokenizer::{CaptionTokenizer, TokenizedCaption};
 pub use transformer::{Conditioning, Dit, MicroConditions};
 pub use vae::{DecodeMode, DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
-pub use warm_up::PrewarmKernel;
 pub use workload::Workload;

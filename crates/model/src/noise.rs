@@ -1,8 +1,7 @@
-//! Gaussian noise from a seed, as `torch.randn(count, generator=torch.Generator("cpu").manual_seed(seed))` draws it,
-//! so a seed gives the picture here that it gives in diffusers on a CPU. (torch's GPU generators draw other numbers.)
+//! Gaussian noise from a seed, equal to `torch.randn(count, generator=torch.Generator("cpu").manual_seed(seed))`, so that a
+//! seed gives the same image as in diffusers on a CPU. (torch's GPU generators give other numbers.)
 //!
-//! Source: torch's `MT19937RNGEngine.h`, `normal_fill` in `DistributionTemplates.h` and `DistributionsHelper.h`, in
-//! formulae: the engine is MT19937 under `init_genrand`; from 16 numbers on, blocks of 16 uniforms of 24 bits each
+//! Source: torch's `MT19937RNGEngine.h`, `normal_fill` in `DistributionTemplates.h` and `DistributionsHelper.h`: the engine is MT19937 under `init_genrand`; from 16 numbers on, blocks of 16 uniforms of 24 bits each
 //! become 8 radii and 8 angles (Box-Muller); below 16, each pair comes from two doubles of 53 bits.
 //!
 //! Contract: the uniforms are torch's bit for bit, the normals within 2.5e-7 of it. torch's own last bit depends on
@@ -13,60 +12,60 @@ use std::f32::consts::TAU;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// `count` numbers from a fresh generator.
+/// Returns `count` normal numbers from a new generator: `torch.randn`.
 #[must_use]
 pub fn randn(seed: u64, count: usize) -> Vec<f32> {
-    Generator::new(seed).randn(count)
+    TorchGenerator::new(seed).randn(count)
 }
 
-/// The noise of one picture, draw after draw. Where one generator draws for several pictures, as diffusers has it with one
-/// seed for all, each picture's noise skips the others' part of every draw.
+/// The noise of one image, draw after draw. Where one generator serves several images, as in diffusers with one seed for all,
+/// the noise of an image skips the part of the others in every draw.
 pub struct Noise {
-    generator: Generator,
+    generator: TorchGenerator,
     index: usize,
-    pictures: usize,
+    images: usize,
     shape: [usize; 4],
     device: Device,
 }
 
 impl Noise {
-    /// That of the picture `index` of `pictures`, in tensors of `shape`.
+    /// Creates the noise of image `index` of `images`, in tensors of `shape`.
     #[must_use]
-    pub fn new(seed: u64, [index, pictures]: [usize; 2], shape: [usize; 4], device: &Device) -> Self {
-        assert!(index < pictures, "picture {index} of {pictures}");
-        Self { generator: Generator::new(seed), index, pictures, shape, device: device.clone() }
+    pub fn new(seed: u64, [index, images]: [usize; 2], shape: [usize; 4], device: &Device) -> Self {
+        assert!(index < images, "image {index} of {images}");
+        Self { generator: TorchGenerator::new(seed), index, images, shape, device: device.clone() }
     }
 
-    /// The next normal numbers of `shape`, drawn once for all pictures of the generator.
+    /// Returns the next normal numbers of `shape`, drawn once for all images of the generator.
     pub fn draw_for_all(&mut self) -> Tensor<4> {
         let numbers = self.generator.randn(self.shape.iter().product());
         Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
     }
 
-    /// The next normal numbers, `shape`.
+    /// Returns the next normal numbers of `shape`.
     pub fn draw(&mut self) -> Tensor<4> {
         let count = self.shape.iter().product::<usize>();
-        let mut numbers = self.generator.randn(count * self.pictures);
+        let mut numbers = self.generator.randn(count * self.images);
         numbers.drain(..self.index * count);
         numbers.truncate(count);
         Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
     }
 }
 
-/// A generator that continues from draw to draw, like `torch.Generator`.
-pub(crate) struct Generator {
+/// A generator that continues from draw to draw: `torch.Generator`.
+pub(crate) struct TorchGenerator {
     engine: Mt19937,
-    /// The second number of a pair of which only the first was asked for.
+    /// Second number of a pair, where only the first was returned.
     spare: Option<f64>,
 }
 
-impl Generator {
-    /// Takes the low 32 bits of the seed, as torch's CPU generator does.
+impl TorchGenerator {
+    /// Seeds with the low 32 bits of `seed`, as torch's CPU generator does.
     pub(crate) fn new(seed: u64) -> Self {
         Self { engine: Mt19937::new(seed as u32), spare: None }
     }
 
-    /// The next `count` numbers.
+    /// Returns the next `count` normal numbers.
     pub(crate) fn randn(&mut self, count: usize) -> Vec<f32> {
         if count < BLOCK {
             return (0..count).map(|_| self.normal() as f32).collect();
@@ -75,7 +74,7 @@ impl Generator {
         let (blocks, rest) = numbers.as_chunks_mut::<BLOCK>();
         blocks.iter_mut().for_each(box_muller);
         if !rest.is_empty() {
-            // What does not fill a block is drawn anew, together with the numbers before it.
+            // The last block is drawn anew where it is not full, together with the numbers before it.
             let mut last = [0.0; BLOCK].map(|_: f32| self.uniform24());
             box_muller(&mut last);
             numbers[count - BLOCK..].copy_from_slice(&last);
@@ -93,12 +92,12 @@ impl Generator {
         radius * angle.cos()
     }
 
-    /// In [0, 1), a multiple of 2^-24.
+    /// Returns a number in [0, 1), a multiple of 2^-24.
     fn uniform24(&mut self) -> f32 {
         (self.engine.next() & 0x00ff_ffff) as f32 * 2f32.powi(-24)
     }
 
-    /// In [0, 1), a multiple of 2^-53.
+    /// Returns a number in [0, 1), a multiple of 2^-53.
     fn uniform53(&mut self) -> f64 {
         let high = u64::from(self.engine.next());
         let low = u64::from(self.engine.next());
@@ -108,7 +107,7 @@ impl Generator {
 
 const BLOCK: usize = 16;
 
-/// Eight pairs of uniforms `(j, j + 8)` to eight pairs of normals, in place. Every intermediate is an f32, as in torch:
+/// Converts eight pairs of uniforms `(j, j + 8)` to eight pairs of normals, in place. Every intermediate is an f32, as in torch:
 /// with the angle kept in f64 the result is four times further from torch's.
 fn box_muller(block: &mut [f32; BLOCK]) {
     let (first, second) = block.split_at_mut(BLOCK / 2);

@@ -1,6 +1,6 @@
-//! A picture by the smallest networks of a checkpoint's kind, whose weights are zeros. Drawing it launches what a device does
-//! beside the networks: guidance, the scheduler's steps, the ends of the networks. Those are burn's own small operations, of
-//! which [`PrewarmKernel`](crate::PrewarmKernel) knows nothing, and which a device compiles in the first picture otherwise.
+//! Compilation of all shaders before the first image. [`kernels`] launches those of the networks. [`prewarm`] generates an
+//! image with tiny networks of the checkpoint's kind, whose weights are zeros: this launches burn's own small operations of
+//! guidance, the scheduler's steps and the ends of the networks.
 
 use std::collections::HashMap;
 
@@ -14,23 +14,25 @@ use serde_json::Value;
 use crate::loading::config::{DitConfig, Json, VaeConfig};
 use crate::{Batch, DeviceLimits, Error, Pipeline, PromptEmbeds, preset_of};
 
-/// Rows and columns of the latent. Some of burn's texts depend on how much there is of a tensor.
+pub(crate) mod kernels;
+
+/// Rows and columns of the latents. The text of some of burn's shaders depends on a tensor's size.
 const SIDE: usize = 16;
-/// A solver of the third order comes to all its formulas, also where it ends in lower ones.
+/// Steps in which a solver of the third order uses all its formulas, also where it ends in lower orders.
 const STEPS: u32 = 5;
 const TOKENS: usize = 8;
-/// Channels of the autoencoder. The attention of its one head is the only shader of ours that nothing else launches.
+/// Channels of the VAE. Attention with one head of this width is the only kernel of ours that the real networks do not need.
 const WIDTH: usize = 4;
-/// Micro-conditions share the channels in three.
+/// Heads: micro-conditions divide the channels by three.
 const HEADS: usize = 3;
 
-/// Generates an image with the recommended settings of the checkpoint, on networks of its kind that are as small as possible:
-/// `[1, 3, H, W]`. `configs` holds the `config.json`s.
+/// Generates an image `[1, 3, H, W]` by the preset of the checkpoint, with tiny networks of its kind. `configs` holds the
+/// `config.json`s.
 ///
 /// # Errors
 /// A missing or unsupported key, by name.
 pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) -> Result<Tensor<4>, Error> {
-    let pipeline = Pipeline::load(&smallest(configs)?, device, limits, None).await?;
+    let pipeline = Pipeline::load(&tiny_checkpoint(configs)?, device, limits, None).await?;
     let request = GenerateRequest { num_inference_steps: STEPS, ..preset_of(configs)?.request("") };
     let side = (SIDE * pipeline.vae.config().factor()) as u32;
     let batch = Batch { prompts: &[String::new()], negative_prompt: "", generated_size: [side; 2] };
@@ -41,8 +43,8 @@ pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) ->
     pipeline.generate(&prepared, prompt_embeds, 0)
 }
 
-/// A checkpoint with the configurations of `configs`, but for their sizes.
-fn smallest(configs: &Folder) -> Result<Folder, Error> {
+/// Returns a checkpoint with the configurations of `configs`, at the smallest sizes.
+fn tiny_checkpoint(configs: &Folder) -> Result<Folder, Error> {
     let mut folder = Folder::default();
     let mut configure = |file: &str, sizes: &[(&str, Value)]| {
         let mut values = Json::read(configs, file)?.object()?;
@@ -77,15 +79,15 @@ mod tests {
     use crate::testing::checkpoint;
 
     #[test]
-    fn every_recorded_checkpoint_has_smallest_networks_that_draw() {
+    fn tiny_networks_of_every_recorded_checkpoint_generate_an_image() {
         let recorded = ["alpha_plain", "alpha_binned", "alpha_dmd", "alpha_lcm", "alpha_ms1024", "sigma", "sigma_pag"];
         for variant in recorded {
             let (configs, device) = (checkpoint(variant), Device::flex());
-            let picture =
+            let image =
                 block_on(prewarm(&configs, &device, DeviceLimits::UNLIMITED)).expect("its configurations are read");
             let factor = VaeConfig::read(&configs).expect("recorded").factor();
-            assert_eq!(picture.dims(), [1, 3, SIDE * factor, SIDE * factor]);
-            let pixels: Vec<f32> = picture.into_data().try_into_vec().expect("f32 comes back");
+            assert_eq!(image.dims(), [1, 3, SIDE * factor, SIDE * factor]);
+            let pixels: Vec<f32> = image.into_data().try_into_vec().expect("f32 comes back");
             assert!(pixels.iter().all(|pixel| pixel.is_finite()), "{variant}");
         }
     }

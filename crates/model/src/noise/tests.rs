@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Generator, Mt19937, Noise, randn};
+use super::{Mt19937, Noise, TorchGenerator, randn};
 
 /// torch's own builds differ from each other by as much.
 const TOLERANCE: f32 = 2.5e-7;
@@ -85,7 +85,7 @@ fn a_seed_is_taken_modulo_two_to_the_thirty_two() {
 
 #[test]
 fn a_generator_continues_and_keeps_the_second_of_a_pair() {
-    let mut generator = Generator::new(42);
+    let mut generator = TorchGenerator::new(42);
     assert_eq!(difference(&generator.randn(3), &[0.336_690_37, 0.128_809_4, 0.234_462_37]), None);
     assert_eq!(difference(&generator.randn(2), &[0.230_333_03, -1.122_856_4]), None);
     assert_eq!(difference(&generator.randn(20)[17..], &[2.122_785, -1.234_653_1, -0.487_913_88]), None);
@@ -106,7 +106,7 @@ fn no_numbers_are_no_numbers() {
 #[test]
 fn pictures_of_one_generator_each_have_their_part_of_every_draw() {
     let shape = [1, 2, 3, 4];
-    let mut all = Generator::new(5);
+    let mut all = TorchGenerator::new(5);
     let [shared, first, second] = [24, 72, 72].map(|count| all.randn(count));
     for picture in 0..3 {
         let mut noise = Noise::new(5, [picture, 3], shape, &Device::flex());

@@ -1,12 +1,12 @@
-//! How much of a step is asked of a device at a time. Between two slices a tab draws its page and hears a cancellation,
-//! and on a GPU the page's own drawing gets its turn.
+//! Size of the slices of a denoising step. Between two slices a tab renders its page and receives a cancellation, and a GPU
+//! renders the page.
 
-/// What a slice should take at most, in milliseconds.
+/// Longest time of a slice in milliseconds.
 const SLICE_MILLIS: f64 = 50.0;
-/// Aimed at, so that a slice that takes longer than the one before it still keeps to the limit.
+/// Target time of a slice: one that takes longer than the last is still below the limit.
 const AIM_MILLIS: f64 = 0.7 * SLICE_MILLIS;
 
-/// The number of blocks in a slice, which follows the time that slices take.
+/// Number of the transformer's blocks in a slice, controlled by the time that slices take.
 #[derive(Clone, Copy, Debug)]
 pub struct SliceController {
     blocks: usize,
@@ -19,13 +19,13 @@ impl Default for SliceController {
 }
 
 impl SliceController {
-    /// Blocks of the next slice: at least one.
+    /// Returns the number of blocks of the next slice, at least one.
     #[must_use]
     pub fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Learns that `blocks` took `millis`. A slice grows by twice at most: a short one may have been luck.
+    /// Records that a slice of `blocks` took `millis`. The next slice is at most twice as large: a short time may be chance.
     pub fn took(&mut self, blocks: usize, millis: f64) {
         let fitting = blocks as f64 * AIM_MILLIS / millis.max(f64::MIN_POSITIVE);
         self.blocks = (fitting as usize).clamp(1, self.blocks.saturating_mul(2));
