@@ -39,6 +39,20 @@ pub use prompt_embeds::{PromptEmbeds, TextEncoder};
 pub use sampler::{Sampler, SamplerProgress, StepOutput};
 
 /// The networks and the scheduler of one checkpoint on one device.
+///
+/// ```
+/// use pixart_model::{DeviceLimits, Error, Pipeline, Taps, image};
+/// use pixart_protocol::GenerateRequest;
+///
+/// async fn generate(folder: &pixart_weights::Folder, prompt: &str) -> Result<image::Rgb8, Error> {
+///     let pipeline = Pipeline::load(folder, &burn::tensor::Device::flex(), DeviceLimits::UNLIMITED, None).await?;
+///     pipeline.load_text_encoder(folder).await?;
+///     let prepared = pipeline.prepare(&GenerateRequest::of(prompt))?;
+///     let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared)?, 0)?;
+///     while sampler.step(&mut Taps::off()) {}
+///     image::rgb8_read(pipeline.decode(sampler.into_latents(), &prepared), prepared.size).await
+/// }
+/// ```
 pub struct Pipeline {
     /// Optional, with its bytes: prompts may be encoded elsewhere.
     text_encoder: RefCell<Option<(TextEncoder, u64)>>,
