@@ -46,7 +46,7 @@ pub fn linear(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
         .unwrap_or_else(|| burn_reference(|| reference(x, w, epilogue)))
 }
 
-/// Computes the map by burn's built-in operations. QuantizedMatrix weights are unpacked for the call.
+/// Computes the map by burn's built-in operations. Quantized weights are dequantized for the call.
 fn reference(x: Tensor<3>, w: &Matrix, epilogue: Epilogue<'_>) -> Tensor<3> {
     let ([b, t, k], [_, n]) = (x.dims(), w.dims());
     let stored = x.dtype();
