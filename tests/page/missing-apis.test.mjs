@@ -35,7 +35,7 @@ const REMOVED = {
   'adapter info': {
     script: `if (self.GPUAdapter) delete GPUAdapter.prototype.info;`,
     device: 'webgpu',
-    refused: /nothing of its WebGPU adapter/,
+    refused: /does not describe its WebGPU adapter/,
   },
   'web locks': { script: `delete Object.getPrototypeOf(navigator).locks;`, device: 'wasm' },
   opfs: { script: `delete StorageManager.prototype.getDirectory;`, device: 'wasm', store: 'indexeddb' },
