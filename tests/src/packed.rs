@@ -29,7 +29,7 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        // Tests run side by side, some in the same precision.
+        // Tests run side by side, some in the same weight format.
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("pixart-{name}-{}-{number}", std::process::id()));
@@ -48,13 +48,13 @@ impl Drop for Scratch {
     }
 }
 
-pub(crate) fn packed(precision: WeightFormat) -> Scratch {
-    let scratch = Scratch::new(&format!("{precision:?}"));
+pub(crate) fn packed(weight_format: WeightFormat) -> Scratch {
+    let scratch = Scratch::new(&format!("{weight_format:?}"));
     let packing = PackOptions {
         from: scenes(),
         config: None,
         to: scratch.0.clone(),
-        precision,
+        weight_format,
         shard_bytes: 1 << 20,
         license: None,
         source: None,

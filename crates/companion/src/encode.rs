@@ -11,14 +11,14 @@ use pixart_weights::Folder;
 use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint};
 
-/// What [`PromptEncoder::open`] loads, and where.
+/// Options of [`PromptEncoder::open`].
 #[derive(Clone, Debug, Default)]
 pub struct PromptEncoderOptions {
     /// A diffusers folder or a packed one; other networks need not be in it.
     pub checkpoint: PathBuf,
     pub device: device::DeviceSpec,
     /// Weight format of the matrices; `None` leaves them as stored.
-    pub precision: Option<WeightFormat>,
+    pub weight_format: Option<WeightFormat>,
     /// Number of blocks to use, for measurements; `None` uses all.
     pub layers: Option<usize>,
 }
@@ -56,8 +56,8 @@ impl PromptEncoder {
     /// # Errors
     /// See [`PromptEncoder::open`].
     pub fn load(opened: LoadedDevice, mut folder: Folder, options: &PromptEncoderOptions) -> Result<Self, Error> {
-        let PromptEncoderOptions { precision, layers, .. } = *options;
-        if precision == Some(WeightFormat::F16) {
+        let PromptEncoderOptions { weight_format, layers, .. } = *options;
+        if weight_format == Some(WeightFormat::F16) {
             let what = "the text encoder cannot run in f16: T5's activations exceed 65504, the largest f16, and become infinite";
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }
@@ -65,7 +65,7 @@ impl PromptEncoder {
         if let Some(layers) = layers {
             truncate_layers(&mut folder, layers)?;
         }
-        let text = block_on(TextEncoder::load(&folder, precision, &opened.device))?;
+        let text = block_on(TextEncoder::load(&folder, weight_format, &opened.device))?;
         tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");
         Ok(Self { text, opened })
     }

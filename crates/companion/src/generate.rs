@@ -2,22 +2,26 @@
 //! number of images.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
 use pixart_model::image::GenerationMetadata;
-use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, WeightFormat, image};
+use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, image};
 use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, OutputType, Preset};
 use pixart_verify::recording::Recording;
 use pixart_weights::Folder;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::decode::LATENTS;
 use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint, embeds};
+
+mod options;
+mod report;
+
+pub use options::{LoadOptions, PromptEmbedsSource};
+pub use report::{GeneratedImage, GenerationMillis, GenerationReport, StepProgress};
 
 /// A loaded checkpoint that generates images.
 pub struct ImageGenerator {
@@ -28,80 +32,6 @@ pub struct ImageGenerator {
     /// Name of the checkpoint's folder.
     model: String,
     load_millis: f64,
-}
-
-/// What [`ImageGenerator::open`] loads, and where.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {
-    /// A diffusers folder or a packed one.
-    pub checkpoint: PathBuf,
-    pub device: device::DeviceSpec,
-    /// Weight format of the transformer's blocks; `None` chooses the best that fits the device.
-    pub precision: Option<WeightFormat>,
-    pub prompt_embeds: PromptEmbedsSource,
-    /// A `.pth` file whose transformer replaces the checkpoint's.
-    pub transformer: Option<PathBuf>,
-    /// PEFT LoRA folders for the transformer, each with its scale.
-    pub adapters: Vec<(PathBuf, f64)>,
-    /// Whether to load the VAE encoder, for img2img and inpainting.
-    pub vae_encoder: bool,
-}
-
-/// Source of the prompt embeddings.
-#[derive(Clone, Debug, Default)]
-pub enum PromptEmbedsSource {
-    /// The checkpoint's text encoder.
-    #[default]
-    TextEncoder,
-    /// Stored embeddings, for every image; the text encoder is not loaded.
-    Stored(EncodeResponse),
-    /// The caller, by [`ImageGenerator::generate_from_embeds`].
-    Caller,
-}
-
-/// Progress of a request, after a denoising step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct StepProgress {
-    /// Index of the image, from 0.
-    pub image_index: u32,
-    /// Denoising steps done, and their number.
-    pub step: u32,
-    pub total_steps: u32,
-}
-
-/// A generated image.
-#[derive(Clone, Debug)]
-pub struct GeneratedImage {
-    /// A PNG, or a safetensors file with the one tensor `images` or `latents`.
-    pub file: Vec<u8>,
-    /// The bytes of a [`Recording`], where the request has `record` set.
-    pub recording: Option<Vec<u8>>,
-    pub report: GenerationReport,
-}
-
-/// Device, size and timings of a generated image.
-#[derive(Clone, Debug, Serialize)]
-pub struct GenerationReport {
-    pub device: String,
-    /// The memory plan, in words.
-    pub memory_plan: String,
-    pub width: u32,
-    pub height: u32,
-    pub num_inference_steps: u32,
-    pub seed: u32,
-    pub millis: GenerationMillis,
-    /// SHA-256 of the file.
-    pub sha256: String,
-}
-
-/// Wall time of each stage in milliseconds. `load` is that of the checkpoint, once; `total` excludes it.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct GenerationMillis {
-    pub load: f64,
-    pub text: f64,
-    pub denoise: f64,
-    pub decode: f64,
-    pub total: f64,
 }
 
 impl ImageGenerator {
@@ -128,10 +58,10 @@ impl ImageGenerator {
         if let Some(file) = &options.transformer {
             checkpoint::replace_transformer(&mut folder, file)?;
         }
-        for (dir, scale) in &options.adapters {
+        for (dir, scale) in &options.loras {
             folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
         }
-        let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.precision))?;
+        let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.weight_format))?;
         let stored_embeds = match options.prompt_embeds {
             PromptEmbedsSource::TextEncoder => {
                 block_on(pipeline.load_text_encoder(&folder))?;

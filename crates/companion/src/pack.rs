@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, checkpoint};
 
-/// What [`pack`] reads and writes.
+/// Options of [`pack`].
 #[derive(Clone, Debug)]
 pub struct PackOptions {
     /// A diffusers folder, or a `.pth` file of PixArt's own.
@@ -25,7 +25,7 @@ pub struct PackOptions {
     pub config: Option<PathBuf>,
     /// The folder to write; it is created.
     pub to: PathBuf,
-    pub precision: WeightFormat,
+    pub weight_format: WeightFormat,
     pub shard_bytes: u64,
     /// Licence to record; `None` takes the model card's.
     pub license: Option<String>,
@@ -46,7 +46,7 @@ pub struct PackReport {
 /// # Errors
 /// A folder without networks, a tensor that cannot be packed, or a file that cannot be written.
 pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
-    let PackOptions { from, to, precision, shard_bytes, .. } = options;
+    let PackOptions { from, to, weight_format, shard_bytes, .. } = options;
     let write = |source| Error::Write { path: to.clone(), source };
     fs::create_dir_all(to).map_err(write)?;
     if fs::read_dir(to).map_err(write)?.next().is_some() {
@@ -55,8 +55,8 @@ pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
     let folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
-        policy: &|weight| form(weight, *precision),
-        weight_format: *precision,
+        policy: &|weight| form(weight, *weight_format),
+        weight_format: *weight_format,
         shard_bytes: *shard_bytes,
         license: options.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
         source: options.source.clone().unwrap_or(name),

@@ -49,7 +49,7 @@ impl EncodeArgs {
         let encoder = PromptEncoder::open(&PromptEncoderOptions {
             checkpoint: self.checkpoint,
             device: self.device,
-            precision: self.text_dtype,
+            weight_format: self.text_dtype,
             layers: self.layers,
         })?;
         let load_s = began.elapsed().as_secs_f64();

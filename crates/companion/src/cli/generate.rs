@@ -141,11 +141,11 @@ impl GenerateArgs {
         let generator = ImageGenerator::open(LoadOptions {
             checkpoint: self.checkpoint.clone(),
             device: self.device,
-            precision: self.dtype,
+            weight_format: self.dtype,
             prompt_embeds: stored
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
             transformer: self.transformer.clone(),
-            adapters: self.adapters().map_err(Error::from)?,
+            loras: self.loras().map_err(Error::from)?,
             vae_encoder: self.image.is_some(),
         })?;
 
@@ -172,7 +172,7 @@ impl GenerateArgs {
     }
 
     /// Folders of `--lora` and their scales.
-    fn adapters(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
+    fn loras(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
         let parse = |text: &String| {
             let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
             let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());

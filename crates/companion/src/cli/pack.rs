@@ -50,7 +50,7 @@ impl PackArgs {
             from: self.from.context("clap requires --from without --check")?,
             config: self.config,
             to: self.to.context("clap requires --to beside --from")?,
-            precision: self.dtype,
+            weight_format: self.dtype,
             shard_bytes: self.shard_mib << 20,
             license: self.license,
             source: self.source,

@@ -113,7 +113,7 @@ impl ServeArgs {
         PromptEncoderOptions {
             checkpoint: self.checkpoint.clone(),
             device: self.device,
-            precision: self.text_dtype,
+            weight_format: self.text_dtype,
             layers: None,
         }
     }

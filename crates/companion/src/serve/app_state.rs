@@ -30,7 +30,7 @@ pub struct ModelInfo {
     /// under it.
     pub fingerprint: String,
     pub device: String,
-    /// Whether it generates images; otherwise it encodes prompts alone.
+    /// True where it generates images; otherwise it only encodes prompts.
     pub generates_images: bool,
     /// Side of its native size in pixels, and its request defaults, where it generates images.
     pub native_size: Option<u32>,

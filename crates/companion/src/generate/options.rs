@@ -1,0 +1,37 @@
+//! Options of an image generator: the checkpoint, the device and the source of the prompt embeddings.
+
+use std::path::PathBuf;
+
+use pixart_model::WeightFormat;
+use pixart_protocol::EncodeResponse;
+
+use crate::device;
+
+/// Options of [`ImageGenerator::open`](super::ImageGenerator::open).
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// A diffusers folder or a packed one.
+    pub checkpoint: PathBuf,
+    pub device: device::DeviceSpec,
+    /// Weight format of the transformer's blocks; `None` chooses the best that fits the device.
+    pub weight_format: Option<WeightFormat>,
+    pub prompt_embeds: PromptEmbedsSource,
+    /// A `.pth` file whose transformer replaces the checkpoint's.
+    pub transformer: Option<PathBuf>,
+    /// PEFT LoRA folders for the transformer, each with its scale.
+    pub loras: Vec<(PathBuf, f64)>,
+    /// Loads the VAE encoder, for img2img and inpainting.
+    pub vae_encoder: bool,
+}
+
+/// Source of the prompt embeddings.
+#[derive(Clone, Debug, Default)]
+pub enum PromptEmbedsSource {
+    /// The checkpoint's text encoder.
+    #[default]
+    TextEncoder,
+    /// Stored embeddings, for every image; the text encoder is not loaded.
+    Stored(EncodeResponse),
+    /// The caller, by [`ImageGenerator::generate_from_embeds`](super::ImageGenerator::generate_from_embeds).
+    Caller,
+}
