@@ -21,7 +21,7 @@ mod options;
 mod report;
 
 pub use options::{LoadOptions, PromptEmbedsSource};
-pub use report::{GeneratedImage, GenerationMillis, GenerationReport, StepProgress};
+pub use report::{GeneratedImage, GenerationMillis, GenerationProgress, GenerationReport};
 
 /// A loaded checkpoint that generates images.
 pub struct ImageGenerator {
@@ -114,7 +114,7 @@ impl ImageGenerator {
     pub fn generate(
         &self,
         request: &GenerateRequest,
-        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.generate_prepared(&self.prepare(request)?, on_step)
     }
@@ -127,7 +127,7 @@ impl ImageGenerator {
     pub fn generate_prepared(
         &self,
         prepared: &PreparedRequest,
-        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
         let prompt_embeds = match &self.stored_embeds {
@@ -146,7 +146,7 @@ impl ImageGenerator {
         &self,
         prepared: &PreparedRequest,
         embeds: EncodeResponse,
-        on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
         self.generate_images(prepared, &PromptEmbeds::from_response(embeds, &self.opened.device)?, began, on_step)
@@ -157,7 +157,7 @@ impl ImageGenerator {
         prepared: &PreparedRequest,
         prompt_embeds: &PromptEmbeds,
         mut began: Instant,
-        mut on_step: impl FnMut(StepProgress) -> ControlFlow<()>,
+        mut on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let request = &prepared.request;
         let mut text = millis_since(began);
@@ -177,7 +177,7 @@ impl ImageGenerator {
                 if let Some(recording) = &mut recording {
                     block_on(recording.step(sampler.latents()))?;
                 }
-                if on_step(StepProgress { image_index: index as u32, step, total_steps: steps }).is_break() {
+                if on_step(GenerationProgress { image_index: index as u32, step, total_steps: steps }).is_break() {
                     return Err(Error::Cancelled);
                 }
             }

@@ -36,5 +36,5 @@ pub mod synth;
 
 pub use encode::{PromptEncoder, PromptEncoderOptions};
 pub use error::Error;
-pub use generate::{ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress};
+pub use generate::{GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource};
 pub use serve::{AppState, ModelInfo};

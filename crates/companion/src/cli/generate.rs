@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::{Error, ImageGenerator, LoadOptions, PromptEmbedsSource, StepProgress, embeds, prompts};
+use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
 use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
@@ -239,7 +239,9 @@ fn generate(
 }
 
 /// Logs a step.
-pub(super) fn print_progress(StepProgress { image_index, step, total_steps }: StepProgress) -> ControlFlow<()> {
+pub(super) fn print_progress(
+    GenerationProgress { image_index, step, total_steps }: GenerationProgress,
+) -> ControlFlow<()> {
     tracing::debug!(image_index, step, total_steps);
     ControlFlow::Continue(())
 }

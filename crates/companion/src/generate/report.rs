@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Progress of a request, after a denoising step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct StepProgress {
+pub struct GenerationProgress {
     /// Index of the image, from 0.
     pub image_index: u32,
     /// Denoising steps done, and their number.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{CachedEmbeds, PromptEmbedsCache};
 use super::queue::DeviceWorker;
-use crate::generate::{GeneratedImage, StepProgress};
+use crate::generate::{GeneratedImage, GenerationProgress};
 use crate::{
     Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, device,
 };
@@ -126,7 +126,7 @@ impl DeviceWorker for AppState {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let Some(generator) = &self.generator else {
             let what = format!("`{}` only encodes prompts: it has no transformer or no VAE", self.info.id);

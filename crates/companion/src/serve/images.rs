@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::Server;
 use super::api_error::{ApiError, error_body};
 use super::queue::{PendingGeneration, thread_stopped};
-use crate::generate::{GeneratedImage, StepProgress};
+use crate::generate::{GeneratedImage, GenerationProgress};
 
 /// OpenAI's fields without a meaning here.
 const IGNORED_FIELDS: [&str; 6] =
@@ -142,7 +142,7 @@ fn events(pending: PendingGeneration) -> impl futures_lite::Stream<Item = Result
     stream::unfold(StreamState::Steps(pending), move |state| async move {
         let mut images = match state {
             StreamState::Steps(mut pending) => {
-                if let Some(StepProgress { image_index, step, total_steps }) = pending.progress.recv().await {
+                if let Some(GenerationProgress { image_index, step, total_steps }) = pending.progress.recv().await {
                     let kind = "image_generation.progress";
                     let data =
                         json!({ "type": kind, "image_index": image_index, "step": step, "total_steps": total_steps });

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
-use crate::generate::{GeneratedImage, StepProgress};
+use crate::generate::{GeneratedImage, GenerationProgress};
 
 /// Work of the device thread.
 pub trait DeviceWorker {
@@ -26,7 +26,7 @@ pub trait DeviceWorker {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error>;
 
     /// Number of captions served from the cache.
@@ -66,14 +66,14 @@ enum DeviceJob {
     },
     Generate {
         request: Box<GenerateRequest>,
-        progress: mpsc::UnboundedSender<StepProgress>,
+        progress: mpsc::UnboundedSender<GenerationProgress>,
         reply: ReplySender<Vec<GeneratedImage>>,
     },
 }
 
 /// A queued or running generation. Dropping it cancels the generation before its next step.
 pub struct PendingGeneration {
-    pub progress: mpsc::UnboundedReceiver<StepProgress>,
+    pub progress: mpsc::UnboundedReceiver<GenerationProgress>,
     pub result: oneshot::Receiver<Result<Vec<GeneratedImage>, Fault>>,
 }
 
@@ -219,7 +219,7 @@ fn encode(
 fn generate(
     worker: &mut impl DeviceWorker,
     request: &GenerateRequest,
-    progress: &mpsc::UnboundedSender<StepProgress>,
+    progress: &mpsc::UnboundedSender<GenerationProgress>,
     reply: ReplySender<Vec<GeneratedImage>>,
     metrics: &QueueMetrics,
 ) {

@@ -27,11 +27,12 @@ impl DeviceWorker for FakeWorker {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(StepProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.given.send(1).ok();
         for step in 1..=request.num_inference_steps {
-            if on_step(StepProgress { image_index: 0, step, total_steps: request.num_inference_steps }).is_break() {
+            if on_step(GenerationProgress { image_index: 0, step, total_steps: request.num_inference_steps }).is_break()
+            {
                 return Err(Error::Cancelled);
             }
             self.released.recv().ok();
@@ -117,7 +118,7 @@ fn a_dropped_generation_is_cancelled_at_its_next_step() {
     block_on(async {
         let mut pending =
             queue.generate(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
-        assert_eq!(pending.progress.recv().await, Some(StepProgress { image_index: 0, step: 1, total_steps: 5 }));
+        assert_eq!(pending.progress.recv().await, Some(GenerationProgress { image_index: 0, step: 1, total_steps: 5 }));
         assert_eq!(given.recv(), Ok(1));
         drop(pending);
         release.send(()).expect("the thread waits");
