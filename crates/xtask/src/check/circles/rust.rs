@@ -41,8 +41,16 @@ struct Tree<'a> {
     modules: &'a [Module],
     by_path: BTreeMap<&'a [String], usize>,
     defined: Vec<BTreeSet<String>>,
-    /// Names that a module's `use` declarations bring in, with the path of each, and the paths of its globs.
-    used: Vec<(BTreeMap<String, Vec<String>>, Vec<Vec<String>>)>,
+    used: Vec<Uses>,
+}
+
+/// The `use` declarations of a module.
+#[derive(Default)]
+struct Uses {
+    /// The path of each name that they bring in.
+    names: BTreeMap<String, Vec<String>>,
+    /// The paths of their globs.
+    globs: Vec<Vec<String>>,
 }
 
 impl<'a> Tree<'a> {
@@ -52,19 +60,19 @@ impl<'a> Tree<'a> {
         let used = modules
             .iter()
             .map(|module| {
-                let (mut names, mut globs) = (BTreeMap::new(), Vec::new());
+                let mut uses = Uses::default();
                 for item in &module.items {
                     let Item::Use(item) = item else { continue };
                     for (path, alias) in leaves(&item.tree) {
                         match alias.as_str() {
-                            "*" => globs.push(path),
+                            "*" => uses.globs.push(path),
                             _ => {
-                                names.insert(alias, path);
+                                uses.names.insert(alias, path);
                             }
                         }
                     }
                 }
-                (names, globs)
+                uses
             })
             .collect();
         Self { modules, by_path, defined, used }
@@ -97,7 +105,7 @@ impl<'a> Tree<'a> {
                     (base.clone(), path)
                 } else {
                     // A name that this module's own `use` declares.
-                    let used = self.used[from].0.get(first)?;
+                    let used = self.used[from].names.get(first)?;
                     if used.as_slice() == path || used.first().is_some_and(|used| used == first) {
                         return None;
                     }
@@ -116,7 +124,7 @@ impl<'a> Tree<'a> {
             if self.defined[at].contains(part) {
                 return Some(at);
             }
-            let (names, globs) = &self.used[at];
+            let Uses { names, globs } = &self.used[at];
             if let Some(used) = names.get(part) {
                 return self.resolve(at, &[&used[..], &rest[index + 1..]].concat(), hops).or(Some(at));
             }
