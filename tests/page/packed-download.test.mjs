@@ -262,7 +262,7 @@ describe('a packed checkpoint', () => {
     await page.goto(fixture.url());
     const fault = await faultOf(page);
     assert.equal(fault.code, 'bad_weights');
-    assert.match(fault.what, /a shard is called `..\/..\/elsewhere.bin`/);
+    assert.match(fault.what, /the shard `..\/..\/elsewhere.bin`/);
     assert.deepEqual(fixture.shardRequests(), []);
   });
 
