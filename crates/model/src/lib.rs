@@ -26,7 +26,6 @@ mod workload;
 pub use compare::{Comparison, compare};
 pub use error::Error;
 pub use image::Preview;
-pub use loading::inventory::tensor_inventory;
 pub use loading::quantization_policy::form;
 pub use loading::var_builder::tensor_from_file;
 pub use noise::{Noise, randn};
@@ -36,6 +35,7 @@ pub use pipeline::{
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 pub use planning::cost_model::CostProbe;
+pub use planning::inventory::tensor_inventory;
 pub use planning::mac_count::MacCount;
 pub use planning::memory_plan::{
     CfgBatching, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format, text_encoder_bytes,

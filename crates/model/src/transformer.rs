@@ -9,8 +9,9 @@ use pixart_kernels::{Activation, AdaLnChunk, Modulation, WeightFormat, layer_nor
 use pixart_weights::{Folder, Weights};
 
 use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
+use crate::loading::inventory::declared;
 use crate::loading::linear::Linear;
-use crate::loading::var_builder::VarBuilder;
+use crate::loading::var_builder::{NamedShape, VarBuilder};
 use crate::{Error, Taps};
 
 mod block;
@@ -155,7 +156,7 @@ impl Dit {
         let caption_projection = Mlp::load(&vb.pp("caption_projection"), config.caption_channels, c).await?;
         let pos_embed_proj = Linear::load_patchify_conv(&vb.pp("pos_embed.proj"), &kernel, c).await?;
         let proj_out = Linear::load(&vb.pp("proj_out"), c, PATCH * PATCH * config.out_channels).await?;
-        let scale_shift_table = vb.get("scale_shift_table", [FINAL_ADALN_CHUNKS, c]).await?;
+        let scale_shift_table = vb.get_f32("scale_shift_table", &[FINAL_ADALN_CHUNKS, c]).await?;
         let (mut tables, mut blocks) = (Vec::new(), Vec::with_capacity(config.layers));
         for layer in 0..config.layers {
             let vb = vb.pp(format!("transformer_blocks.{layer}")).with_weight_format(format);
@@ -172,7 +173,7 @@ impl Dit {
             caption_projection,
             block_scale_shift_tables,
             blocks,
-            scale_shift_table: scale_shift_table.reshape([1, 1, FINAL_ADALN_CHUNKS, c]), // [1, 1, 2, C]
+            scale_shift_table: vb.upload(scale_shift_table, [1, 1, FINAL_ADALN_CHUNKS, c]),
             proj_out,
             activations: DType::F32,
             device: vb.device().clone(),
@@ -293,6 +294,13 @@ impl Dit {
     /// Casts x to the storage dtype of activations.
     fn to_activations<const RANK: usize>(&self, x: Tensor<RANK>) -> Tensor<RANK> {
         if x.dtype() == self.activations { x } else { x.cast(self.activations) }
+    }
+}
+
+impl DitConfig {
+    /// Returns the tensors that [`Dit`] loads, by name and shape.
+    pub(crate) fn inventory(&self) -> Vec<NamedShape> {
+        declared(async |vb| Dit::read(vb, self.clone(), WeightFormat::F32).await)
     }
 }
 

@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor};
 use pixart_weights::{Folder, Weights};
 
 use crate::loading::config::VaeConfig;
-use crate::loading::var_builder::VarBuilder;
+use crate::loading::inventory::declared;
+use crate::loading::var_builder::{NamedShape, VarBuilder};
 use crate::{Error, Taps};
 
 mod decoding;
@@ -60,12 +61,14 @@ impl Vae {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let config = VaeConfig::read(folder)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
-        let vb = VarBuilder::new(&weights, device);
+        Self::from_vars(&VarBuilder::new(&weights, device), VaeConfig::read(folder)?).await
+    }
+
+    async fn from_vars(vb: &VarBuilder<'_>, config: VaeConfig) -> Result<Self, Error> {
         Ok(Self {
-            encoder: VaeEncoder::from_vars(&vb, config.clone()).await?,
-            decoder: VaeDecoder::from_vars(&vb, config).await?,
+            encoder: VaeEncoder::from_vars(vb, config.clone()).await?,
+            decoder: VaeDecoder::from_vars(vb, config).await?,
         })
     }
 
@@ -95,6 +98,13 @@ impl Vae {
     #[must_use]
     pub fn encode_tiled(&self, image: Tensor<4>, tiling: Tiling) -> DiagonalGaussian {
         self.encoder.encode_tiled(image, tiling)
+    }
+}
+
+impl VaeConfig {
+    /// Returns the tensors that [`Vae`] loads, by name and shape.
+    pub(crate) fn inventory(&self) -> Vec<NamedShape> {
+        declared(async |vb| Vae::from_vars(vb, self.clone()).await)
     }
 }
 

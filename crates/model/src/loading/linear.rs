@@ -1,7 +1,7 @@
 //! The linear layer of all networks. It is the only layer whose weights may be quantised.
 
 use burn::tensor::Tensor;
-use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, linear};
+use pixart_kernels::{Activation, AdaLnChunk, Epilogue, Matrix, linear};
 use pixart_weights::{ColumnOrder, transposed};
 
 use crate::Error;
@@ -53,10 +53,9 @@ impl Linear {
         outputs: usize,
     ) -> Result<Self, Error> {
         let inputs = kernel.iter().product();
-        let weight = vb.get_f32("weight", &[&[outputs], kernel].concat()).await?;
-        let bias = Some(vb.get("bias", [outputs]).await?);
-        let packed = QuantizedMatrix::new(&transposed(&weight, outputs, inputs), [inputs, outputs], WeightFormat::F32);
-        Ok(Self { weight: vb.matrix(packed), bias })
+        let (shape, dims) = ([&[outputs], kernel].concat(), [inputs, outputs]);
+        let weight = vb.get_matrix("weight", &shape, dims, |weight| transposed(weight, outputs, inputs)).await?;
+        Ok(Self { weight, bias: Some(vb.get("bias", [outputs]).await?) })
     }
 
     /// `[B, T, inputs]` → `[B, T, outputs]`.

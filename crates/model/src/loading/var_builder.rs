@@ -2,7 +2,7 @@
 //! tensor, its expected shape. A missing tensor, another shape, an unknown dtype or a value that is not finite is an error
 //! that names the tensor.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ const FENCE_BYTES: usize = 8 << 20;
 /// Access to the tensors below one name prefix.
 #[derive(Clone)]
 pub(crate) struct VarBuilder<'a> {
-    weights: &'a Weights<'a>,
+    source: Source<'a>,
     device: &'a Device,
     prefix: String,
     format: WeightFormat,
@@ -36,11 +36,33 @@ struct Uploads {
     last: Cell<Option<Fence>>,
 }
 
+/// Backend of a builder.
+#[derive(Clone)]
+enum Source<'a> {
+    /// The weights of a checkpoint.
+    Weights(&'a Weights<'a>),
+    /// No weights: every requested tensor is recorded by name and shape, and a placeholder of one number is returned. Loading
+    /// a network from this source declares its tensors without memory for them.
+    Shapes(&'a RefCell<Vec<NamedShape>>),
+}
+
+/// Name and shape of a tensor.
+pub(crate) type NamedShape = (String, Vec<usize>);
+
 type Fence = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 impl<'a> VarBuilder<'a> {
     pub(crate) fn new(weights: &'a Weights<'a>, device: &'a Device) -> Self {
-        Self { weights, device, prefix: String::new(), format: WeightFormat::F32, uploads: Rc::default() }
+        Self::with_source(Source::Weights(weights), device)
+    }
+
+    /// Returns a builder without weights, which records the name and shape of every tensor in `shapes`.
+    pub(crate) fn shape_only(shapes: &'a RefCell<Vec<NamedShape>>, device: &'a Device) -> Self {
+        Self::with_source(Source::Shapes(shapes), device)
+    }
+
+    fn with_source(source: Source<'a>, device: &'a Device) -> Self {
+        Self { source, device, prefix: String::new(), format: WeightFormat::F32, uploads: Rc::default() }
     }
 
     /// Returns a builder that loads the matrices of linear layers in `format`, where their shape allows it.
@@ -53,21 +75,34 @@ impl<'a> VarBuilder<'a> {
         Self { prefix: self.name(name), ..self.clone() }
     }
 
-    fn name(&self, name: impl std::fmt::Display) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
-    }
-
     pub(crate) fn device(&self) -> &'a Device {
         self.device
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.weights.contains(&self.name(name))
+    fn name(&self, name: impl std::fmt::Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Returns the first of the alternative `names` that the checkpoint has, else the first of all.
+    pub(crate) fn first_of(&self, names: &[&'static str]) -> &'static str {
+        let exists = |name: &&&str| match &self.source {
+            Source::Weights(weights) => weights.contains(&self.name(name)),
+            Source::Shapes(_) => true,
+        };
+        names.iter().find(exists).unwrap_or(&names[0])
     }
 
     pub(crate) async fn get_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        self.fence().await?;
-        Ok(self.weights.f32(&self.name(name), shape).await?)
+        match self.source {
+            Source::Weights(weights) => {
+                self.fence().await?;
+                Ok(weights.f32(&self.name(name), shape).await?)
+            }
+            Source::Shapes(shapes) => {
+                shapes.borrow_mut().push((self.name(name), shape.to_vec()));
+                Ok(Vec::new())
+            }
+        }
     }
 
     pub(crate) async fn get<const RANK: usize>(&self, name: &str, shape: [usize; RANK]) -> Result<Tensor<RANK>, Error> {
@@ -78,7 +113,14 @@ impl<'a> VarBuilder<'a> {
     /// requested format or in the smaller one they are stored in. A matrix that is mapped in the right layout is not copied.
     pub(crate) async fn fused_matrix(layers: &[Self], shape: [usize; 2], order: ColumnOrder) -> Result<Matrix, Error> {
         let names: Vec<String> = layers.iter().map(|layer| layer.name("weight")).collect();
-        let Self { weights, device, format, .. } = layers[0];
+        let Self { device, format, .. } = layers[0];
+        let weights = match layers[0].source {
+            Source::Weights(weights) => weights,
+            Source::Shapes(shapes) => {
+                shapes.borrow_mut().extend(names.into_iter().map(|name| (name, shape.to_vec())));
+                return Ok(placeholder_matrix(device));
+            }
+        };
         if let Some(rows) = weights.mapped_matrix(&names, shape, format, order)?
             && let Some(matrix) = Matrix::mapped(rows, device)
         {
@@ -96,12 +138,33 @@ impl<'a> VarBuilder<'a> {
         }))
     }
 
+    /// Uploads `values` as a tensor of `shape`.
     pub(crate) fn upload<const RANK: usize>(&self, values: Vec<f32>, shape: [usize; RANK]) -> Tensor<RANK> {
+        if let Source::Shapes(_) = self.source {
+            return Tensor::zeros([1; RANK], self.device);
+        }
         self.count(values.len() * size_of::<f32>());
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 
-    pub(crate) fn matrix(&self, packed: QuantizedMatrix) -> Matrix {
+    /// Loads `name` of `shape` as an f32 matrix of `dims`, whose values `arrange` puts in order.
+    pub(crate) async fn get_matrix(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dims: [usize; 2],
+        arrange: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Result<Matrix, Error> {
+        let values = self.get_f32(name, shape).await?;
+        if let Source::Shapes(_) = self.source {
+            return Ok(placeholder_matrix(self.device));
+        }
+        let values = arrange(&values);
+        self.count(values.len() * size_of::<f32>());
+        Ok(Matrix::new(values, dims, WeightFormat::F32, self.device))
+    }
+
+    fn matrix(&self, packed: QuantizedMatrix) -> Matrix {
         self.count(packed.words.len() * size_of::<u32>());
         Matrix::of(packed, self.device)
     }
@@ -141,6 +204,10 @@ impl VarBuilder<'_> {
             None => Ok(()),
         }
     }
+}
+
+fn placeholder_matrix(device: &Device) -> Matrix {
+    Matrix::new(vec![0.0], [1, 1], WeightFormat::F32, device)
 }
 
 /// Loads tensor `name` of RANK axes from an open file. Errors name `file`.

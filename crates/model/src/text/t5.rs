@@ -7,8 +7,9 @@ use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
 use pixart_weights::{Folder, WeightFormat, Weights};
 
 use crate::loading::config::T5Config;
+use crate::loading::inventory::declared;
 use crate::loading::linear::Linear;
-use crate::loading::var_builder::VarBuilder;
+use crate::loading::var_builder::{NamedShape, VarBuilder};
 use crate::{Error, Taps, TokenizedCaption};
 
 /// Bias of the attention score of a padding key: the least finite f32, as in transformers.
@@ -49,10 +50,14 @@ impl T5 {
         let weights = Weights::open(folder, "text_encoder", "model").await?;
         let stored = weights.lossless_format("encoder.block.0.layer.1.DenseReluDense.wo.weight")?;
         let vb = VarBuilder::new(&weights, device).with_weight_format(format.unwrap_or(stored));
+        Self::from_vars(&vb, config).await
+    }
+
+    pub(crate) async fn from_vars(vb: &VarBuilder<'_>, config: T5Config) -> Result<Self, Error> {
         let encoder = vb.pp("encoder");
         let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
 
-        let shared = if vb.contains("shared.weight") { "shared.weight" } else { "encoder.embed_tokens.weight" };
+        let shared = vb.first_of(&["shared.weight", "encoder.embed_tokens.weight"]);
         let position = "layer.0.SelfAttention.relative_attention_bias.weight";
         let mut blocks = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
@@ -63,7 +68,7 @@ impl T5 {
             relative_attention_bias: encoder.pp("block.0").get_f32(position, &[position_buckets, heads]).await?,
             blocks,
             final_layer_norm: RmsNorm::load(&encoder.pp("final_layer_norm"), &config).await?,
-            device: device.clone(),
+            device: vb.device().clone(),
             config,
         };
         vb.flush_uploads().await?;
@@ -132,6 +137,11 @@ impl T5 {
 }
 
 impl T5Config {
+    /// Returns the tensors that [`T5`] loads, by name and shape.
+    pub(crate) fn inventory(&self) -> Vec<NamedShape> {
+        declared(async |vb| T5::from_vars(vb, self.clone()).await)
+    }
+
     /// Returns the attention options. T5 does not scale scores by 1/√D: its initialisation does (Raffel et al. 2020, 2.1).
     pub(crate) fn attention<'a>(&self, bias: &'a Tensor<4>) -> AttentionOptions<'a> {
         AttentionOptions { heads: self.heads, head_channels: self.head_channels, scale: 1.0, bias: Some(bias) }

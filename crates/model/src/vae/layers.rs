@@ -3,8 +3,7 @@
 
 use burn::tensor::Tensor;
 use pixart_kernels::{
-    Heads, Matrix, Resampling, WeightFormat, attention, combine_moments, conv_with_moments, group_moments,
-    group_norm_with_moments,
+    Heads, Matrix, Resampling, attention, combine_moments, conv_with_moments, group_moments, group_norm_with_moments,
 };
 
 use super::strips::{Strip, Strips};
@@ -35,12 +34,12 @@ impl Conv3x3 {
         outputs: usize,
         resampling: Resampling,
     ) -> Result<Self, Error> {
-        let weight = vb.get_f32("weight", &[outputs, inputs, KERNEL_SIZE, KERNEL_SIZE]).await?;
-        let mut bias = vb.get_f32("bias", &[outputs]).await?;
         let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(CHANNEL_ALIGNMENT));
+        let (shape, dims) = ([outputs, inputs, KERNEL_SIZE, KERNEL_SIZE], [KERNEL_SIZE * KERNEL_SIZE * rows, columns]);
+        let arrange = |weight: &[f32]| hwio_from_oihw(weight, [inputs, outputs], [rows, columns]);
+        let weight = vb.get_matrix("weight", &shape, dims, arrange).await?;
+        let mut bias = vb.get_f32("bias", &[outputs]).await?;
         bias.resize(columns, 0.0);
-        let weight = hwio_from_oihw(&weight, [inputs, outputs], [rows, columns]);
-        let weight = Matrix::new(weight, [KERNEL_SIZE * KERNEL_SIZE * rows, columns], WeightFormat::F32, vb.device());
         Ok(Self { weight, bias: vb.upload(bias, [columns]), inputs, outputs, resampling })
     }
 
@@ -220,9 +219,9 @@ pub(super) struct VaeAttention {
 impl VaeAttention {
     pub(super) async fn load(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<Self, Error> {
         // Checkpoints saved before diffusers 0.18 use other names.
-        let old = vb.contains("query.weight");
+        let has_old_names = vb.first_of(&["to_q.weight", "query.weight"]) == "query.weight";
         let [q, k, v, out] =
-            if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+            if has_old_names { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         Ok(Self {
             norm: GroupNorm::load(&vb.pp("group_norm"), channels, groups).await?,
             qkv: Linear::load_fused(&[q, k, v].map(|name| vb.pp(name)), channels, channels).await?,
