@@ -295,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn a_vae_reads_its_map_to_rgb_or_names_the_key() {
+        let read = |factors: &str| {
+            let vae = r#"{"block_out_channels": [8], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 4,
+                "scaling_factor": 1.0, "latent_rgb_factors": FACTORS}"#;
+            VaeConfig::read(&folder("vae/config.json", &vae.replace("FACTORS", factors)))
+        };
+        assert!(read("[[1,0,0],[0,1,0],[0,0,1],[0,0,0],[0,0,0.5]]").expect("five rows of three").preview.is_some());
+        for bad in ["[[1,0,0]]", "[[1],[1],[1],[1],[1]]", "7"] {
+            let error = read(bad).expect_err("not five rows of three numbers");
+            assert!(error.to_string().contains(LATENT_RGB_FACTORS), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unsupported_value_is_named() {
         let folder = folder("text_encoder/config.json", r#"{"feed_forward_proj": "relu"}"#);
         let error = T5Config::read(&folder).expect_err("relu is not supported");
