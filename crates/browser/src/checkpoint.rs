@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use js_sys::{Array, Function, Map, Uint8Array};
-use pixart_model::{DeviceLimits, Pipeline, WeightFormat, form, recommended_weight_format, scheduler_names};
+use pixart_model::{
+    DeviceLimits, Pipeline, WeightFormat, quantization_policy, recommended_weight_format, scheduler_names,
+};
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
@@ -188,7 +190,7 @@ async fn convert(conversion: JsValue, files: &Map, page: PageFunctions) -> Resul
         from_js(conversion, "the conversion")?;
     let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
     let packer = Packer {
-        policy: &|weight| form(weight, weight_format),
+        policy: &|weight| quantization_policy(weight, weight_format),
         weight_format,
         shard_bytes: shard_bytes.into(),
         license: String::new(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use futures_lite::future::block_on;
-use pixart_model::form;
+use pixart_model::quantization_policy;
 use pixart_weights::manifest::{MANIFEST, shard_name};
 use pixart_weights::packer::{NETWORKS, Packer, ShardSink};
 use pixart_weights::{Folder, Manifest, WeightFormat};
@@ -55,7 +55,7 @@ pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
     let folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
-        policy: &|weight| form(weight, *weight_format),
+        policy: &|weight| quantization_policy(weight, *weight_format),
         weight_format: *weight_format,
         shard_bytes: *shard_bytes,
         license: options.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),

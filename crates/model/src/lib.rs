@@ -26,7 +26,7 @@ mod workload;
 pub use compare::{Comparison, compare};
 pub use error::Error;
 pub use image::Preview;
-pub use loading::quantization_policy::form;
+pub use loading::quantization_policy::quantization_policy;
 pub use loading::var_builder::tensor_from_file;
 pub use noise::{Noise, randn};
 pub use pipeline::{

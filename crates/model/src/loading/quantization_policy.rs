@@ -1,19 +1,22 @@
-//! Which of a checkpoint's tensors the networks read, what stage needs each, and how well it has to be kept.
+//! Quantization policy of a packed checkpoint: the tensors that the networks read, the section of each, and its dtype and layout.
 
 use pixart_weights::packer::SourceTensor;
 use pixart_weights::{StoredDtype, TensorLayout, WeightFormat};
 
-/// What the transformer reads besides its blocks.
+/// Prefixes of the transformer's tensors besides its blocks.
 const TRANSFORMER: [&str; 5] =
     ["adaln_single.", "caption_projection.", "pos_embed.proj.", "proj_out.", "scale_shift_table"];
 
-/// The section of a packed checkpoint that `weight` belongs to, and its form there where the blocks' matrices are in
-/// `precision`; none where no network reads it.
+/// Returns a tensor's section in a packed checkpoint, and its dtype and layout there if the blocks' matrices are stored in
+/// `weight_format`. Returns `None` if no network reads the tensor.
 ///
 /// Other matrices, embeddings and convolutions are f16 where the blocks are not f32; vectors, tables and the position biases
 /// are always f32.
 #[must_use]
-pub fn form(weight: SourceTensor<'_>, precision: WeightFormat) -> Option<(&'static str, TensorLayout)> {
+pub fn quantization_policy(
+    weight: SourceTensor<'_>,
+    weight_format: WeightFormat,
+) -> Option<(&'static str, TensorLayout)> {
     let SourceTensor { dir, name, shape } = weight;
     let begins = |with: &[&str]| with.iter().any(|with| name.starts_with(with));
     let (section, is_block) = match dir {
@@ -27,17 +30,17 @@ pub fn form(weight: SourceTensor<'_>, precision: WeightFormat) -> Option<(&'stat
     };
     let is_table = name.ends_with("scale_shift_table") || name.contains("relative_attention_bias");
     let is_embedding = name == "shared.weight" || name == "encoder.embed_tokens.weight";
-    let others = if precision == WeightFormat::F32 { WeightFormat::F32 } else { WeightFormat::F16 };
+    let others = if weight_format == WeightFormat::F32 { WeightFormat::F32 } else { WeightFormat::F16 };
     let plain = TensorLayout::row_major(if others == WeightFormat::F32 { StoredDtype::F32 } else { StoredDtype::F16 });
-    let form = match *shape {
+    let layout = match *shape {
         [_] => TensorLayout::row_major(StoredDtype::F32),
         _ if is_table => TensorLayout::row_major(StoredDtype::F32),
         [rows, columns] if !is_embedding => {
-            TensorLayout::matrix(if is_block { precision } else { others }, [rows, columns])
+            TensorLayout::matrix(if is_block { weight_format } else { others }, [rows, columns])
         }
         _ => plain,
     };
-    Some((section, form))
+    Some((section, layout))
 }
 
 #[cfg(test)]
@@ -45,8 +48,8 @@ mod tests {
     use super::*;
 
     fn of(dir: &str, name: &str, shape: &[usize]) -> Option<(&'static str, StoredDtype, bool)> {
-        let (section, form) = form(SourceTensor { dir, name, shape }, WeightFormat::Q8)?;
-        Some((section, form.dtype, form.transposed))
+        let (section, layout) = quantization_policy(SourceTensor { dir, name, shape }, WeightFormat::Q8)?;
+        Some((section, layout.dtype, layout.transposed))
     }
 
     #[test]

@@ -3,9 +3,9 @@
 /// Multiply-accumulates of each kind of operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacCount {
-    /// Of linear layers.
+    /// Linear layers.
     pub matmul: u64,
-    /// Of Q·Kᵀ and scores·V.
+    /// Q·Kᵀ and scores·V.
     pub attention: u64,
     pub convolutions: u64,
 }
