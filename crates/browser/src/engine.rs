@@ -6,7 +6,7 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
 use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, prewarm};
-use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType};
+use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType, TokensCounted};
 use pixart_verify::golden;
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -91,6 +91,15 @@ impl Engine {
         self.try_prepare(request).map_err(|fault| to_js(&fault))
     }
 
+    /// Counts the tokens of the prompts of a request and returns the event `tokens_counted`. May be called while an image is
+    /// generated.
+    ///
+    /// # Errors
+    /// A `Fault` with the code `bad_request`.
+    pub fn count_tokens(&self, id: u32, request: JsValue) -> Result<JsValue, JsValue> {
+        self.try_count_tokens(id, request).map(|event| to_js(&event)).map_err(|fault| to_js(&fault))
+    }
+
     /// Cancels image `id` before its next step.
     pub fn cancel(&self, id: u32) {
         self.cancelled.set(Some(id));
@@ -121,6 +130,14 @@ impl Engine {
         let prompts = prepared.prompts.clone();
         self.prepared.replace(Some(prepared));
         Ok(prompts)
+    }
+
+    fn try_count_tokens(&self, id: u32, request: JsValue) -> Result<EngineEvent, Fault> {
+        let request: GenerateRequest = from_js(request, "the request")?;
+        let pipeline = self.pipeline.borrow().clone();
+        let counts = pipeline.map_or(Ok(Vec::new()), |pipeline| pipeline.typed_token_counts(&request))?;
+        let mut counts = counts.into_iter();
+        Ok(EngineEvent::TokensCounted(TokensCounted { id, prompt: counts.next(), negative_prompt: counts.next() }))
     }
 
     pub(crate) fn loaded_pipeline(&self) -> Result<Rc<Pipeline>, Fault> {

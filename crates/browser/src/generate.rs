@@ -77,8 +77,12 @@ impl Engine {
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
         let prompt_embeds = match embeds {
-            Some(response) => PromptEmbeds::from_response(response, &self.device)?,
+            Some(response) => {
+                self.emit_notes(id, prepared.truncation_notes(&response.token_counts));
+                PromptEmbeds::from_response(response, &self.device)?
+            }
             None => {
+                self.emit_notes(id, prepared.truncation_notes(&pipeline.token_counts(prepared)?));
                 let prompt_embeds = pipeline.encode(prepared)?;
                 pipeline.make_room(prepared);
                 prompt_embeds
@@ -131,6 +135,10 @@ impl Engine {
             millis,
             memory,
         }))
+    }
+
+    fn emit_notes(&self, id: u32, notes: Vec<String>) {
+        notes.into_iter().for_each(|text| self.emitter.emit(&EngineEvent::Note { id, text }));
     }
 
     /// Runs the remaining steps. Returns false where the image was cancelled before the last.

@@ -68,7 +68,12 @@ mod tests {
 
     fn example() -> (EncodeResponse, Vec<String>) {
         let embeds = (0..12u8).map(|value| f32::from(value) / 7.0 - 0.5).collect();
-        let reply = EncodeResponse { shape: [2, 3, 2], embeds, attention_mask: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0] };
+        let reply = EncodeResponse {
+            shape: [2, 3, 2],
+            embeds,
+            attention_mask: vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+            token_counts: Vec::new(),
+        };
         (reply, vec![String::new(), "a red circle".to_owned()])
     }
 

@@ -83,7 +83,10 @@ impl PromptEncoder {
     pub fn encode(&self, request: &EncodeRequest) -> Result<EncodeResponse, Error> {
         request.validate()?;
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
-        embeds_read(self.text.encode(&captions, request.max_sequence_length as usize, &mut Taps::off())?)
+        let tokens = request.max_sequence_length as usize;
+        let token_counts = self.text.token_counts(&captions, tokens)?;
+        let response = embeds_read(self.text.encode(&captions, tokens, &mut Taps::off())?)?;
+        Ok(EncodeResponse { token_counts, ..response })
     }
 }
 
@@ -110,5 +113,5 @@ fn embeds_read(prompt_embeds: PromptEmbeds) -> Result<EncodeResponse, Error> {
     if let Some(index) = embeds.iter().position(|value| !value.is_finite()) {
         return Err(Error::NotFinite { value: embeds[index], index });
     }
-    Ok(EncodeResponse { shape, embeds, attention_mask: mask })
+    Ok(EncodeResponse { shape, embeds, attention_mask: mask, token_counts: Vec::new() })
 }

@@ -34,6 +34,12 @@ pub struct ImageGenerator {
     load_millis: f64,
 }
 
+/// Embeddings of a request's prompts, and notes about them.
+struct EncodedText {
+    prompt_embeds: PromptEmbeds,
+    notes: Vec<String>,
+}
+
 impl ImageGenerator {
     /// Opens a device and loads a checkpoint on it.
     ///
@@ -135,7 +141,12 @@ impl ImageGenerator {
             None => self.pipeline.encode(prepared)?,
         };
         self.synchronize("encoding the prompt")?;
-        self.generate_images(prepared, &prompt_embeds, began, on_step)
+        let counts = match &self.stored_embeds {
+            Some(embeds) => embeds.token_counts.clone(),
+            None => self.pipeline.token_counts(prepared)?,
+        };
+        let text = EncodedText { prompt_embeds, notes: prepared.truncation_notes(&counts) };
+        self.generate_images(prepared, &text, began, on_step)
     }
 
     /// Generates from the embeddings of [`PreparedRequest::prompts`].
@@ -149,13 +160,15 @@ impl ImageGenerator {
         on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
-        self.generate_images(prepared, &PromptEmbeds::from_response(embeds, &self.opened.device)?, began, on_step)
+        let notes = prepared.truncation_notes(&embeds.token_counts);
+        let text = EncodedText { prompt_embeds: PromptEmbeds::from_response(embeds, &self.opened.device)?, notes };
+        self.generate_images(prepared, &text, began, on_step)
     }
 
     fn generate_images(
         &self,
         prepared: &PreparedRequest,
-        prompt_embeds: &PromptEmbeds,
+        EncodedText { prompt_embeds, notes }: &EncodedText,
         mut began: Instant,
         mut on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
@@ -198,6 +211,7 @@ impl ImageGenerator {
                 num_inference_steps: steps,
                 seed,
                 millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
+                notes: notes.clone(),
                 sha256: hex::encode(Sha256::digest(&file)),
             };
             let recording = recording

@@ -60,6 +60,7 @@ fn image(device: &Device, limits: DeviceLimits) -> Result<Vec<f32>, Error> {
         shape: [2, TOKENS as u32, CHANNELS as u32],
         embeds: randn(3, 2 * TOKENS * CHANNELS),
         attention_mask: [vec![1.0; TOKENS], vec![1.0; 3], vec![0.0; TOKENS - 3]].concat(),
+        token_counts: Vec::new(),
     };
     let image = pipeline.generate(&prepared, PromptEmbeds::from_response(reply, device)?, 0)?;
     Ok(block_on(values_read(IMAGE, image.flatten(0, 3)))?)

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::WeightFormat;
-use pixart_protocol::{Fault, FaultCode, Preset};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, Preset, TokenCount};
 use pixart_weights::Folder;
 
 use crate::image::GenerationMetadata;
@@ -152,6 +152,31 @@ impl Pipeline {
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
         };
         text_encoder.encode(&prepared.prompts, prepared.request.max_sequence_length as usize, &mut Taps::off())
+    }
+
+    /// Counts the tokens of the prompts of a request, in the order of [`PreparedRequest::prompts`]; none where no text encoder is
+    /// loaded.
+    ///
+    /// # Errors
+    /// A prompt that cannot be tokenized.
+    pub fn token_counts(&self, prepared: &PreparedRequest) -> Result<Vec<TokenCount>, Error> {
+        self.counts(&prepared.prompts, &prepared.request)
+    }
+
+    /// Counts the tokens of prompt and negative prompt of a request that need not be valid otherwise; none where no text encoder is
+    /// loaded.
+    ///
+    /// # Errors
+    /// A style that does not exist, a length that is not in the range, or a prompt that cannot be tokenized.
+    pub fn typed_token_counts(&self, request: &GenerateRequest) -> Result<Vec<TokenCount>, Error> {
+        let (prompt, negative_prompt) = request.styled_prompts().map_err(Error::Request)?;
+        let clean = prepare::cleaner(request);
+        self.counts(&[clean(&prompt), clean(&negative_prompt)], request)
+    }
+
+    fn counts(&self, prompts: &[String], request: &GenerateRequest) -> Result<Vec<TokenCount>, Error> {
+        let tokens = request.max_sequence_length.max(1) as usize;
+        self.text_encoder.borrow().as_ref().map_or(Ok(Vec::new()), |(loaded, _)| loaded.token_counts(prompts, tokens))
     }
 
     /// Drops the text encoder where the device cannot hold it beside the image. The next prompt needs

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, Limits, LoadProgress, Preset, StoredCheckpoint};
+use crate::{Fault, Limits, LoadProgress, Preset, StoredCheckpoint, TokenCount};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -36,6 +36,8 @@ pub enum EngineEvent {
     Checked { id: u32, rows: Vec<TapRow> },
     /// The stored checkpoints, after [`crate::StorageTask`] `id`.
     StoredCheckpoints { id: u32, checkpoints: Vec<StoredCheckpoint> },
+    /// Tokens of the prompts of a [`crate::EngineRequest::CountTokens`]; `null` where no text encoder is loaded.
+    TokensCounted(TokensCounted),
     /// A failure. `id` names the image or check that it ended; without one it concerns the device or the load.
     Fault { id: Option<u32>, fault: Fault },
 }
@@ -51,6 +53,14 @@ pub struct AdapterInfo {
     pub is_fallback_adapter: bool,
     /// Reason for the choice of this device, in words.
     pub reason: String,
+}
+
+/// Tokens of the prompts of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct TokensCounted {
+    pub id: u32,
+    pub prompt: Option<TokenCount>,
+    pub negative_prompt: Option<TokenCount>,
 }
 
 /// Cost of opening a checkpoint, estimated before it is downloaded.

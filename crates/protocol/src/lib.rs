@@ -7,11 +7,12 @@ mod preset;
 mod prompt;
 mod request;
 mod storage;
+mod token_count;
 pub mod typescript;
 
 pub use event::{
     AdapterInfo, Checkpoint, DenoisingStep, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult,
-    MemoryUsage, PreviewImage, StageMillis, TapRow, Verdict,
+    MemoryUsage, PreviewImage, StageMillis, TapRow, TokensCounted, Verdict,
 };
 pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
@@ -21,3 +22,4 @@ pub use request::{
     TextEncoderSource,
 };
 pub use storage::{LoadProgress, LoadStage, StorageBackend, StorageTask, StoredCheckpoint, WeightDtype};
+pub use token_count::TokenCount;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, FaultCode, StorageBackend, StorageTask, WeightDtype};
+use crate::{Fault, FaultCode, StorageBackend, StorageTask, TokenCount, WeightDtype};
 
 mod resolve;
 #[cfg(test)]
@@ -12,8 +12,8 @@ mod tests;
 
 pub use resolve::ResolvedRequest;
 
-/// The longest prompt accepted, in characters. T5 reads at most 300 tokens of it.
-pub(crate) const PROMPT_CHARS_MAX: usize = 2_000;
+/// The longest prompt accepted, in characters. T5 reads at most 300 tokens of it; the rest is truncated with a note.
+pub(crate) const PROMPT_CHARS_MAX: usize = 100_000;
 /// The most captions encoded at once: the prompts and negative prompts of eight images.
 pub(crate) const CAPTIONS_MAX: usize = 16;
 /// The most denoising steps accepted: the schedulers are trained on 1000 timesteps.
@@ -65,6 +65,9 @@ pub enum EngineRequest {
     },
     /// Cancel image `id` before its next step.
     Cancel { id: u32 },
+    /// Count the tokens of the prompts of `request`, as its text encoder would read them. Answered at once, also while an image is
+    /// generated, with [`crate::EngineEvent::TokensCounted`].
+    CountTokens { id: u32, request: Box<GenerateRequest> },
     /// Compare every recorded tap of the golden variant under the URL `variant` (ending in `/`) on `device`.
     Check { id: u32, variant: String, device: DeviceKind },
     /// List, verify or delete stored checkpoints. Answered with [`crate::EngineEvent::StoredCheckpoints`].
@@ -366,4 +369,8 @@ pub struct EncodeResponse {
     /// Row-major `[captions, tokens]`: 1 for a token to attend to, 0 for padding.
     #[serde(alias = "mask")]
     pub attention_mask: Vec<f32>,
+    /// Tokens of each caption, and what was truncated; empty where the encoder does not tell.
+    #[serde(default)]
+    #[ts(optional, as = "Option<Vec<TokenCount>>")]
+    pub token_counts: Vec<TokenCount>,
 }

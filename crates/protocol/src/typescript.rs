@@ -6,7 +6,7 @@ use crate::{
     AdapterInfo, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest,
     Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress,
     LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, StageMillis, StorageBackend, StorageTask,
-    StoredCheckpoint, TapRow, TextEncoderSource, Verdict, WeightDtype,
+    StoredCheckpoint, TapRow, TextEncoderSource, TokenCount, TokensCounted, Verdict, WeightDtype,
 };
 
 /// Returns all message types as one TypeScript module.
@@ -26,6 +26,7 @@ pub fn render() -> String {
         Limits::decl(&config),
         EncodeRequest::decl(&config),
         EncodeResponse::decl(&config),
+        TokenCount::decl(&config),
         EngineEvent::decl(&config),
         AdapterInfo::decl(&config),
         LoadProgress::decl(&config),
@@ -35,6 +36,7 @@ pub fn render() -> String {
         GenerationCost::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
+        TokensCounted::decl(&config),
         DenoisingStep::decl(&config),
         PreviewImage::decl(&config),
         GenerationStage::decl(&config),

@@ -59,6 +59,17 @@ export function readRequest(): ImageRequest {
   };
 }
 
+/** Returns the fields that decide how the prompts are read. */
+export function readPrompts(): ImageRequest {
+  const { max_sequence_length } = presetFields();
+  return {
+    prompt: prompt.value,
+    negative_prompt: negativePrompt.value,
+    ...(max_sequence_length !== undefined && { max_sequence_length }),
+    ...(style.value && { style: style.value }),
+  };
+}
+
 /** Returns the number of images to generate, each with the next seed. Throws a `Fault`. */
 export function readNumImages(): number {
   return readU32('the number of images', numImages);

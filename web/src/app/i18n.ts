@@ -10,6 +10,9 @@ type Language = (typeof LANGUAGES)[number];
 const TEXTS = {
   tagline: ["Generates images from a prompt in this browser tab, on this computer's GPU or CPU.", 'Erzeugt Bilder aus einem Prompt in diesem Browser-Tab, auf der GPU oder CPU dieses Rechners.'],
   prompt: ['Prompt', 'Prompt'],
+  tokens: ['{tokens} of {max} tokens', '{tokens} von {max} Token'],
+  notReadPrompt: ['The end of the prompt is not read: “{text}”', 'Das Ende des Prompts wird nicht gelesen: „{text}“'],
+  notReadNegativePrompt: ['The end of the negative prompt is not read: “{text}”', 'Das Ende des negativen Prompts wird nicht gelesen: „{text}“'],
   negativePrompt: ['Negative prompt', 'Negativer Prompt'],
   seed: ['Seed', 'Seed'],
   numImages: ['Number of images', 'Anzahl Bilder'],

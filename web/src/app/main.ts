@@ -17,13 +17,14 @@ import { Gallery, tabId } from '../gallery/database';
 import { pngBlob } from '../gallery/files';
 import { readRequest as readMetadata } from '../gallery/metadata';
 import { element } from './dom';
-import { applyCheckpoint, applyRequest, readFiles, readNumImages, readRequest, renderForm } from './form';
+import { applyCheckpoint, applyRequest, readFiles, readNumImages, readPrompts, readRequest, renderForm } from './form';
 import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { generating, OPENING, reduce, type State, withFault } from './state';
 import { droppedFolder, type ModelSource, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
+import { startTokenCounter } from './token-counter';
 import { render } from './view';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Promises reject with a `Fault`. */
@@ -92,6 +93,8 @@ form.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
 form.addEventListener('input', renderForm);
+const countTokens = startTokenCounter(() => currentEngine().countTokens(readPrompts()));
+form.addEventListener('input', countTokens);
 element('cancel', HTMLButtonElement).addEventListener('click', cancel);
 element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
@@ -147,6 +150,7 @@ async function load(): Promise<Checkpoint> {
   const checkpoint = await engine.ready;
   loadedSource = source;
   applyCheckpoint(checkpoint);
+  countTokens();
   listStored();
   await offerUnfinished();
   return checkpoint;
@@ -168,7 +172,10 @@ function confirmDownload(): Promise<boolean> {
 /** Fills in the request from a generated PNG's metadata. */
 function reuse(png: Uint8Array): void {
   const request = readMetadata(png);
-  if (request !== undefined) return applyRequest(request);
+  if (request !== undefined) {
+    applyRequest(request);
+    return countTokens();
+  }
   show(withFault(state, fault('bad_request', 'the PNG file holds no generation settings', 'drop a PNG file that was generated here')));
 }
 

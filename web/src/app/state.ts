@@ -102,6 +102,7 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
       return { ...state, phase: 'ready', progress: undefined, image: event, image_millis: now_millis };
     case 'cancelled':
       return { ...state, phase: 'ready', progress: undefined };
+    case 'tokens_counted':
     case 'checked':
       return state;
     case 'fault':

@@ -14,6 +14,7 @@ import type {
   StorageTask,
   StoredCheckpoint,
   TapRow,
+  TokensCounted,
   WeightDtype,
 } from './protocol.gen';
 import type { LocalFiles } from './worker';
@@ -39,6 +40,8 @@ export interface WorkerClient {
   /** Resolves with the image, or with `undefined` once `signal` is aborted. `model_outputs` are those of the steps that were run
       before. */
   generate(request: ImageRequest, signal?: AbortSignal, model_outputs?: readonly Uint8Array[]): Promise<ImageResult | undefined>;
+  /** Counts the tokens of the prompts, as the text encoder in the tab reads them. */
+  countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
   /** Runs a task on stored checkpoints; resolves with those that are then stored. */
   storage(task: StorageTask): Promise<StoredCheckpoint[]>;
@@ -46,7 +49,7 @@ export interface WorkerClient {
   close(): void;
 }
 
-type Reply = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'checked' | 'stored_checkpoints' }>;
+type Reply = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'tokens_counted' | 'checked' | 'stored_checkpoints' }>;
 type Pending = { resolve: (reply: Reply) => void; reject: (fault: Fault) => void };
 
 /** The id under which `load` is pending; all others count up from it. */
@@ -77,6 +80,7 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       case 'estimated':
       case 'image':
       case 'cancelled':
+      case 'tokens_counted':
       case 'checked':
       case 'stored_checkpoints':
         return settle(event.id, (promise) => promise.resolve(event));
@@ -141,6 +145,12 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       } finally {
         signal?.removeEventListener('abort', cancel);
       }
+    },
+    async countTokens(request) {
+      const id = ++last_id;
+      const reply = await send(id, { kind: 'count_tokens', id, request: { id, ...request } });
+      if (reply.kind === 'tokens_counted') return reply;
+      throw unexpected(reply);
     },
     async check(variant) {
       const id = ++last_id;

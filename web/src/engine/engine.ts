@@ -14,6 +14,7 @@ import type {
   StorageTask,
   StoredCheckpoint,
   TapRow,
+  TokensCounted,
 } from './protocol.gen';
 
 export interface EngineOptions {
@@ -40,6 +41,7 @@ export interface ResilientEngine {
   ready: Promise<Checkpoint>;
   /** Generates an image; resolves with `undefined` where it was cancelled. */
   generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult | undefined>;
+  countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
   storage(task: StorageTask): Promise<StoredCheckpoint[]>;
   close(): void;
@@ -144,6 +146,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
       queue = generation.catch(ignore);
       return generation;
     },
+    countTokens: (request) => client.countTokens(request),
     check: (variant) => client.check(variant),
     storage: (task) => client.storage(task),
     close() {

@@ -1,6 +1,6 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
+export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "count_tokens", id: number, request: GenerateRequest, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
@@ -148,9 +148,27 @@ embeds: Array<number>,
 /**
  * Row-major `[captions, tokens]`: 1 for a token to attend to, 0 for padding.
  */
-attention_mask: Array<number>, };
+attention_mask: Array<number>, 
+/**
+ * Tokens of each caption, and what was truncated; empty where the encoder does not tell.
+ */
+token_counts?: Array<TokenCount>, };
 
-export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "fault", id: number | null, fault: Fault, };
+export type TokenCount = { 
+/**
+ * Tokens of the whole prompt, with the end token.
+ */
+tokens: number, 
+/**
+ * Tokens that the text encoder reads: the request's `max_sequence_length`.
+ */
+max_tokens: number, 
+/**
+ * The end of the cleaned prompt that is not read; empty where all of it is.
+ */
+truncated: string, };
+
+export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "tokens_counted" } & TokensCounted | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type AdapterInfo = { 
 /**
@@ -283,6 +301,8 @@ export type Preset = { name: string, num_inference_steps: number, guidance_scale
  * The checkpoint's scheduler where it is `None`.
  */
 scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
+
+export type TokensCounted = { id: number, prompt: TokenCount | null, negative_prompt: TokenCount | null, };
 
 export type DenoisingStep = { id: number, step: number, total_steps: number, 
 /**

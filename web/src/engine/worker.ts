@@ -82,6 +82,8 @@ function receive(request: EngineRequest): void {
       if (crash === undefined) engine?.cancel(request.id);
       return;
     }
+    case 'count_tokens':
+      return countTokens(request);
     case 'check':
       return enqueue(request.id, () => check(request));
     case 'storage':
@@ -236,6 +238,17 @@ async function encodeOnCompanion(request: GenerateRequest, captions: string[], d
     });
     post({ kind: 'note', id: request.id, text: `${reason.what}: this tab encoded the prompt itself` });
     return undefined;
+  }
+}
+
+/** Replies at once, also while an image is generated: nothing is computed on the device. */
+function countTokens({ id, request }: RequestOf<'count_tokens'>): void {
+  if (crash !== undefined) return post({ kind: 'fault', id, fault: crash });
+  if (engine === undefined) return post({ kind: 'tokens_counted', id, prompt: null, negative_prompt: null });
+  try {
+    post(engine.count_tokens(id, request) as EngineEvent);
+  } catch (thrown) {
+    post({ kind: 'fault', id, fault: faultOf(thrown) });
   }
 }
 

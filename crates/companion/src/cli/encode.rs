@@ -59,6 +59,8 @@ impl EncodeArgs {
             let embedded = encoder.encode(&request)?;
             encode_s.push(began.elapsed().as_secs_f64());
             if encode_s.len() == 1 {
+                let notes = embedded.token_counts.iter().filter_map(|count| count.note("prompt"));
+                notes.for_each(|note| tracing::warn!("{note}"));
                 write(&self.out, &embeds::write(&embedded, &request.captions))?;
             }
         }

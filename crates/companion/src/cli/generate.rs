@@ -228,6 +228,7 @@ fn generate(
 ) -> anyhow::Result<ExitCode> {
     let images = generator.generate_prepared(prepared, print_progress)?;
     let is_single = images.len() == 1;
+    images.iter().take(1).flat_map(|image| &image.report.notes).for_each(|note| tracing::warn!("{note}"));
     for (index, image) in images.into_iter().enumerate() {
         write(&if is_single { out.to_owned() } else { numbered(out, index) }, &image.file)?;
         if let (Some(path), Some(recording)) = (record, &image.recording) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lru::LruCache;
-use pixart_protocol::EncodeResponse;
+use pixart_protocol::{EncodeResponse, TokenCount};
 
 /// Capacity in bytes: 64 captions of T5-XXL.
 const CAPACITY_BYTES: usize = 128 << 20;
@@ -15,6 +15,7 @@ pub(crate) struct CachedEmbeds {
     /// `[tokens, channels]`.
     embeds: Arc<[f32]>,
     mask: Arc<[f32]>,
+    token_count: TokenCount,
 }
 
 impl CachedEmbeds {
@@ -22,7 +23,12 @@ impl CachedEmbeds {
     pub(crate) fn from_reply(reply: &EncodeResponse) -> impl Iterator<Item = Self> {
         let [_, tokens, channels] = reply.shape.map(|length| length as usize);
         let rows = reply.embeds.chunks_exact(tokens * channels).zip(reply.attention_mask.chunks_exact(tokens));
-        rows.map(|(embeds, mask)| Self { embeds: embeds.into(), mask: mask.into() })
+        let counts = reply.token_counts.iter().cloned().map(Some).chain(std::iter::repeat(None));
+        rows.zip(counts).map(|((embeds, mask), count)| Self {
+            embeds: embeds.into(),
+            mask: mask.into(),
+            token_count: count.unwrap_or_default(),
+        })
     }
 
     /// Joins captions of equal length to a reply.
@@ -33,11 +39,12 @@ impl CachedEmbeds {
             shape: [rows.len() as u32, tokens as u32, (embeds / tokens) as u32],
             embeds: rows.iter().flat_map(|row| row.embeds.iter().copied()).collect(),
             attention_mask: rows.iter().flat_map(|row| row.mask.iter().copied()).collect(),
+            token_counts: rows.iter().map(|row| row.token_count.clone()).collect(),
         }
     }
 
     fn bytes(&self) -> usize {
-        (self.embeds.len() + self.mask.len()) * size_of::<f32>()
+        (self.embeds.len() + self.mask.len()) * size_of::<f32>() + self.token_count.truncated.len()
     }
 }
 
@@ -100,7 +107,7 @@ mod tests {
 
     /// 16 bytes.
     fn row(number: f32) -> CachedEmbeds {
-        CachedEmbeds { embeds: [number; 3].into(), mask: [1.0].into() }
+        CachedEmbeds { embeds: [number; 3].into(), mask: [1.0].into(), token_count: TokenCount::default() }
     }
 
     #[test]
@@ -131,6 +138,10 @@ mod tests {
             shape: [2, 1, 3],
             embeds: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             attention_mask: vec![1.0, 0.0],
+            token_counts: vec![
+                TokenCount::default(),
+                TokenCount { tokens: 9, max_tokens: 1, truncated: "cut".to_owned() },
+            ],
         };
         assert_eq!(CachedEmbeds::to_reply(&CachedEmbeds::from_reply(&reply).collect::<Vec<_>>()), reply);
     }

@@ -1,6 +1,6 @@
 //! Stage 1: checks a request against a checkpoint and decides everything that its images need.
 
-use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, ResolvedRequest};
+use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, ResolvedRequest, TokenCount};
 
 use super::bins;
 use super::{GuidanceConfig, Pipeline};
@@ -35,6 +35,15 @@ impl PreparedRequest {
         self.request.num_images_per_prompt as usize
     }
 
+    /// Returns a sentence for each prompt that the text encoder did not read to its end. `counts` are those of
+    /// [`PreparedRequest::prompts`].
+    #[must_use]
+    pub fn truncation_notes(&self, counts: &[TokenCount]) -> Vec<String> {
+        let negatives = self.prompts.len() / self.guidance.rows() * (self.guidance.rows() - 1);
+        let name = |row| if row < negatives { "negative prompt" } else { "prompt" };
+        counts.iter().enumerate().filter_map(|(row, count)| count.note(name(row))).collect()
+    }
+
     /// Fixes the timesteps of one image.
     pub(super) fn scheduler_state(&self) -> Result<SchedulerState, Error> {
         scheduler_state(&self.request, &self.scheduler)
@@ -59,7 +68,7 @@ impl Pipeline {
     /// The first field that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the image does not fit.
     pub fn prepare(&self, request: &GenerateRequest) -> Result<PreparedRequest, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        let clean = if request.clean_caption { clean_caption } else { normalize_caption };
+        let clean = cleaner(request);
         let ResolvedRequest { prompt, negative_prompt, height, width } = resolved;
         let batch = Batch {
             prompts: &[clean(&prompt)],
@@ -133,6 +142,11 @@ impl Pipeline {
             pag_applied_layers: pag_applied_layers.iter().map(|layer| *layer as usize).collect(),
         })
     }
+}
+
+/// Returns the function that cleans the prompts of a request.
+pub(super) fn cleaner(request: &GenerateRequest) -> fn(&str) -> String {
+    if request.clean_caption { clean_caption } else { normalize_caption }
 }
 
 /// Returns the timesteps that a request lists, or as many as it asks for, less those that `strength` skips.

@@ -1,7 +1,7 @@
 //! The text stage: prompts → tokens → T5 embeddings.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pixart_protocol::{EncodeResponse, Fault, FaultCode};
+use pixart_protocol::{EncodeResponse, Fault, FaultCode, TokenCount};
 use pixart_weights::{Folder, WeightFormat};
 
 use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, normalize_caption};
@@ -21,7 +21,7 @@ impl PromptEmbeds {
     /// # Errors
     /// Values that do not fill the shape, or are not finite.
     pub fn from_response(response: EncodeResponse, device: &Device) -> Result<Self, Error> {
-        let EncodeResponse { shape, embeds, attention_mask: mask } = response;
+        let EncodeResponse { shape, embeds, attention_mask: mask, .. } = response;
         let shape = shape.map(|length| length as usize);
         let [b, l, c] = shape;
         let remedy = "encode the prompt again with the text encoder of this checkpoint";
@@ -64,6 +64,14 @@ impl TextEncoder {
     /// A prompt that cannot be tokenized.
     pub fn tokens(&self, prompts: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenizedCaption>, Error> {
         prompts.iter().map(|prompt| self.tokenizer.encode(&normalize_caption(prompt.as_ref()), tokens)).collect()
+    }
+
+    /// Counts the tokens of each prompt, with the part that [`TextEncoder::encode`] truncates.
+    ///
+    /// # Errors
+    /// A prompt that cannot be tokenized.
+    pub fn token_counts(&self, prompts: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenCount>, Error> {
+        prompts.iter().map(|prompt| self.tokenizer.count(&normalize_caption(prompt.as_ref()), tokens)).collect()
     }
 
     /// Encodes prompts, one row each, padded or cut to `tokens` tokens.

@@ -35,6 +35,7 @@ pub fn read_prompt_embeds(bytes: Vec<u8>) -> Result<EncodeResponse, Error> {
         shape: [2 * b, l, c],
         embeds: [negative.embeds, prompt.embeds].concat(),
         attention_mask: [negative.attention_mask, prompt.attention_mask].concat(),
+        token_counts: Vec::new(),
     })
 }
 
@@ -51,7 +52,7 @@ fn rows(tensors: &Tensors<'_>, prefix: &str) -> Result<EncodeResponse, Error> {
         }
     }
     let shape = [shape[0], shape[1], shape[2]].map(|side| u32::try_from(side).expect("a side of a tensor in memory"));
-    Ok(EncodeResponse { shape, embeds, attention_mask: mask })
+    Ok(EncodeResponse { shape, embeds, attention_mask: mask, token_counts: Vec::new() })
 }
 
 fn bad_request(what: String) -> Error {

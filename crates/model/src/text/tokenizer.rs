@@ -8,6 +8,7 @@
 
 mod spiece;
 
+use pixart_protocol::TokenCount;
 use pixart_weights::Folder;
 use tokenizers::Tokenizer;
 
@@ -74,6 +75,18 @@ impl CaptionTokenizer {
         input_ids.resize(max_tokens, self.pad);
         attention_mask.resize(max_tokens, 0.0);
         Ok(TokenizedCaption { input_ids, attention_mask })
+    }
+
+    /// Counts the tokens of `caption`, and returns its end that [`CaptionTokenizer::encode`] does not encode at `max_tokens`.
+    /// (diffusers' pipelines log that part, decoded from its ids.)
+    ///
+    /// # Errors
+    /// A caption that the tokenizer cannot encode.
+    pub fn count(&self, caption: &str, max_tokens: usize) -> Result<TokenCount, Error> {
+        let pieces = self.tokenizer.encode(caption, false).map_err(tokenizer_error(self.file))?;
+        let begin = pieces.get_offsets().get(max_tokens - 1).map_or(caption.len(), |(begin, _)| *begin);
+        let truncated = caption.get(begin..).unwrap_or_default().trim().to_owned();
+        Ok(TokenCount { tokens: pieces.len() as u32 + 1, max_tokens: max_tokens as u32, truncated })
     }
 }
 

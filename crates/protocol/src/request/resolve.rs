@@ -34,10 +34,7 @@ impl GenerateRequest {
     pub fn resolve(&self, limits: &Limits) -> Result<ResolvedRequest, Fault> {
         let (text, suffix) = Suffix::parse(&self.prompt)?;
         check(!text.is_empty(), || "the prompt is empty".into(), || "describe the image in a few words".into())?;
-        let (prompt, negative_prompt) = match &self.style {
-            Some(name) => style(name)?.apply(text, &self.negative_prompt),
-            None => (text.to_owned(), self.negative_prompt.clone()),
-        };
+        let (prompt, negative_prompt) = self.styled(text)?;
         for (name, text) in [("prompt", &prompt), ("negative prompt", &negative_prompt)] {
             let chars = text.chars().count();
             let remedy = || format!("shorten it to at most {PROMPT_CHARS_MAX}");
@@ -68,6 +65,22 @@ impl GenerateRequest {
             )?;
         }
         Ok(ResolvedRequest { prompt, negative_prompt, height, width })
+    }
+
+    /// Returns prompt and negative prompt without the suffix and with the style, as they are encoded. A suffix that cannot be
+    /// read is left in the prompt: it may still be typed.
+    ///
+    /// # Errors
+    /// A style that does not exist.
+    pub fn styled_prompts(&self) -> Result<(String, String), Fault> {
+        self.styled(Suffix::parse(&self.prompt).map_or(&*self.prompt, |(text, _)| text))
+    }
+
+    fn styled(&self, text: &str) -> Result<(String, String), Fault> {
+        match &self.style {
+            Some(name) => Ok(style(name)?.apply(text, &self.negative_prompt)),
+            None => Ok((text.to_owned(), self.negative_prompt.clone())),
+        }
     }
 
     fn validate_numbers(&self) -> Result<(), Fault> {

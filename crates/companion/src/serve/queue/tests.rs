@@ -19,7 +19,12 @@ impl DeviceWorker for FakeWorker {
         let reply = |request: &EncodeRequest| {
             assert_ne!(request.captions, ["panic"], "the device is gone");
             let embeds: Vec<f32> = request.captions.iter().map(|caption| caption.len() as f32).collect();
-            Ok(EncodeResponse { shape: [embeds.len() as u32, 1, 1], attention_mask: vec![1.0; embeds.len()], embeds })
+            Ok(EncodeResponse {
+                shape: [embeds.len() as u32, 1, 1],
+                attention_mask: vec![1.0; embeds.len()],
+                embeds,
+                token_counts: Vec::new(),
+            })
         };
         requests.iter().map(reply).collect()
     }

@@ -2,6 +2,7 @@
 //! get wrong: nothing at all, runs of white space, characters that are rewritten or unknown, literal special tokens.
 
 use futures_lite::future::block_on;
+use pixart_protocol::TokenCount;
 use pixart_weights::Folder;
 
 use super::{CaptionTokenizer, SPIECE_MODEL, TOKENIZER_JSON, TokenizedCaption, spiece};
@@ -78,6 +79,27 @@ fn ten_thousand_characters_are_cut_like_any_caption() {
         "{:?}",
         tokens.input_ids
     );
+}
+
+#[test]
+fn a_count_names_the_part_that_is_truncated() {
+    let tokenizer = scenes();
+    for (caption, max_tokens, tokens, truncated) in [
+        ("a red circle on a blue background", 10, 10, ""),
+        ("a red circle on a blue background", 9, 10, "background"),
+        ("a red circle on a blue background", 6, 10, "a blue background"),
+        ("a red circle on a blue background", 1, 10, "a red circle on a blue background"),
+        ("", 1, 1, ""),
+        ("a  b\t日本 🌵", 6, 9, "日本 🌵"),
+    ] {
+        let count = tokenizer.count(caption, max_tokens).expect("it is counted");
+        let expected = TokenCount {
+            tokens,
+            max_tokens: u32::try_from(max_tokens).expect("small"),
+            truncated: truncated.to_owned(),
+        };
+        assert_eq!(count, expected, "{caption} at {max_tokens}");
+    }
 }
 
 #[test]
