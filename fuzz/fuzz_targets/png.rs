@@ -35,7 +35,7 @@ fn png_error(_: impl ToString) -> Error {
 const RESIZED_PIXELS_MAX: usize = 1 << 16;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(image) = input::decode_png(bytes) else { return };
+    let Ok(image) = input::decode_image(bytes) else { return };
     assert_eq!(image.bytes.len(), image.width * image.height * CHANNELS, "three bytes per pixel");
     if image.width * image.height > RESIZED_PIXELS_MAX {
         return;

@@ -303,7 +303,7 @@ fn images_equal_those_of_the_library_streamed_or_not() {
         ..GenerateRequest::of("a red circle")
     };
     let images = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is valid");
-    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
+    let pixels = |file: &[u8]| image::decode_image(file).expect("a PNG");
     assert_eq!(files.len(), 2);
     for (file, image) in files.iter().zip(&images) {
         assert_eq!(pixels(file), pixels(&image.file));
@@ -341,7 +341,7 @@ fn img2img_equals_that_of_the_library() {
         GenerateRequest { width, height, seed: 7, num_inference_steps: 3, ..GenerateRequest::of("a red circle") };
     let wanted = GenerateRequest { image: Some(first.clone()), strength: Some(0.7), ..plain };
     let images = generator.generate(&wanted, |_| ControlFlow::Continue(())).expect("the request is valid");
-    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
+    let pixels = |file: &[u8]| image::decode_image(file).expect("a PNG");
     let got = pixels(&decoded(&reply["data"][0]));
     assert_eq!(got, pixels(&images[0].file));
     assert_ne!(got, pixels(&first));

@@ -16,7 +16,7 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 fn pixels(file: &Path) -> Rgb8 {
-    image::decode_png(&std::fs::read(file).expect("the example wrote it")).expect("a PNG")
+    image::decode_image(&std::fs::read(file).expect("the example wrote it")).expect("a PNG")
 }
 
 #[test]

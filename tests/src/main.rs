@@ -8,6 +8,7 @@ mod examples;
 mod goldens;
 mod gpu;
 mod layout;
+mod metadata;
 mod packaging;
 mod packed;
 mod pipeline;

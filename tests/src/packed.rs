@@ -71,7 +71,7 @@ fn pixels_of(checkpoint: &Path) -> Vec<Vec<u8>> {
     let one = |(prompt, seed): (&str, u32)| {
         let request = GenerateRequest { seed, ..GenerateRequest::of(prompt) };
         let images = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
-        image::decode_png(&images[0].file).expect("a PNG").bytes
+        image::decode_image(&images[0].file).expect("a PNG").bytes
     };
     PROMPTS.map(one).to_vec()
 }

@@ -259,7 +259,7 @@ fn separate_encode_generate_and_decode_give_the_image_of_one_run() {
     );
     let path = Path::new("latents.safetensors");
     let staged = decode::decode(&checkpoint, DeviceSpec::Cpu, path, latents).expect("the decoder loads");
-    let pixels = |file: &[u8]| image::decode_png(file).expect("a PNG");
+    let pixels = |file: &[u8]| image::decode_image(file).expect("a PNG");
     assert_eq!(pixels(&staged), pixels(&whole));
 
     let other = pixart_companion::embeds::write_tensor("latents", &[1, 3, 8, 8], &[0.0; 192]);

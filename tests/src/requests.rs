@@ -58,7 +58,7 @@ fn pixels(case: &Map<String, Value>, checkpoint: PathBuf) -> Vec<image::Rgb8> {
     let options = LoadOptions { checkpoint, vae_encoder: request.image.is_some(), ..LoadOptions::default() };
     let generator = ImageGenerator::open(options).expect("the checkpoint loads");
     let images = generator.generate(&request, |_| ControlFlow::Continue(())).expect("the request is valid");
-    images.iter().map(|image| image::decode_png(&image.file).expect("a PNG")).collect()
+    images.iter().map(|image| image::decode_image(&image.file).expect("a PNG")).collect()
 }
 
 #[test]

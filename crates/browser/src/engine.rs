@@ -122,9 +122,10 @@ impl Engine {
     fn try_prepare(&self, request: JsValue) -> Result<Vec<String>, Fault> {
         let request: GenerateRequest = from_js(request, "the request")?;
         let prepared = self.loaded_pipeline()?.prepare(&request)?;
-        if (request.num_images_per_prompt, request.output_type) != (1, OutputType::Png) {
+        if request.image_indices().len() != 1 || request.output_type != OutputType::Png {
             let what = "a tab generates one PNG at a time";
-            let remedy = "leave num_images_per_prompt and output_type at their defaults";
+            let remedy =
+                "leave num_images_per_prompt and output_type at their defaults, or choose one image by image_index";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy));
         }
         let prompts = prepared.prompts.clone();

@@ -96,7 +96,8 @@ impl Engine {
             true => Some(Recording::begin(request, &self.name, &prompt_embeds).await?),
             false => None,
         };
-        let mut sampler = pipeline.sampler(prepared, prompt_embeds, 0)?;
+        let index = request.image_indices().start;
+        let mut sampler = pipeline.sampler(prepared, prompt_embeds, index)?;
         let total_steps = sampler.scheduler().remaining_calls() as u32;
         for model_output in model_outputs {
             self.replay_step(&mut sampler, model_output)?;
@@ -109,7 +110,7 @@ impl Engine {
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
         let image = rgb8_read(pipeline.decode(sampler.into_latents(), prepared), *size).await?;
-        let png = pipeline.metadata(prepared, &self.name).encode_png(&image, request)?;
+        let png = pipeline.metadata(prepared, &self.name).encode_png(&image, &request.of_image(index))?;
         let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
         let done = now_millis();
         self.device.memory_cleanup();
@@ -123,7 +124,7 @@ impl Engine {
         let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
         let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };
         let [width, height] = [size.width, size.height].map(|side| side as u32);
-        let seed = request.seed_of(0);
+        let seed = request.seed_of(index);
         Ok(GenerationOutcome::Finished(ImageResult {
             id,
             width,

@@ -2,11 +2,12 @@
 //! number of images.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 use futures_lite::future::block_on;
-use pixart_model::image::GenerationMetadata;
+use pixart_model::image::{GenerationMetadata, LoraMetadata};
 use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, image};
 use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, OutputType, Preset};
 use pixart_verify::recording::Recording;
@@ -31,6 +32,9 @@ pub struct ImageGenerator {
     opened: LoadedDevice,
     /// Name of the checkpoint's folder.
     model: String,
+    loras: Vec<LoraMetadata>,
+    /// Name of the file whose transformer replaces the checkpoint's.
+    transformer: Option<String>,
     load_millis: f64,
 }
 
@@ -79,8 +83,11 @@ impl ImageGenerator {
         if options.vae_encoder {
             block_on(pipeline.load_vae_encoder(&folder))?;
         }
-        let model = options.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let generator = Self { pipeline, stored_embeds, opened, model, load_millis: 0.0 };
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let model = name(&options.checkpoint);
+        let loras = options.loras.iter().map(|(dir, scale)| LoraMetadata { name: name(dir), scale: *scale }).collect();
+        let transformer = options.transformer.as_deref().map(name);
+        let generator = Self { pipeline, stored_embeds, opened, model, loras, transformer, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -175,7 +182,7 @@ impl ImageGenerator {
         let request = &prepared.request;
         let mut text = millis_since(began);
         let mut images = Vec::new();
-        for index in 0..prepared.images() {
+        for index in request.image_indices() {
             let denoise_began = Instant::now();
             let mut sampler = self.pipeline.sampler(prepared, prompt_embeds.clone(), index)?;
             let steps = sampler.scheduler().remaining_calls() as u32;
@@ -198,9 +205,8 @@ impl ImageGenerator {
             let denoise = millis_since(denoise_began);
 
             let decode_began = Instant::now();
-            // The file's metadata names the seed of this image alone.
             let seed = request.seed_of(index);
-            let file = self.file(&GenerateRequest { seed, ..request.clone() }, prepared, latents)?;
+            let file = self.file(&request.of_image(index), prepared, latents)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
             let report = GenerationReport {
@@ -216,7 +222,7 @@ impl ImageGenerator {
             };
             let recording = recording
                 .map(|recording| {
-                    Ok::<_, Error>(Recording { picture: image::decode_png(&file)?, ..recording }.to_bytes())
+                    Ok::<_, Error>(Recording { picture: image::decode_image(&file)?, ..recording }.to_bytes())
                 })
                 .transpose()?;
             images.push(GeneratedImage { file, recording, report });
@@ -225,7 +231,7 @@ impl ImageGenerator {
         Ok(images)
     }
 
-    /// Decodes finished latents to a file of the requested type. `request` is that of `prepared` with the image's own seed.
+    /// Decodes finished latents to a file of the requested type. `request` is that of this image alone.
     fn file(
         &self,
         request: &GenerateRequest,
@@ -255,11 +261,11 @@ impl ImageGenerator {
 
     /// Metadata of the PNG; the folder's name is the model's where the checkpoint names no source.
     fn metadata(&self, prepared: &PreparedRequest) -> GenerationMetadata {
-        let signature = self.pipeline.metadata(prepared, &self.opened.name);
-        match signature.model.is_empty() {
-            true => GenerationMetadata { model: self.model.clone(), ..signature },
-            false => signature,
-        }
+        let metadata = self.pipeline.metadata(prepared, &self.opened.name);
+        let model = if metadata.model.is_empty() { self.model.clone() } else { metadata.model };
+        let files = self.stored_embeds.iter().map(|_| "text_encoder".to_owned()).collect();
+        let (loras, transformer) = (self.loras.clone(), self.transformer.clone());
+        GenerationMetadata { model, loras, transformer, files, ..metadata }
     }
 
     /// Waits for the device, so that a stage's time and errors are its own.

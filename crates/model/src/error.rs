@@ -19,6 +19,8 @@ pub enum Error {
     Read { what: String, why: String },
     #[error("the PNG could not be written: {why}")]
     Png { why: String },
+    #[error("the image cannot be read: {why}")]
+    Image { why: String },
 }
 
 impl From<Error> for Fault {
@@ -41,6 +43,7 @@ impl From<Error> for Fault {
                 "the weights or the GPU driver are faulty: try the companion with `--device cpu`",
             ),
             Error::Read { .. } => Fault::new(FaultCode::DeviceLost, what, "reload the page to open the device again"),
+            Error::Image { .. } => Fault::new(FaultCode::BadRequest, what, crate::image::IMAGE_REMEDY),
             Error::Png { .. } => Fault::new(FaultCode::Internal, what, "choose a smaller image"),
         }
     }

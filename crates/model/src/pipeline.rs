@@ -296,15 +296,31 @@ impl Pipeline {
     /// Returns the metadata of an image generated on the device of this name.
     #[must_use]
     pub fn metadata(&self, prepared: &PreparedRequest, device: &str) -> GenerationMetadata {
-        let [source, hash] = self.origin.clone().unwrap_or_default();
+        let (model, model_hash) = self.model();
         GenerationMetadata {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: device.to_owned(),
-            model: source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned(),
-            model_hash: Some(hash).filter(|hash| !hash.is_empty()),
+            model: model.to_owned(),
+            model_hash: model_hash.map(str::to_owned),
             weight_format: self.weight_format,
             scheduler: prepared.scheduler.name().to_owned(),
+            loras: Vec::new(),
+            transformer: None,
+            files: Vec::new(),
         }
+    }
+
+    /// Returns name and hash of a packed checkpoint; an empty name where the checkpoint names no source.
+    #[must_use]
+    pub fn model(&self) -> (&str, Option<&str>) {
+        let Some([source, hash]) = &self.origin else { return ("", None) };
+        (source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default(), Some(hash.as_str()))
+    }
+
+    /// Returns the format that the transformer's matrices are held in.
+    #[must_use]
+    pub fn weight_format(&self) -> WeightFormat {
+        self.weight_format
     }
 }
 

@@ -103,6 +103,12 @@ pub struct Checkpoint {
     pub styles: Vec<String>,
     /// Bytes of weights on the device.
     pub weight_bytes: f64,
+    /// Name of the checkpoint, as in the metadata of its images.
+    pub model: String,
+    /// Hash of the packed checkpoint, as in the metadata of its images.
+    pub model_hash: Option<String>,
+    /// Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8` or `q4`.
+    pub weight_format: String,
     /// Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
     pub storage: String,
     /// From the first byte requested until the weights were on the device.

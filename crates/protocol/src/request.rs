@@ -136,6 +136,10 @@ pub struct GenerateRequest {
     #[serde(default = "one")]
     #[ts(optional, as = "Option<u32>")]
     pub num_images_per_prompt: u32,
+    /// Generate only this one of the `num_images_per_prompt` images, counted from 0. Its pixels are those of the whole request.
+    #[serde(default)]
+    #[ts(optional)]
+    pub image_index: Option<u32>,
     /// Image width in pixels; the checkpoint's native size by default.
     #[serde(default)]
     #[ts(optional)]
@@ -171,7 +175,7 @@ pub struct GenerateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub style: Option<String>,
-    /// The input image of img2img and inpainting, a PNG.
+    /// The input image of img2img and inpainting, a PNG; a companion takes JPEG and WebP, too. EXIF orientation is applied, alpha ignored.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "Uint8Array")]
     pub image: Option<Vec<u8>>,
@@ -238,6 +242,7 @@ impl GenerateRequest {
             pag_adaptive_scale: 0.0,
             pag_applied_layers: None,
             num_images_per_prompt: one(),
+            image_index: None,
             width: None,
             height: None,
             eta: 0.0,

@@ -56,6 +56,10 @@ pag_adaptive_scale?: number,
  */
 pag_applied_layers?: Array<number>, num_images_per_prompt?: number, 
 /**
+ * Generate only this one of the `num_images_per_prompt` images, counted from 0. Its pixels are those of the whole request.
+ */
+image_index?: number, 
+/**
  * Image width in pixels; the checkpoint's native size by default.
  */
 width?: number, 
@@ -279,6 +283,18 @@ styles: Array<string>,
  * Bytes of weights on the device.
  */
 weight_bytes: number, 
+/**
+ * Name of the checkpoint, as in the metadata of its images.
+ */
+model: string, 
+/**
+ * Hash of the packed checkpoint, as in the metadata of its images.
+ */
+model_hash: string | null, 
+/**
+ * Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8` or `q4`.
+ */
+weight_format: string, 
 /**
  * Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
  */

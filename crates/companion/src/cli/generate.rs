@@ -79,6 +79,9 @@ pub(crate) struct GenerateArgs {
     /// Images per prompt; with more than one, --out a.png writes a-0.png, a-1.png …
     #[arg(long, alias = "images", default_value_t = 1)]
     num_images_per_prompt: u32,
+    /// Generate only this one of the images, counted from 0: the second of two is `--images 2 --image-index 1`.
+    #[arg(long)]
+    image_index: Option<u32>,
     /// A seed for each image, separated by commas.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["seed", "prompts"])]
     seeds: Option<Vec<u32>>,
@@ -103,10 +106,10 @@ pub(crate) struct GenerateArgs {
     /// A PEFT LoRA folder for the transformer, as DIR or DIR=SCALE; repeat it for more.
     #[arg(long)]
     lora: Vec<String>,
-    /// A PNG file to start from (img2img).
+    /// A PNG, JPEG or WebP file to start from (img2img), turned by its EXIF orientation.
     #[arg(long)]
     image: Option<PathBuf>,
-    /// A PNG file for inpainting: white where --image is regenerated, black where it is preserved.
+    /// A PNG, JPEG or WebP file for inpainting: white where --image is regenerated, black where it is preserved.
     #[arg(long, requires = "image")]
     mask_image: Option<PathBuf>,
     /// Denoising strength in (0, 1]; 1 ignores the input image [default: 0.8, and 1 with a mask].
@@ -199,6 +202,7 @@ impl GenerateArgs {
             width: self.width,
             height: self.height,
             num_images_per_prompt: self.num_images_per_prompt,
+            image_index: self.image_index,
             seeds: self.seeds.clone(),
             output_type: self.output_type,
             clean_caption: self.clean_caption,

@@ -60,7 +60,7 @@ impl SheetArgs {
         let mut images = Vec::new();
         for prepared in &prepared {
             for generated in generator.generate_prepared(prepared, print_progress)? {
-                images.push(image::decode_png(&generated.file).map_err(Error::from)?);
+                images.push(image::decode_image(&generated.file).map_err(Error::from)?);
                 print_json(&json!({ "scheduler": prepared.request.scheduler, "image": generated.report }))?;
             }
         }

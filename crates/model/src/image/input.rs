@@ -1,37 +1,15 @@
-//! Input images of img2img and inpainting: PNG decoding, Lanczos resizing and conversion to the VAE's input. Sources: diffusers
+//! Input images of img2img and inpainting: Lanczos resizing and conversion to the VAE's input. Sources: diffusers
 //! `VaeImageProcessor.preprocess`; Pillow's `Resample.c`: Lanczos-3 weights scaled to the source pixels, with rounding to
 //! bytes between the two passes.
 
 use std::f64::consts::PI;
 
-use super::{CHANNELS, Error, Rgb8, Size, png_error};
+use super::{CHANNELS, Rgb8, Size};
 
-/// Largest accepted image: 64 megapixels.
-const PIXELS_MAX: usize = 1 << 26;
 /// Half the width of the Lanczos window, in pixels of the coarser image.
 const LOBES: f64 = 3.0;
 /// Pillow's luma of red, green and blue, in parts of 2¹⁶.
 const LUMA: [u32; CHANNELS] = [19_595, 38_470, 7_471];
-
-/// Decodes a PNG of any colour type to RGB. The alpha channel is dropped, as by Pillow's `convert("RGB")`.
-///
-/// # Errors
-/// [`Error::Png`] for bytes that are not a PNG, or for more pixels than 64 million.
-pub fn decode_png(file: &[u8]) -> Result<Rgb8, Error> {
-    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
-    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
-    let mut reader = decoder.read_info().map_err(png_error)?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    let too_many = || png_error(format!("{width} x {height} pixels exceed the limit of {PIXELS_MAX}"));
-    if width.saturating_mul(height) > PIXELS_MAX {
-        return Err(too_many());
-    }
-    let mut samples = vec![0; reader.output_buffer_size().ok_or_else(too_many)?];
-    let frame = reader.next_frame(&mut samples).map_err(png_error)?;
-    let channels = frame.color_type.samples();
-    let rgb = |pixel: &[u8]| if channels < CHANNELS { [pixel[0]; CHANNELS] } else { [pixel[0], pixel[1], pixel[2]] };
-    Ok(Rgb8 { width, height, bytes: samples.chunks_exact(channels).flat_map(rgb).collect() })
-}
 
 /// Resizes to `size` with Lanczos-3. The first pass is the one that leaves less work for the second, as in Pillow 13.
 #[must_use]
@@ -121,46 +99,4 @@ impl Window {
 fn lanczos(x: f64) -> f64 {
     let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
     if (-LOBES..LOBES).contains(&x) { sinc(x) * sinc(x / LOBES) } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A PNG of two pixels.
-    fn file(color: png::ColorType, depth: png::BitDepth, samples: &[u8]) -> Vec<u8> {
-        let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(&mut file, 2, 1);
-        encoder.set_color(color);
-        encoder.set_depth(depth);
-        let mut writer = encoder.write_header().expect("it is written");
-        writer.write_image_data(samples).expect("it is written");
-        writer.finish().expect("it is written");
-        file
-    }
-
-    #[test]
-    fn every_png_colour_type_is_decoded() {
-        use png::{BitDepth::*, ColorType::*};
-        let grey = [10, 10, 10, 200, 200, 200];
-        for (color, depth, samples, want) in [
-            (Rgb, Eight, &[1, 2, 3, 4, 5, 6][..], [1, 2, 3, 4, 5, 6]),
-            (Rgba, Eight, &[1, 2, 3, 0, 4, 5, 6, 255], [1, 2, 3, 4, 5, 6]),
-            (Grayscale, Eight, &[10, 200], grey),
-            (GrayscaleAlpha, Eight, &[10, 0, 200, 255], grey),
-            (Grayscale, Sixteen, &[10, 7, 200, 7], grey),
-            (Grayscale, One, &[0b0100_0000], [0, 0, 0, 255, 255, 255]),
-        ] {
-            let image = decode_png(&file(color, depth, samples)).expect("it is read");
-            assert_eq!((image.width, image.height, &image.bytes[..]), (2, 1, &want[..]), "{color:?} {depth:?}");
-        }
-    }
-
-    #[test]
-    fn an_image_above_the_pixel_limit_is_refused_before_it_is_decoded() {
-        let mut large = file(png::ColorType::Grayscale, png::BitDepth::Eight, &[1, 2]);
-        // The header's width, which its checksum no longer fits: whichever is seen first refuses the file.
-        large[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(decode_png(&large), Err(Error::Png { .. })));
-    }
 }

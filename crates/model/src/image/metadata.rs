@@ -2,7 +2,7 @@
 //! which other tools read, and as lossless JSON.
 
 use pixart_kernels::WeightFormat;
-use pixart_protocol::GenerateRequest;
+use pixart_protocol::{GenerateRequest, TextEncoderSource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -26,10 +26,27 @@ pub struct GenerationMetadata {
     #[serde(alias = "precision")]
     pub weight_format: WeightFormat,
     pub scheduler: String,
+    /// LoRAs merged into the transformer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraMetadata>,
+    /// The file whose transformer replaced the checkpoint's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transformer: Option<String>,
+    /// Files that the image was generated from and that its metadata do not hold, by the names of the request's fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+}
+
+/// A LoRA and the scale that it was merged at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraMetadata {
+    pub name: String,
+    pub scale: f64,
 }
 
 impl GenerationMetadata {
-    /// Encodes `image` as a PNG file with this metadata and `request`.
+    /// Encodes `image` as a PNG file with this metadata and `request`, which is that of this image alone
+    /// ([`GenerateRequest::of_image`]).
     ///
     /// # Errors
     /// A size or a text that PNG cannot hold.
@@ -40,7 +57,8 @@ impl GenerationMetadata {
         if let Value::Object(fields) = &mut plain {
             fields.retain(|_, value| !value.is_null());
         }
-        let json = json!({ "request": plain, "generated_by": self }).to_string();
+        let generated_by = Self { files: self.files_of(request), ..self.clone() };
+        let json = json!({ "request": plain, "generated_by": generated_by }).to_string();
         let software = format!("pixart-web {}", self.version);
         let parameters = self.parameters(image, request);
         let texts = [
@@ -52,13 +70,27 @@ impl GenerationMetadata {
         encode_png(image, &texts)
     }
 
+    /// Returns the names of all files: those known before, and those of `request`.
+    fn files_of(&self, request: &GenerateRequest) -> Vec<String> {
+        let given = [
+            ("image", request.image.is_some()),
+            ("mask_image", request.mask_image.is_some()),
+            ("latents", request.latents.is_some()),
+            ("text_encoder", matches!(request.text_encoder, TextEncoderSource::File { .. })),
+        ];
+        let given = given.into_iter().filter(|(name, given)| *given && !self.files.iter().any(|known| known == name));
+        self.files.iter().cloned().chain(given.map(|(name, _)| name.to_owned())).collect()
+    }
+
     fn parameters(&self, Rgb8 { width, height, .. }: &Rgb8, request: &GenerateRequest) -> String {
         let GenerateRequest {
             prompt, negative_prompt, seed, num_inference_steps, guidance_scale, style, strength, ..
         } = request;
         let negative =
             if negative_prompt.is_empty() { String::new() } else { format!("Negative prompt: {negative_prompt}\n") };
-        let Self { version, model, model_hash, scheduler, .. } = self;
+        let Self { version, model, model_hash, scheduler, loras, .. } = self;
+        let options = request.scheduler.as_deref().and_then(|scheduler| scheduler.split_once(':'));
+        let loras: Vec<String> = loras.iter().map(|LoraMetadata { name, scale }| format!("{name}: {scale}")).collect();
         let mut fields = vec![
             ("Steps", num_inference_steps.to_string()),
             ("Sampler", scheduler.clone()),
@@ -68,56 +100,29 @@ impl GenerationMetadata {
         ];
         fields.extend(model_hash.clone().map(|hash| ("Model hash", hash)));
         fields.push(("Model", model.clone()));
+        fields.extend(options.map(|(_, options)| ("Scheduler options", options.to_owned())));
         fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
         fields.extend(style.clone().map(|style| ("Style", style)));
+        fields.push(("LoRA", loras.join(", ")));
+        if let Some(index) = request.image_index {
+            fields.push(("Batch size", request.num_images_per_prompt.to_string()));
+            fields.push(("Batch pos", index.to_string()));
+        }
         fields.push(("Version", format!("pixart-web {version}")));
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        // AUTOMATIC1111's reader drops a field without a value.
+        let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+        let fields: Vec<String> = fields.map(|(name, value)| format!("{name}: {}", quote(value))).collect();
         format!("{prompt}\n{negative}{}", fields.join(", "))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use pixart_protocol::TextEncoderSource;
-
-    use super::*;
-
-    #[test]
-    fn a_png_holds_its_request_without_the_input_image() {
-        let metadata = GenerationMetadata {
-            version: "0.1.0".into(),
-            device: "cpu".into(),
-            model: "scenes".into(),
-            model_hash: Some("0123456789".into()),
-            weight_format: WeightFormat::Q8,
-            scheduler: "euler".into(),
-        };
-        let image = Rgb8 { width: 2, height: 1, bytes: vec![7; 6] };
-        let request = GenerateRequest {
-            id: 9,
-            negative_prompt: "blur".into(),
-            seed: 7,
-            scheduler: Some("euler:use_karras_sigmas=true".into()),
-            image: Some(vec![1]),
-            strength: Some(0.5),
-            text_encoder: TextEncoderSource::Companion { url: "http://a".into(), token: Some("secret".into()) },
-            ..GenerateRequest::of("ein Löwe, 日本")
-        };
-        let file = metadata.encode_png(&image, &request).expect("encodes");
-        let reader = png::Decoder::new(std::io::Cursor::new(&file)).read_info().expect("decodes");
-        let texts = &reader.info().utf8_text;
-        let text =
-            |name: &str| texts.iter().find(|text| text.keyword == name).map(|text| text.get_text().expect("UTF-8"));
-        let parameters = "ein Löwe, 日本\nNegative prompt: blur\nSteps: 20, Sampler: euler, CFG scale: 4.5, Seed: 7, Size: 2x1, \
-                          Model hash: 0123456789, Model: scenes, Denoising strength: 0.5, Version: pixart-web 0.1.0";
-        assert_eq!(text("parameters").as_deref(), Some(parameters));
-        let json: Value = serde_json::from_str(&text(METADATA_KEYWORD).expect("it is there")).expect("JSON");
-        let again: GenerateRequest = serde_json::from_value(json["request"].clone()).expect("a request");
-        assert_eq!(again, GenerateRequest { id: 0, image: None, text_encoder: TextEncoderSource::Tab, ..request });
-        assert_eq!(
-            serde_json::from_value::<GenerationMetadata>(json["generated_by"].clone()).expect("metadata"),
-            metadata
-        );
-        assert!(!String::from_utf8_lossy(&file).contains("secret"));
-    }
+/// Quotes a value of `parameters` as JSON where AUTOMATIC1111's reader would end it early, trim it or unquote it. Its own writer
+/// (`quote` in `modules/infotext_utils.py`) quotes for commas, colons and newlines alone.
+fn quote(value: &str) -> String {
+    let is_special = |at: char| matches!(at, ',' | ':' | '"' | '\\') || at.is_control();
+    let is_plain = !value.contains(is_special) && value.trim() == value;
+    if is_plain { value.to_owned() } else { serde_json::to_string(value).expect("a string is JSON") }
 }
+
+#[cfg(test)]
+mod tests;

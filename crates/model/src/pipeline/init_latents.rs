@@ -7,7 +7,7 @@ use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
 use super::{Pipeline, PreparedRequest};
-use crate::image::{Size, decode_png, latent_mask, planes_from_rgb8, resize_lanczos};
+use crate::image::{IMAGE_REMEDY, Size, decode_image, latent_mask, planes_from_rgb8, resize_lanczos};
 use crate::noise::Noise;
 use crate::schedulers::SchedulerState;
 use crate::{Error, Taps};
@@ -71,7 +71,7 @@ impl Pipeline {
     /// Returns the initial latents of image `index`: its encoded input image, its latents, or noise.
     ///
     /// # Errors
-    /// An image or a mask that is not a PNG file, an image without a VAE encoder, or latents of another shape.
+    /// An image or a mask that cannot be read, an image without a VAE encoder, or latents of another shape.
     pub(super) fn init_latents(
         &self,
         prepared: &PreparedRequest,
@@ -91,11 +91,9 @@ impl Pipeline {
         };
         let [_, _, h, w] = prepared.latent_shape;
         let [height, width] = [h, w].map(|side| side * encoder.config().factor());
-        let read = |name: &str, file: &[u8]| match decode_png(file) {
+        let read = |name: &str, file: &[u8]| match decode_image(file) {
             Ok(image) => Ok(resize_lanczos(&image, Size { height, width })),
-            Err(Error::Png { why }) => {
-                Err(bad(format!("the {name} cannot be read: {why}"), "give a PNG file of at most 64 megapixels"))
-            }
+            Err(Error::Image { why }) => Err(bad(format!("the {name} cannot be read: {why}"), IMAGE_REMEDY)),
             Err(error) => Err(error),
         };
         let image = TensorData::new(planes_from_rgb8(&read("image", image)?), [1, 3, height, width]);

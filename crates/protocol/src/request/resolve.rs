@@ -21,6 +21,25 @@ impl GenerateRequest {
         self.seeds.as_ref().map_or(self.seed, |seeds| seeds[index])
     }
 
+    /// Returns the indices of the images to generate.
+    #[must_use]
+    pub fn image_indices(&self) -> std::ops::Range<usize> {
+        self.image_index.map_or(0..self.num_images_per_prompt as usize, |index| index as usize..index as usize + 1)
+    }
+
+    /// Returns the request that generates image `index` of this one alone. Images that share a seed share a generator, so that one
+    /// of several needs its index beside the seed.
+    #[must_use]
+    pub fn of_image(&self, index: usize) -> Self {
+        let seed = self.seed_of(index);
+        // A file of latents has a row for each image.
+        if self.latents.is_none() && (self.seeds.is_some() || self.num_images_per_prompt == 1) {
+            return Self { seed, seeds: None, num_images_per_prompt: 1, image_index: None, ..self.clone() };
+        }
+        let image_index = (self.num_images_per_prompt > 1).then_some(index as u32);
+        Self { seed, image_index, ..self.clone() }
+    }
+
     /// Returns the denoising strength, with its default.
     #[must_use]
     pub fn strength(&self) -> f64 {
@@ -111,6 +130,10 @@ impl GenerateRequest {
         ] {
             let remedy = || format!("choose a number from 0 to {most}");
             check((0.0..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
+        }
+        if let Some(index) = self.image_index {
+            let remedy = || format!("choose a whole number from 0 to {}, or leave it out for all images", images - 1);
+            check(index < *images, || format!("image_index is {index}"), remedy)?;
         }
         let seeds = self.seeds.as_ref().map_or(*images as usize, Vec::len);
         let what = || format!("{seeds} seeds are given for {images} images");

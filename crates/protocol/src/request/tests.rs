@@ -48,6 +48,8 @@ fn every_bad_field_is_named_with_its_value() {
         (GenerateRequest { eta: 1.5, ..good() }, "eta is 1.5"),
         (GenerateRequest { num_images_per_prompt: 0, ..good() }, "num_images_per_prompt is 0"),
         (GenerateRequest { max_sequence_length: 301, ..good() }, "max_sequence_length is 301"),
+        (GenerateRequest { image_index: Some(1), ..good() }, "image_index is 1"),
+        (GenerateRequest { image_index: Some(2), num_images_per_prompt: 2, ..good() }, "image_index is 2"),
         (GenerateRequest { seeds: Some(vec![1, 2]), ..good() }, "2 seeds are given for 1 images"),
         (GenerateRequest { timesteps: Some(vec![]), ..good() }, "timesteps is []"),
         (GenerateRequest { timesteps: Some(vec![400, 400]), ..good() }, "timesteps is [400, 400]"),
@@ -77,6 +79,22 @@ fn every_bad_field_is_named_with_its_value() {
         assert_eq!((fault.code, fault.what.as_str()), (FaultCode::BadRequest, what));
         assert!(!fault.remedy.is_empty());
     }
+}
+
+#[test]
+fn the_request_of_one_image_of_several_names_its_seed_or_its_index() {
+    let shared = GenerateRequest { seed: 7, num_images_per_prompt: 2, ..good() };
+    assert_eq!(shared.image_indices(), 0..2);
+    let second = shared.of_image(1);
+    assert_eq!(second, GenerateRequest { image_index: Some(1), ..shared.clone() });
+    assert_eq!((second.image_indices(), second.of_image(1)), (1..2, second.clone()));
+    assert_eq!(second.resolve(&LIMITS).map(|_| ()), Ok(()));
+    let own = GenerateRequest { seeds: Some(vec![3, 4]), ..shared.clone() };
+    assert_eq!(own.of_image(1), GenerateRequest { seed: 4, ..good() });
+    let latents = GenerateRequest { latents: Some(vec![1]), ..own };
+    assert_eq!(latents.of_image(1), GenerateRequest { seed: 4, image_index: Some(1), ..latents.clone() });
+    let single = GenerateRequest { num_images_per_prompt: 1, ..shared };
+    assert_eq!(single.of_image(0), single);
 }
 
 #[test]
