@@ -127,9 +127,10 @@ test('a_dropped_png_restores_the_request_that_reproduces_it', async () => {
   assert.deepEqual((await generate(page, TIMEOUT_MILLIS)).png, first.png);
 
   await dropPng(page, readFileSync(new URL('../../docs/schedulers.png', import.meta.url)));
-  await page.waitForSelector('#fault:not([hidden])');
-  assert.equal(await page.innerText('#fault-code'), 'bad_request');
-  await screenshot(page, 'fault');
+  await page.waitForSelector('#use-image:not([hidden])');
+  assert.match(await page.innerText('#notice-text'), /^a\.png holds no generation settings/);
+  assert.ok(await page.isHidden('#fault'));
+  await screenshot(page, 'notice');
   await page.close();
 });
 

@@ -3,12 +3,14 @@ import type { ImageRequest } from '../engine/client';
 import { fault } from '../engine/fault';
 import type { Checkpoint, GenerateRequest, Limits, Preset } from '../engine/protocol.gen';
 import { readAsPng } from '../gallery/files';
+import { hasSizeSuffix } from '../gallery/metadata';
+import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
 import { paintedMask } from './mask';
-import { readTextSource } from './text-source';
+import { readTextSource, unselectFile } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
-const negativePrompt = element('negative-prompt', HTMLInputElement);
+const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
 const seed = element('seed', HTMLInputElement);
 const randomSeed = element('random-seed', HTMLInputElement);
 const preset = element('preset', HTMLSelectElement);
@@ -37,36 +39,58 @@ const ASPECT_RATIOS: readonly (readonly [number, number])[] = [
   [9, 16],
 ];
 
-/** The open checkpoint's presets. */
+/** The open checkpoint's presets, and the recommended one. */
 let presets: readonly Preset[] = [];
+let recommended: Preset | undefined;
 preset.addEventListener('change', applyPreset);
+steps.addEventListener('input', dropSteps);
+for (const field of [seed, randomSeed]) field.addEventListener('input', dropImageIndex);
+element('reset-carried', HTMLButtonElement).addEventListener('click', () => carryPreset(selectedPreset()));
+
+/** Restored texts, whose line breaks a text field shows as line feeds. */
+const exact = new Map<HTMLTextAreaElement, string>();
 
 /** Returns the request without its files; see `readFiles`. Throws a `Fault`. */
 export function readRequest(): ImageRequest {
   if (randomSeed.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
   return {
-    prompt: prompt.value,
-    negative_prompt: negativePrompt.value,
+    prompt: readText(prompt),
+    negative_prompt: readText(negativePrompt),
     seed: readU32('seed', seed),
     num_inference_steps: readU32('num_inference_steps', steps),
     guidance_scale: guidanceScale.valueAsNumber,
-    ...presetFields(),
+    ...readCarried(),
     ...(scheduler.value && { scheduler: scheduler.value }),
     ...(style.value && { style: style.value }),
-    width: readU32('width', width),
-    height: readU32('height', height),
+    ...readSize(),
     record: record.checked,
   };
 }
 
 /** Returns the fields that decide how the prompts are read. */
 export function readPrompts(): ImageRequest {
-  const { max_sequence_length } = presetFields();
+  const { max_sequence_length } = readCarried();
   return {
-    prompt: prompt.value,
-    negative_prompt: negativePrompt.value,
+    prompt: readText(prompt),
+    negative_prompt: readText(negativePrompt),
     ...(max_sequence_length !== undefined && { max_sequence_length }),
     ...(style.value && { style: style.value }),
+  };
+}
+
+/** Removes the size from a request whose prompt chooses it, after the axes of a grid have set the prompt. */
+export function withPromptSize<T extends Partial<ImageRequest>>(request: T): T {
+  if (!hasSizeSuffix(request.prompt ?? '')) return request;
+  const { width: _width, height: _height, ...rest } = request;
+  return rest as T;
+}
+
+/** Returns the size, unless the fields are empty or the prompt chooses it. */
+function readSize(): Partial<ImageRequest> {
+  if (hasSizeSuffix(prompt.value)) return {};
+  return {
+    ...(width.value !== '' || width.validity.badInput ? { width: readU32('width', width) } : {}),
+    ...(height.value !== '' || height.validity.badInput ? { height: readU32('height', height) } : {}),
   };
 }
 
@@ -84,66 +108,100 @@ export async function readFiles(): Promise<Partial<ImageRequest>> {
     paintedMask(),
   ]);
   const mask_image = selected ?? painted;
+  if (image === undefined && mask_image !== undefined)
+    throw fault('bad_request', 'a mask is selected, and no input image', 'choose the input image too, or remove the mask');
+  // A strength without an image has no meaning: it may be left from before.
   return {
     text_encoder,
     ...(image && { image }),
     ...(mask_image && { mask_image }),
-    ...(strength.value && { strength: strength.valueAsNumber }),
+    ...(image && strength.value && { strength: strength.valueAsNumber }),
   };
 }
 
-/** Returns the selected preset's values that have no field in the form. */
-function presetFields(): Partial<ImageRequest> {
-  const selected = presets.find(({ name }) => name === preset.value);
-  if (selected === undefined) return {};
-  const { max_sequence_length, timesteps, pag_scale } = selected;
-  return { max_sequence_length, ...(timesteps && { timesteps }), ...(pag_scale > 0 && { pag_scale }) };
+/** Returns whether an input image is selected. */
+export function hasInitImage(): boolean {
+  return (initImage.files?.length ?? 0) > 0;
+}
+
+/** Selects an input image, as its field does. */
+export function selectInitImage(file: File): void {
+  setFiles(initImage, file);
+  element('settings', HTMLDetailsElement).open = true;
+}
+
+function selectedPreset(): Preset | undefined {
+  return presets.find(({ name }) => name === preset.value);
 }
 
 /** Fills in the selected preset. */
 function applyPreset(): void {
-  const selected = presets.find(({ name }) => name === preset.value);
+  const selected = selectedPreset();
   if (selected === undefined) return;
   steps.valueAsNumber = selected.num_inference_steps;
   guidanceScale.valueAsNumber = selected.guidance_scale;
   select(scheduler, selected.scheduler ?? '');
+  carryPreset(selected);
 }
 
-/** Returns the preset that agrees with a request in the values that have no field in the form. */
-function presetOf({ max_sequence_length, timesteps, pag_scale }: Partial<GenerateRequest>): Preset | undefined {
-  return presets.find(
-    (known) =>
-      known.max_sequence_length === max_sequence_length &&
-      known.pag_scale === (pag_scale ?? 0) &&
-      String(known.timesteps ?? '') === String(timesteps ?? ''),
-  );
-}
-
-/** Fills in a request. */
-export function applyRequest(request: Partial<GenerateRequest>): void {
-  const put = (field: { value: string }, value: string | number | null | undefined): void => {
-    if (value !== undefined && value !== null) field.value = String(value);
-  };
-  put(prompt, request.prompt);
-  put(negativePrompt, request.negative_prompt ?? '');
-  put(seed, request.seed);
-  put(preset, presetOf(request)?.name);
-  put(steps, request.num_inference_steps);
-  put(guidanceScale, request.guidance_scale);
-  select(scheduler, request.scheduler ?? '');
+/**
+ * Fills in a request. Every field is set: one that the request lacks to a request's default, or, with `fromPreset`, to the preset's:
+ * other tools' files do not name all. An input image stays selected where the request had one, too.
+ */
+export function applyRequest(request: Partial<GenerateRequest>, files: readonly string[], fromPreset = false): void {
+  const own = fromPreset ? selectedPreset() : undefined;
+  setText(prompt, request.prompt ?? '');
+  setText(negativePrompt, request.negative_prompt ?? '');
+  seed.value = String(request.seed ?? 0);
+  steps.value = String(request.num_inference_steps ?? own?.num_inference_steps ?? steps.defaultValue);
+  guidanceScale.value = String(request.guidance_scale ?? own?.guidance_scale ?? guidanceScale.defaultValue);
+  select(scheduler, request.scheduler ?? own?.scheduler ?? '');
   select(style, request.style ?? '');
-  put(width, request.width);
-  put(height, request.height);
-  put(strength, request.strength);
-  put(numImages, 1);
+  width.value = String(request.width ?? '');
+  height.value = String(request.height ?? '');
+  strength.value = String(request.strength ?? '');
+  numImages.value = '1';
   randomSeed.checked = false;
+  if (!files.includes('image')) setFiles(initImage);
+  if (!files.includes('mask_image')) setFiles(maskImage);
+  unselectFile();
+  if (own === undefined) {
+    const matching = [selectedPreset(), ...presets].find((known) => known !== undefined && hasPresetFields(known, request));
+    if (matching !== undefined) preset.value = matching.name;
+    carry(request, matching ?? selectedPreset());
+  } else carryPreset(own);
   renderForm();
+}
+
+/** Selects a file, or none, and lets the page know. */
+function setFiles(field: HTMLInputElement, file?: File): void {
+  if (file === undefined && field.value === '') return;
+  const transfer = new DataTransfer();
+  if (file !== undefined) transfer.items.add(file);
+  field.files = transfer.files;
+  field.dispatchEvent(new Event('change'));
+}
+
+function setText(field: HTMLTextAreaElement, text: string): void {
+  field.value = text;
+  exact.set(field, text);
+}
+
+/** Returns the text of a field: the restored one, with its own line breaks, where it was not edited. */
+function readText(field: HTMLTextAreaElement): string {
+  const restored = exact.get(field);
+  return restored !== undefined && restored.replace(/\r\n?/g, '\n') === field.value ? restored : field.value;
 }
 
 /** Offers a checkpoint's presets, schedulers, styles and sizes, and fills in its preset where the user has entered nothing else. */
 export function applyCheckpoint({ limits, preset: own, presets: all, schedulers, styles }: Checkpoint): void {
   presets = all;
-  preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
+  // After a restart with the same preset the user's settings stay.
+  if (recommended?.name !== own.name) {
+    preset.replaceChildren(...all.map(({ name }) => new Option(name, name, false, name === own.name)));
+    carryPreset(own);
+  }
+  recommended = own;
   for (const [field, value] of [
     [steps, own.num_inference_steps],
     [guidanceScale, own.guidance_scale],
@@ -154,7 +212,8 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
   setOptions(style, styles);
   for (const side of [width, height]) {
     Object.assign(side, { min: limits.size_min, max: limits.size_max, step: limits.size_multiple });
-    if (side.value === '') side.valueAsNumber = limits.native_size;
+    side.placeholder = String(limits.native_size);
+    if (side.value === '' && !hasSizeSuffix(prompt.value)) side.valueAsNumber = limits.native_size;
   }
   aspectRatios.replaceChildren(...ASPECT_RATIOS.map((ratio) => aspectRatioButton(ratio, limits)));
   renderForm();
@@ -163,6 +222,7 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
 /** Updates what depends on other fields. */
 export function renderForm(): void {
   seed.readOnly = randomSeed.checked;
+  for (const side of [width, height]) side.readOnly = hasSizeSuffix(prompt.value);
   for (const button of aspectRatios.querySelectorAll('button')) {
     const pressed = button.dataset.width === width.value && button.dataset.height === height.value;
     button.setAttribute('aria-pressed', String(pressed));

@@ -1,7 +1,5 @@
 //! The gallery on the page: search, favourites, comparison, reuse of settings, export and deletion of generated images.
 import { downloadZip } from 'client-zip';
-import { faultOf } from '../engine/fault';
-import type { Fault } from '../engine/protocol.gen';
 import type { Gallery, GalleryImage } from '../gallery/database';
 import { slug } from '../gallery/files';
 import { element } from './dom';
@@ -16,28 +14,25 @@ const count = element('gallery-count', HTMLElement);
 const comparison = element('comparison', HTMLElement);
 
 export interface GalleryView {
-  /** Stores a generated image, and shows it. */
+  /** Stores a generated image, and shows it. Rejects where the browser does not store it. */
   add(image: Omit<GalleryImage, 'id'>): Promise<void>;
 }
 
-/** Shows `gallery`. Calls `onReuse` with the file whose settings the user wants again. */
-export function startGalleryView(gallery: Gallery, onReuse: (png: Uint8Array) => void, onFault: (fault: Fault) => void): GalleryView {
+/** Shows `gallery`. Calls `onReuse` with the file whose settings the user wants again, and `onFailed` with what a change of the gallery threw. */
+export function startGalleryView(gallery: Gallery, onReuse: (image: File) => void, onFailed: (thrown: unknown) => void): GalleryView {
   let all: GalleryImage[] = [];
   /** Object URLs by image id. */
   const urls = new Map<number, string>();
   /** The ids of at most two images. */
   let compared: number[] = [];
 
-  const update = async (work: () => Promise<void>): Promise<void> => {
-    try {
-      await work();
-      if (!section.open) return;
-      all = await gallery.all();
-      render();
-    } catch (thrown) {
-      onFault(faultOf(thrown));
-    }
+  const change = async (work: () => Promise<void>): Promise<void> => {
+    await work();
+    if (!section.open) return;
+    all = await gallery.all();
+    render();
   };
+  const update = (work: () => Promise<void>): Promise<void> => change(work).catch(onFailed);
   const matching = (): GalleryImage[] => {
     const term = search.value.toLowerCase();
     return all.filter(({ prompt, favourite }) => prompt.toLowerCase().includes(term) && (favourite || !favouritesOnly.checked));
@@ -65,7 +60,7 @@ export function startGalleryView(gallery: Gallery, onReuse: (png: Uint8Array) =>
     item.append(
       Object.assign(new Image(), { src: urlOf(image), alt: prompt, loading: 'lazy' }),
       Object.assign(document.createElement('p'), { textContent: `${prompt} · ${seed}` }),
-      button(t('reuseSettings'), prompt, undefined, async () => onReuse(new Uint8Array(await png.arrayBuffer()))),
+      button(t('reuseSettings'), prompt, undefined, () => onReuse(new File([png], `${slug(prompt)}-${seed}.png`, { type: png.type }))),
       button(t('favourite'), prompt, favourite, () => void update(() => gallery.put({ ...image, favourite: !favourite }))),
       button(t('compare'), prompt, compared.includes(id), () => compare(id)),
       button(t('delete'), prompt, undefined, () => void remove(image)),
@@ -92,7 +87,7 @@ export function startGalleryView(gallery: Gallery, onReuse: (png: Uint8Array) =>
     }));
     download(await downloadZip(files).blob(), 'pixart-web.zip');
   });
-  return { add: (image) => update(() => gallery.add(image)) };
+  return { add: (image) => change(() => gallery.add(image)) };
 }
 
 /** Creates a button for the image of `prompt`; with `pressed`, a toggle button. */

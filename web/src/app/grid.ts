@@ -78,16 +78,41 @@ function axisOption(field: Field): HTMLOptionElement {
 
 function readAxis(axis: { field: HTMLSelectElement; values: HTMLInputElement } | undefined): Axis {
   const field = FIELDS.find((name) => name === axis?.field.value);
-  const values = (axis?.values.value ?? '').split(',').map((value) => value.trim());
-  return field === undefined ? { field, values: [''] } : { field, values };
+  if (field === undefined) return { field, values: [''] };
+  const values = csvValues(axis?.values.value ?? '');
+  if (values !== undefined) return { field, values };
+  const what = `the values of ${field} in the X/Y grid have a quotation mark that is not closed, or text beside it`;
+  throw fault('bad_request', what, 'write a value with commas as "a, b", and a quotation mark inside it twice: "say ""hi"""');
+}
+
+/** Splits a line of CSV (RFC 4180): a value in quotation marks may hold commas, and quotation marks written twice. Returns `undefined` for
+    a quotation mark that is not closed, or text beside a quoted value. A quotation mark inside a plain value stands for itself. */
+function csvValues(line: string): string[] | undefined {
+  const values: string[] = [];
+  const value = /\s*(?:"((?:[^"]|"")*)"\s*|([^",][^,]*|))(,|$)/y;
+  for (;;) {
+    const match = value.exec(line);
+    if (match === null) return undefined;
+    const [, quoted, plain = '', end] = match;
+    values.push(quoted === undefined ? plain.trim() : quoted.replaceAll('""', '"'));
+    if (end === '') return values;
+  }
 }
 
 function override(field: Field | undefined, value: string): Partial<ImageRequest> {
   if (field === undefined) return {};
+  // An empty scheduler or style is the default.
+  if (value === '' && (field === 'scheduler' || field === 'style')) return { [field]: undefined };
   if (TEXT_FIELDS.has(field)) return { [field]: value };
   const number = Number(value);
-  if (value !== '' && Number.isFinite(number)) return { [field]: number };
-  throw fault('bad_request', `${field} is ${JSON.stringify(value)} in the X/Y grid`, 'enter numbers separated by commas');
+  const isWhole = field === 'seed' || field === 'num_inference_steps';
+  if (value !== '' && (isWhole ? Number.isInteger(number) && number >= 0 && number < 2 ** 32 : Number.isFinite(number)))
+    return { [field]: number };
+  throw fault(
+    'bad_request',
+    `${field} is ${JSON.stringify(value)} in the X/Y grid`,
+    isWhole ? 'enter whole numbers separated by commas' : 'enter numbers separated by commas',
+  );
 }
 
 function heading(field: Field | undefined, value: string, scope: 'col' | 'row'): HTMLElement {

@@ -2,7 +2,7 @@
 //! which the next image can be generated.
 import type { ImageRequest } from '../engine/client';
 import { type ResilientEngine, startEngine } from '../engine/engine';
-import { fault, faultOf, ignore } from '../engine/fault';
+import { faultOf, ignore, messageOf } from '../engine/fault';
 import type {
   Checkpoint,
   DeviceKind,
@@ -13,16 +13,29 @@ import type {
   TapRow,
   WeightDtype,
 } from '../engine/protocol.gen';
-import { Gallery, tabId } from '../gallery/database';
+import { Gallery, type Journal, refusalOf, tabId, type Unfinished } from '../gallery/database';
 import { pngBlob } from '../gallery/files';
-import { readRequest as readMetadata } from '../gallery/metadata';
+import { readMetadata } from '../gallery/metadata';
+import { renderCarried } from './carried';
 import { element } from './dom';
-import { applyCheckpoint, applyRequest, readFiles, readNumImages, readPrompts, readRequest, renderForm } from './form';
+import { startDrop } from './drop';
+import {
+  applyCheckpoint,
+  applyRequest,
+  readFiles,
+  readNumImages,
+  readPrompts,
+  readRequest,
+  renderForm,
+  selectInitImage,
+  withPromptSize,
+} from './form';
 import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
-import { generating, OPENING, reduce, type State, withFault } from './state';
-import { droppedFolder, type ModelSource, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels } from './stored-models';
+import { restore } from './restore';
+import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
+import { type ModelSource, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
 import { render } from './view';
@@ -79,10 +92,21 @@ let cancellation = new AbortController();
 /** The last generation in the queue. */
 let queue: Promise<unknown> = Promise.resolve();
 const tab = tabId();
-/** Resolves with `undefined` in a window without storage, where images are only shown. */
+/** Why the gallery could not be opened. Images are then only shown. */
+let galleryRefusal: unknown;
 const gallery = Gallery.open().then(
-  (database) => ({ database, view: startGalleryView(database, reuse, (reason) => show(withFault(state, reason))) }),
-  () => undefined,
+  (database) => ({
+    database,
+    view: startGalleryView(
+      database,
+      (image) => void image.arrayBuffer().then((bytes) => restoreImage(image, new Uint8Array(bytes))),
+      (thrown) => notify({ text: t('galleryUnchanged', { why: galleryReason(thrown) }) }),
+    ),
+  }),
+  (thrown: unknown) => {
+    galleryRefusal = thrown;
+    return undefined;
+  },
 );
 
 form.addEventListener('submit', (event) => {
@@ -102,17 +126,27 @@ folderPicker.addEventListener('change', () => openModel(pickedFolder(folderPicke
 element('open-model', HTMLButtonElement).addEventListener('click', () => {
   if (modelUrlInput.value !== '') openModel({ checkpoint: modelUrl(modelUrlInput.value, hub) });
 });
-document.addEventListener('dragover', (event) => event.preventDefault());
-document.addEventListener('drop', (event) => {
-  event.preventDefault();
-  const [file, another] = event.dataTransfer?.files ?? [];
-  if (file?.type === 'image/png' && another === undefined) void file.arrayBuffer().then((bytes) => reuse(new Uint8Array(bytes)));
-  else void droppedFolder(event.dataTransfer).then(openModel);
+startDrop({
+  onImage: restoreImage,
+  onFolder: (dropped) => {
+    const name = dropped.checkpoint.replace(/^folder:|\/$/g, '');
+    if (state.phase === 'generating') notify({ text: t('dropWhileGenerating', { name }) });
+    else openModel(dropped);
+  },
+  onRefused: (text) => notify({ text }),
+});
+element('use-image', HTMLButtonElement).addEventListener('click', () => {
+  const image = state.notice?.image;
+  show({ ...state, notice: undefined });
+  if (image !== undefined) selectInitImage(image);
 });
 models.addEventListener('toggle', listStored);
 
 /** `?lang=` is the language of the page. */
-startI18n(query.get('lang'), () => show(state));
+startI18n(query.get('lang'), () => {
+  show(state);
+  renderCarried();
+});
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
 /** `?device=` selects the device, as the form does. */
@@ -131,7 +165,7 @@ if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load
 /** Starts the engine, or restarts it. */
 function start(): void {
   engine?.close();
-  show({ ...OPENING, image: state.image, prompt: state.prompt, stored: state.stored });
+  show({ ...OPENING, image: state.image, prompt: state.prompt, stored: state.stored, notice: state.notice });
   ready = load();
   // The engine reports the fault as an event, too.
   ready.catch(ignore);
@@ -139,7 +173,7 @@ function start(): void {
 
 async function load(): Promise<Checkpoint> {
   // The browser decides whether storage persists; the page works either way.
-  void navigator.storage?.persist?.();
+  navigator.storage?.persist?.().catch(ignore);
   engine = startEngine({
     device: device.value as DeviceKind,
     storage: backend,
@@ -152,7 +186,8 @@ async function load(): Promise<Checkpoint> {
   applyCheckpoint(checkpoint);
   countTokens();
   listStored();
-  await offerUnfinished();
+  // Without the journal of an interrupted generation there is nothing to offer.
+  await offerUnfinished().catch(ignore);
   return checkpoint;
 }
 
@@ -169,14 +204,28 @@ function confirmDownload(): Promise<boolean> {
   });
 }
 
-/** Fills in the request from a generated PNG's metadata. */
-function reuse(png: Uint8Array): void {
-  const request = readMetadata(png);
-  if (request !== undefined) {
-    applyRequest(request);
+/** Fills in the form from an image's metadata, or offers the image as input image. */
+async function restoreImage(image: File, bytes: Uint8Array): Promise<void> {
+  const { name } = image;
+  const metadata = await readMetadata(bytes);
+  // A graph or a text without a prompt is no request.
+  if (metadata?.request.prompt !== undefined) {
+    notify({ text: restore(metadata, name, state.checkpoint) });
     return countTokens();
   }
-  show(withFault(state, fault('bad_request', 'the PNG file holds no generation settings', 'drop a PNG file that was generated here')));
+  notify({ text: t('noSettings', { name }), image });
+}
+
+/** Shows a remark, which changes nothing else. */
+function notify(notice: Notice): void {
+  show({ ...state, notice });
+}
+
+/** Returns why the gallery threw, in words. */
+function galleryReason(thrown: unknown): string {
+  const refusal = refusalOf(thrown);
+  const keys = { full: 'galleryFull', newer: 'galleryNewer', closed: 'galleryClosed', blocked: 'galleryBlocked' } as const;
+  return refusal === undefined ? messageOf(thrown) : t(keys[refusal]);
 }
 
 /** Offers to resume the generation that was running when this tab was closed or reloaded. */
@@ -189,12 +238,13 @@ async function offerUnfinished(): Promise<void> {
   element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
   element('resume', HTMLButtonElement).onclick = () => {
     unfinishedGroup.hidden = true;
-    applyRequest(request);
+    applyRequest(request, ['image', 'mask_image']);
     generate(request, Promise.resolve({}), model_outputs).catch(ignore);
   };
   element('discard', HTMLButtonElement).onclick = () => {
     unfinishedGroup.hidden = true;
-    void database.discard(tab);
+    // It expires by itself.
+    database.discard(tab).catch(ignore);
   };
 }
 
@@ -244,9 +294,8 @@ async function run(
     show(withFault(state, faultOf(thrown)));
     throw thrown;
   });
-  const complete = { ...request, ...read };
-  const stored = await gallery;
-  const journal = stored?.database.journal({
+  const complete = withPromptSize({ ...request, ...read });
+  const journal = await startJournal({
     tab,
     checkpoint: source.checkpoint,
     request: complete,
@@ -255,13 +304,27 @@ async function run(
   });
   try {
     const image = await engine.generate(complete, { signal, model_outputs, onStep: (step) => journal?.add(step.model_output) });
-    if (image !== undefined) {
-      const { seed, png } = image;
-      await stored?.view.add({ prompt: request.prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
-    }
+    if (image !== undefined) await store(request.prompt, image);
     return image;
   } finally {
-    await journal?.end();
+    // What it leaves behind expires by itself.
+    await journal?.end().catch(ignore);
+  }
+}
+
+/** Starts the journal of a generation; `undefined` in a window without storage. */
+async function startJournal(unfinished: Unfinished): Promise<Journal | undefined> {
+  return (await gallery)?.database.journal(unfinished);
+}
+
+/** Stores an image in the gallery. One that is refused stays on the page, with a remark. */
+async function store(prompt: string, { seed, png }: ImageResult): Promise<void> {
+  try {
+    const stored = await gallery;
+    if (stored === undefined) throw galleryRefusal;
+    await stored.view.add({ prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
+  } catch (thrown) {
+    notify({ text: t('notStored', { why: galleryReason(thrown) }) });
   }
 }
 
@@ -278,6 +341,7 @@ function currentEngine(): ResilientEngine {
 
 /** Requests what the form holds: the images of the X/Y grid, or one or several with a seed each. */
 function submit(): void {
+  show({ ...state, notice: undefined });
   try {
     const [request, files, count, cells] = [readRequest(), readFiles(), readNumImages(), startGrid()];
     for (const cell of cells ?? []) {

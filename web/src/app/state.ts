@@ -44,9 +44,17 @@ export interface State {
   fault: Fault | undefined;
   /** A remark about the current image. */
   note: string | undefined;
+  /** A remark about something that the user dropped, restored or stored. It changes nothing else. */
+  notice: Notice | undefined;
   /** When the device was open and the last image was there, since the navigation started. */
   opened_millis: number | undefined;
   image_millis: number | undefined;
+}
+
+/** A remark, and an image file that the user may choose as input image. */
+export interface Notice {
+  text: string;
+  image?: File;
 }
 
 export const OPENING: State = {
@@ -63,6 +71,7 @@ export const OPENING: State = {
   image: undefined,
   fault: undefined,
   note: undefined,
+  notice: undefined,
   opened_millis: undefined,
   image_millis: undefined,
 };

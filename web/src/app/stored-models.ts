@@ -58,9 +58,16 @@ export function pickedFolder(files: FileList | null): ModelSource | undefined {
   return folderOf([...(files ?? [])].map((file) => [file.webkitRelativePath, file]));
 }
 
-/** Returns the folder dropped on the page. */
+/** Returns whether a folder looks like a checkpoint: packed, or with the network that every checkpoint has. */
+export function isCheckpoint({ files }: ModelSource): boolean {
+  return files?.has('manifest.json') === true || files?.has('transformer/config.json') === true;
+}
+
+/** Returns the folder dropped on the page; `undefined` where something else, or more than one thing, was dropped. */
 export async function droppedFolder(transfer: DataTransfer | null): Promise<ModelSource | undefined> {
-  const entries = [...(transfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
+  // Some items, of a drag that holds text too, are no entries.
+  const entries = [...(transfer?.items ?? [])].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  if (entries.length !== 1 || entries[0]?.isDirectory !== true) return undefined;
   const found: [string, File][] = [];
   const walk = async (entry: FileSystemEntry): Promise<void> => {
     if (entry.isFile) {
@@ -75,8 +82,8 @@ export async function droppedFolder(transfer: DataTransfer | null): Promise<Mode
       await Promise.all(batch.map(walk));
     }
   };
-  await Promise.all(entries.filter((entry) => entry !== null).map(walk));
-  return folderOf(found);
+  await Promise.all(entries.map(walk));
+  return found.length === 0 ? { checkpoint: `${FOLDER_PREFIX}${entries[0].name}/`, files: new Map() } : folderOf(found);
 }
 
 /** Returns the files by their path inside the folder, whose name is the first part of each path. */

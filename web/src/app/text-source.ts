@@ -31,6 +31,13 @@ export function encodesInTab(): boolean {
   return tab.checked;
 }
 
+/** Returns to this tab as the text source where a file is selected: its embeddings belong to another prompt. */
+export function unselectFile(): void {
+  if (!fromFile.checked) return;
+  tab.checked = true;
+  void refreshStatus();
+}
+
 /** Returns the selected text source, with the contents of its file. Rejects with a `Fault`. */
 export async function readTextSource(): Promise<TextEncoderSource> {
   if (companion.checked) return { kind: 'companion', url: url.value, ...(token.value && { token: token.value }) };

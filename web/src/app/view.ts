@@ -25,6 +25,9 @@ const caption = element('caption', HTMLElement);
 const downloadLink = element('download', HTMLAnchorElement);
 const recordingLink = element('download-recording', HTMLAnchorElement);
 const note = element('note', HTMLElement);
+const notice = element('notice', HTMLElement);
+const noticeText = element('notice-text', HTMLElement);
+const useImageButton = element('use-image', HTMLButtonElement);
 const estimateGroup = element('estimate', HTMLElement);
 const estimateLines = element('estimate-lines', HTMLElement);
 
@@ -43,6 +46,9 @@ export function render(state: State, before: State, hasModel: boolean): void {
   renderProgress(state);
   note.hidden = state.note === undefined;
   note.textContent = state.note ?? '';
+  notice.hidden = state.notice === undefined;
+  noticeText.textContent = state.notice?.text ?? '';
+  useImageButton.hidden = state.notice?.image === undefined;
   faultAlert.hidden = fault === undefined;
   faultTitle.textContent = fault === undefined ? '' : t(`fault_${fault.code}`);
   faultWhat.textContent = fault?.what ?? '';

@@ -49,7 +49,10 @@ export interface WorkerClient {
   close(): void;
 }
 
-type Reply = Extract<EngineEvent, { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'tokens_counted' | 'checked' | 'stored_checkpoints' }>;
+type Reply = Extract<
+  EngineEvent,
+  { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'tokens_counted' | 'checked' | 'stored_checkpoints' }
+>;
 type Pending = { resolve: (reply: Reply) => void; reject: (fault: Fault) => void };
 
 /** The id under which `load` is pending; all others count up from it. */

@@ -46,20 +46,38 @@ const VERSION = 3;
 const DAY_MILLIS = 86_400_000;
 /** The shortest time between two writes of a journal. */
 const WRITE_INTERVAL_MILLIS = 500;
+/** The longest time that the database is waited for. A window without storage may never answer. */
+const ANSWER_MILLIS = 10_000;
+
+/** Reasons for which the database refuses an image. */
+export type GalleryRefusal = 'full' | 'newer' | 'closed' | 'blocked';
+
+/** Returns why the database threw; `undefined` for any other error. */
+export function refusalOf(thrown: unknown): GalleryRefusal | undefined {
+  const reasons: Readonly<Record<string, GalleryRefusal>> = {
+    QuotaExceededError: 'full',
+    VersionError: 'newer',
+    InvalidStateError: 'closed',
+    NotFoundError: 'closed',
+    TimeoutError: 'blocked',
+    SecurityError: 'blocked',
+  };
+  return thrown instanceof DOMException ? reasons[thrown.name] : undefined;
+}
 
 export class Gallery {
   private constructor(private readonly database: IDBPDatabase<Schema>) {}
 
   /** Opens the database. Rejects in a window without storage, and while another tab holds an older version open. */
   static async open(): Promise<Gallery> {
-    const database = await new Promise<IDBPDatabase<Schema>>((resolve, reject) => {
+    const database = new Promise<IDBPDatabase<Schema>>((resolve, reject) => {
       openDB<Schema>(DATABASE, VERSION, {
         upgrade: (database, version, _, transaction) => upgrade(database, version, transaction),
-        blocked: () => reject(new Error('another tab holds an older version of the gallery open')),
+        blocked: () => reject(new DOMException('another tab holds an older version of the gallery open', 'TimeoutError')),
         blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
       }).then(resolve, reject);
     });
-    return new Gallery(database);
+    return new Gallery(await answered(database));
   }
 
   /** Returns all images, newest first. */
@@ -69,15 +87,15 @@ export class Gallery {
 
   async add(image: Omit<GalleryImage, 'id'>): Promise<void> {
     // The database assigns the key.
-    await this.database.add('images', image as GalleryImage);
+    await answered(this.database.add('images', image as GalleryImage));
   }
 
   async put(image: GalleryImage): Promise<void> {
-    await this.database.put('images', image);
+    await answered(this.database.put('images', image));
   }
 
   async delete(id: number): Promise<void> {
-    await this.database.delete('images', id);
+    await answered(this.database.delete('images', id));
   }
 
   /** Returns the unfinished generation of `tab`, and removes those of any tab that are older than a day. */
@@ -119,11 +137,18 @@ export class Gallery {
       },
       end: async () => {
         ended = true;
-        await writing;
-        await this.discard(unfinished.tab);
+        await answered(writing.then(() => this.discard(unfinished.tab)));
       },
     };
   }
+}
+
+/** Rejects where the database does not answer in time. */
+function answered<T>(work: Promise<T>): Promise<T> {
+  const expired = new Promise<never>((_, reject) => {
+    setTimeout(() => reject(new DOMException('the database does not answer', 'TimeoutError')), ANSWER_MILLIS);
+  });
+  return Promise.race([work, expired]);
 }
 
 type Upgrade = IDBPTransaction<Schema, StoreNames<Schema>[], 'versionchange'>;

@@ -1,17 +1,57 @@
 //! Image files: those that the user selects, and those that were generated.
 import { fault } from '../engine/fault';
+import { imageFormat, storedSize } from './image-file';
 
-/** Decodes the selected file, in any format that the browser reads, and returns it as PNG. Rejects with a `Fault`. */
+/** Largest accepted image: 64 megapixels, as the engine accepts. */
+const PIXELS_MAX = 1 << 26;
+const REMEDY = 'choose a PNG, JPEG or WebP file of at most 64 megapixels';
+
+/** Returns the selected file as PNG, as diffusers' `load_image` reads it: upright, and with the colours of transparent pixels. The engine
+    does that for a PNG; any other format is decoded by the browser. Rejects with a `Fault`. */
 export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
   const file = files?.[0];
   if (file === undefined) return undefined;
-  const bitmap = await createImageBitmap(file).catch(() => {
-    throw fault('bad_request', `${file.name} is not an image this browser can decode`, 'choose a PNG, JPEG or WebP file');
-  });
+  const unreadable = (): never => {
+    throw fault('bad_request', `${file.name} is not an image this browser can decode`, REMEDY);
+  };
+  const bytes = new Uint8Array(await file.arrayBuffer().catch(unreadable));
+  const { width, height } = storedSize(bytes) ?? { width: 0, height: 0 };
+  // A small file may hold an image that no memory does.
+  if (width * height > PIXELS_MAX) throw fault('bad_request', `${file.name} has ${width} × ${height} pixels`, REMEDY);
+  if (imageFormat(bytes) === 'png') return bytes;
+  const blob = new Blob([bytes], { type: file.type });
+  const bitmap = await createImageBitmap(blob, {
+    imageOrientation: 'from-image',
+    premultiplyAlpha: 'none',
+    colorSpaceConversion: 'none',
+  }).catch(unreadable);
+  const opaque = imageFormat(bytes) === 'jpeg' ? undefined : opaquePixels(bitmap);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  canvas.getContext('2d')?.drawImage(bitmap, 0, 0);
+  const context = canvas.getContext('2d');
+  if (opaque === undefined) context?.drawImage(bitmap, 0, 0);
+  else context?.putImageData(opaque, 0, 0);
   bitmap.close();
   return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+}
+
+/** Returns the pixels without alpha. A 2D canvas would multiply colours with it, so that those of transparent pixels are lost; WebGL
+    copies them. `undefined` where there is no WebGL, or the image is larger than its textures. */
+function opaquePixels(bitmap: ImageBitmap): ImageData | undefined {
+  const { width, height } = bitmap;
+  const gl = new OffscreenCanvas(1, 1).getContext('webgl2');
+  if (gl === null || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return undefined;
+  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
+  gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  const pixels = new ImageData(width, height);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(pixels.data.buffer));
+  const failed = gl.getError() !== gl.NO_ERROR;
+  gl.getExtension('WEBGL_lose_context')?.loseContext();
+  for (let alpha = 3; alpha < pixels.data.length; alpha += 4) pixels.data[alpha] = 255;
+  return failed ? undefined : pixels;
 }
 
 export function pngBlob(png: Uint8Array): Blob {

@@ -1,0 +1,70 @@
+//! Files that are dropped on the page. Fields keep what browsers do by themselves: a file input takes files, a text field takes text.
+//! Whatever else is dropped is answered with a sentence and changes nothing.
+import { imageFormat } from '../gallery/image-file';
+import { type TextKey, t } from './i18n';
+import { droppedFolder, isCheckpoint, type ModelSource } from './stored-models';
+
+export interface DropHandlers {
+  /** An image file. */
+  onImage(file: File, bytes: Uint8Array): Promise<void>;
+  /** A folder with a checkpoint. */
+  onFolder(source: ModelSource): void;
+  /** Something that nothing can be done with. */
+  onRefused(why: string): void;
+}
+
+/** The largest file that is read as an image. */
+const IMAGE_BYTES_MAX = 1 << 28;
+
+/** Handles drops on the page. */
+export function startDrop(handlers: DropHandlers): void {
+  const take = (event: DragEvent): boolean => {
+    if (isFieldsOwn(event)) return false;
+    event.preventDefault();
+    return true;
+  };
+  document.addEventListener('dragover', take);
+  document.addEventListener('drop', (event) => {
+    if (!take(event)) return;
+    // The transfer can be read during the event only.
+    const { files, types } = event.dataTransfer ?? { files: [], types: [] };
+    const folder = droppedFolder(event.dataTransfer);
+    receive([...files], types, folder, handlers).catch(() => handlers.onRefused(t('dropUnreadable', { name: files[0]?.name ?? '' })));
+  });
+}
+
+async function receive(
+  files: readonly File[],
+  types: readonly string[],
+  folder: ReturnType<typeof droppedFolder>,
+  { onImage, onFolder, onRefused }: DropHandlers,
+): Promise<void> {
+  const refuse = (key: TextKey, values = {}): void => onRefused(`${t(key, values)} ${t('droppable')}`);
+  const source = await folder;
+  const [file, another] = files;
+  if (source !== undefined) {
+    if (isCheckpoint(source)) return onFolder(source);
+    return refuse('dropNoCheckpoint', { name: source.checkpoint.replace(/^folder:|\/$/g, '') });
+  }
+  if (file === undefined) {
+    if (types.includes('text/uri-list')) return refuse('dropLink');
+    return refuse(types.includes('text/plain') || types.includes('text/html') ? 'dropText' : 'dropNothing');
+  }
+  if (another !== undefined) return refuse('dropSeveral', { count: files.length });
+  const { name } = file;
+  if (/\.(safetensors|ckpt|pth?|gguf|bin)$/i.test(name)) return refuse('dropWeights', { name });
+  const start = new Uint8Array(await file.slice(0, 16).arrayBuffer());
+  if (imageFormat(start) === undefined) return refuse(file.type.startsWith('image/') ? 'dropUnknownImage' : 'dropNoImage', { name });
+  if (file.size > IMAGE_BYTES_MAX) return refuse('dropLarge', { name });
+  await onImage(file, new Uint8Array(await file.arrayBuffer()));
+}
+
+/** Returns whether the browser itself takes the drop: files on a file input, text on a text field. */
+function isFieldsOwn({ target, dataTransfer }: DragEvent): boolean {
+  const field = target instanceof Element ? target.closest('input, textarea') : null;
+  const hasFiles = dataTransfer?.types.includes('Files') ?? false;
+  if (field instanceof HTMLTextAreaElement) return !hasFiles && !field.disabled && !field.readOnly;
+  if (!(field instanceof HTMLInputElement) || field.disabled) return false;
+  if (field.type === 'file') return hasFiles;
+  return !hasFiles && ['text', 'search', 'url', 'number', 'password'].includes(field.type) && !field.readOnly;
+}

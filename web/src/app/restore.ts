@@ -1,0 +1,41 @@
+//! Fills in the form from an image's metadata, and names what the form cannot restore.
+import type { Checkpoint } from '../engine/protocol.gen';
+import type { ImageMetadata } from '../gallery/metadata';
+import { applyRequest, hasInitImage } from './form';
+import { t } from './i18n';
+
+/** Fills in the form. Returns sentences about the result: what the file does not hold, and what has no field. */
+export function restore(metadata: ImageMetadata, name: string, checkpoint: Checkpoint | undefined): string {
+  const { software, files, merged = [], ignored, model, model_hash, weight_format } = metadata;
+  const isOwn = software === 'pixart-web';
+  const { request, outside } = isOwn ? { request: metadata.request, outside: [] } : withinLimits(metadata.request, checkpoint);
+  applyRequest(request, files, !isOwn);
+
+  const sentences = [software === '' || isOwn ? t('restored', { name }) : t('restoredFrom', { name, software })];
+  if (files.includes('image') && !hasInitImage()) sentences.push(t('needsInitImage'));
+  if (files.includes('mask_image')) sentences.push(t('needsMask'));
+  if (files.includes('latents')) sentences.push(t('needsLatents'));
+  if (files.includes('text_encoder')) sentences.push(t('needsEmbeddings'));
+  if (metadata.ambiguous) sentences.push(t('ambiguousImage', { images: request.num_images_per_prompt ?? 1 }));
+  if (merged.length > 0) sentences.push(t('withoutMerged', { merged: merged.join(', ') }));
+  const others = [...outside, ...ignored];
+  if (others.length > 0) sentences.push(t('ignoredSettings', { settings: others.join(', ') }));
+  if (checkpoint !== undefined) {
+    // Names of one model differ between a folder and a packed copy of it; hashes do not.
+    const [theirs, ours] = isOwn && model_hash && checkpoint.model_hash ? [model_hash, checkpoint.model_hash] : [model, checkpoint.model];
+    if (theirs && ours && theirs !== ours) sentences.push(t('otherModel', { theirs: model || theirs, ours: checkpoint.model || ours }));
+    else if (weight_format !== undefined && weight_format !== checkpoint.weight_format)
+      sentences.push(t('otherWeights', { theirs: weight_format, ours: checkpoint.weight_format }));
+  }
+  return sentences.join(' ');
+}
+
+/** Leaves out a size that the open model does not support: other tools' files are of other models. */
+function withinLimits(request: ImageMetadata['request'], checkpoint: Checkpoint | undefined) {
+  const { width, height, ...rest } = request;
+  if (width === undefined || height === undefined || checkpoint === undefined) return { request, outside: [] };
+  const { size_min, size_max, size_multiple, binned, native_size } = checkpoint.limits;
+  const fits = [width, height].every((side) => side >= size_min && side <= size_max && (binned || side % size_multiple === 0));
+  if (fits) return { request, outside: [] };
+  return { request: { ...rest, width: native_size, height: native_size }, outside: [`size: ${width}x${height}`] };
+}
