@@ -3,6 +3,7 @@
 import { type DBSchema, type IDBPDatabase, openDB } from 'idb';
 import { fault, messageOf } from '../engine/fault';
 import type { Fault } from '../engine/protocol.gen';
+import { putBlob } from '../indexed-db';
 
 export type BlobStoreKind = 'indexeddb' | 'opfs' | 'memory';
 
@@ -116,14 +117,15 @@ export class IndexedDbBlobStore implements BlobStore {
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await checkedWrite(name, bytes.length, async () => {
+    const put = async (record: Blob | Uint8Array<ArrayBuffer>): Promise<void> => {
       const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
       await Promise.all([
-        transaction.objectStore('records').put(new Blob([bytes]), name),
+        transaction.objectStore('records').put(record, name),
         transaction.objectStore('sizes').put(bytes.length, name),
         transaction.done,
       ]);
-    });
+    };
+    await checkedWrite(name, bytes.length, () => putBlob(bytes, put));
   }
 
   async remove(names: readonly string[]): Promise<void> {

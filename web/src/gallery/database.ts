@@ -2,6 +2,7 @@
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB, type StoreNames } from 'idb';
 import type { ImageRequest } from '../engine/client';
 import { currentNames } from '../engine/former-names';
+import { putBlob } from '../indexed-db';
 
 /** A generated image. */
 export interface GalleryImage {
@@ -34,8 +35,11 @@ export interface Journal {
   end(): Promise<void>;
 }
 
+/** An image as it is stored, with the bytes of its file where the browser stores no Blobs. The database assigns the key. */
+type StoredImage = Omit<GalleryImage, 'id' | 'png'> & { id?: number; png: Blob | Uint8Array<ArrayBuffer> };
+
 interface Schema extends DBSchema {
-  images: { key: number; value: GalleryImage };
+  images: { key: number; value: StoredImage };
   unfinished: { key: string; value: Omit<Unfinished, 'model_outputs'> };
   /** By tab and step. */
   model_outputs: { key: [string, number]; value: Uint8Array };
@@ -82,16 +86,16 @@ export class Gallery {
 
   /** Returns all images, newest first. */
   async all(): Promise<GalleryImage[]> {
-    return (await this.database.getAll('images')).reverse();
+    const stored = (await this.database.getAll('images')).reverse();
+    return stored.map((image) => ({ ...image, png: new Blob([image.png], { type: 'image/png' }) }) as GalleryImage);
   }
 
   async add(image: Omit<GalleryImage, 'id'>): Promise<void> {
-    // The database assigns the key.
-    await answered(this.database.add('images', image as GalleryImage));
+    await putBlob(await bytesOf(image.png), (png) => answered(this.database.add('images', { ...image, png })));
   }
 
   async put(image: GalleryImage): Promise<void> {
-    await answered(this.database.put('images', image));
+    await putBlob(await bytesOf(image.png), (png) => answered(this.database.put('images', { ...image, png })));
   }
 
   async delete(id: number): Promise<void> {
@@ -194,6 +198,10 @@ function renameStore<Name extends 'images' | 'model_outputs'>(transaction: Upgra
   // The DOM allows this during an upgrade; idb types the name as read-only.
   Object.assign(store, { name: to });
   return store;
+}
+
+async function bytesOf(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await blob.arrayBuffer());
 }
 
 /** Returns the keys of a tab's steps, in order. */
