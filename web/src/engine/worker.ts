@@ -21,6 +21,7 @@ import type {
   StorageBackend,
   StorageTask,
 } from './protocol.gen';
+import { completeAdapters } from './webgpu';
 
 /** A generation, a check, or (without an id) the loading of a checkpoint. */
 interface Job {
@@ -261,7 +262,10 @@ async function check({ id, variant, device: kind }: RequestOf<'check'>): Promise
 
 /** Opens the device, at the first call. */
 function openDevice(kind: DeviceKind, memory_limit_bytes: number | null = null): Promise<Engine> {
-  opening ??= init().then(async () => (engine = await Engine.open(emit, kind, memory_limit_bytes)));
+  opening ??= init().then(async () => {
+    completeAdapters();
+    return (engine = await Engine.open(emit, kind, memory_limit_bytes));
+  });
   return opening;
 }
 
