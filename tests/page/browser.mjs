@@ -65,16 +65,18 @@ export async function servePage() {
 
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm', '.svg': 'image/svg+xml' };
 
-/** Serves a folder as it is at each request, on a free loopback port. */
-export async function serveFolder(folder) {
+/** Serves a folder as it is at each request, on a free loopback port. `transform(path, bytes)` is what is sent of a file. */
+export async function serveFolder(folder, { headers = {}, transform = (_path, bytes) => bytes } = {}) {
   const server = createServer(({ url }, reply) => {
     const path = decodeURIComponent(new URL(url, 'http://a').pathname).replace(/\/$/, '/index.html');
+    let bytes;
     try {
-      const bytes = readFileSync(join(folder, path));
-      reply.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(bytes);
+      bytes = readFileSync(join(folder, path));
     } catch {
-      reply.writeHead(404).end();
+      return reply.writeHead(404).end();
     }
+    reply.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', ...headers });
+    reply.end(transform(path, bytes));
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const close = () => {
@@ -154,7 +156,7 @@ export async function screenshot(page, name) {
 
 /** Waits until the checkpoint is loaded, or the engine has stopped. */
 export async function untilEngine(page, timeout = 30_000) {
-  await page.waitForFunction(() => globalThis.pixart?.state().phase !== 'opening', undefined, { timeout });
+  await page.waitForFunction(() => (globalThis.pixart?.state().phase ?? 'opening') !== 'opening', undefined, { timeout });
 }
 
 /** The RGBA bytes of a PNG, as the browser decodes them. */

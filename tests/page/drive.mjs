@@ -1,7 +1,7 @@
-//! Drives the page in a headless Chromium and prints one JSON line. Exit status 1 on a fault, which is the line then.
+//! Drives the page in a headless browser and prints one JSON line. Exit status 1 on a fault, which is the line then.
 //!
 //!   node drive.mjs generate --url URL --request request.json --out image.png [--chrome PATH] [--timeout-seconds N]
-//!   node drive.mjs check    --url URL --variant-dir DIR --name NAME            [--chrome PATH] [--timeout-seconds N]
+//!   node drive.mjs check    --url URL --variant-dir DIR --name NAME            [--chrome PATH | --firefox] [--timeout-seconds N]
 //!
 //! `generate` fills in the form and saves the PNG that the page offers for download, and the recording with --recording FILE.
 //! `check` compares the golden variant in DIR, which it serves to the page from disk, and prints the rows (numbers that are not
@@ -9,9 +9,11 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join, normalize, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { openFirefox, WEBGPU_PREFS } from '../engines/engines.mjs';
 import { echoConsole, fillForm, generate, openBrowser, untilEngine } from './browser.mjs';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
@@ -22,6 +24,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     url: { type: 'string' },
     chrome: { type: 'string' },
+    firefox: { type: 'boolean', default: false },
     request: { type: 'string' },
     out: { type: 'string' },
     recording: { type: 'string' },
@@ -34,16 +37,18 @@ const { values: options, positionals } = parseArgs({
 const timeout = Number(options['timeout-seconds']) * 1000;
 
 const command = COMMANDS[positionals[0]];
-if (command === undefined || !options.url) {
-  console.error('usage: drive.mjs generate --url URL --request FILE --out FILE | check --url URL --variant-dir DIR --name NAME');
+if (command === undefined || !options.url || (options.firefox && command !== checkVariant)) {
+  console.error(
+    'usage: drive.mjs generate --url URL --request FILE --out FILE | check --url URL --variant-dir DIR --name NAME [--firefox]',
+  );
   process.exit(2);
 }
-const browser = await openBrowser(options.chrome ? { chrome: options.chrome } : {});
+const browser = options.firefox
+  ? await openFirefox({ prefs: WEBGPU_PREFS })
+  : await openBrowser(options.chrome ? { chrome: options.chrome } : {});
 let line;
 try {
-  const page = await browser.context.newPage();
-  echoConsole(page);
-  line = await command(page);
+  line = await command(browser.page ?? (await newPage()));
 } catch (error) {
   const remedy = 'see the messages above, or allow it more time with --timeout-seconds';
   line = { fault: { code: 'internal', what: error.message, remedy } };
@@ -52,6 +57,13 @@ try {
 }
 console.log(JSON.stringify(line));
 process.exitCode = 'fault' in line ? 1 : 0;
+
+async function newPage() {
+  const page = await browser.context.newPage();
+  echoConsole(page);
+  page.setDefaultTimeout(timeout);
+  return page;
+}
 
 async function generateImage(page) {
   const request = JSON.parse(readFileSync(options.request, 'utf8'));
@@ -84,11 +96,11 @@ async function generateImage(page) {
 
 async function checkVariant(page) {
   const meta = JSON.parse(await readFile(join(options['variant-dir'], 'meta.json'), 'utf8'));
-  await page.route(/\/golden\//, (route) => serveVariant(route, meta.checkpoint));
+  const files = createServer(({ url }, reply) => serveVariant(decodeURIComponent(url), reply, meta.checkpoint));
+  await new Promise((resolve) => files.listen(0, '127.0.0.1', resolve));
   const url = pageUrl();
   url.searchParams.set('checkpoint', '');
   await page.goto(url.href);
-  page.setDefaultTimeout(timeout);
   // A fault is a plain object, which would not survive the way out of the page as a rejection.
   const checking = page.evaluate(
     (variant) =>
@@ -96,10 +108,15 @@ async function checkVariant(page) {
         (rows) => ({ rows }),
         (fault) => ({ fault }),
       ),
-    `golden/${options.name}/`,
+    `http://127.0.0.1:${files.address().port}/${options.name}/`,
   );
-  const { rows, fault } = await Promise.race([checking, expiry()]);
-  return fault ? { fault } : rows;
+  try {
+    const { rows, fault } = await Promise.race([checking, expiry()]);
+    return fault ? { fault } : rows;
+  } finally {
+    files.close();
+    files.closeAllConnections();
+  }
 }
 
 function pageUrl() {
@@ -114,16 +131,17 @@ function expiry() {
   });
 }
 
-/** Answers `golden/<name>/<path>` with that file of the variant's folder, or of the repository's `checkpoint`. */
-async function serveVariant(route, checkpoint) {
-  const path = new URL(route.request().url()).pathname.split(`/golden/${options.name}/`)[1];
-  if (path === undefined || normalize(path).startsWith('..')) return route.fulfill({ status: 404 });
+/** Answers `/<name>/<path>` with that file of the variant's folder, or of the repository's `checkpoint`. */
+async function serveVariant(url, reply, checkpoint) {
+  const path = url.split(`/${options.name}/`)[1];
+  const headers = { 'access-control-allow-origin': '*' };
+  if (path === undefined || normalize(path).startsWith('..')) return reply.writeHead(404, headers).end();
   const inPipeline = path.startsWith('pipeline/') && checkpoint !== undefined;
   const file = inPipeline ? resolve(REPOSITORY, checkpoint, path.slice('pipeline/'.length)) : join(options['variant-dir'], path);
   try {
-    await route.fulfill({ body: await readFile(file), contentType: 'application/octet-stream' });
+    const bytes = await readFile(file);
+    reply.writeHead(200, { ...headers, 'content-type': 'application/octet-stream' }).end(bytes);
   } catch (error) {
-    if (error.code !== 'ENOENT') throw error;
-    await route.fulfill({ status: 404 });
+    reply.writeHead(error.code === 'ENOENT' ? 404 : 500, headers).end();
   }
 }

@@ -38,7 +38,8 @@ fn installed_browser() -> Option<PathBuf> {
     BROWSERS.into_iter().find_map(run::find).or_else(|| Some(PathBuf::from(MAC)).filter(|path| path.is_file()))
 }
 
-fn from_env(variable: &str) -> Result<Option<PathBuf>> {
+/// The program that an environment variable names, if it is set.
+pub(crate) fn from_env(variable: &str) -> Result<Option<PathBuf>> {
     let Some(path) = env::var_os(variable).map(PathBuf::from) else { return Ok(None) };
     if !path.is_file() {
         bail!("{variable} is {}, which is no file; set it to the program's path, or unset it", path.display());

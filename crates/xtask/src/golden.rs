@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{
-    chrome,
+    chrome, engines,
     page::{self, PageServer},
     pixart, python, run, vulkan, wasm,
     workspace::Workspace,
@@ -29,6 +29,8 @@ pub(crate) enum GoldenDevice {
     Tab,
     /// In a headless browser, on the CPU
     TabWasm,
+    /// In Firefox, through WebGPU
+    Firefox,
 }
 
 /// Prints one row per variant and tap; exit code 1 if any failed, or if none was compared.
@@ -40,8 +42,12 @@ pub(crate) fn check(workspace: &Workspace, folder: &Path, device: GoldenDevice) 
             vulkan::require_driver()?;
             native(workspace, &folder, "wgpu")
         }
-        GoldenDevice::Tab => tab(workspace, &folder, "webgpu"),
-        GoldenDevice::TabWasm => tab(workspace, &folder, "wasm"),
+        GoldenDevice::Tab => tab(workspace, &folder, "webgpu", drive_chrome),
+        GoldenDevice::TabWasm => tab(workspace, &folder, "wasm", drive_chrome),
+        GoldenDevice::Firefox => {
+            vulkan::require_driver()?;
+            tab(workspace, &folder, "webgpu", drive_firefox)
+        }
     }
 }
 
@@ -57,16 +63,29 @@ fn native(workspace: &Workspace, folder: &Path, device: &str) -> Result<ExitCode
     pixart::in_users_folder(workspace, &arguments.map(OsString::from), run::minutes(60))
 }
 
-fn tab(workspace: &Workspace, folder: &Path, device: &str) -> Result<ExitCode> {
+fn drive_chrome(workspace: &Workspace, server: &PageServer) -> Result<Command> {
+    Ok(page::drive(workspace, "check", server, &chrome::browser()?))
+}
+
+fn drive_firefox(workspace: &Workspace, server: &PageServer) -> Result<Command> {
+    let mut node = workspace.command("node");
+    node.args(["tests/page/drive.mjs", "check", "--firefox", "--url", &server.url]);
+    engines::set_firefox(workspace, &mut node)?;
+    Ok(node)
+}
+
+/// A program that checks a variant in a browser.
+type Drive = fn(&Workspace, &PageServer) -> Result<Command>;
+
+fn tab(workspace: &Workspace, folder: &Path, device: &str, drive: Drive) -> Result<ExitCode> {
     let variants = variants(folder)?;
     // The tiny recorded VAEs have two channels a group, which no shader supports: burn's operations stand in.
     page::build_for(workspace, wasm::ModuleKind::Benchmark)?;
-    let chrome = chrome::browser()?;
     let server = PageServer::start(workspace, None)?;
     println!("{:<18} {:<34} {:>10} {:>10}  verdict", "variant", "tap", "max abs", "max rel");
     let mut count = VerdictCounts::default();
     for (name, path) in variants {
-        let mut drive = page::drive(workspace, "check", &server, &chrome);
+        let mut drive = drive(workspace, &server)?;
         drive.arg("--variant-dir").arg(path).args(["--name", &name, "--timeout-seconds", "900", "--device", device]);
         let (_, lines) = run::lines(&mut drive, run::minutes(16), |_| {})?;
         let answer: Value = serde_json::from_str(lines.last().context("the page's driver printed nothing")?)

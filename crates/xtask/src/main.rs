@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod chrome;
 mod compare;
+mod engines;
 mod golden;
 mod page;
 mod pixart;

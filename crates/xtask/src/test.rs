@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{check, chrome, compare, page, pixart, python, run, setup, tools, vulkan, workspace::Workspace};
+use crate::{check, chrome, compare, engines, page, pixart, python, run, setup, tools, vulkan, workspace::Workspace};
 
 /// The word by which tests name their device: it, a colon, and the name.
 const ADAPTER: &str = "adapter";
@@ -27,6 +27,8 @@ pub(crate) enum TestStage {
     Wasm,
     /// The page in a headless browser
     Page,
+    /// The page in Firefox and in WebKitGTK
+    Engines,
 }
 
 /// The result of a stage.
@@ -44,6 +46,8 @@ pub(crate) fn test(workspace: &Workspace, only: Option<TestStage>) -> Result<Exi
     for &stage in TestStage::value_variants() {
         let outcome = if only.is_some_and(|only| only != stage) {
             StageOutcome::NotRun { why: "not requested" }
+        } else if stage == TestStage::Engines && !cfg!(target_os = "linux") {
+            StageOutcome::NotRun { why: "WebKitGTK needs Linux" }
         } else if failed {
             StageOutcome::NotRun { why: "an earlier stage failed" }
         } else {
@@ -67,6 +71,7 @@ fn run_task(workspace: &Workspace, stage: TestStage) -> Result<Vec<String>> {
         TestStage::Native => native(workspace),
         TestStage::Wasm => wasm(workspace),
         TestStage::Page => page(workspace),
+        TestStage::Engines => engines(workspace),
     }
 }
 
@@ -126,6 +131,20 @@ fn page(workspace: &Workspace) -> Result<Vec<String>> {
         bail!("the images of the tab and of the companion differ too much");
     }
     Ok(adapters)
+}
+
+fn engines(workspace: &Workspace) -> Result<Vec<String>> {
+    page::build(workspace)?;
+    // Its images are what those of the other engines are compared with.
+    let chrome = chrome::browser()?;
+    let companion = pixart::command(workspace)?;
+    // Firefox's WebGPU runs on Vulkan.
+    vulkan::require_driver()?;
+    let mut node = engines::node(workspace)?;
+    node.args(["--test", "tests/engines/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
+    engines::set_programs(workspace, &mut node)?;
+    run::log("testing the page in Firefox and in WebKitGTK");
+    run_tests(&mut node, run::minutes(30))
 }
 
 /// Serves the embedded checkpoint and generates an image with OpenAI's client.

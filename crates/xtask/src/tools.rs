@@ -1,5 +1,5 @@
-//! The programs that turn compiled wasm into a module the page can import, and that run wasm tests. They are built from
-//! source into the cache, once per version.
+//! The programs that turn compiled wasm into a module the page can import, and that run tests in browsers. They are built
+//! from source into the cache, once per version.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::{run, workspace::Workspace};
 
 const WASM_PACK: &str = "0.15.1";
+const GECKODRIVER: &str = "0.37.1";
 
 /// The folder with `wasm-bindgen` and `wasm-bindgen-test-runner` of the version that `Cargo.lock` has: the two ends of
 /// its format must be of one version.
@@ -20,6 +21,11 @@ pub(crate) fn wasm_bindgen(workspace: &Workspace) -> Result<PathBuf> {
 /// The folder with `wasm-pack`.
 pub(crate) fn wasm_pack(workspace: &Workspace) -> Result<PathBuf> {
     install(workspace, "wasm-pack", "wasm-pack", WASM_PACK)
+}
+
+/// The folder with `geckodriver`, through which tests start Firefox.
+pub(crate) fn geckodriver(workspace: &Workspace) -> Result<PathBuf> {
+    install(workspace, "geckodriver", "geckodriver", GECKODRIVER)
 }
 
 fn install(workspace: &Workspace, package: &str, program: &str, version: &str) -> Result<PathBuf> {
