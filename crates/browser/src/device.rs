@@ -142,6 +142,11 @@ async fn describe(reason: &str) -> Result<AdapterInfo, Fault> {
     };
     let navigator = get(&js_sys::global(), "navigator");
     let gpu = get(&navigator, "gpu");
+    let is_secure = get(&js_sys::global(), "isSecureContext").as_bool().unwrap_or(true);
+    if (gpu.is_undefined() || gpu.is_null()) && !is_secure {
+        let what = "browsers offer WebGPU to pages from https and localhost only";
+        return Err(Fault::new(FaultCode::NoWebgpu, what, "open this page by https or at localhost, or use the CPU"));
+    }
     if gpu.is_undefined() || gpu.is_null() {
         return Err(none("this browser offers no WebGPU"));
     }
