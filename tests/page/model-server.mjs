@@ -15,7 +15,8 @@ const HEADERS = {
  * Serves `folder`. Before each response, `server.rule({ path, begin, count })` returns its faults, or nothing; `count` is the
  * number of earlier requests for the path. A rule is some of `{ status, headers, cut, flip, length, etag, ranges, from }`: another
  * status; the number of bytes after which the connection is cut; the offset of a byte to change; another file length; another
- * ETag; `ranges: false` to ignore range requests; the path of the file to send instead. `server.log` holds the requests, with the
+ * ETag, or with null none; `ranges: false` to ignore range requests; `omit`, names of headers to leave out; `body` to send
+ * with status 200; the path of the file to send instead. `server.log` holds the requests, with the
  * bytes sent.
  */
 export async function startModelServer(folder) {
@@ -23,23 +24,43 @@ export async function startModelServer(folder) {
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://localhost').pathname)).slice(1);
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
-    const requested = { path, begin: Number(range?.[1] ?? 0), count: state.log.filter((other) => other.path === path).length };
+    const requested = {
+      path,
+      method: request.method,
+      begin: Number(range?.[1] ?? 0),
+      count: state.log.filter((other) => other.path === path).length,
+    };
     const entry = { ...requested, sent: 0 };
     state.log.push(entry);
-    const { status, headers = {}, cut, flip, length, etag = '"one"', ranges = true, from = path } = (await state.rule(requested)) ?? {};
+    const {
+      status,
+      headers = {},
+      cut,
+      flip,
+      length,
+      etag = '"one"',
+      ranges = true,
+      from = path,
+      body: page,
+      omit = [],
+    } = (await state.rule(requested)) ?? {};
     const found = await stat(join(folder, from)).catch(() => undefined); // an unreadable file is served as missing
-    if (status !== undefined || !found?.isFile()) return response.writeHead(status ?? 404, { ...HEADERS, ...headers }).end();
+    if (status !== undefined || (page === undefined && !found?.isFile()))
+      return response.writeHead(status ?? 404, { ...HEADERS, ...headers }).end();
+    if (page !== undefined) return response.writeHead(200, { ...HEADERS, ...headers }).end(page);
     const size = length ?? found.size;
     const partial = range !== null && ranges;
     const begin = partial ? requested.begin : 0;
     const end = partial && range[2] !== '' ? Math.min(size, Number(range[2]) + 1) : size;
-    response.writeHead(partial ? 206 : 200, {
+    const all = {
       ...HEADERS,
-      etag,
+      ...(etag !== null && { etag }),
       'content-length': end - begin,
       ...(partial && { 'content-range': `bytes ${begin}-${end - 1}/${size}` }),
       ...headers,
-    });
+    };
+    response.writeHead(partial ? 206 : 200, Object.fromEntries(Object.entries(all).filter(([name]) => !omit.includes(name))));
+    if (request.method === 'HEAD') return response.end();
     const stop = Math.min(end, found.size, begin + (cut ?? Infinity));
     const body = async function* () {
       let at = begin;

@@ -114,7 +114,7 @@ const TEXTS = {
   delete: ['Delete', 'Löschen'],
   verify: ['Verify', 'Überprüfen'],
   storedSize: ['{megabytes} MB in {store}', '{megabytes} MB in {store}'],
-  modelChanged: [', the model at this URL has changed: delete this one to download the new one', ', das Modell unter dieser URL hat sich geändert: lösche dieses, um das neue herunterzuladen'],
+  modelChanged: [', the model at this URL has changed: open it to download the new one', ', das Modell unter dieser URL hat sich geändert: öffne es, um das neue herunterzuladen'],
   shardsMissing: [', {count} shards missing', ', {count} Shards fehlen'],
   shownOfAll: ['{shown} of {all}', '{shown} von {all}'],
   carried: ['Also set: {settings}', 'Außerdem gesetzt: {settings}'],

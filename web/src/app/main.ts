@@ -1,5 +1,6 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
+import { checkpointUrl } from '../checkpoints/address';
 import type { ImageRequest } from '../engine/client';
 import { type ResilientEngine, startEngine } from '../engine/engine';
 import { faultOf, ignore, messageOf } from '../engine/fault';
@@ -35,7 +36,7 @@ import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
-import { type ModelSource, modelUrl, pickedFolder, renderStorageUsage, renderStoredModels } from './stored-models';
+import { type ModelSource, pickedFolder, renderStorageUsage, renderStoredModels, withIdentity } from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
 import { render } from './view';
@@ -72,7 +73,7 @@ const query = new URLSearchParams(location.search);
 /** `?hub=` is the model hub for `owner/name`. */
 const hub = query.get('hub') ?? 'https://huggingface.co/';
 /** `?checkpoint=` is a checkpoint's folder, or a repository of the model hub; with an empty one the page loads none. */
-let source: ModelSource = { checkpoint: modelUrl(query.get('checkpoint') ?? 'models/scenes/', hub) };
+let source: ModelSource = { checkpoint: checkpointUrl(query.get('checkpoint') ?? 'models/scenes/', hub, document.baseURI) };
 /** `?dtype=`, formerly `?convert=`, is the format in which a folder of safetensors is stored: f32, f16, q8 or q4. */
 const dtype = (query.get('dtype') ?? query.get('convert') ?? 'auto') as WeightDtype;
 /** `?ask=` is the size in megabytes above which a download needs the user's confirmation. */
@@ -87,6 +88,8 @@ let loadedSource: ModelSource = { checkpoint: '' };
 let state: State = OPENING;
 let engine: ResilientEngine | undefined;
 let ready: Promise<Checkpoint>;
+/** Starts of the engine: of two at once the later one counts. */
+let starts = 0;
 /** Cancels the running generation and those in the queue. */
 let cancellation = new AbortController();
 /** The last generation in the queue. */
@@ -124,7 +127,8 @@ element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
 folderPicker.addEventListener('change', () => openModel(pickedFolder(folderPicker.files)));
 element('open-model', HTMLButtonElement).addEventListener('click', () => {
-  if (modelUrlInput.value !== '') openModel({ checkpoint: modelUrl(modelUrlInput.value, hub) });
+  const checkpoint = checkpointUrl(modelUrlInput.value, hub, document.baseURI);
+  if (checkpoint !== '') openModel({ checkpoint });
 });
 startDrop({
   onImage: restoreImage,
@@ -174,6 +178,18 @@ function start(): void {
 async function load(): Promise<Checkpoint> {
   // The browser decides whether storage persists; the page works either way.
   navigator.storage?.persist?.().catch(ignore);
+  starts += 1;
+  const started = starts;
+  if (source.files !== undefined) {
+    const identified = await withIdentity(source).catch((thrown: unknown) => {
+      const reason = faultOf(thrown);
+      if (started === starts) show(withFault(state, reason));
+      throw reason;
+    });
+    // The user has opened another one meanwhile.
+    if (started !== starts) return ready;
+    source = identified;
+  }
   engine = startEngine({
     device: device.value as DeviceKind,
     storage: backend,

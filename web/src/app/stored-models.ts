@@ -1,5 +1,6 @@
 //! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
 
+import { contentIdOf } from '../checkpoints/identity';
 import type { StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
 import { t } from './i18n';
 
@@ -19,15 +20,6 @@ export async function renderStorageUsage(into: HTMLElement): Promise<void> {
   into.textContent = quota === undefined ? '' : t('storageUsage', { used: megabytes(usage), left: megabytes(quota - usage) });
 }
 
-/** Returns the URL of a checkpoint folder. `checkpoint` is a URL, or a repository `owner/name@revision` of the model hub at `hub`. */
-export function modelUrl(checkpoint: string, hub: string): string {
-  if (checkpoint === '') return '';
-  const repository = /^([\w.-]+\/[\w.-]+?)(?:@([\w./-]+))?$/.exec(checkpoint);
-  if (checkpoint.endsWith('/') || repository === null) return new URL(checkpoint.replace(/\/?$/, '/'), document.baseURI).href;
-  const [, name, revision = 'main'] = repository;
-  return new URL(`${name}/resolve/${revision}/`, hub).href;
-}
-
 /** Shows `stored` in `list`. Calls `onTask` to verify or delete a checkpoint, and `onOpen` to open one. */
 export function renderStoredModels(
   list: HTMLElement,
@@ -40,10 +32,12 @@ export function renderStoredModels(
     created.addEventListener('click', onClick);
     return created;
   };
-  const items = stored.map(({ checkpoint, storage, bytes, missing, changed }) => {
+  const items = stored.map(({ checkpoint, storage, bytes, missing, changed, saved_at }) => {
     const item = document.createElement('li');
     const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
-    item.append(`${checkpoint} · ${t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store: storage })}${state} `);
+    const size = t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store: storage });
+    const date = new Date(saved_at).toLocaleString(document.documentElement.lang);
+    item.append(`${checkpoint} · ${size} · ${date}${state} `);
     // A local folder has to be selected again: a page may not open it by itself. Opening downloads missing shards.
     if (!checkpoint.startsWith(FOLDER_PREFIX)) item.append(button(t(missing > 0 ? 'repair' : 'open'), () => onOpen(checkpoint)));
     item.append(button(t('verify'), () => onTask({ kind: 'verify', checkpoint })));
@@ -84,6 +78,12 @@ export async function droppedFolder(transfer: DataTransfer | null): Promise<Mode
   };
   await Promise.all(entries.map(walk));
   return found.length === 0 ? { checkpoint: `${FOLDER_PREFIX}${entries[0].name}/`, files: new Map() } : folderOf(found);
+}
+
+/** Returns local files under a name that holds the identity of their contents: other folders have the same name. */
+export async function withIdentity({ checkpoint, files = new Map() }: ModelSource): Promise<ModelSource> {
+  const name = checkpoint.replace(/(#[0-9a-f]*)?\/$/, '');
+  return { checkpoint: `${name}#${await contentIdOf(files)}/`, files };
 }
 
 /** Returns the files by their path inside the folder, whose name is the first part of each path. */

@@ -1,7 +1,7 @@
 //! Named blobs in IndexedDB, the origin private file system, or memory. Independent of checkpoints, except for the database's
 //! schema. Contract: writes are atomic and durable.
 import { type DBSchema, type IDBPDatabase, openDB } from 'idb';
-import { fault, messageOf } from '../engine/fault';
+import { fault, ignore, isFault, messageOf } from '../engine/fault';
 import type { Fault } from '../engine/protocol.gen';
 import { putBlob } from '../indexed-db';
 
@@ -81,7 +81,9 @@ export const SCHEMA = 2;
 
 /** Opens the database, and upgrades one of an older version. */
 export async function openDatabase(): Promise<Database> {
-  return openDB<Schema>(DATABASE, SCHEMA, {
+  let abandon: (reason: Error) => void = ignore;
+  const blocked = new Promise<never>((_, reject) => (abandon = reject));
+  const opening = openDB<Schema>(DATABASE, SCHEMA, {
     async upgrade(database, from, _to, transaction) {
       if (from < 1) {
         database.createObjectStore('rows', { keyPath: 'key' });
@@ -96,24 +98,31 @@ export async function openDatabase(): Promise<Database> {
         }
       }
     },
+    // A page of an older version that does not close it.
+    blocked: () => abandon(new Error('another tab holds it open; close the other tabs of this page')),
     blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
   });
+  return Promise.race([opening, blocked]);
 }
 
 export class IndexedDbBlobStore implements BlobStore {
   readonly kind = 'indexeddb';
   constructor(private readonly database: Database) {}
 
-  async sizes(): Promise<Map<string, number>> {
-    const transaction = this.database.transaction('sizes');
-    const [names, sizes] = await Promise.all([transaction.store.getAllKeys(), transaction.store.getAll()]);
-    return new Map(names.map((name, at) => [name, sizes[at] ?? 0]));
+  sizes(): Promise<Map<string, number>> {
+    return guarded(async () => {
+      const transaction = this.database.transaction('sizes');
+      const [names, sizes] = await Promise.all([transaction.store.getAllKeys(), transaction.store.getAll()]);
+      return new Map(names.map((name, at) => [name, sizes[at] ?? 0]));
+    });
   }
 
-  async open(name: string): Promise<OpenBlob | undefined> {
-    const record = await this.database.get('records', name);
-    const bytes = record instanceof Blob ? new Uint8Array(await record.arrayBuffer()) : record;
-    return bytes && memoryBlob(bytes);
+  open(name: string): Promise<OpenBlob | undefined> {
+    return guarded(async () => {
+      const record = await this.database.get('records', name);
+      const bytes = record instanceof Blob ? new Uint8Array(await record.arrayBuffer()) : record;
+      return bytes && memoryBlob(bytes);
+    });
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -128,10 +137,12 @@ export class IndexedDbBlobStore implements BlobStore {
     await checkedWrite(name, bytes.length, () => putBlob(bytes, put));
   }
 
-  async remove(names: readonly string[]): Promise<void> {
-    const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
-    const [records, sizes] = [transaction.objectStore('records'), transaction.objectStore('sizes')];
-    await Promise.all([...names.flatMap((name) => [records.delete(name), sizes.delete(name)]), transaction.done]);
+  remove(names: readonly string[]): Promise<void> {
+    return guarded(async () => {
+      const transaction = this.database.transaction(['records', 'sizes'], 'readwrite');
+      const [records, sizes] = [transaction.objectStore('records'), transaction.objectStore('sizes')];
+      await Promise.all([...names.flatMap((name) => [records.delete(name), sizes.delete(name)]), transaction.done]);
+    });
   }
 }
 
@@ -145,32 +156,36 @@ export class OpfsBlobStore implements BlobStore {
     return new OpfsBlobStore(await root.getDirectoryHandle('pixart-web', { create: true }));
   }
 
-  async sizes(): Promise<Map<string, number>> {
-    const sizes = new Map<string, number>();
-    for await (const [name, handle] of this.folder) {
-      if (handle.kind !== 'file' || name.endsWith(PARTIAL)) continue;
-      const file = await ifFound((handle as FileSystemFileHandle).getFile());
-      if (file !== undefined) sizes.set(name, file.size);
-    }
-    return sizes;
+  sizes(): Promise<Map<string, number>> {
+    return guarded(async () => {
+      const sizes = new Map<string, number>();
+      for await (const [name, handle] of this.folder) {
+        if (handle.kind !== 'file' || name.endsWith(PARTIAL)) continue;
+        const file = await ifFound((handle as FileSystemFileHandle).getFile());
+        if (file !== undefined) sizes.set(name, file.size);
+      }
+      return sizes;
+    });
   }
 
-  async open(name: string): Promise<OpenBlob | undefined> {
-    const handle = await ifFound(this.folder.getFileHandle(name));
-    if (handle === undefined) return undefined;
-    // With `read-only` several tabs can read a file at once. Browsers without it read the file whole, which is slower.
-    const access = await (handle as OpfsFileHandle).createSyncAccessHandle({ mode: 'read-only' }).catch(() => undefined);
-    if (access === undefined) return memoryBlob(new Uint8Array(await (await handle.getFile()).arrayBuffer()));
-    const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
-      const bytes = new Uint8Array(end - begin);
-      for (let at = 0; at < bytes.length; ) {
-        const read = access.read(bytes.subarray(at), { at: begin + at });
-        if (read === 0) throw fault('storage', `${name} ends at byte ${begin + at}`, 'open the checkpoint again');
-        at += read;
-      }
-      return bytes;
-    };
-    return { bytes: access.getSize(), read, close: () => access.close() };
+  open(name: string): Promise<OpenBlob | undefined> {
+    return guarded(async () => {
+      const handle = await ifFound(this.folder.getFileHandle(name));
+      if (handle === undefined) return undefined;
+      // With `read-only` several tabs can read a file at once. Browsers without it read the file whole, which is slower.
+      const access = await (handle as OpfsFileHandle).createSyncAccessHandle({ mode: 'read-only' }).catch(() => undefined);
+      if (access === undefined) return memoryBlob(new Uint8Array(await (await handle.getFile()).arrayBuffer()));
+      const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
+        const bytes = new Uint8Array(end - begin);
+        for (let at = 0; at < bytes.length; ) {
+          const read = access.read(bytes.subarray(at), { at: begin + at });
+          if (read === 0) throw fault('storage', `${name} ends at byte ${begin + at}`, 'open the checkpoint again');
+          at += read;
+        }
+        return bytes;
+      };
+      return { bytes: access.getSize(), read, close: () => access.close() };
+    });
   }
 
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -188,12 +203,15 @@ export class OpfsBlobStore implements BlobStore {
     });
   }
 
-  async remove(names: readonly string[]): Promise<void> {
-    await Promise.all(names.map((name) => ifFound(this.folder.removeEntry(name))));
+  remove(names: readonly string[]): Promise<void> {
+    return guarded(async () => {
+      await Promise.all(names.map((name) => ifFound(this.folder.removeEntry(name))));
+    });
   }
 }
 
 const PARTIAL = '.partial';
+const QUOTA_REMEDY = 'delete stored models, or free some disk space; what was downloaded stays stored';
 
 /** Resolves with `undefined` for a file that does not exist. */
 async function ifFound<T>(promise: Promise<T>): Promise<T | undefined> {
@@ -241,12 +259,31 @@ export class MemoryBlobStore implements BlobStore {
   }
 }
 
+/** Runs an operation of the browser's storage and turns its failure into a fault, which does not end the engine. */
+export async function guarded<T>(operation: () => Promise<T>): Promise<T> {
+  try {
+    return await operation();
+  } catch (thrown) {
+    throw isFault(thrown) ? thrown : storageFault(thrown);
+  }
+}
+
+function storageFault(thrown: unknown): Fault {
+  if (isQuotaError(thrown)) return fault('storage', 'this browser has no storage for more', QUOTA_REMEDY);
+  const what = `this browser's storage failed: ${messageOf(thrown)}`;
+  return fault('storage', what, 'reload the page; if it fails again, free some disk space, or add ?storage=memory to the address');
+}
+
+function isQuotaError(thrown: unknown): boolean {
+  return thrown instanceof DOMException && thrown.name === 'QuotaExceededError';
+}
+
 /** Runs `write` and turns its failure into a fault. */
 async function checkedWrite(name: string, bytes: number, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (thrown) {
-    if (thrown instanceof DOMException && thrown.name === 'QuotaExceededError') throw quotaFault(bytes, undefined);
+    if (isQuotaError(thrown)) throw quotaFault(bytes, undefined);
     throw fault('storage', `${name} could not be stored: ${messageOf(thrown)}`, 'free some disk space, then try again');
   }
 }
@@ -259,5 +296,5 @@ export function quotaFault(needed_bytes: number, free_bytes: number | undefined)
     free_bytes === undefined
       ? `this browser has no storage for ${megabytes(needed_bytes)} more`
       : `the checkpoint needs ${megabytes(needed_bytes)} and this browser has ${megabytes(Math.max(0, free_bytes))} of free storage`;
-  return fault('storage', what, 'delete stored models, or free some disk space; what was downloaded stays stored');
+  return fault('storage', what, QUOTA_REMEDY);
 }

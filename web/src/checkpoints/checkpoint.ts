@@ -14,12 +14,14 @@ import {
   requireStorage,
   rowKey,
   type StoredManifest,
-  versionOf,
 } from './convert';
-import { FileChangedError, measureRate, requestFile, stream } from './http';
+import { describe, isSameVersion } from './describe';
+import { FileChangedError, isRefusal, measureRate, refusalFault, requestFile, stream } from './http';
 import { ProgressReporter } from './progress';
+import { isJson, isOutdated, MANIFEST, markCurrent } from './revalidate';
+import { sha256Of } from './sha256';
 import { FilesSource, HttpSource, readFile, type Source } from './source';
-import { type Manifest, type Shard, type Store, sha256Of, shardsOf } from './store';
+import { type Manifest, type Shard, type Store, shardsOf } from './store';
 
 /** A download that is still to be made: its size, and the configurations of the networks. */
 export interface Download {
@@ -35,7 +37,6 @@ const SECTIONS: Record<Part, readonly string[]> = {
   text_encoder: ['text_encoder', 'tokenizer'],
   vae_encoder: ['vae_encoder'],
 };
-const MANIFEST = 'manifest.json';
 /** Interval at which an unfinished shard is stored, so that its download can resume. */
 const PIECE_BYTES = 4 << 20;
 const CONCURRENT_DOWNLOADS = 4;
@@ -43,12 +44,32 @@ const CONCURRENT_DOWNLOADS = 4;
 const MAX_ATTEMPTS = 3;
 
 export class Checkpoints {
+  private readonly conversion: Conversion;
+
   constructor(
     private readonly store: Store,
-    private readonly engine: Engine,
-    private readonly dtype: WeightDtype,
+    engine: Engine,
+    dtype: WeightDtype,
     private readonly onProgress: (progress: LoadProgress) => void,
-  ) {}
+  ) {
+    this.conversion = new Conversion(store, engine, dtype, onProgress);
+  }
+
+  /** Checks all parts before the first is downloaded: small files and headers are read. Throws a fault. */
+  async check(source: Source, parts: readonly Part[]): Promise<void> {
+    const missing: Part[] = [];
+    for (const part of parts) if ((await this.stored(source, part)) === undefined) missing.push(part);
+    if (missing.length === 0) return;
+    const packed = await this.manifestOf(source);
+    const lacks = (name: string): boolean => packed?.manifest.sections.every((section) => section.name !== name) ?? false;
+    const lacking = missing.flatMap((part) => SECTIONS[part]).find(lacks);
+    if (lacking !== undefined) {
+      const what = `${source.title}${MANIFEST} lists no ${lacking}`;
+      throw fault('bad_weights', what, 'pack the checkpoint again from a folder that has it, or let a companion encode prompts');
+    }
+    if (packed !== undefined) return;
+    for (const part of missing) await this.conversion.check(source, part);
+  }
 
   /** Stores a part of the checkpoint, unless it is stored. Throws a fault; finished shards stay stored. */
   async provide(source: Source, part: Part, onConfigs: OnConfigs = () => {}): Promise<StoredManifest> {
@@ -59,15 +80,30 @@ export class Checkpoints {
       const stored = await this.stored(source, part);
       if (stored !== undefined) return this.reportConfigs(stored, onConfigs);
       const packed = await this.manifestOf(source);
-      if (packed === undefined) return this.conversion().run(source, part, onConfigs);
+      if (packed === undefined) {
+        const converted = await this.conversion.run(source, part, onConfigs);
+        await this.deleteUnidentified(source);
+        markCurrent(rowKey(source, part));
+        return converted;
+      }
       this.reportConfigs(packed, onConfigs);
       await this.download(source, packed.manifest, SECTIONS[part]);
       const row = await this.store.row(source.name);
-      const sections = [...new Set([...(row?.sections ?? []), ...SECTIONS[part]])];
-      const version = row?.version ?? (await source.info(MANIFEST))?.version;
+      const earlier = row?.manifest === packed.text ? row : undefined;
+      const sections = [...new Set([...(earlier?.sections ?? []), ...SECTIONS[part]])];
+      const version = earlier?.version ?? (await source.info(MANIFEST))?.version;
       await this.store.put({ ...newRow(source.name, source.name), version, manifest: packed.text, sections });
+      if (row !== undefined && earlier === undefined) await this.store.deleteReplaced(row);
+      await this.deleteUnidentified(source);
+      markCurrent(source.name);
       return packed;
     });
+  }
+
+  /** Deletes what an earlier version stored of a local folder under its name alone: nothing tells whether it is the same folder. */
+  private async deleteUnidentified(source: Source): Promise<void> {
+    const name = source.name.replace(/#[0-9a-f]*\/$/, '/');
+    if (source instanceof FilesSource && name !== source.name) await this.store.delete(name);
   }
 
   /** Returns what `provide` would download. Reads manifests and configurations only. */
@@ -79,7 +115,7 @@ export class Checkpoints {
     if (missing.length === 0 || source instanceof FilesSource) return nothing;
     const packed = await this.manifestOf(source);
     if (packed === undefined) {
-      const described = await Promise.all(missing.map((part) => this.conversion().describe(source, networksOf(part))));
+      const described = await Promise.all(missing.map((part) => this.conversion.describe(source, networksOf(part))));
       const files = new Map(described.flatMap((part) => [...part.files]));
       const sizes = [...files].filter((file): file is [string, number] => typeof file[1] === 'number');
       const [path, bytes] = sizes.reduce((largest, file) => (file[1] > largest[1] ? file : largest), ['', 0]);
@@ -105,22 +141,27 @@ export class Checkpoints {
     for (const part of ['denoiser', 'text_encoder'] as const) {
       const row = await this.store.row(part === 'denoiser' ? source.name : rowKey(source, part));
       if (row?.version === undefined || !navigator.onLine) continue;
-      const describe = async () => versionOf((await this.conversion().describe(source, networksOf(part))).versions);
-      const current = row.converted ? describe() : source.info(MANIFEST).then((info) => info?.version);
-      const version = await current.catch(() => undefined);
-      await this.store.put({ ...row, changed: version !== undefined && version !== row.version });
+      const { version } = row;
+      const isSame = async (): Promise<boolean> => {
+        if (!row.converted) return [undefined, version].includes((await source.info(MANIFEST))?.version);
+        return isSameVersion(JSON.parse(version) as Record<string, string>, (await describe(source, networksOf(part))).versions);
+      };
+      // A server that does not answer counts as unchanged.
+      const changed = !(await isSame().catch(() => true));
+      await this.store.put({ ...row, changed });
     }
   }
 
   /** Measures the bytes per second of the connection to `source`; `undefined` where nothing is to be downloaded. */
   async measureRate(source: Source, { sample }: Download): Promise<number | undefined> {
-    return sample === undefined ? undefined : measureRate(source.name + sample.path, sample.bytes);
+    return sample === undefined || !(source instanceof HttpSource) ? undefined : measureRate(source.urlOf(sample.path), sample.bytes);
   }
 
   /** Returns the source's manifest; `undefined` for a diffusers folder, which has to be converted. */
   private async manifestOf(source: Source): Promise<StoredManifest | undefined> {
     const row = await this.store.row(source.name);
-    const stored = row?.converted === false ? row.manifest : undefined;
+    const is_valid = row?.converted === false && !(await isOutdated(source, row));
+    const stored = is_valid ? row.manifest : undefined;
     const bytes = stored === undefined ? await readFile(source, MANIFEST) : undefined;
     const text = stored ?? (bytes && new TextDecoder().decode(bytes));
     if (text === undefined || !isJson(text)) return undefined;
@@ -137,7 +178,8 @@ export class Checkpoints {
       const names = manifest.sections.map(({ name }) => name);
       const wanted = SECTIONS[part].filter((name) => names.includes(name));
       if (wanted.length === 0 || !SECTIONS[part].every((name) => row.sections.includes(name))) continue;
-      if ((await this.store.missing(manifest, wanted)).length === 0) return { text: row.manifest, manifest };
+      if ((await this.store.missing(manifest, wanted)).length > 0 || (await isOutdated(source, row))) continue;
+      return { text: row.manifest, manifest };
     }
     return undefined;
   }
@@ -154,10 +196,6 @@ export class Checkpoints {
     const is_held = (await navigator.locks.query()).held?.some((other) => other.name === lock) ?? false;
     if (is_held) new ProgressReporter('wait', null, this.onProgress).report(name);
     return navigator.locks.request(lock, work);
-  }
-
-  private conversion(): Conversion {
-    return new Conversion(this.store, this.engine, this.dtype, this.onProgress);
   }
 
   /** Downloads the missing shards of some sections, several at a time. */
@@ -229,7 +267,7 @@ export class Checkpoints {
     }
     throw fault(
       'bad_weights',
-      `${source.name}${file}: ${problem}, ${MAX_ATTEMPTS} times`,
+      `${source.title}${file}: ${problem}, ${MAX_ATTEMPTS} times`,
       'ask the owner of the server; valid shards stay stored',
     );
   }
@@ -250,9 +288,10 @@ export class Checkpoints {
       await onChunk(await source.read(file, begin, bytes));
       return undefined;
     }
-    const url = source.name + file;
+    const url = source.urlOf(file);
     const reply = await requestFile(url, begin);
-    if (reply === undefined)
+    if (isRefusal(reply) && reply.status !== 404) throw refusalFault(url, reply);
+    if (isRefusal(reply))
       throw fault(
         'bad_weights',
         `the manifest names ${url}, which is not there`,
@@ -271,11 +310,6 @@ export class Checkpoints {
 
 function sumBytes(shards: readonly Shard[]): number {
   return shards.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
-/** Returns whether a file may be a manifest: a server may answer with an HTML page where it has none. */
-function isJson(text: string): boolean {
-  return /^\s*\{/.test(text);
 }
 
 /** Returns the bytes of a part's tensors, which are all that is uploaded. */

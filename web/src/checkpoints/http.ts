@@ -26,6 +26,12 @@ export interface RemoteFile {
   supports_ranges: boolean;
 }
 
+/** How persistently a file is requested. */
+export interface RequestOptions {
+  max_attempts?: number;
+  signal?: AbortSignal | null;
+}
+
 /** A response, and the offset of its body in the file. */
 export interface FileResponse {
   response: Response;
@@ -33,29 +39,45 @@ export interface FileResponse {
   file: RemoteFile;
 }
 
+/** A file that the server does not have, or does not give to this page. Stores answer 403 for a key that they lack. */
+export interface Refusal {
+  status: number;
+}
+const REFUSALS = new Set([401, 403, 404, 410]);
+
+export function isRefusal(reply: FileResponse | Refusal): reply is Refusal {
+  return 'status' in reply;
+}
+
 /**
- * Requests the bytes of `url` from `begin` to `end`, or to its end; the response may begin at 0 all the same. Resolves with
- * `undefined` for a 404. Throws `FileChangedError` where the file's version is another one than `version`.
+ * Requests the bytes of `url` from `begin` to `end`, or to its end; the response may begin at 0 all the same. Throws
+ * `FileChangedError` where the file's version is another one than `version`.
  */
-export async function requestFile(url: string, begin = 0, end?: number, version = ''): Promise<FileResponse | undefined> {
+export async function requestFile(
+  url: string,
+  begin = 0,
+  end?: number,
+  version = '',
+  { max_attempts = MAX_ATTEMPTS, signal = null }: RequestOptions = {},
+): Promise<FileResponse | Refusal> {
   const range = `bytes=${begin}-${end === undefined ? '' : end - 1}`;
   // No If-Range: across origins it needs a preflight request, and the version is compared here.
   const headers = { range };
   for (let attempt = 1; ; attempt += 1) {
-    const outcome = await fetch(url, { headers, cache: 'no-store' }).catch((thrown: unknown) => networkFault(url, thrown));
+    const outcome = await fetch(url, { headers, cache: 'no-store', signal }).catch((thrown: unknown) => networkFault(url, thrown));
     if (outcome instanceof Response && outcome.ok) {
       const file = remoteFile(outcome);
       if (version !== '' && file.version !== '' && file.version !== version) {
         await outcome.body?.cancel();
         throw new FileChangedError(url);
       }
-      return { response: outcome, begin: outcome.status === 206 ? begin : 0, file };
+      return { response: outcome, begin: outcome.status === 206 ? begun(url, outcome, begin) : 0, file };
     }
     if (outcome instanceof Response) await outcome.body?.cancel();
-    if (outcome instanceof Response && outcome.status === 404) return undefined;
+    if (outcome instanceof Response && REFUSALS.has(outcome.status)) return { status: outcome.status };
     if (outcome instanceof Response && outcome.status === 416) throw new FileChangedError(url);
     const delay = outcome instanceof Response ? retryDelay(outcome, attempt) : backoff(attempt);
-    if (delay === undefined || attempt === MAX_ATTEMPTS) {
+    if (delay === undefined || attempt >= max_attempts) {
       throw outcome instanceof Response ? statusFault(url, outcome) : outcome;
     }
     await new Promise((resolve) => setTimeout(resolve, delay));
@@ -95,7 +117,7 @@ export async function stream(
       if (attempt === MAX_ATTEMPTS) throw networkFault(url, thrown);
       await new Promise((resolve) => setTimeout(resolve, backoff(attempt)));
       const again = await requestFile(url, at, end, reply.file.version);
-      if (again === undefined) throw networkFault(url, 'the file is no longer there');
+      if (isRefusal(again)) throw refusalFault(url, again);
       reply = again;
     }
   }
@@ -105,7 +127,7 @@ export async function stream(
 export async function measureRate(url: string, bytes: number): Promise<number | undefined> {
   const started_millis = performance.now();
   const reply = await requestFile(url, 0, bytes);
-  const reader = reply?.response.body?.getReader();
+  const reader = isRefusal(reply) ? undefined : reply.response.body?.getReader();
   let received = 0;
   try {
     for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
@@ -144,17 +166,34 @@ function backoff(attempt: number): number {
   return Math.min(BACKOFF_MAX_MILLIS, BACKOFF_MILLIS * 2 ** (attempt - 1));
 }
 
+/** Returns the offset at which a part of a file begins, where the server says so. */
+function begun(url: string, response: Response, requested: number): number {
+  const reported = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1];
+  const begin = reported === undefined ? requested : Number(reported);
+  if (begin <= requested) return begin;
+  const what = `${url} answered with the bytes from ${begin} on, and those from ${requested} on were requested`;
+  throw fault('network', what, 'ask the owner of the server, or choose another address');
+}
+
+/** Returns the fault of a file that has to be there. */
+export function refusalFault(url: string, { status }: Refusal) {
+  const remedies: Record<number, string> = {
+    401: 'it needs a login, which this page cannot give: make the files public, download them and choose the folder, or use a signed address',
+    403: 'it is missing, needs a login or permission, or the signed address has expired: make the files public, or choose another address',
+  };
+  return fault('network', `${url} answered ${status}`, remedies[status] ?? 'check the address; it must be that of a checkpoint folder');
+}
+
 function statusFault(url: string, { status, headers }: Response) {
   const after = headers.get('retry-after');
-  const remedy =
-    status === 401 || status === 403 ? 'it may need a login; choose another address' : 'try again, or ask the owner of the server';
-  return fault('network', `${url} answered ${status}${after === null ? '' : ` (retry after ${after})`}`, remedy);
+  const what = `${url} answered ${status}${after === null ? '' : ` (retry after ${after})`}`;
+  return fault('network', what, status === 400 ? 'check the address' : 'try again, or ask the owner of the server');
 }
 
 export function networkFault(url: string, thrown: unknown) {
   return fault(
     'network',
     `${url} could not be downloaded: ${messageOf(thrown)}`,
-    'check the connection, then try again; what was downloaded stays stored',
+    'check the connection and the address, then try again; its server has to allow other pages to read it (CORS); what was downloaded stays stored',
   );
 }

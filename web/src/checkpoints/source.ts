@@ -1,6 +1,18 @@
 //! Sources of a checkpoint's files: a folder on a server, or local files. Reads byte ranges and does not interpret them.
 import { fault, ignore } from '../engine/fault';
-import { type FileResponse, networkFault, requestFile, stream } from './http';
+import type { Fault } from '../engine/protocol.gen';
+import {
+  FileChangedError,
+  type FileResponse,
+  isRefusal,
+  networkFault,
+  type Refusal,
+  type RequestOptions,
+  refusalFault,
+  requestFile,
+  stream,
+} from './http';
+import { bytesOf } from './identity';
 
 /** Metadata of a file, known before it is read. */
 export interface FileInfo {
@@ -10,9 +22,14 @@ export interface FileInfo {
 }
 
 export interface Source {
+  /** Identifies the checkpoint among those stored. */
   readonly name: string;
+  /** The name in messages, which ends in `/`. */
+  readonly title: string;
   /** `undefined` where there is no such file. */
   info(path: string): Promise<FileInfo | undefined>;
+  /** Returns the fault of a file that has to be there, under one of `paths`, after `info` found none. */
+  missing(...paths: string[]): Fault;
   read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   /** Returns whether some file can only be read sequentially. Known once `info` was called for every file. */
   isSequential(): boolean;
@@ -24,43 +41,109 @@ export async function readFile(source: Source, path: string): Promise<Uint8Array
   return info === undefined ? undefined : source.read(path, 0, info.bytes);
 }
 
-/** A folder at a URL that ends in `/`: a model hub's `<repo>/resolve/<revision>/`, or any other. */
+/** The end of the names of files of weights, the bytes of their prefix (the header's length), and the format's longest header. */
+const WEIGHTS = '.safetensors';
+const PREFIX_BYTES = 8;
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** A folder at a URL that ends in `/`, or in `/?` and a query, which is sent with every file: a model hub's
+    `<repo>/resolve/<revision>/`, or any other. */
 export class HttpSource implements Source {
+  readonly title: string;
   private readonly versions = new Map<string, string>();
   private readonly sequential_files = new Map<string, SequentialReader>();
+  private readonly refusals = new Map<string, Refusal>();
+  /** Files for which the server sent a web page. */
+  private readonly pages = new Set<string>();
 
-  constructor(readonly name: string) {}
+  constructor(
+    readonly name: string,
+    private readonly options: RequestOptions = {},
+  ) {
+    this.title = name.replace(/\?.*$/, '');
+  }
+
+  urlOf(path: string): string {
+    const query = this.name.slice(this.title.length);
+    return this.title + path.split('/').map(encodeURIComponent).join('/') + query;
+  }
 
   async info(path: string): Promise<FileInfo | undefined> {
-    const url = this.name + path;
-    const reply = await requestFile(url, 0, 8);
-    if (reply === undefined) return undefined;
-    const { version, supports_ranges } = reply.file;
-    this.versions.set(path, version);
-    if (supports_ranges) await reply.response.body?.cancel();
-    let bytes = reply.file.bytes;
-    if (bytes === undefined && supports_ranges) bytes = await contentLength(url);
-    if (bytes === undefined) {
-      // Without a length the file is small enough to be held in memory, or the download fails.
-      const body = new Uint8Array(
-        await reply.response.arrayBuffer().catch((thrown: unknown) => {
-          throw networkFault(url, thrown);
-        }),
-      );
-      this.sequential_files.set(path, new SequentialReader(url, undefined, body));
-      return { bytes: body.length, version };
+    const url = this.urlOf(path);
+    let reply: FileResponse | Refusal;
+    try {
+      reply = await requestFile(url, 0, PREFIX_BYTES, '', this.options);
+    } catch (thrown) {
+      // An empty file has no first byte.
+      if (thrown instanceof FileChangedError) return { bytes: 0, version: '' };
+      throw thrown;
     }
-    if (!supports_ranges) this.sequential_files.set(path, new SequentialReader(url, reply, new Uint8Array()));
-    return { bytes, version };
+    if (isRefusal(reply)) {
+      this.refusals.set(path, reply);
+      return undefined;
+    }
+    const { version, supports_ranges } = reply.file;
+    const reader = reply.response.body?.getReader();
+    const first = (await reader?.read().catch(failAt(url)))?.value ?? new Uint8Array();
+    if (isPage(reply.response, first)) {
+      // What is left of the page is of no use.
+      reader?.cancel().catch(ignore);
+      this.pages.add(path);
+      return undefined;
+    }
+    this.versions.set(path, version);
+    if (supports_ranges) {
+      // The eight bytes that were requested have arrived, or the server goes on with what nobody reads.
+      reader?.cancel().catch(ignore);
+      const bytes =
+        reply.file.bytes ?? (await contentLength(url, this.options)) ?? (await lengthByHeader(path, (end) => this.read(path, 0, end)));
+      if (bytes !== undefined) return { bytes, version };
+      const whole = await requestFile(url, 0, undefined, version, this.options);
+      if (isRefusal(whole)) throw refusalFault(url, whole);
+      return this.infoOfWhole(path, version, new Uint8Array(), whole.response.body?.getReader());
+    }
+    // Where a small file is compressed, its length is not that of the header. A large one is read while it arrives.
+    if (reply.file.bytes === undefined || !path.endsWith(WEIGHTS)) return this.infoOfWhole(path, version, first, reader);
+    this.sequential_files.set(path, new SequentialReader(url, reply, first, reader));
+    return { bytes: reply.file.bytes, version };
+  }
+
+  /** Reads a file whole: without a length it is small enough to be held in memory, or the download fails. */
+  private async infoOfWhole(
+    path: string,
+    version: string,
+    first: Uint8Array<ArrayBuffer>,
+    reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined,
+  ): Promise<FileInfo> {
+    const url = this.urlOf(path);
+    const parts = [first];
+    const next = () => reader?.read().catch(failAt(url));
+    for (let part = await next(); part?.value !== undefined; part = await next()) parts.push(part.value);
+    const body = new Uint8Array(await new Blob(parts).arrayBuffer());
+    this.sequential_files.set(path, new SequentialReader(url, undefined, body));
+    return { bytes: body.length, version };
+  }
+
+  missing(...paths: string[]): Fault {
+    const page = paths.find((path) => this.pages.has(path));
+    if (page !== undefined) {
+      const what = `${this.title}${page} is a web page: the server answers with one for addresses that it does not have`;
+      return fault('network', what, 'check the address of the checkpoint folder, or let the server answer 404 for files that it lacks');
+    }
+    const refused = paths.find((path) => this.refusals.get(path)?.status !== 404);
+    const refusal = refused === undefined ? undefined : this.refusals.get(refused);
+    if (refusal !== undefined) return refusalFault(this.title + refused, refusal);
+    return fault('network', `${this.title} has no ${paths.join(' and no ')}`, 'check the address of the checkpoint folder');
   }
 
   async read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
-    const url = this.name + path;
+    if (begin === end) return new Uint8Array();
+    const url = this.urlOf(path);
     const sequential = this.sequential_files.get(path);
     if (sequential !== undefined) return sequential.read(begin, end);
     const version = this.versions.get(path) ?? '';
-    const reply = await requestFile(url, begin, end, version);
-    if (reply === undefined) throw networkFault(url, 'the file is no longer there');
+    const reply = await requestFile(url, begin, end, version, this.options);
+    if (isRefusal(reply)) throw refusalFault(url, reply);
     const bytes = new Uint8Array(end - begin);
     let at = reply.begin - begin;
     await stream(url, reply, end, (chunk) => {
@@ -72,21 +155,26 @@ export class HttpSource implements Source {
   }
 
   isSequential(): boolean {
-    return this.sequential_files.size > 0;
+    return [...this.sequential_files.values()].some((file) => file.isSequential());
   }
 }
 
-/** A file on a server without Range requests: read once, in order. */
+/** A file on a server without Range requests: read once, in order, or in memory. */
 class SequentialReader {
   private queue: Promise<unknown> = Promise.resolve();
-  private reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   private at = 0;
 
   constructor(
     private readonly url: string,
     private readonly first: FileResponse | undefined,
     private rest: Uint8Array,
+    private reader?: ReadableStreamDefaultReader<Uint8Array> | undefined,
   ) {}
+
+  /** Returns whether the file arrives while it is read; otherwise it is in memory. */
+  isSequential(): boolean {
+    return this.first !== undefined;
+  }
 
   read(begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = this.queue.then(() => this.next(begin, end));
@@ -124,7 +212,7 @@ class SequentialReader {
   /** Requests the file again and skips to where the connection broke. */
   private async reopen(): Promise<void> {
     const reply = await requestFile(this.url, 0, undefined, this.first?.file.version);
-    if (reply === undefined) throw networkFault(this.url, 'the file is no longer there');
+    if (isRefusal(reply)) throw refusalFault(this.url, reply);
     this.reader = reply.response.body?.getReader();
     this.rest = new Uint8Array();
     for (let at = 0; at < this.at; ) {
@@ -138,24 +226,29 @@ class SequentialReader {
 
 /** Local files of a folder, by their path in it. */
 export class FilesSource implements Source {
+  readonly title: string;
+
   constructor(
     readonly name: string,
     private readonly files: ReadonlyMap<string, File>,
-  ) {}
+  ) {
+    this.title = name.replace(/^folder:|#[0-9a-f]*(?=\/$)/g, '');
+  }
 
   async info(path: string): Promise<FileInfo | undefined> {
     const file = this.files.get(path);
     return file && { bytes: file.size, version: `${file.size} ${file.lastModified}` };
   }
 
+  missing(...paths: string[]): Fault {
+    const remedy = 'choose the whole folder of a checkpoint, which holds transformer, vae and scheduler';
+    return fault('network', `the folder ${this.title} has no ${paths.join(' and no ')}`, remedy);
+  }
+
   async read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const file = this.files.get(path);
-    if (file === undefined) throw fault('network', `the folder has no ${path}`, 'choose the whole folder of a checkpoint');
-    try {
-      return new Uint8Array(await file.slice(begin, end).arrayBuffer());
-    } catch (thrown) {
-      throw networkFault(path, thrown);
-    }
+    if (file === undefined) throw this.missing(path);
+    return bytesOf(path, file.slice(begin, end));
   }
 
   isSequential(): boolean {
@@ -163,9 +256,38 @@ export class FilesSource implements Source {
   }
 }
 
-/** Requests the length alone, for servers that do not report it with a part of the file. */
-async function contentLength(url: string): Promise<number | undefined> {
-  const head = await fetch(url, { method: 'HEAD' }).catch(() => undefined);
+/** Requests the length alone, for servers that do not report it with a part of the file to pages of another origin. */
+async function contentLength(url: string, { signal = null }: RequestOptions): Promise<number | undefined> {
+  const head = await fetch(url, { method: 'HEAD', cache: 'no-store', signal }).catch(() => undefined);
   const length = head?.ok ? head.headers.get('content-length') : null;
   return length === undefined || length === null ? undefined : Number(length);
+}
+
+/** Returns the length of a safetensors file by its header, for servers that do not report it. */
+async function lengthByHeader(path: string, readUpTo: (end: number) => Promise<Uint8Array<ArrayBuffer>>): Promise<number | undefined> {
+  if (!path.endsWith(WEIGHTS)) return undefined;
+  const header_bytes = Number(new DataView((await readUpTo(PREFIX_BYTES)).buffer).getBigUint64(0, true));
+  if (header_bytes > MAX_HEADER_BYTES) return undefined;
+  try {
+    const text = new TextDecoder().decode((await readUpTo(PREFIX_BYTES + header_bytes)).subarray(PREFIX_BYTES));
+    const tensors = Object.values(JSON.parse(text) as Record<string, { data_offsets?: [number, number] }>);
+    return tensors.reduce((end, { data_offsets }) => Math.max(end, PREFIX_BYTES + header_bytes + (data_offsets?.[1] ?? 0)), 0);
+  } catch {
+    // The engine names what is wrong with the header.
+    return undefined;
+  }
+}
+
+/** Returns whether a response is a web page: some servers send one for every address. The bytes of weights are never all text. */
+function isPage(response: Response, first: Uint8Array): boolean {
+  if (/^(text\/html|application\/xhtml)/.test(response.headers.get('content-type') ?? '')) return true;
+  return /^(\u{feff})?\s*<[!?a-z][\x20-\x7e\s]*$/iu.test(
+    new TextDecoder('utf-8', { ignoreBOM: true }).decode(first.subarray(0, PREFIX_BYTES)),
+  );
+}
+
+function failAt(url: string): (thrown: unknown) => never {
+  return (thrown) => {
+    throw networkFault(url, thrown);
+  };
 }

@@ -1,6 +1,6 @@
 //! Stored checkpoints: index rows, and shards that are content-addressed by SHA-256. Lists, reads, verifies and deletes; downloads
 //! nothing. Contract: a row is written after everything that it lists, so a partial download is never visible as complete.
-import { fault, ignore } from '../engine/fault';
+import { fault, ignore, messageOf } from '../engine/fault';
 import type { StorageBackend, StoredCheckpoint } from '../engine/protocol.gen';
 import {
   type BlobStore,
@@ -8,6 +8,7 @@ import {
   type CheckpointRow,
   type ConversionState,
   type Database,
+  guarded,
   IndexedDbBlobStore,
   MemoryBlobStore,
   type OpenBlob,
@@ -15,6 +16,7 @@ import {
   openDatabase,
   readBlob,
 } from './blob-store';
+import { sha256Of } from './sha256';
 
 /** The fields of the Rust type `Manifest` that are used here. Rust validates it first. */
 export interface Manifest {
@@ -52,7 +54,11 @@ export class Store {
       return new Store(await (navigator.locks?.request('pixart-web shelf', choose) ?? choose()), database);
     } catch (thrown) {
       if (kind === 'auto') return new Store(new MemoryBlobStore(), undefined);
-      throw fault('storage', `${kind} cannot be opened: ${String(thrown)}`, 'let the page choose the storage');
+      throw fault(
+        'storage',
+        `${kind} cannot be opened: ${messageOf(thrown)}`,
+        'leave out storage in the address: the page then uses one that works',
+      );
     }
   }
 
@@ -61,23 +67,26 @@ export class Store {
   }
 
   async row(key: string): Promise<CheckpointRow | undefined> {
-    const row = this.database === undefined ? this.memory.get(key) : await this.database.get('rows', key);
+    const { database } = this;
+    const row = database === undefined ? this.memory.get(key) : await guarded(() => database.get('rows', key));
     return row && currentRow(row);
   }
 
   async rows(): Promise<CheckpointRow[]> {
-    const rows = this.database === undefined ? [...this.memory.values()] : await this.database.getAll('rows');
+    const { database } = this;
+    const rows = database === undefined ? [...this.memory.values()] : await guarded(() => database.getAll('rows'));
     return rows.map(currentRow);
   }
 
   async put(row: CheckpointRow): Promise<void> {
-    if (this.database === undefined) this.memory.set(row.key, row);
-    else await this.database.put('rows', row);
+    const { database } = this;
+    if (database === undefined) this.memory.set(row.key, row);
+    else await guarded(() => database.put('rows', row));
   }
 
   private async deleteRow(key: string): Promise<void> {
     this.memory.delete(key);
-    await this.database?.delete('rows', key);
+    await guarded(async () => this.database?.delete('rows', key));
   }
 
   /** Returns the shards of these sections that are not stored. */
@@ -154,13 +163,23 @@ export class Store {
   /** Deletes a checkpoint, and those of its shards that no other checkpoint shares. */
   async delete(checkpoint: string): Promise<void> {
     const rows = await this.rows();
-    const [deleted, others] = [rows.filter((row) => row.checkpoint === checkpoint), rows.filter((row) => row.checkpoint !== checkpoint)];
-    const shared = new Set(others.flatMap(shardsOfRow).map(({ sha256 }) => sha256));
-    const hashes = deleted.flatMap(shardsOfRow).map(({ sha256 }) => sha256);
-    const names = [...(await this.blobs.sizes()).keys()];
-    const unshared = hashes.filter((sha256) => !shared.has(sha256));
-    await this.blobs.remove(names.filter((name) => unshared.some((sha256) => name.startsWith(sha256))));
+    const deleted = rows.filter((row) => row.checkpoint === checkpoint);
+    const others = rows.filter((row) => row.checkpoint !== checkpoint);
+    await this.deleteShards(deleted, others);
     for (const { key } of deleted) await this.deleteRow(key);
+  }
+
+  /** Deletes the shards of a row that was replaced, except those that some row lists. */
+  async deleteReplaced(row: CheckpointRow): Promise<void> {
+    await this.deleteShards([row], await this.rows());
+  }
+
+  /** Deletes the shards of `deleted` that no row of `others` lists. */
+  private async deleteShards(deleted: readonly CheckpointRow[], others: readonly CheckpointRow[]): Promise<void> {
+    const shared = new Set(others.flatMap(shardsOfRow).map(({ sha256 }) => sha256));
+    const unshared = new Set(deleted.flatMap(shardsOfRow).flatMap(({ sha256 }) => (shared.has(sha256) ? [] : [sha256])));
+    const names = [...(await this.blobs.sizes()).keys()];
+    await this.blobs.remove(names.filter((name) => unshared.has(name.split('.')[0] ?? '')));
   }
 }
 
@@ -180,11 +199,6 @@ function shardsOfRow({ manifest, sections, conversion }: CheckpointRow): Shard[]
   return Object.values(conversion?.shards ?? {}).flat();
 }
 
-export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
 /** Returns the blob store of `kind`; for `auto` the faster one, which is measured once and remembered. */
 async function chooseBackend(kind: StorageBackend, database: Database): Promise<BlobStore> {
   const indexed = new IndexedDbBlobStore(database);
@@ -196,6 +210,7 @@ async function chooseBackend(kind: StorageBackend, database: Database): Promise<
   if (files === undefined) return indexed;
   if (chosen === 'opfs') return files;
   const [indexed_millis, files_millis] = [await benchmark(indexed), await benchmark(files)];
+  if (indexed_millis === Infinity && files_millis === Infinity) throw new Error('this browser stores nothing');
   const faster = files_millis * MIN_SPEEDUP < indexed_millis ? files : indexed;
   await database.put('settings', faster.kind, BACKEND_KEY);
   return faster;

@@ -65,6 +65,8 @@ self.onerror = (message, _source, _line, _column, error) => {
 };
 self.onunhandledrejection = (event) => {
   event.preventDefault();
+  // The browser aborted a transaction of its storage. The operation that it was for reports it.
+  if (event.reason instanceof DOMException) return;
   handleCrash(event.reason);
 };
 
@@ -145,6 +147,7 @@ async function load({ checkpoint, device: kind, load_text_encoder, storage, dtyp
     const [device, store] = await Promise.all([openDevice(kind, memory_limit_bytes), openStore(storage)]);
     const source = sourceOf(checkpoint, local_files.get(checkpoint));
     const checkpoints = new Checkpoints(store, device, dtype, postProgress);
+    await checkpoints.check(source, load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser']);
     let compilation: Promise<void> | undefined;
     const denoiser = await checkpoints.provide(source, 'denoiser', (configs, manifest) => {
       compilation ??= device.prewarm(configs, manifest);

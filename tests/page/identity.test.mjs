@@ -1,0 +1,107 @@
+//! Which stored checkpoint is opened: that of the same contents, however folders and addresses are named.
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fillForm, generate } from './browser.mjs';
+import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
+
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
+const TRANSFORMER = 'transformer/diffusion_pytorch_model.safetensors';
+const scratch = mkdtempSync(join(tmpdir(), 'pixart-identity-'));
+const [ONE, OTHER] = ['one', 'other'].map((name) => join(scratch, name, 'model'));
+
+before(() => {
+  for (const folder of [ONE, OTHER]) cpSync(SCENES, folder, { recursive: true, preserveTimestamps: true });
+  exchangeNumbers(OTHER);
+});
+after(() => rmSync(scratch, { recursive: true }));
+
+/** Exchanges numbers of a folder's transformer: shapes, sizes and dates stay. */
+function exchangeNumbers(folder) {
+  const path = join(folder, TRANSFORMER);
+  const { atime, mtime } = statSync(path);
+  const bytes = readFileSync(path);
+  const header = 8 + Number(bytes.readBigUInt64LE());
+  bytes.subarray(header).reverse();
+  // Of little-endian numbers the bytes are exchanged back.
+  bytes.subarray(header, header + ((bytes.length - header) & ~1)).swap16();
+  writeFileSync(path, bytes);
+  utimesSync(path, atime, mtime);
+}
+
+async function draw(page) {
+  await fillForm(page, SMALL);
+  const { png, fault } = await generate(page, 60_000);
+  assert.equal(fault, undefined, fault?.what);
+  return png.toString('base64');
+}
+
+async function openFolder(page, folder) {
+  await page.locator('#models').evaluate((fold) => (fold.open = true));
+  await page.setInputFiles('#model-folder', folder);
+  await untilLoaded(page);
+}
+
+describe('a stored checkpoint', () => {
+  const fixture = useModelServer(() => scratch);
+
+  test('of_another_folder_of_the_same_name_is_not_opened_for_it', async (context) => {
+    const page = await context.browser.context.newPage();
+    await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=`);
+    await openFolder(page, ONE);
+    const first = await draw(page);
+    await openFolder(page, OTHER);
+    const second = await draw(page);
+    assert.notEqual(second, first);
+    await openFolder(page, ONE);
+    assert.equal(await draw(page), first);
+    const stored = await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
+    assert.equal(new Set(stored.map(({ checkpoint }) => checkpoint)).size, 2);
+    for (const { checkpoint } of stored) assert.match(checkpoint, /^folder:model#[0-9a-f]{12}\/$/);
+    const edited = join(scratch, 'edited', 'model');
+    cpSync(ONE, edited, { recursive: true, preserveTimestamps: true });
+    await openFolder(page, edited);
+    assert.equal(await draw(page), first);
+    exchangeNumbers(edited);
+    await openFolder(page, edited);
+    assert.equal(await draw(page), second);
+  });
+
+  for (const [what, headers] of [
+    ['an_etag', (version) => ({ etag: `"${version}"` })],
+    ['a_weak_etag', (version) => ({ etag: `W/"${version}"` })],
+    ['a_date', (version) => ({ 'last-modified': new Date(1e12 + version * 1e3).toUTCString() })],
+    ['nothing', () => ({})],
+  ]) {
+    test(`is_replaced_once_the_server_has_another_one_as_${what}_tells`, async (context) => {
+      let version = 1;
+      fixture.server.rule = ({ path }) => ({
+        from: path.replace(/^model/, version === 1 ? 'one/model' : 'other/model'),
+        etag: null,
+        headers: headers(version),
+      });
+      const url = encodeURIComponent(`${fixture.server.url}model/`);
+      const page = await context.browser.context.newPage();
+      await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=${url}`);
+      await untilLoaded(page);
+      const first = await draw(page);
+      fixture.server.log = [];
+      await page.reload();
+      await untilLoaded(page);
+      assert.equal(await draw(page), first);
+      const read = fixture.server.log.filter(({ path }) => path.endsWith('.safetensors')).reduce((sum, { sent }) => sum + sent, 0);
+      assert.ok(read < 100_000, `${read} bytes of weights are read again`);
+      version = 2;
+      await page.reload();
+      await untilLoaded(page);
+      assert.notEqual(await draw(page), first);
+      const stored = await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
+      assert.deepEqual(
+        stored.map(({ missing }) => missing),
+        [0],
+      );
+    });
+  }
+});
