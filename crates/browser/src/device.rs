@@ -63,7 +63,11 @@ async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits)
     }
     let opened = Device::wgpu_options().tasks_max(TASKS_MAX).init_with_setup_async().await;
     let (device, setup) = opened.map_err(|error| {
-        Fault::new(FaultCode::NoWebgpu, format!("the WebGPU device could not be opened: {error}"), RELOAD)
+        Fault::new(
+            FaultCode::NoWebgpu,
+            format!("the WebGPU device could not be opened: {}", cause(&error.to_string())),
+            RELOAD,
+        )
     })?;
     report_errors(&setup.device);
     KernelVariant::for_adapter(adapter.is_fallback_adapter).make_current();
@@ -73,6 +77,12 @@ async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits)
     let limits = DeviceLimits::from_gpu(bindings, buffers, has_shader_f16, adapter.is_fallback_adapter);
     OPENED.set(Some((device.clone(), limits)));
     Ok((device, adapter, limits))
+}
+
+/// Returns the browser's own words in wgpu's text of an error, which shows them as `JsValue(NAME: TEXT` and a stack.
+fn cause(text: &str) -> &str {
+    let text = text.split_once("JsValue(").map_or(text, |(_, value)| value);
+    text.lines().next().unwrap_or_default().trim_end_matches(')')
 }
 
 /// Reports the errors of the device and the log as faults.

@@ -16,7 +16,11 @@ pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
 /// Converts a plain object to a value; `what` names it in the fault.
 pub(crate) fn from_js<T: DeserializeOwned>(object: JsValue, what: &str) -> Result<T, Fault> {
     serde_wasm_bindgen::from_value(object).map_err(|error| {
-        Fault::new(FaultCode::BadRequest, format!("{what}: {error}"), "send the fields that protocol.gen.ts describes")
+        Fault::new(
+            FaultCode::BadRequest,
+            format!("{what} cannot be read: {}", error.to_string().trim_start_matches("Error: ")),
+            "send the fields that protocol.gen.ts describes",
+        )
     })
 }
 

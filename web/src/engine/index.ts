@@ -1,7 +1,7 @@
 //! The npm package `pixart-web`: an engine in a worker, for other people's pages. Changes nothing on the page.
 import type { ImageRequest } from './client';
 import { startEngine } from './engine';
-import { fault, faultOf } from './fault';
+import { fault, faultOf, ignore } from './fault';
 import { currentNames } from './former-names';
 import type {
   Checkpoint,
@@ -79,6 +79,8 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
   const close = (): void => engine.close();
   signal?.addEventListener('abort', close, { once: true });
   if (signal?.aborted) close();
+  // Where the signal ends the engine first, nothing awaits it.
+  engine.ready.catch(ignore);
   const abortion = new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(aborted()), { once: true }));
   let loaded: Checkpoint;
   try {

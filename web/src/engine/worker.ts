@@ -8,7 +8,7 @@ import { ProgressReporter } from '../checkpoints/progress';
 import type { Source } from '../checkpoints/source';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
-import { fault, faultOf, ignore } from './fault';
+import { fault, faultOf, ignore, isRecord } from './fault';
 import { fetchGolden } from './golden';
 import type {
   DeviceKind,
@@ -21,6 +21,7 @@ import type {
   StorageBackend,
   StorageTask,
 } from './protocol.gen';
+import { messageFault, messageId } from './validate';
 import { completeAdapters } from './webgpu';
 
 /** A generation, a check, or (without an id) the loading of a checkpoint. */
@@ -56,7 +57,10 @@ let load_fault: Fault | undefined = fault('bad_request', 'no checkpoint is open'
 let crash: Fault | undefined;
 
 self.onmessage = ({ data }: MessageEvent<EngineRequest | LocalFiles>) => {
-  if (data.kind === 'local_files') local_files.set(data.checkpoint, data.files);
+  if (isLocalFiles(data)) return void local_files.set(data.checkpoint, data.files);
+  const id = messageId(data);
+  const refused = messageFault(data) ?? (id !== null && jobs.has(id) && data.kind !== 'cancel' ? idInUse(id) : undefined);
+  if (refused !== undefined) post({ kind: 'fault', id, fault: refused });
   else receive(data);
 };
 self.onerror = (message, _source, _line, _column, error) => {
@@ -96,6 +100,14 @@ function receive(request: EngineRequest): void {
       throw new Error(`unknown request ${JSON.stringify(missing)}`);
     }
   }
+}
+
+function isLocalFiles(data: unknown): data is LocalFiles {
+  return isRecord(data) && data.kind === 'local_files' && typeof data.checkpoint === 'string' && data.files instanceof Map;
+}
+
+function idInUse(id: number): Fault {
+  return fault('bad_request', `id ${id} belongs to a request that is not answered yet`, 'send another id');
 }
 
 function enqueue(id: number | null, run: (job: Job) => Promise<void>): void {
