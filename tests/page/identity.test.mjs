@@ -69,6 +69,22 @@ describe('a stored checkpoint', () => {
     assert.equal(await draw(page), second);
   });
 
+  test('is_found_in_a_folder_beside_files_that_are_none_of_its_own', async (context) => {
+    const folder = join(scratch, 'Ein Modell – ü (1)');
+    const root = join(folder, 'snapshots', '0123 #%');
+    cpSync(ONE, root, { recursive: true });
+    for (const dir of ['transformer', 'vae', 'scheduler', 'tokenizer', 'text_encoder']) {
+      for (const name of ['config (1).json', '.DS_Store', '._config.json', 'Kopie von ü.safetensors'])
+        writeFileSync(join(root, dir, name), 'none');
+    }
+    const page = await context.browser.context.newPage();
+    await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=`);
+    await openFolder(page, folder);
+    await draw(page);
+    const [{ checkpoint }] = await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
+    assert.match(checkpoint, /^folder:0123 #%#[0-9a-f]{12}\/$/);
+  });
+
   for (const [what, headers] of [
     ['an_etag', (version) => ({ etag: `"${version}"` })],
     ['a_weak_etag', (version) => ({ etag: `W/"${version}"` })],

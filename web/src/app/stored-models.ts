@@ -86,10 +86,15 @@ export async function withIdentity({ checkpoint, files = new Map() }: ModelSourc
   return { checkpoint: `${name}#${await contentIdOf(files)}/`, files };
 }
 
-/** Returns the files by their path inside the folder, whose name is the first part of each path. */
+/** Returns the files by their path inside the folder, whose name is the first part of each path; or inside the only checkpoint
+    somewhere in it. */
 function folderOf(paths: [string, File][]): ModelSource | undefined {
   const [first] = paths;
   if (first === undefined) return undefined;
-  const name = first[0].split('/')[0] ?? '';
-  return { checkpoint: `${FOLDER_PREFIX}${name}/`, files: new Map(paths.map(([path, file]) => [path.slice(name.length + 1), file])) };
+  const roots = paths.flatMap(([path]) => /^(.*\/)(?:transformer\/config|manifest)\.json$/.exec(path)?.[1] ?? []);
+  const selected = `${first[0].split('/')[0]}/`;
+  const [only = selected, another] = new Set(roots);
+  const root = another === undefined ? only : selected;
+  const files = paths.filter(([path]) => path.startsWith(root)).map(([path, file]): [string, File] => [path.slice(root.length), file]);
+  return { checkpoint: `${FOLDER_PREFIX}${root.split('/').at(-2)}/`, files: new Map(files) };
 }

@@ -8,6 +8,7 @@ const BACKOFF_MILLIS = 250;
 const BACKOFF_MAX_MILLIS = 8_000;
 /** A longer `Retry-After` is a fault. */
 const RETRY_AFTER_MAX_MILLIS = 60_000;
+const LARGE = /\.(safetensors|bin)(\?|$)/;
 const RETRYABLE_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 /** Duration of a measurement of the connection's rate. */
@@ -62,8 +63,9 @@ export async function requestFile(
 ): Promise<FileResponse | Refusal> {
   const range = `bytes=${begin}-${end === undefined ? '' : end - 1}`;
   // No If-Range: across origins it needs a preflight request, and the version is compared here.
-  const headers = { range };
   for (let attempt = 1; ; attempt += 1) {
+    // A server that compresses a part of a file all the same sends what no browser decodes: a small file is then requested whole.
+    const headers: HeadersInit = attempt === 2 && begin === 0 && !LARGE.test(url) ? {} : { range };
     const outcome = await fetch(url, { headers, cache: 'no-store', signal }).catch((thrown: unknown) => networkFault(url, thrown));
     if (outcome instanceof Response && outcome.ok) {
       const file = remoteFile(outcome);
