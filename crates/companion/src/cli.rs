@@ -1,6 +1,7 @@
 //! The command line: one module per subcommand, with its arguments and its `run`. The text of `--help` is the doc comments here.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,7 +76,9 @@ impl Command {
             Self::Doctor(args) => args.run(),
             Self::Compare(args) => args.run(),
             Self::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "pixart", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "pixart", &mut script);
+                print_bytes(&script)?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Man { to } => man(&to),
@@ -129,13 +132,21 @@ fn create_dir(path: &Path) -> Result<(), Error> {
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print_line(&serde_json::to_string(value)?);
-    Ok(())
+    print_line(&serde_json::to_string(value)?)
 }
 
-#[expect(clippy::print_stdout, reason = "the results of all subcommands go to stdout through this function")]
-fn print_line(line: &str) {
-    println!("{line}");
+/// Prints a line of results. All subcommands print to stdout through here.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    print_bytes(format!("{line}\n").as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error.into()),
+        Err(source) => Err(Error::Print { source }.into()),
+        Ok(()) => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub enum Error {
     Read { path: PathBuf, source: io::Error },
     #[error("`{}` cannot be written: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("standard output cannot be written: {source}")]
+    Print { source: io::Error },
     #[error("`{}` is not a checkpoint: it has no file `{missing}`", path.display())]
     NotACheckpoint { path: PathBuf, missing: &'static str },
     #[error("`{}` is not a list of prompts: {why}", path.display())]
@@ -57,6 +59,9 @@ impl From<Error> for Fault {
             Error::Request(fault) => return fault,
             Error::Read { .. } => (FaultCode::BadRequest, "check the path and its permissions"),
             Error::Write { .. } => (FaultCode::BadRequest, "choose an existing folder with write permission"),
+            Error::Print { .. } => {
+                (FaultCode::BadRequest, "free space where it is redirected to, or print to the terminal")
+            }
             Error::NotACheckpoint { .. } => {
                 (FaultCode::BadWeights, "name a folder that diffusers' save_pretrained wrote, or a packed one")
             }

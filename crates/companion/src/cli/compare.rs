@@ -81,13 +81,13 @@ impl CompareArgs {
             _ => anyhow::bail!("{} recordings are named; name one or two with --recording", self.recordings.len()),
         };
         let report = compare::compare(&first, &second)?;
-        print_line(&report.table());
         if let Some(path) = &self.difference {
             write(path, &compare::difference_image(&first, &second)?)?;
         }
         if let Some(path) = &self.json {
             write(path, &serde_json::to_vec_pretty(&report)?)?;
         }
+        print_line(&report.table())?;
         let tolerances = Tolerances { max_relative: self.max_relative, max_pixel: self.max_pixel };
         let exceeding: Vec<&str> = report.exceeding(tolerances).map(|row| row.tensor.as_str()).collect();
         if !exceeding.is_empty() {

@@ -32,7 +32,7 @@ fn list_devices(json: bool) -> anyhow::Result<ExitCode> {
     let report = doctor::report();
     match json {
         true => print_json(&report)?,
-        false => print_line(doctor::text(&report).trim_end()),
+        false => print_line(doctor::text(&report).trim_end())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -40,12 +40,12 @@ fn list_devices(json: bool) -> anyhow::Result<ExitCode> {
 fn self_test(device: DeviceSpec, json: bool) -> anyhow::Result<ExitCode> {
     let rows = self_test::run(device)?;
     if !json {
-        print_line(&report::header());
+        print_line(&report::header())?;
     }
     for row in &rows {
         match json {
             true => print_json(row)?,
-            false => print_line(&report::line(row)),
+            false => print_line(&report::line(row))?,
         }
     }
     tracing::info!("{}", report::summary(&rows));

@@ -29,14 +29,14 @@ impl GoldenArgs {
         tracing::info!(device = opened.name, "comparing");
         let tolerance = golden::tolerance(self.device);
         if !self.json {
-            print_line(&report::header());
+            print_line(&report::header())?;
         }
         let mut rows = Vec::new();
         for (name, path) in variants {
             for row in golden::check(&name, &path, &opened, tolerance)? {
                 match self.json {
                     true => print_json(&row)?,
-                    false => print_line(&report::line(&row)),
+                    false => print_line(&report::line(&row))?,
                 }
                 rows.push(row);
             }

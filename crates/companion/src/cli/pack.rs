@@ -43,7 +43,7 @@ impl PackArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         if let Some(dir) = &self.check {
             let faults = pack::check(dir)?;
-            faults.iter().for_each(|fault| print_line(fault));
+            faults.iter().try_for_each(|fault| print_line(fault))?;
             return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         let report = pack::pack(&PackOptions {
