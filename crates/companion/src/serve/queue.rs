@@ -1,5 +1,5 @@
 //! Bounded queue in front of the one thread that owns the device. Requests are processed one after another; neighbouring encode
-//! requests are batched. Requests whose client has disconnected are skipped.
+//! requests are batched. A request whose client has disconnected frees its place at once.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateR
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
+use self::jobs::{JobReceiver, JobSender, SendError};
 use crate::Error;
 use crate::generate::{GeneratedImage, GenerationProgress};
 
@@ -36,7 +37,7 @@ pub trait DeviceWorker {
 /// A handle to the device thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Queue {
-    jobs: mpsc::Sender<DeviceJob>,
+    jobs: Arc<JobSender>,
     metrics: Arc<QueueMetrics>,
 }
 
@@ -59,6 +60,7 @@ pub struct QueueMetrics {
 
 type ReplySender<T> = oneshot::Sender<Result<T, Fault>>;
 
+/// A request with the channels of its answer.
 enum DeviceJob {
     Encode {
         request: EncodeRequest,
@@ -69,6 +71,16 @@ enum DeviceJob {
         progress: mpsc::UnboundedSender<GenerationProgress>,
         reply: ReplySender<Vec<GeneratedImage>>,
     },
+}
+
+impl DeviceJob {
+    /// True where no client waits for the answer.
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Encode { reply, .. } => reply.is_closed(),
+            Self::Generate { reply, .. } => reply.is_closed(),
+        }
+    }
 }
 
 /// A queued or running generation. Dropping it cancels the generation before its next step.
@@ -84,9 +96,9 @@ impl Queue {
         queued_max: usize,
         open: impl FnOnce() -> Result<(W, Info), Error> + Send + 'static,
     ) -> (Self, oneshot::Receiver<Result<Info, Error>>) {
-        let (jobs, queued) = mpsc::channel::<DeviceJob>(queued_max);
-        let (opened, is_open) = oneshot::channel();
         let metrics = Arc::new(QueueMetrics::default());
+        let (jobs, queued) = jobs::channel(queued_max, Arc::clone(&metrics));
+        let (opened, is_open) = oneshot::channel();
         let thread_metrics = Arc::clone(&metrics);
         thread::spawn(move || {
             lower_priority();
@@ -96,7 +108,7 @@ impl Queue {
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        (Self { jobs, metrics }, is_open)
+        (Self { jobs: Arc::new(jobs), metrics }, is_open)
     }
 
     /// Queues `request` and waits for its embeddings.
@@ -120,20 +132,26 @@ impl Queue {
     }
 
     fn send(&self, job: DeviceJob) -> Result<(), Fault> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
+        self.jobs.send(job).map_err(|error| match error {
+            SendError::Full => {
                 self.metrics.rejected.inc();
-                let what = format!("{} requests are queued", self.jobs.max_capacity());
-                Fault::new(FaultCode::Busy, what, "try again later")
+                let what = format!("{} requests are queued", self.queued_max());
+                Fault::new(FaultCode::Busy, what, "try again later, or start the companion with a larger --queue")
             }
-            mpsc::error::TrySendError::Closed(_) => thread_stopped(),
+            SendError::Stopped => thread_stopped(),
         })
     }
 
-    /// Number of queued requests.
+    /// Number of queued requests whose client still waits.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.jobs.max_capacity() - self.jobs.capacity()
+        self.jobs.queued()
+    }
+
+    /// Largest number of queued requests.
+    #[must_use]
+    pub fn queued_max(&self) -> usize {
+        self.jobs.queued_max()
     }
 
     /// Counters of the device thread.
@@ -164,27 +182,18 @@ fn lower_priority() {
     }
 }
 
-fn run_jobs(mut worker: impl DeviceWorker, mut queued: mpsc::Receiver<DeviceJob>, metrics: &QueueMetrics) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queued.blocking_recv()) {
+fn run_jobs(mut worker: impl DeviceWorker, queued: JobReceiver, metrics: &QueueMetrics) {
+    while let Some(job) = queued.recv() {
         let began = Instant::now();
         let mut jobs = 1;
         match job {
             DeviceJob::Encode { request, reply } => {
                 let tokens = request.max_sequence_length;
                 let mut batch = vec![(request, reply)];
-                while let Ok(job) = queued.try_recv() {
-                    match job {
-                        DeviceJob::Encode { request, reply } if request.max_sequence_length == tokens => {
-                            batch.push((request, reply));
-                        }
-                        other => {
-                            next = Some(other);
-                            break;
-                        }
-                    }
+                let fits = |job: &DeviceJob| matches!(job, DeviceJob::Encode { request, .. } if request.max_sequence_length == tokens);
+                while let Some(DeviceJob::Encode { request, reply }) = queued.try_recv_if(fits) {
+                    batch.push((request, reply));
                 }
-                batch.retain(|(_, reply)| !reply.is_closed());
                 jobs = batch.len() as u64;
                 encode(&mut worker, batch, metrics);
             }
@@ -203,9 +212,6 @@ fn encode(
     metrics: &QueueMetrics,
 ) {
     let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    if requests.is_empty() {
-        return;
-    }
     let captions: usize = requests.iter().map(|request| request.captions.len()).sum();
     for (result, reply) in worker.encode(&requests).into_iter().zip(replies) {
         // The client may have disconnected meanwhile.
@@ -223,10 +229,6 @@ fn generate(
     reply: ReplySender<Vec<GeneratedImage>>,
     metrics: &QueueMetrics,
 ) {
-    if reply.is_closed() {
-        metrics.cancelled.inc();
-        return;
-    }
     let result = worker.generate(request, &mut |step| {
         metrics.steps.inc();
         // A client may read no progress; whether it still waits is seen by the reply channel.
@@ -243,5 +245,6 @@ fn generate(
     metrics.cache_hits.inner().store(worker.cache_hits(), Ordering::Relaxed);
 }
 
+mod jobs;
 #[cfg(test)]
 mod tests;

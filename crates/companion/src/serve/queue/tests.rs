@@ -118,6 +118,29 @@ fn queued_encode_requests_are_batched_and_one_beyond_the_limit_is_rejected() {
 }
 
 #[test]
+fn a_client_that_disconnects_frees_its_place_while_the_device_is_busy() {
+    let (queue, release, given) = queue();
+    block_on(async {
+        let mut busy = Box::pin(queue.encode(request(&["a"])));
+        assert!(poll_once(&mut busy).await.is_none());
+        assert_eq!(given.recv(), Ok(1), "the device is busy from here on");
+        for round in 0..3 {
+            let generations: Vec<_> = (0..QUEUED_MAX)
+                .map(|_| queue.generate(GenerateRequest::of("p")).unwrap_or_else(|fault| panic!("{round}: {fault}")))
+                .collect();
+            assert_eq!(queue.generate(GenerateRequest::of("p")).err().map(|fault| fault.code), Some(FaultCode::Busy));
+            drop(generations);
+            assert_eq!(queue.queued(), 0);
+        }
+        assert_eq!(queue.metrics().cancelled.get(), 3 * QUEUED_MAX as u64);
+        let last = queue.encode(request(&["last"]));
+        drop(release);
+        assert_eq!(last.await.expect("released").embeds, [4.0]);
+        assert_eq!(busy.await.expect("released").embeds, [1.0]);
+    });
+}
+
+#[test]
 fn a_dropped_generation_is_cancelled_at_its_next_step() {
     let (queue, release, given) = queue();
     block_on(async {
