@@ -8,6 +8,7 @@ import base64
 import json
 import sys
 import time
+import urllib.request
 import zlib
 
 import openai
@@ -45,7 +46,7 @@ def main():
     deadline = time.monotonic() + 60
     while not (models := [model.id for model in client.models.list()]) and time.monotonic() < deadline:
         time.sleep(0.1)  # it is still loading
-    assert len(models) == 1, models
+    assert models == [models[0], "gpt-image-1"], models
 
     def generate(**changed):
         extra = {"seed": 7, "num_inference_steps": 3, **changed.pop("extra", {})}
@@ -65,9 +66,39 @@ def main():
     events = [event.type for event in generate(stream=True)]
     assert events == ["image_generation.progress"] * 3 + ["image_generation.completed"], events
 
-    assert "63" in error_message(openai.BadRequestError, lambda: generate(size="63x64"))
-    assert "colour" in error_message(openai.BadRequestError, lambda: generate(extra={"colour": "red"}))
+    ignored = {
+        "quality": "hd",
+        "style": "vivid",
+        "background": "auto",
+        "moderation": "low",
+        "output_format": "png",
+        "output_compression": 100,
+        "partial_images": 2,
+        "user": "me",
+    }
+    assert pixels(**ignored) == pixels_of(images[0]), "they change nothing"
+    assert pixels(**dict.fromkeys(ignored.keys() - {"user"}), extra={"negative_prompt": None}) == pixels_of(images[0])
+    assert pixels(size="128x128", model="gpt-image-1") == pixels_of(images[0]), "an alias is the model"
+
+    large = generate(size="1024x1024", extra={"num_inference_steps": 1})
+    assert size_of(base64.b64decode(large.data[0].b64_json)) == (256, 256) and large.size == "256x256"
+    assert "1024x1024" in large.notes[0], large.notes
+
+    by_url = client.images.generate(prompt="a ring", response_format="url", size="auto", extra_body={"seed": -1})
+    with urllib.request.urlopen(by_url.data[0].url) as answer:
+        drawn = answer.read()
+    seed = by_url.data[0].report["seed"]
+    assert pixels(prompt="a ring", extra={"seed": seed, "num_inference_steps": 20}) == pixels_of(drawn)
+
+    assert client.models.retrieve(models[0]).id == models[0]
+    assert client.models.retrieve("gpt-image-1").root == models[0]
+    error_message(openai.NotFoundError, lambda: client.models.retrieve("dall-e-3"))
     assert "dall-e-3" in error_message(openai.NotFoundError, lambda: generate(model="dall-e-3"))
+    assert "large" in error_message(openai.BadRequestError, lambda: generate(size="large"))
+    assert "colour" in error_message(openai.BadRequestError, lambda: generate(extra={"colour": "red"}))
+    for name, value in {"background": "transparent", "output_format": "webp", "quality": "best"}.items():
+        assert name in error_message(openai.BadRequestError, lambda: generate(**{name: value}))
+    error_message(openai.NotFoundError, lambda: client.chat.completions.create(model="m", messages=[]))
     print(json.dumps({"client": f"openai {openai.__version__}", "model": models[0], "images": 5}))
 
 

@@ -4,6 +4,9 @@
 #![expect(clippy::print_stdout, reason = "tests name the adapter they ran on, and what they did not run")]
 
 mod companion;
+mod companion_access;
+mod companion_border;
+mod companion_openai;
 mod examples;
 mod goldens;
 mod gpu;

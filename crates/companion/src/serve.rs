@@ -5,8 +5,9 @@
 //! |---|---|
 //! | `POST /v1/encode` | text embeddings of captions, as JSON or safetensors |
 //! | `POST /v1/images/generations` | images of a prompt; with `"stream": true` a server-sent event per step |
-//! | `GET /v1/models` | the loaded model and its device |
-//! | `GET /v1/openapi.json` | the OpenAPI document of this API |
+//! | `GET /generated-images/{name}` | an image of a request with `"response_format": "url"` |
+//! | `GET /v1/models`, `/v1/models/{id}` | the loaded model and its device, and its aliases |
+//! | `GET /openapi.json`, `/v1/openapi.json` | the OpenAPI document of this API |
 //! | `GET /healthz`, `/readyz` | liveness; readiness, once the model is loaded |
 //! | `GET /metrics` | Prometheus metrics |
 //!
@@ -16,26 +17,26 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Request, State};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use pixart_protocol::{Fault, FaultCode};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::services::ServeDir;
-use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::Error;
@@ -43,9 +44,13 @@ use crate::Error;
 mod access;
 mod api_error;
 mod app_state;
+mod base64_input;
 mod cache;
+mod fields;
+mod hosts;
+mod image_request;
+mod image_store;
 mod images;
-mod loopback;
 mod metrics;
 pub mod queue;
 mod status;
@@ -53,7 +58,8 @@ mod text;
 
 pub use access::{AccessPolicy, Token};
 use api_error::ApiError;
-pub use app_state::{AppState, ModelInfo};
+pub use app_state::{AppState, ModelInfo, model_id};
+use image_store::ImageStore;
 use metrics::Metrics;
 use queue::Queue;
 
@@ -68,6 +74,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size of a connection's buffer, which bounds the headers of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
+/// `Retry-After` while the model is loaded.
+const LOADING_RETRY_SECONDS: u64 = 5;
 /// Time after the stop signal in which new connections are accepted, and then the time that they have to send a request.
 const STOP_LINGER: Duration = Duration::from_millis(300);
 
@@ -77,6 +85,8 @@ pub struct ServeOptions {
     /// Folder of the built page; `None` serves the API alone.
     pub page: Option<PathBuf>,
     pub access_policy: AccessPolicy,
+    /// Names that the loaded model answers to beside its own.
+    pub model_aliases: Vec<String>,
     /// Time after which a request is answered with 504.
     pub request_timeout: Duration,
     /// Time that requests in flight are given after the stop signal.
@@ -88,7 +98,11 @@ pub struct ServeOptions {
 pub struct Server {
     queue: Queue,
     /// Set once the model is loaded.
-    model_info: Arc<OnceLock<ModelInfo>>,
+    model_info: Arc<watch::Sender<Option<ModelInfo>>>,
+    /// Places for requests that wait for the model, as many as in the queue.
+    waiting: Arc<Semaphore>,
+    model_aliases: Arc<[String]>,
+    image_store: Arc<ImageStore>,
     stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
@@ -97,13 +111,39 @@ impl Server {
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         let metrics = Arc::new(Metrics::new(queue.metrics()));
-        Self { queue, model_info: Arc::default(), stopping: Arc::default(), metrics }
+        let waiting = Arc::new(Semaphore::new(queue.queued_max()));
+        Self {
+            queue,
+            model_info: Arc::default(),
+            waiting,
+            model_aliases: Arc::default(),
+            image_store: Arc::default(),
+            stopping: Arc::default(),
+            metrics,
+        }
     }
 
     /// Marks the server ready: its model is loaded.
     pub fn set_ready(&self, info: ModelInfo) {
-        // Only the first call counts.
-        self.model_info.set(info).ok();
+        self.model_info.send_replace(Some(info));
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        self.model_info.borrow().clone()
+    }
+
+    /// Waits until the model is loaded.
+    async fn loaded_model(&self) -> Result<ModelInfo, ApiError> {
+        if let Some(info) = self.model_info() {
+            return Ok(info);
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            let fault = Fault::new(FaultCode::Busy, "the model is still loading", "try again later");
+            return Err(ApiError::from(fault).retry_after(LOADING_RETRY_SECONDS));
+        };
+        let mut loaded = self.model_info.subscribe();
+        let info = loaded.wait_for(Option::is_some).await.map_err(|_| queue::thread_stopped())?;
+        Ok(info.clone().expect("it was waited for"))
     }
 
     /// Builds the routes.
@@ -111,29 +151,39 @@ impl Server {
     /// # Errors
     /// A page folder without `index.html`.
     pub fn router(&self, options: &ServeOptions) -> Result<Router, Error> {
+        let server = Self { model_aliases: options.model_aliases.clone().into(), ..self.clone() };
         let policy = Arc::new(options.access_policy.clone());
         let api = Router::new()
             .route("/encode", post(text::encode))
             .route("/images/generations", post(images::generate).layer(DefaultBodyLimit::max(IMAGE_BODY_BYTES_MAX)))
             .route("/models", get(status::models))
+            .route("/models/{id}", get(status::model))
             .route("/openapi.json", get(status::openapi))
-            .method_not_allowed_fallback(async || ApiError::not_found(StatusCode::METHOD_NOT_ALLOWED))
-            .fallback(async || ApiError::not_found(StatusCode::NOT_FOUND))
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(not_found)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(RequestBodyTimeoutLayer::new(READ_TIMEOUT))
-            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, options.request_timeout))
+            .layer(middleware::from_fn_with_state(options.request_timeout, limit_time))
             .layer(middleware::from_fn_with_state(self.clone(), reject_when_stopping))
             .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token))
             .layer(options.access_policy.cors());
         let metrics = Router::new()
             .route("/metrics", get(status::metrics))
             .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token));
+        let images = Router::new()
+            .route(&format!("{}/{{name}}", image_store::PATH), get(image_store::get))
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(options.access_policy.cors());
         let mut router = Router::new()
             .nest("/v1", api)
+            // The fallback of the nested routes does not see this path.
+            .route("/v1/", any(not_found))
+            .merge(images)
             .merge(metrics)
+            .route("/openapi.json", get(status::openapi).layer(options.access_policy.cors()))
             .route("/healthz", get(status::health))
             .route("/readyz", get(status::ready))
-            .with_state(self.clone());
+            .with_state(server);
         if let Some(page) = &options.page {
             if !page.join("index.html").is_file() {
                 return Err(Error::NotAPage { path: page.clone() });
@@ -231,6 +281,23 @@ async fn reject_when_stopping(State(server): State<Server>, request: Request, ne
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(5).into_response();
     }
     next.run(request).await
+}
+
+/// Middleware that answers with 504 after `limit`.
+async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        let what = format!("the request was not answered within {} seconds", limit.as_secs());
+        let remedy = "send it with fewer steps or images, or start the companion with a longer --request-timeout";
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, Fault::new(FaultCode::Busy, what, remedy)).into_response()
+    })
+}
+
+async fn not_found(OriginalUri(uri): OriginalUri, method: Method) -> ApiError {
+    ApiError::no_route(StatusCode::NOT_FOUND, &method, uri.path())
+}
+
+async fn method_not_allowed(OriginalUri(uri): OriginalUri, method: Method) -> ApiError {
+    ApiError::no_route(StatusCode::METHOD_NOT_ALLOWED, &method, uri.path())
 }
 
 /// Middleware that records route, status and duration of every response.

@@ -1,6 +1,6 @@
 //! `pixart serve`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::serve::queue::Queue;
-use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token};
+use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, model_id};
 use pixart_companion::{AppState, Error, PromptEncoderOptions};
 use pixart_model::WeightFormat;
+use pixart_protocol::{Fault, FaultCode};
 
 use super::{TEXT_WEIGHT_FORMATS, print_line, value_by_name};
 
@@ -21,8 +22,9 @@ pub(crate) struct ServeArgs {
     /// images.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Address to listen on; port 0 takes a free one. Addresses that other computers can reach require --token-file.
-    #[arg(long, default_value = "127.0.0.1:7860")]
+    /// Address to listen on, `localhost:PORT` or PORT alone among them; port 0 takes a free one. Addresses that other computers
+    /// can reach require --token-file.
+    #[arg(long, default_value = "127.0.0.1:7860", value_parser = listen_address)]
     listen: SocketAddr,
     /// The folder of the built page.
     #[arg(long, default_value = "web/dist")]
@@ -40,9 +42,17 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     token_file: Option<PathBuf>,
     /// Origin of another page that may send requests, as `https://example.org`; repeat it for more. Pages of this computer
-    /// always may.
-    #[arg(long = "allow-origin")]
+    /// always may. With --token-file also `null` (files, sandboxed frames) and `*`.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
+    /// Another name of this computer that requests may be sent to, as `host.docker.internal`; repeat it for more. With
+    /// --token-file every name is allowed.
+    #[arg(long = "allow-host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Another name that the model answers to, as `gpt-image-1` or `gpt-image-1=MODEL`, for clients that cannot be told the
+    /// model's own; repeat it for more.
+    #[arg(long = "model-alias", value_name = "NAME[=MODEL]")]
+    model_aliases: Vec<String>,
     /// Largest number of queued requests; further ones are answered with status 429.
     #[arg(long, default_value = "64")]
     queue: NonZeroUsize,
@@ -70,7 +80,10 @@ impl ServeArgs {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let listener = serve::listen(self.listen).await?;
-            print_line(&format!("http://{}/", listener.local_addr()?));
+            let address = listener.local_addr()?;
+            if let Err(error) = print_line(&format!("http://{address}/")) {
+                tracing::warn!(%error, %address, "the address cannot be printed");
+            }
             // The server answers while the model loads; a failure to load stops it.
             let mut failed = None;
             let loaded = async {
@@ -103,10 +116,26 @@ impl ServeArgs {
         let token = self.token_file.as_deref().map(Token::read).transpose()?;
         Ok(ServeOptions {
             page: (!self.api_only).then(|| self.page.clone()),
-            access_policy: AccessPolicy::new(self.listen, token, self.origins.clone())?,
+            access_policy: AccessPolicy::new(self.listen, token, &self.origins)?.allow_hosts(&self.hosts)?,
+            model_aliases: self.model_aliases()?,
             request_timeout: Duration::from_secs(self.request_timeout),
             shutdown_timeout: Duration::from_secs(self.shutdown_timeout),
         })
+    }
+
+    /// Names of `--model-alias`, each of which must stand for the model that is served.
+    fn model_aliases(&self) -> Result<Vec<String>, Fault> {
+        let id = model_id(&self.checkpoint);
+        let parse = |text: &String| {
+            let (name, model) = text.split_once('=').unwrap_or((text, &id));
+            if !name.is_empty() && model == id {
+                return Ok(name.to_owned());
+            }
+            let name = if name.is_empty() { "NAME" } else { name };
+            let what = format!("--model-alias is `{text}`, and the model is `{id}`");
+            Err(Fault::new(FaultCode::BadRequest, what, format!("write it as `{name}={id}`")))
+        };
+        self.model_aliases.iter().map(parse).collect()
     }
 
     fn encoder_options(&self) -> PromptEncoderOptions {
@@ -115,6 +144,17 @@ impl ServeArgs {
             device: self.device,
             weight_format: self.text_dtype,
             layers: None,
+        }
+    }
+}
+
+/// Parses a value of --listen.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
+    match port.parse() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => {
+            text.parse().map_err(|_| "write an IP address and a port, as 127.0.0.1:7860 or [::1]:7860".to_owned())
         }
     }
 }

@@ -45,6 +45,20 @@ fn the_packaged_command_lines_are_accepted() {
 }
 
 #[test]
+fn serve_accepts_addresses_and_names_that_clients_use() {
+    for listen in ["127.0.0.1:7860", "localhost:7860", "7860", ":7860", "[::1]:0", "0.0.0.0:80"] {
+        assert!(accepts(&format!("pixart serve --checkpoint c --listen {listen}")), "{listen}");
+    }
+    for listen in ["example.org:80", "127.0.0.1", "localhost", "70000"] {
+        assert!(!accepts(&format!("pixart serve --checkpoint c --listen {listen}")), "{listen}");
+    }
+    assert!(accepts("pixart serve --checkpoint c --model-alias gpt-image-1 --model-alias dall-e-3=c --api-only"));
+    assert!(accepts(
+        "pixart serve --checkpoint c --allow-host host.docker.internal --allow-origin https://example.org/"
+    ));
+}
+
+#[test]
 fn compare_requires_two_devices_or_recordings() {
     assert!(accepts("pixart compare --prompt p --checkpoint c --device wgpu --with cpu"));
     assert!(accepts("pixart compare --recording a --checkpoint c"));

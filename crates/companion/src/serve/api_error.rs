@@ -2,34 +2,45 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pixart_protocol::{Fault, FaultCode};
 use serde_json::{Value, json};
 
 /// A fault with its HTTP status.
+#[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    fault: Fault,
+    pub(super) fault: Fault,
+    /// Name of the invalid field, and OpenAI's code for what is wrong with it.
+    parameter: Option<(String, &'static str)>,
     retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, fault: Fault) -> Self {
-        Self { status, fault, retry_after: None }
+        Self { status, fault, parameter: None, retry_after: None }
     }
 
-    /// Error of an unknown path or method.
-    pub(super) fn not_found(status: StatusCode) -> Self {
-        let what = format!("the companion has no such route ({status})");
+    /// Error of a request to an unknown path, or of an unknown method.
+    pub(super) fn no_route(status: StatusCode, method: &Method, path: &str) -> Self {
+        let what = match status {
+            StatusCode::METHOD_NOT_ALLOWED => format!("`{path}` does not answer the method {method}"),
+            _ => format!("the companion has no route `{path}`"),
+        };
         Self::new(status, Fault::new(FaultCode::BadRequest, what, "see /v1/openapi.json for its routes"))
     }
 
-    /// Error of a body that is not `expected`.
+    /// Error of a body that is not JSON, or too long.
     pub(super) fn invalid_body(expected: &str, rejection: &JsonRejection, remedy: &str) -> Self {
         let what = format!("the body is not {expected}: {}", rejection.body_text());
         Self::new(rejection.status(), Fault::new(FaultCode::BadRequest, what, remedy))
+    }
+
+    /// Names the field that is invalid, and OpenAI's code for what is wrong with it.
+    pub(super) fn parameter(self, name: &str, code: &'static str) -> Self {
+        Self { parameter: Some((name.to_owned(), code)), ..self }
     }
 
     pub(super) fn retry_after(self, seconds: u64) -> Self {
@@ -49,27 +60,37 @@ impl From<Fault> for ApiError {
     }
 }
 
-/// The JSON body of an error: the fault's fields, and `error` in OpenAI's format.
-pub(super) fn error_body(status: StatusCode, fault: &Fault) -> Value {
-    let kind = match status {
-        StatusCode::UNAUTHORIZED => "authentication_error",
-        StatusCode::FORBIDDEN => "permission_error",
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        status if status.is_client_error() => "invalid_request_error",
-        _ => "server_error",
-    };
-    let Fault { code, what, remedy } = fault;
-    let error = json!({ "message": format!("{what}; {remedy}"), "type": kind, "code": code, "param": null });
-    json!({ "code": code, "what": what, "remedy": remedy, "error": error })
+impl ApiError {
+    /// The JSON body: the fault's fields, and `error` in OpenAI's format.
+    pub(super) fn body(&self) -> Value {
+        let Self { status, fault, parameter, .. } = self;
+        let kind = match *status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        let openai_code = parameter.as_ref().map(|(_, code)| *code).or(match *status {
+            StatusCode::UNAUTHORIZED => Some("invalid_api_key"),
+            StatusCode::TOO_MANY_REQUESTS => Some("rate_limit_exceeded"),
+            _ => None,
+        });
+        let name = parameter.as_ref().map(|(name, _)| name);
+        let Fault { code, what, remedy } = fault;
+        let error = json!({ "message": format!("{what}; {remedy}"), "type": kind, "code": openai_code, "param": name });
+        json!({ "code": code, "what": what, "remedy": remedy, "error": error })
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { status, fault, retry_after } = self;
+        let body = self.body();
+        let Self { status, fault, retry_after, .. } = self;
         if status != StatusCode::TOO_MANY_REQUESTS {
             tracing::warn!(status = status.as_u16(), %fault, "request rejected");
         }
-        let mut response = (status, Json(error_body(status, &fault))).into_response();
+        let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use pixart_model::normalize_caption;
-use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Preset};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, Preset};
 use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -32,8 +32,9 @@ pub struct ModelInfo {
     pub device: String,
     /// True where it generates images; otherwise it only encodes prompts.
     pub generates_images: bool,
-    /// Side of its native size in pixels, and its request defaults, where it generates images.
+    /// Side of its native size in pixels, the sizes that it can generate, and its request defaults, where it generates images.
     pub native_size: Option<u32>,
+    pub limits: Option<Limits>,
     pub preset: Option<Preset>,
 }
 
@@ -66,11 +67,12 @@ impl AppState {
             .then(|| ImageGenerator::load(opened.clone(), folder.clone(), load_options()))
             .transpose()?;
         let info = ModelInfo {
-            id: name_of(checkpoint),
+            id: model_id(checkpoint),
             fingerprint: fingerprint(&folder),
             device: opened.name,
             generates_images,
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
+            limits: generator.as_ref().map(ImageGenerator::limits),
             preset: generator.as_ref().map(ImageGenerator::preset),
         };
         Ok(Self { encoder, generator, folder, cache: PromptEmbedsCache::default(), info })
@@ -147,8 +149,9 @@ impl DeviceWorker for AppState {
     }
 }
 
-/// Name of the checkpoint's folder.
-fn name_of(checkpoint: &Path) -> String {
+/// Returns the id of a checkpoint's model: the name of its folder.
+#[must_use]
+pub fn model_id(checkpoint: &Path) -> String {
     let whole = checkpoint.canonicalize().unwrap_or_else(|_| checkpoint.to_owned());
     whole.file_name().map_or("pixart".to_owned(), |name| name.to_string_lossy().into_owned())
 }

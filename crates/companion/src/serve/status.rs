@@ -3,31 +3,44 @@
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::Server;
+use super::api_error::ApiError;
+use super::image_request::unknown_model;
+use super::{ModelInfo, Server};
 
 /// OpenAPI description of the HTTP API.
-const OPENAPI: &str = include_str!("openapi.json");
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
+/// The loaded model under its own name, then under each alias.
 pub(super) async fn models(State(server): State<Server>) -> Json<Value> {
-    let models: Vec<Value> = server
-        .model_info
-        .get()
-        .into_iter()
-        .map(|info| {
-            let mut model = serde_json::to_value(info).expect("it is plain data");
-            model["object"] = "model".into();
-            model["owned_by"] = "pixart".into();
-            model["created"] = 0.into();
-            model
-        })
-        .collect();
-    Json(json!({ "object": "list", "data": models }))
+    let info = server.model_info();
+    let names = info.iter().flat_map(|info| std::iter::once(&info.id).chain(&*server.model_aliases));
+    let data: Vec<Value> = names.zip(info.iter().cycle()).map(|(name, info)| model_object(name, info)).collect();
+    Json(json!({ "object": "list", "data": data }))
+}
+
+pub(super) async fn model(State(server): State<Server>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let info = server.loaded_model().await?;
+    match name == info.id || server.model_aliases.contains(&name) {
+        true => Ok(Json(model_object(&name, &info))),
+        false => Err(unknown_model(&name, &info)),
+    }
+}
+
+/// OpenAI's model object, with the fields of [`ModelInfo`]. `root` is the model that an alias stands for, as in vLLM.
+fn model_object(name: &str, info: &ModelInfo) -> Value {
+    let mut model = serde_json::to_value(info).expect("it is plain data");
+    model["id"] = name.into();
+    model["root"] = info.id.clone().into();
+    model["object"] = "model".into();
+    model["owned_by"] = "pixart".into();
+    model["created"] = 0.into();
+    model
 }
 
 pub(super) async fn openapi() -> impl IntoResponse {
@@ -41,7 +54,7 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(server): State<Server>) -> (StatusCode, &'static str) {
     if server.stopping.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if server.model_info.get().is_none() {
+    } else if server.model_info().is_none() {
         (StatusCode::SERVICE_UNAVAILABLE, "loading\n")
     } else {
         (StatusCode::OK, "ready\n")

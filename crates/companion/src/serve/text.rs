@@ -4,11 +4,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pixart_protocol::{EncodeRequest, Fault, FaultCode};
+use serde_json::Value;
 
+use super::fields::read_object;
 use super::{ApiError, Server};
 use crate::embeds;
 
@@ -17,10 +19,14 @@ const SAFETENSORS: &str = "application/safetensors";
 pub(super) async fn encode(
     State(server): State<Server>,
     headers: HeaderMap,
-    body: Result<Json<EncodeRequest>, JsonRejection>,
+    body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let remedy = r#"send {"captions": ["...", "..."]} as application/json"#;
-    let Json(request) = body.map_err(|rejection| ApiError::invalid_body("an encode request", &rejection, remedy))?;
+    let fields = read_object(body, "an encode request", remedy)?;
+    let request: EncodeRequest = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let fault = Fault::new(FaultCode::BadRequest, format!("the body is not an encode request: {error}"), remedy);
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, fault)
+    })?;
     request.validate()?;
     let captions = request.captions.clone();
     let reply = server.queue.encode(request).await.map_err(|fault| server.queue_error(fault))?;
