@@ -9,6 +9,7 @@ mod check;
 mod chrome;
 mod compare;
 mod engines;
+mod fuzz;
 mod golden;
 mod page;
 mod pixart;
@@ -30,7 +31,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{golden::GoldenDevice, start::PageImageArgs, test::TestStage, workspace::Workspace};
+use crate::{fuzz::FuzzTarget, golden::GoldenDevice, start::PageImageArgs, test::TestStage, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests pixart-web; sets up what is missing")]
@@ -74,6 +75,11 @@ enum Task {
         /// Record tests/golden again with the pinned Python packages
         #[arg(long)]
         make: bool,
+    },
+    /// Send generated requests or files to a part that reads what strangers send
+    Fuzz {
+        #[command(subcommand)]
+        target: FuzzTarget,
     },
     /// Generate images of held-out prompts with this pipeline and with diffusers, and compare their scores
     Score {
@@ -126,6 +132,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Check { sources: false } => check::check(&workspace),
         Task::Golden { check: Some(folder), device, .. } => golden::check(&workspace, &folder, device),
         Task::Golden { check: None, .. } => golden::make(&workspace),
+        Task::Fuzz { target } => fuzz::fuzz(&workspace, &target),
         Task::Score { count } => score::score(&workspace, count),
         Task::Bench(options) => bench::bench(&workspace, &options),
         Task::Compare { out } => compare::compare(&workspace, out.as_deref()),

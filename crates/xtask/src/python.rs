@@ -17,6 +17,11 @@ pub(crate) fn client(workspace: &Workspace) -> Result<PathBuf> {
     environment(workspace, "venv-client", "tests/page/requirements.txt")
 }
 
+/// A Python interpreter beside schemathesis.
+pub(crate) fn fuzzer(workspace: &Workspace) -> Result<PathBuf> {
+    environment(workspace, "venv-fuzz", "fuzz/http/requirements.txt")
+}
+
 /// A Python interpreter beside the programs that check the tree.
 pub(crate) fn checkers(workspace: &Workspace) -> Result<PathBuf> {
     environment(workspace, "venv-checkers", "crates/xtask/requirements.txt")

@@ -2,8 +2,7 @@
 //! and what did not run.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -149,19 +148,10 @@ fn engines(workspace: &Workspace) -> Result<Vec<String>> {
 
 /// Serves the embedded checkpoint and generates an image with OpenAI's client.
 fn openai_client(workspace: &Workspace, companion: &Command) -> Result<()> {
-    let mut pixart = workspace.command(companion.get_program());
-    pixart.args(["serve", "--api-only", "--listen", "127.0.0.1:0", "--checkpoint"]);
-    pixart.arg(workspace.web().join("models/scenes")).stdout(Stdio::piped());
-    let mut serving = pixart.spawn().context("the companion cannot be started")?;
-    let mut url = String::new();
-    let stdout = serving.stdout.take().context("its output is piped")?;
-    let talked = BufReader::new(stdout).read_line(&mut url).map_err(Into::into).and_then(|_| {
+    pixart::serving(workspace, companion, None, |url| {
         let mut client = workspace.command(python::client(workspace)?);
-        run::run(client.arg("tests/page/openai_client.py").arg(url.trim()), run::minutes(5))
-    });
-    // It is stopped whether that succeeded or not.
-    serving.kill().and_then(|()| serving.wait()).context("the companion cannot be stopped")?;
-    talked
+        run::run(client.arg("tests/page/openai_client.py").arg(url), run::minutes(5))
+    })
 }
 
 /// Runs tests with their output command_line, and returns the adapters it names; an error if they fail.
