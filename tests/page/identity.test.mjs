@@ -69,6 +69,19 @@ describe('a stored checkpoint', () => {
     assert.equal(await draw(page), second);
   });
 
+  test('of_another_format_is_not_opened_for_the_one_that_is_chosen', async (context) => {
+    const images = {};
+    for (const dtype of ['f32', 'q8', 'f32', 'auto']) {
+      const page = await context.browser.context.newPage();
+      await page.goto(`${fixture.pageUrl}?device=wasm&dtype=${dtype}`);
+      await untilLoaded(page);
+      const image = await draw(page);
+      assert.equal(image, (images[dtype === 'auto' ? 'f32' : dtype] ??= image), dtype);
+      await page.close();
+    }
+    assert.notEqual(images.q8, images.f32);
+  });
+
   test('is_found_in_a_folder_beside_files_that_are_none_of_its_own', async (context) => {
     const folder = join(scratch, 'Ein Modell – ü (1)');
     const root = join(folder, 'snapshots', '0123 #%');

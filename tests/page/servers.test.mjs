@@ -95,6 +95,16 @@ describe('a server', () => {
     });
   }
 
+  for (const ranges of [true, false]) {
+    test(`that_cuts_every_file_once_${ranges ? 'with' : 'without'}_ranges_is_read`, async (context) => {
+      fixture.server.rule = ({ path, count }) => ({
+        ranges,
+        ...(exists(path) && count === 0 && { cut: isWeights(path) && !ranges ? 100_000 : 3 }),
+      });
+      await untilLoaded(await openWithText(context));
+    });
+  }
+
   test('that_needs_a_query_receives_it_with_every_file', async (context) => {
     const queries = new Set();
     const page = await context.browser.context.newPage();

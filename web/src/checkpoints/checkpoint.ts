@@ -49,7 +49,7 @@ export class Checkpoints {
   constructor(
     private readonly store: Store,
     engine: Engine,
-    dtype: WeightDtype,
+    private readonly dtype: WeightDtype,
     private readonly onProgress: (progress: LoadProgress) => void,
   ) {
     this.conversion = new Conversion(store, engine, dtype, onProgress);
@@ -177,6 +177,9 @@ export class Checkpoints {
       const manifest = JSON.parse(row.manifest) as Manifest;
       const names = manifest.sections.map(({ name }) => name);
       const wanted = SECTIONS[part].filter((name) => names.includes(name));
+      // A format that was chosen at another time is not the one that is chosen now.
+      const format = manifest.weight_format ?? manifest.precision;
+      if (part === 'denoiser' && row.converted && this.dtype !== 'auto' && format !== this.dtype) continue;
       if (wanted.length === 0 || !SECTIONS[part].every((name) => row.sections.includes(name))) continue;
       if ((await this.store.missing(manifest, wanted)).length > 0 || (await isOutdated(source, row))) continue;
       return { text: row.manifest, manifest };

@@ -3,7 +3,7 @@
 import { fault, messageOf } from '../engine/fault';
 
 /** Attempts of one request, and the exponential backoff between them. */
-const MAX_ATTEMPTS = 6;
+export const MAX_ATTEMPTS = 6;
 const BACKOFF_MILLIS = 250;
 const BACKOFF_MAX_MILLIS = 8_000;
 /** A longer `Retry-After` is a fault. */
@@ -164,7 +164,8 @@ function retryDelay(response: Response, attempt: number): number | undefined {
   return millis <= RETRY_AFTER_MAX_MILLIS ? Math.max(0, millis) : undefined;
 }
 
-function backoff(attempt: number): number {
+/** Returns the delay before another attempt. */
+export function backoff(attempt: number): number {
   return Math.min(BACKOFF_MAX_MILLIS, BACKOFF_MILLIS * 2 ** (attempt - 1));
 }
 

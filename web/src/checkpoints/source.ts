@@ -1,10 +1,12 @@
 //! Sources of a checkpoint's files: a folder on a server, or local files. Reads byte ranges and does not interpret them.
-import { fault, ignore } from '../engine/fault';
+import { fault, ignore, messageOf } from '../engine/fault';
 import type { Fault } from '../engine/protocol.gen';
 import {
+  backoff,
   FileChangedError,
   type FileResponse,
   isRefusal,
+  MAX_ATTEMPTS,
   networkFault,
   type Refusal,
   type RequestOptions,
@@ -69,6 +71,18 @@ export class HttpSource implements Source {
   }
 
   async info(path: string): Promise<FileInfo | undefined> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.requestInfo(path);
+      } catch (thrown) {
+        if (!(thrown instanceof BrokenBody)) throw thrown;
+        if (attempt >= (this.options.max_attempts ?? MAX_ATTEMPTS)) throw networkFault(this.urlOf(path), thrown);
+        await new Promise((resolve) => setTimeout(resolve, backoff(attempt)));
+      }
+    }
+  }
+
+  private async requestInfo(path: string): Promise<FileInfo | undefined> {
     const url = this.urlOf(path);
     let reply: FileResponse | Refusal;
     try {
@@ -84,7 +98,7 @@ export class HttpSource implements Source {
     }
     const { version, supports_ranges } = reply.file;
     const reader = reply.response.body?.getReader();
-    const first = (await reader?.read().catch(failAt(url)))?.value ?? new Uint8Array();
+    const first = (await reader?.read().catch(failBroken))?.value ?? new Uint8Array();
     if (isPage(reply.response, first)) {
       // What is left of the page is of no use.
       reader?.cancel().catch(ignore);
@@ -117,7 +131,7 @@ export class HttpSource implements Source {
   ): Promise<FileInfo> {
     const url = this.urlOf(path);
     const parts = [first];
-    const next = () => reader?.read().catch(failAt(url));
+    const next = () => reader?.read().catch(failBroken);
     for (let part = await next(); part?.value !== undefined; part = await next()) parts.push(part.value);
     const body = new Uint8Array(await new Blob(parts).arrayBuffer());
     this.sequential_files.set(path, new SequentialReader(url, undefined, body));
@@ -286,8 +300,9 @@ function isPage(response: Response, first: Uint8Array): boolean {
   );
 }
 
-function failAt(url: string): (thrown: unknown) => never {
-  return (thrown) => {
-    throw networkFault(url, thrown);
-  };
+/** The connection broke while a body was read. */
+class BrokenBody extends Error {}
+
+function failBroken(thrown: unknown): never {
+  throw new BrokenBody(messageOf(thrown));
 }

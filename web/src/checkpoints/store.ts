@@ -20,6 +20,9 @@ import { sha256Of } from './sha256';
 
 /** The fields of the Rust type `Manifest` that are used here. Rust validates it first. */
 export interface Manifest {
+  weight_format?: string;
+  /** The former name of `weight_format`. */
+  precision?: string;
   sections: { name: string; dir: string; shard_bytes: number; shards: Shard[]; tensors: { bytes: number }[] }[];
 }
 
