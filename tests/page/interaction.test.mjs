@@ -308,9 +308,38 @@ test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   assert.equal(new Set(shown).size, 6, 'six different images');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   await screenshot(page, 'grid');
-  await page.fill('#x-axis-values', '1, two');
+  for (const [values, what] of [
+    ['1, two', 'num_inference_steps is "two" in the X/Y grid'],
+    ['1, 2.5', 'num_inference_steps is "2.5" in the X/Y grid'],
+    ['1,,2', 'num_inference_steps is "" in the X/Y grid'],
+    ['1, "2', 'the values of num_inference_steps in the X/Y grid have a quotation mark that is not closed, or text beside it'],
+  ]) {
+    await page.fill('#x-axis-values', values);
+    await page.click('#generate');
+    assert.equal(await page.innerText('#fault-what'), what);
+  }
+  await page.close();
+});
+
+test('values_of_the_grid_may_hold_commas_and_quotation_marks', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, num_inference_steps: 1 });
+  await page.selectOption('#x-axis', 'prompt');
+  await page.fill('#x-axis-values', ' "a cat, sitting" , a "red" dog,"say ""hi"", loudly", a cat --ar 1:1');
+  await page.selectOption('#y-axis', 'style');
+  await page.fill('#y-axis-values', 'ink, ');
   await page.click('#generate');
-  assert.equal(await page.innerText('#fault-what'), 'num_inference_steps is "two" in the X/Y grid');
+  await page.waitForFunction(() => document.querySelectorAll('#grid img').length === 8, undefined, { timeout: TIMEOUT_MILLIS });
+  assert.deepEqual(await page.locator('#grid th').allInnerTexts(), [
+    'Prompt a cat, sitting',
+    'Prompt a "red" dog',
+    'Prompt say "hi", loudly',
+    'Prompt a cat --ar 1:1',
+    'Style ink',
+    'Style',
+  ]);
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
+  assert.equal(await state(page, 'fault'), undefined);
   await page.close();
 });
 

@@ -2,7 +2,7 @@
 //! Whatever else is dropped is answered with a sentence and changes nothing.
 import { imageFormat } from '../gallery/image-file';
 import { type TextKey, t } from './i18n';
-import { droppedFolder, isCheckpoint, type ModelSource } from './stored-models';
+import { droppedFolder, folderName, isCheckpoint, type ModelSource } from './stored-models';
 
 export interface DropHandlers {
   /** An image file. */
@@ -44,7 +44,7 @@ async function receive(
   const [file, another] = files;
   if (source !== undefined) {
     if (isCheckpoint(source)) return onFolder(source);
-    return refuse('dropNoCheckpoint', { name: source.checkpoint.replace(/^folder:|\/$/g, '') });
+    return refuse('dropNoCheckpoint', { name: folderName(source) });
   }
   if (file === undefined) {
     if (types.includes('text/uri-list')) return refuse('dropLink');

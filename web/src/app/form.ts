@@ -44,7 +44,7 @@ let presets: readonly Preset[] = [];
 let recommended: Preset | undefined;
 preset.addEventListener('change', applyPreset);
 steps.addEventListener('input', dropSteps);
-for (const field of [seed, randomSeed]) field.addEventListener('input', dropImageIndex);
+for (const field of [seed, randomSeed, numImages]) field.addEventListener('input', dropImageIndex);
 element('reset-carried', HTMLButtonElement).addEventListener('click', () => carryPreset(selectedPreset()));
 
 /** Restored texts, whose line breaks a text field shows as line feeds. */

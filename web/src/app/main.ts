@@ -36,7 +36,15 @@ import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
-import { type ModelSource, pickedFolder, renderStorageUsage, renderStoredModels, withIdentity } from './stored-models';
+import {
+  folderName,
+  isCheckpoint,
+  type ModelSource,
+  pickedFolder,
+  renderStorageUsage,
+  renderStoredModels,
+  withIdentity,
+} from './stored-models';
 import { encodesInTab, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
 import { render } from './view';
@@ -125,7 +133,11 @@ form.addEventListener('input', countTokens);
 element('cancel', HTMLButtonElement).addEventListener('click', cancel);
 element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
-folderPicker.addEventListener('change', () => openModel(pickedFolder(folderPicker.files)));
+folderPicker.addEventListener('change', () => {
+  const picked = pickedFolder(folderPicker.files);
+  if (picked === undefined || isCheckpoint(picked)) return openModel(picked);
+  notify({ text: `${t('dropNoCheckpoint', { name: folderName(picked) })} ${t('droppable')}` });
+});
 element('open-model', HTMLButtonElement).addEventListener('click', () => {
   const checkpoint = checkpointUrl(modelUrlInput.value, hub, document.baseURI);
   if (checkpoint !== '') openModel({ checkpoint });
@@ -133,8 +145,7 @@ element('open-model', HTMLButtonElement).addEventListener('click', () => {
 startDrop({
   onImage: restoreImage,
   onFolder: (dropped) => {
-    const name = dropped.checkpoint.replace(/^folder:|\/$/g, '');
-    if (state.phase === 'generating') notify({ text: t('dropWhileGenerating', { name }) });
+    if (state.phase === 'generating') notify({ text: t('dropWhileGenerating', { name: folderName(dropped) }) });
     else openModel(dropped);
   },
   onRefused: (text) => notify({ text }),

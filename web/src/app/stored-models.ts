@@ -52,6 +52,11 @@ export function pickedFolder(files: FileList | null): ModelSource | undefined {
   return folderOf([...(files ?? [])].map((file) => [file.webkitRelativePath, file]));
 }
 
+/** Returns the name that the user knows a local folder by. */
+export function folderName({ checkpoint }: ModelSource): string {
+  return checkpoint.replace(/^folder:|\/$/g, '');
+}
+
 /** Returns whether a folder looks like a checkpoint: packed, or with the network that every checkpoint has. */
 export function isCheckpoint({ files }: ModelSource): boolean {
   return files?.has('manifest.json') === true || files?.has('transformer/config.json') === true;

@@ -114,9 +114,11 @@ export function fieldsOf(json: Record<string, unknown>, software: string, descri
   const negative_prompt = textOf(take('negative_prompt')) ?? '';
   const size = /(\d+)\D+(\d+)/.exec(textOf(take('size')) ?? '');
   const [width, height] = [number('width', true) ?? sideOf(size?.[1]), number('height', true) ?? sideOf(size?.[2])];
-  const strength = number('strength', false);
+  // NovelAI writes a strength for text-to-image, too.
+  const strength = 'uc' in nested ? undefined : number('strength', false);
   const sampler = textOf(take('scheduler'));
-  const schedule = textOf(take('schedule')) ?? '';
+  // Where a file names a sampler and a scheduler, the scheduler is the schedule.
+  const schedule = textOf(take('schedule') ?? take('scheduler')) ?? '';
   const scheduler = sampler === undefined ? undefined : schedulerOf(sampler, schedule);
   if (sampler !== undefined && scheduler === undefined) ignored.push(`sampler: ${sampler}${schedule && ` ${schedule}`}`);
   const model = take('model');

@@ -49,8 +49,9 @@ fn decode_png(file: &[u8]) -> Result<(Rgb8, Option<Vec<u8>>), Error> {
     let mut samples = vec![0; reader.output_buffer_size().ok_or_else(|| bad("it is too large"))?];
     let frame = reader.next_frame(&mut samples).map_err(bad)?;
     let image = rgb8(&samples, frame.color_type.samples(), [width, height]);
-    // EXIF data may follow the pixels. Damage after the pixels does no harm.
-    let exif = reader.finish().ok().and(reader.info().exif_metadata.clone());
+    // EXIF data may follow the pixels; damage there does no harm to those.
+    reader.finish().ok();
+    let exif = reader.info().exif_metadata.clone();
     Ok((image, exif.map(std::borrow::Cow::into_owned)))
 }
 
