@@ -3,7 +3,7 @@
 import { checkpointUrl } from '../checkpoints/address';
 import type { ImageRequest } from '../engine/client';
 import { type ResilientEngine, startEngine } from '../engine/engine';
-import { faultOf, ignore, messageOf } from '../engine/fault';
+import { faultOf, ignore } from '../engine/fault';
 import type {
   Checkpoint,
   DeviceKind,
@@ -14,8 +14,6 @@ import type {
   TapRow,
   WeightDtype,
 } from '../engine/protocol.gen';
-import { Gallery, type Journal, refusalOf, tabId, type Unfinished } from '../gallery/database';
-import { pngBlob } from '../gallery/files';
 import { readMetadata } from '../gallery/metadata';
 import { renderCarried } from './carried';
 import { element } from './dom';
@@ -31,9 +29,9 @@ import {
   selectInitImage,
   withPromptSize,
 } from './form';
-import { startGalleryView } from './gallery-view';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
+import { startImageStore } from './image-store';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
@@ -102,22 +100,13 @@ let starts = 0;
 let cancellation = new AbortController();
 /** The last generation in the queue. */
 let queue: Promise<unknown> = Promise.resolve();
-const tab = tabId();
-/** Why the gallery could not be opened. Images are then only shown. */
-let galleryRefusal: unknown;
-const gallery = Gallery.open().then(
-  (database) => ({
-    database,
-    view: startGalleryView(
-      database,
-      (image) => void image.arrayBuffer().then((bytes) => restoreImage(image, new Uint8Array(bytes))),
-      (thrown) => notify({ text: t('galleryUnchanged', { why: galleryReason(thrown) }) }),
+const images = startImageStore(
+  (image) =>
+    image.arrayBuffer().then(
+      (bytes) => restoreImage(image, new Uint8Array(bytes)),
+      () => notify({ text: t('dropUnreadable', { name: image.name }) }),
     ),
-  }),
-  (thrown: unknown) => {
-    galleryRefusal = thrown;
-    return undefined;
-  },
+  (text) => notify({ text }),
 );
 
 form.addEventListener('submit', (event) => {
@@ -248,18 +237,10 @@ function notify(notice: Notice): void {
   show({ ...state, notice });
 }
 
-/** Returns why the gallery threw, in words. */
-function galleryReason(thrown: unknown): string {
-  const refusal = refusalOf(thrown);
-  const keys = { full: 'galleryFull', newer: 'galleryNewer', closed: 'galleryClosed', blocked: 'galleryBlocked' } as const;
-  return refusal === undefined ? messageOf(thrown) : t(keys[refusal]);
-}
-
 /** Offers to resume the generation that was running when this tab was closed or reloaded. */
 async function offerUnfinished(): Promise<void> {
-  const database = (await gallery)?.database;
-  const unfinished = await database?.unfinished(tab);
-  if (database === undefined || unfinished === undefined || unfinished.checkpoint !== source.checkpoint) return;
+  const unfinished = await images.unfinished();
+  if (unfinished === undefined || unfinished.checkpoint !== source.checkpoint) return;
   const { request, model_outputs } = unfinished;
   unfinishedGroup.hidden = false;
   element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
@@ -270,8 +251,7 @@ async function offerUnfinished(): Promise<void> {
   };
   element('discard', HTMLButtonElement).onclick = () => {
     unfinishedGroup.hidden = true;
-    // It expires by itself.
-    database.discard(tab).catch(ignore);
+    images.discard();
   };
 }
 
@@ -322,36 +302,14 @@ async function run(
     throw thrown;
   });
   const complete = withPromptSize({ ...request, ...read });
-  const journal = await startJournal({
-    tab,
-    checkpoint: source.checkpoint,
-    request: complete,
-    model_outputs: [...model_outputs],
-    started_at_millis: Date.now(),
-  });
+  const journal = await images.journal({ checkpoint: source.checkpoint, request: complete, model_outputs: [...model_outputs] });
   try {
     const image = await engine.generate(complete, { signal, model_outputs, onStep: (step) => journal?.add(step.model_output) });
-    if (image !== undefined) await store(request.prompt, image);
+    if (image !== undefined) await images.add(request.prompt, image);
     return image;
   } finally {
     // What it leaves behind expires by itself.
     await journal?.end().catch(ignore);
-  }
-}
-
-/** Starts the journal of a generation; `undefined` in a window without storage. */
-async function startJournal(unfinished: Unfinished): Promise<Journal | undefined> {
-  return (await gallery)?.database.journal(unfinished);
-}
-
-/** Stores an image in the gallery. One that is refused stays on the page, with a remark. */
-async function store(prompt: string, { seed, png }: ImageResult): Promise<void> {
-  try {
-    const stored = await gallery;
-    if (stored === undefined) throw galleryRefusal;
-    await stored.view.add({ prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
-  } catch (thrown) {
-    notify({ text: t('notStored', { why: galleryReason(thrown) }) });
   }
 }
 

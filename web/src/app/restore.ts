@@ -1,6 +1,6 @@
 //! Fills in the form from an image's metadata, and names what the form cannot restore.
 import type { Checkpoint } from '../engine/protocol.gen';
-import type { ImageMetadata } from '../gallery/metadata';
+import type { ImageMetadata } from '../gallery/image-metadata';
 import { applyRequest, hasInitImage } from './form';
 import { t } from './i18n';
 

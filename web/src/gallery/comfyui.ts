@@ -1,8 +1,8 @@
 //! ComfyUI's graph of nodes: what its sampler, its texts and its empty latents say.
 import { isRecord } from '../engine/fault';
 import type { GenerateRequest } from '../engine/protocol.gen';
+import type { ImageMetadata } from './image-metadata';
 import { schedulerOf } from './infotext';
-import type { ImageMetadata } from './metadata';
 
 interface Node {
   class_type: string;

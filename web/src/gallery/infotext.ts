@@ -2,7 +2,7 @@
 //! Source of the rule: `parse_generation_parameters` in AUTOMATIC1111's `modules/infotext_utils.py`.
 import { isRecord } from '../engine/fault';
 import type { GenerateRequest } from '../engine/protocol.gen';
-import type { ImageMetadata } from './metadata';
+import type { ImageMetadata } from './image-metadata';
 
 const FIELD = /\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g;
 /** A text with fewer fields in its last line is a prompt alone. */
