@@ -140,7 +140,7 @@ test('settings_without_a_field_reach_the_image_are_listed_and_can_be_reset', asy
   await restore(own({ ...FULL, width: 64, height: 64 }));
   assert.ok(await page.isHidden('#carried'));
 
-  await restore(own({ ...request, timesteps: [900, 500], eta: 0 }));
+  await restore(own({ ...request, scheduler: 'ddpm', timesteps: [900, 500], eta: 0 }));
   assert.match(await page.innerText('#carried-text'), /timesteps: 900, 500/);
   assert.deepEqual((await generated()).request.timesteps, [900, 500]);
   await page.fill('#steps', '3');

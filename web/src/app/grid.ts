@@ -89,7 +89,7 @@ function readAxis(axis: { field: HTMLSelectElement; values: HTMLInputElement } |
     a quotation mark that is not closed, or text beside a quoted value. A quotation mark inside a plain value stands for itself. */
 function csvValues(line: string): string[] | undefined {
   const values: string[] = [];
-  const value = /\s*(?:"((?:[^"]|"")*)"\s*|([^",][^,]*|))(,|$)/y;
+  const value = /\s*(?:"((?:[^"]|"")*)"\s*|([^\s",][^,]*|))(,|$)/y;
   for (;;) {
     const match = value.exec(line);
     if (match === null) return undefined;
