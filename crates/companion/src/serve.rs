@@ -52,6 +52,7 @@ mod image_request;
 mod image_store;
 mod images;
 mod metrics;
+mod openapi;
 pub mod queue;
 mod status;
 mod text;

@@ -8,7 +8,7 @@ use pixart_protocol::{Fault, FaultCode};
 use serde_json::{Map, Value};
 
 use super::api_error::ApiError;
-use super::status::OPENAPI;
+use super::openapi::OPENAPI;
 
 /// Characters of a value that an error shows.
 const SHOWN_CHARS: usize = 60;

@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 
 use super::api_error::ApiError;
 use super::image_request::unknown_model;
+use super::openapi::OPENAPI;
 use super::{ModelInfo, Server};
-
-/// OpenAPI description of the HTTP API.
-pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// The loaded model under its own name, then under each alias.
 pub(super) async fn models(State(server): State<Server>) -> Json<Value> {

@@ -202,7 +202,7 @@ fn an_invalid_field_is_refused_by_name() {
 
 #[test]
 fn every_field_of_a_request_is_documented() {
-    let document: Value = serde_json::from_str(super::super::status::OPENAPI).expect("JSON");
+    let document: Value = serde_json::from_str(super::super::openapi::OPENAPI).expect("JSON");
     let documented = document["components"]["schemas"]["ImageRequest"]["properties"].as_object().expect("an object");
     let ours = serde_json::to_value(GenerateRequest::of("p")).expect("plain data");
     for name in ours.as_object().expect("an object").keys() {
