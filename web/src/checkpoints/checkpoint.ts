@@ -124,7 +124,7 @@ export class Checkpoints {
         bytes: described.reduce((sum, { total }) => sum + total, 0),
         configs: inMemoryFiles(files),
         manifest,
-        sample: { path, bytes },
+        sample: { path: described.map(({ names }) => names.get(path)).find((name) => name !== undefined) ?? path, bytes },
       };
     }
     const shards = await this.store.missing(

@@ -2,7 +2,7 @@
 //! one. An interrupted conversion resumes after its last shard.
 import { Engine } from '../../pkg/pixart_browser.js';
 import { fault, faultOf } from '../engine/fault';
-import type { LoadProgress, WeightDtype } from '../engine/protocol.gen';
+import type { Fault, LoadProgress, WeightDtype } from '../engine/protocol.gen';
 import { type CheckpointRow, type ConversionState, quotaFault } from './blob-store';
 import { type Description, describe, isSameVersion } from './describe';
 import { FileChangedError } from './http';
@@ -47,7 +47,7 @@ export class Conversion {
   /** Reads a part's small files and the headers of its weights. Throws the fault that its conversion would begin with. */
   async check(source: Source, part: Part): Promise<void> {
     const networks = networksOf(part);
-    const { files } = await this.describe(source, networks);
+    const { files, names } = await this.describe(source, networks);
     // A file that arrives once has its header read with its weights.
     if (source.isSequential()) return;
     const weight_format = this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string;
@@ -59,10 +59,10 @@ export class Conversion {
       in_file_order: false,
       finished_shards: {},
     };
-    const read = (path: string, begin: number, end: number): Promise<Uint8Array> => source.read(path, begin, end);
+    const read = (path: string, begin: number, end: number): Promise<Uint8Array> => source.read(names.get(path) ?? path, begin, end);
     const stop = (): Promise<never> => Promise.reject(CHECKED);
     await Engine.convert(conversion, files, read, stop, stop).catch((thrown: unknown) => {
-      if (faultOf(thrown).what !== CHECKED.what) throw thrown;
+      if (faultOf(thrown).what !== CHECKED.what) throw withNames(faultOf(thrown), names);
     });
   }
 
@@ -70,7 +70,7 @@ export class Conversion {
   async run(source: Source, part: Part, onConfigs: OnConfigs): Promise<StoredManifest> {
     const networks = networksOf(part);
     const key = rowKey(source, part);
-    const { files, versions, total } = await this.describe(source, networks);
+    const { files, names, versions, total } = await this.describe(source, networks);
     onConfigs(inMemoryFiles(files), undefined);
     const chosen = part === 'denoiser' && this.dtype !== 'auto' ? this.dtype : undefined;
     const weight_format = chosen ?? (this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string);
@@ -94,7 +94,8 @@ export class Conversion {
       in_file_order: source.isSequential(),
       finished_shards: structuredClone(finished),
     };
-    const read = async (path: string, begin: number, end: number): Promise<Uint8Array> => {
+    const read = async (known_as: string, begin: number, end: number): Promise<Uint8Array> => {
+      const path = names.get(known_as) ?? known_as;
       const bytes = await source.read(path, begin, end).catch((thrown: unknown) => {
         if (thrown instanceof FileChangedError)
           throw fault('network', `${source.title}${path} changed during the download`, 'try again: the download starts over');
@@ -118,7 +119,9 @@ export class Conversion {
       await this.store.put(row);
       return sha256;
     };
-    const text = await Engine.convert(conversion, files, read, begin, put);
+    const text = await Engine.convert(conversion, files, read, begin, put).catch((thrown: unknown) => {
+      throw withNames(faultOf(thrown), names);
+    });
     const manifest = JSON.parse(text) as Manifest;
     // Local files have no version on a server.
     const version = source instanceof FilesSource ? undefined : JSON.stringify(versions);
@@ -137,6 +140,12 @@ export class Conversion {
       }),
     );
   }
+}
+
+/** Returns a fault with the names that files have at the source. */
+function withNames(reason: Fault, names: ReadonlyMap<string, string>): Fault {
+  const what = [...names].reduce((text, [known_as, name]) => text.replaceAll(known_as, name), reason.what);
+  return { ...reason, what };
 }
 
 /** Throws a fault where less than `bytes` of the quota are free. */

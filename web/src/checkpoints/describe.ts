@@ -7,6 +7,8 @@ import { readFile, type Source } from './source';
 /** Small files with their bytes, and large ones with their length, which is `total` bytes. */
 export interface Description {
   files: Map<string, Uint8Array | number>;
+  /** The names at the source of files of a variant, by their path in `files`, which is that without the variant. */
+  names: Map<string, string>;
   /** What changes with each file, by path. Sorted. */
   versions: Record<string, string>;
   total: number;
@@ -30,6 +32,7 @@ const SAMPLE_BYTES = 4096;
 /** Returns the files of some networks. Throws a fault that names the first file that is missing. */
 export async function describe(source: Source, networks: readonly string[]): Promise<Description> {
   const files = new Map<string, Uint8Array | number>();
+  const names = new Map<string, string>();
   const versions: Record<string, string> = {};
   const readSmall = async (path: string): Promise<boolean> => {
     const bytes = await readFile(source, path);
@@ -45,21 +48,25 @@ export async function describe(source: Source, networks: readonly string[]): Pro
     for (const path of TOKENIZERS) if (await readSmall(path)) return;
     throw source.missing(...TOKENIZERS);
   };
-  const addLarge = async (path: string): Promise<boolean> => {
+  const addLarge = async (path: string, known_as = path): Promise<boolean> => {
     const info = await source.info(path);
     if (info === undefined) return false;
-    files.set(path, info.bytes);
+    files.set(known_as, info.bytes);
+    if (known_as !== path) names.set(known_as, path);
     versions[path] = `${info.version || (await samplesOf(source, path, info.bytes))} ${info.bytes}`;
     return true;
   };
   const weights = async (stem: string): Promise<void> => {
     for (const variant of VARIANTS) {
-      if (await addLarge(`${stem}${variant}.safetensors`)) return;
+      if (await addLarge(`${stem}${variant}.safetensors`, `${stem}.safetensors`)) return;
       const index = `${stem}.safetensors.index${variant}.json`;
       if (!(await readSmall(index))) continue;
       const folder = stem.slice(0, stem.lastIndexOf('/') + 1);
-      const shards = filesOf(index, files.get(index) as Uint8Array).map((file) => folder + file);
-      const found = await Promise.all(shards.map(addLarge));
+      const bytes = files.get(index) as Uint8Array;
+      files.delete(index);
+      files.set(`${stem}.safetensors.index.json`, bytes);
+      const shards = filesOf(index, bytes).map((file) => folder + file);
+      const found = await Promise.all(shards.map((file) => addLarge(file)));
       const missing = shards.find((_, position) => !found[position]);
       if (missing !== undefined) throw source.missing(missing);
       return;
@@ -71,7 +78,7 @@ export async function describe(source: Source, networks: readonly string[]): Pro
   await Promise.all([...configs.map(config), ...(with_text ? [tokenizer()] : [])]);
   await Promise.all(networks.map((network) => weights(STEMS[network] ?? network)));
   const total = [...files.values()].reduce<number>((sum, file) => sum + (typeof file === 'number' ? file : 0), 0);
-  return { files, versions: Object.fromEntries(Object.entries(versions).sort()), total };
+  return { files, names, versions: Object.fromEntries(Object.entries(versions).sort()), total };
 }
 
 /** Returns whether files that were stored are those of now. A checkpoint of an earlier version lists weights alone. */
