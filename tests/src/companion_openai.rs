@@ -215,3 +215,19 @@ fn every_error_has_openais_error_object() {
         assert_eq!(status == "405", answer.contains("\r\nallow: "), "{answer}");
     }
 }
+
+#[test]
+fn a_body_that_is_not_read_is_explained() {
+    let images = "/v1/images/generations";
+    for (answer, what) in [
+        (post_to(images, AS_JSON, "{"), "the body is not JSON: EOF while parsing an object at line 1 column 1"),
+        (post_to(images, AS_JSON, "[1]"), "the body is [1], not an image request"),
+        (
+            post_to(images, "Host: localhost\r\n", "{}"),
+            "the header `Content-Type` of the body is not `application/json`",
+        ),
+        (post_to("/v1/encode", AS_JSON, &" ".repeat(600 << 10)), "the body is too long"),
+    ] {
+        assert_eq!(json_of(&answer).1["what"], what);
+    }
+}

@@ -32,9 +32,25 @@ impl ApiError {
         Self::new(status, Fault::new(FaultCode::BadRequest, what, "see /v1/openapi.json for its routes"))
     }
 
-    /// Error of a body that is not JSON, or too long.
-    pub(super) fn invalid_body(expected: &str, rejection: &JsonRejection, remedy: &str) -> Self {
-        let what = format!("the body is not {expected}: {}", rejection.body_text());
+    /// Error of a body that is not JSON, or too long. `remedy` shows one that is accepted.
+    pub(super) fn invalid_body(rejection: &JsonRejection, remedy: &str) -> Self {
+        let text = rejection.body_text();
+        // axum writes what it was doing, a colon, and the reason.
+        let reason = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason);
+        let (what, remedy) = match (rejection, rejection.status()) {
+            (JsonRejection::MissingJsonContentType(_), _) => {
+                let what = "the header `Content-Type` of the body is not `application/json`".to_owned();
+                (what, "send it with `Content-Type: application/json`")
+            }
+            (_, StatusCode::PAYLOAD_TOO_LARGE) => (
+                "the body is too long".to_owned(),
+                "send at most 512 KiB, and to /v1/images/generations at most 48 MiB",
+            ),
+            (JsonRejection::BytesRejection(_), _) => {
+                (format!("the body did not arrive whole: {reason}"), "send the request again")
+            }
+            _ => (format!("the body is not JSON: {reason}"), remedy),
+        };
         Self::new(rejection.status(), Fault::new(FaultCode::BadRequest, what, remedy))
     }
 

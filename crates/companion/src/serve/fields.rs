@@ -25,7 +25,7 @@ pub(super) fn read_object(
     expected: &str,
     remedy: &str,
 ) -> Result<Map<String, Value>, ApiError> {
-    match body.map_err(|rejection| ApiError::invalid_body(expected, &rejection, remedy))?.0 {
+    match body.map_err(|rejection| ApiError::invalid_body(&rejection, remedy))?.0 {
         Value::Object(mut fields) => {
             fields.retain(|_, value| !value.is_null());
             Ok(fields)
