@@ -18,6 +18,7 @@ mod run;
 mod score;
 mod setup;
 mod shaders;
+mod soak;
 mod start;
 mod test;
 mod tools;
@@ -95,6 +96,15 @@ enum Task {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Run the page and the server for long, with changing models, killed browsers and killed clients, and record the numbers
+    Soak {
+        /// About how long to run; the numbers of images, restarts and seconds are in proportion
+        #[arg(long, default_value_t = soak::FULL_MINUTES)]
+        minutes: u32,
+        /// Seed of the random moments
+        #[arg(long, default_value_t = 7)]
+        seed: u32,
+    },
     /// Build the companion and run it with these arguments
     Pixart {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
@@ -136,6 +146,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Score { count } => score::score(&workspace, count),
         Task::Bench(options) => bench::bench(&workspace, &options),
         Task::Compare { out } => compare::compare(&workspace, out.as_deref()),
+        Task::Soak { minutes, seed } => soak::soak(&workspace, minutes, seed),
         Task::Pixart { arguments } => pixart::pixart(&workspace, &arguments),
         Task::Shaders { out } => shaders::render(&workspace, out.as_deref()),
         Task::Types => types::write(&workspace),

@@ -26,7 +26,7 @@ const OURS: &str = "#1f6feb";
 const OTHERS: &str = "#9aa4af";
 
 /// Writes every table and chart.
-pub(super) fn write(workspace: &Workspace) -> Result<()> {
+pub(crate) fn write(workspace: &Workspace) -> Result<()> {
     for (path, text) in rendered(workspace)? {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         run::log(&format!("wrote {}", path.display()));
