@@ -168,6 +168,48 @@ inEachEngine((context) => {
     await page.waitForFunction(() => window.downloaded === true);
   });
 
+  test('a_drop_that_cannot_be_used_is_answered_with_a_sentence_and_changes_nothing', async () => {
+    const { page } = context;
+    await openPage(context);
+    for (const [names, sentence] of [
+      [['weights.safetensors'], /^weights\.safetensors is one file of a model\./],
+      [['notes.txt'], /^notes\.txt is no image\./],
+      [['one.png', 'two.png'], /^2 files were dropped\./],
+    ]) {
+      await page.evaluate((names) => {
+        document.getElementById('notice-text').textContent = '';
+        const dataTransfer = new DataTransfer();
+        for (const name of names) dataTransfer.items.add(new File(['words'], name));
+        document.body.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+      }, names);
+      await page.waitForFunction(() => document.getElementById('notice-text').textContent !== '');
+      assert.match(await page.innerText('#notice-text'), sentence);
+      assert.equal((await brief(page)).phase, 'ready');
+    }
+    assert.deepEqual((await generateImage(page)).png, chromium.png);
+  });
+
+  test('an_image_that_the_gallery_refuses_stays_on_the_page_and_the_next_one_is_generated', async () => {
+    const { page } = context;
+    // The service worker of the other tests' origin has cached the scripts.
+    const server = await servePage();
+    server.script = `if (self.IDBObjectStore) IDBObjectStore.prototype.add = () => {
+      throw new DOMException('the quota is exceeded', 'QuotaExceededError');
+    };`;
+    await page.goto(`${server.url}?device=wasm`);
+    await untilReady(page);
+    for (const seed of [7, 8]) {
+      const { fault, png } = await generateImage(page, { seed });
+      assert.equal(fault, undefined);
+      if (seed === 7) assert.deepEqual(png, chromium.png);
+      assert.ok(await page.isVisible('#image'));
+      await page.waitForFunction(() => !document.getElementById('notice').hidden);
+      assert.match(await page.innerText('#notice-text'), /this browser's storage is full/);
+    }
+    await page.goto('about:blank');
+    await server.close();
+  });
+
   test('an_image_file_is_decoded_as_in_chromium', async () => {
     const { page } = context;
     await openPage(context);
