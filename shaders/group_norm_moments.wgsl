@@ -1,8 +1,8 @@
 // partials[b, chunk, group] = count, mean and Σ (x - mean)² of a group's channels over a chunk of an image's pixels
 //
-// x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last value unused. A group's channels
-// are a multiple of 4. For every adapter: one invocation per group and chunk, neighbours on neighbouring groups; 8 pixels at a time,
-// so that 8 loads are in flight. Rust: crates/kernels/src/gpu/group_norm.rs
+// x [B, P, C] stored as f32 or f16 → partials [B, CHUNKS, GROUPS] of vec4<f32>, the last value unused. For every adapter: one
+// invocation per group and chunk, neighbours on neighbouring groups. A group of a multiple of 4 channels takes 8 pixels at a time,
+// so that 8 loads are in flight; any other takes one channel at a time. Rust: crates/kernels/src/gpu/group_norm.rs
 
 alias Stored4 = vec4<f32>; // spec
 
@@ -26,6 +26,12 @@ fn load(at: u32) -> vec4<f32> {
     return vec4<f32>(x[at]);
 }
 
+fn lane(values: vec4<f32>, index: u32) -> f32 {
+    let low = select(values.x, values.y, index == 1u);
+    let high = select(values.z, values.w, index == 3u);
+    return select(low, high, index >= 2u);
+}
+
 fn sum_of_squares(difference: vec4<f32>) -> f32 {
     return dot(difference, difference);
 }
@@ -38,12 +44,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = id.x % params.groups;
     let chunk = id.x / params.groups;
     let c4 = params.c4;
-    let group4 = c4 / params.groups;
+    let channels = 4u * c4 / params.groups;
+    let group4 = channels / 4u;
     let start = id.y * params.pixels * c4 + group * group4;
     let end = min((chunk + 1u) * params.chunk_pixels, params.pixels);
 
     var total = Moments();
     var pixel = chunk * params.chunk_pixels;
+    if (channels % 4u != 0u) {
+        for (; pixel < end; pixel++) {
+            for (var channel = group * channels; channel < (group + 1u) * channels; channel++) {
+                let value = lane(load((id.y * params.pixels + pixel) * c4 + channel / 4u), channel % 4u);
+                total = combine_moments(total, Moments(1.0, value, 0.0));
+            }
+        }
+    }
     for (; pixel + TOGETHER <= end; pixel += TOGETHER) {
         for (var channel4 = 0u; channel4 < group4; channel4++) {
             let at = start + pixel * c4 + channel4;

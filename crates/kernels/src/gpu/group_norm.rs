@@ -33,7 +33,7 @@ impl PixelChunks {
 /// Launches the moments of the groups of x: `[B, CHUNKS, groups, 4]`. None where no shader supports it.
 pub(crate) fn group_moments(x: &Tensor<4>, groups: usize) -> Option<Tensor<4>> {
     let [b, h, w, c] = x.dims();
-    if !(c / groups).is_multiple_of(4) {
+    if !c.is_multiple_of(4) {
         return None;
     }
     let x = gpu_input(x)?;
@@ -78,7 +78,7 @@ pub(crate) fn combine_moments(moments: &Tensor<4>, groups: usize) -> Option<Tens
 pub(crate) fn group_norm(x: &Tensor<4>, moments: &Tensor<4>, options: &GroupNormOptions<'_>) -> Option<Tensor<4>> {
     let ([b, h, w, c], [_, chunks, ..]) = (x.dims(), moments.dims());
     let GroupNormOptions { weight, bias, groups, eps, silu } = *options;
-    if !(c / groups).is_multiple_of(4) {
+    if !c.is_multiple_of(4) {
         return None;
     }
     let (x, moments, weight, bias) = (gpu_input(x)?, gpu_input(moments)?, gpu_input(weight)?, gpu_input(bias)?);

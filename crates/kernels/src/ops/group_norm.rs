@@ -3,8 +3,8 @@
 //!
 //! x and y `[B, H, W, C]`, weight and bias `[C]`; a group is C/groups neighbouring channels. On a GPU it takes two launches: the
 //! moments of chunks of pixels, then the rest. Both steps are public, for an image that lies in several tensors and for one whose
-//! moments are known. Accumulation is f32, and no sum of squares is subtracted from another. The shaders support groups of a
-//! multiple of 4 channels; the CPU kernel supports all shapes.
+//! moments are known. Accumulation is f32, and no sum of squares is subtracted from another. The shaders support a C that
+//! is a multiple of 4; the CPU kernel supports all shapes.
 //!
 //! Moments are `[B, CHUNKS, SETS, 4]` f32: count, mean, sum of squared distances from the mean, and one unused value, for each
 //! chunk of pixels and set of channels.

@@ -58,6 +58,27 @@ impl Linear {
         Ok(Self { weight, bias: Some(vb.get("bias", [outputs]).await?) })
     }
 
+    /// Loads a 1×1 convolution, `weight` `[outputs, inputs, 1, 1]`, as a linear layer whose inputs and outputs are padded with
+    /// zeros to multiples of `alignment`.
+    pub(crate) async fn load_padded_conv(
+        vb: &VarBuilder<'_>,
+        [inputs, outputs]: [usize; 2],
+        alignment: usize,
+    ) -> Result<Self, Error> {
+        let [rows, columns] = [inputs, outputs].map(|channels| channels.next_multiple_of(alignment));
+        let arrange = |weight: &[f32]| {
+            let mut padded = vec![0.0; rows * columns];
+            for (output, weights) in weight.chunks_exact(inputs).enumerate() {
+                weights.iter().enumerate().for_each(|(input, weight)| padded[input * columns + output] = *weight);
+            }
+            padded
+        };
+        let weight = vb.get_matrix("weight", &[outputs, inputs, 1, 1], [rows, columns], arrange).await?;
+        let mut bias = vb.get_f32("bias", &[outputs]).await?;
+        bias.resize(columns, 0.0);
+        Ok(Self { weight, bias: Some(vb.upload(bias, [columns])) })
+    }
+
     /// `[B, T, inputs]` → `[B, T, outputs]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         self.forward_epilogue(x, Epilogue::default())

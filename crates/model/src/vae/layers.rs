@@ -100,19 +100,24 @@ fn hwio_from_oihw(weight: &[f32], [inputs, outputs]: [usize; 2], [rows, columns]
     out
 }
 
-/// A 1×1 convolution, as a linear layer.
-pub(super) struct Conv1x1(Linear);
+/// A 1×1 convolution, as a linear layer. Channels that are not a multiple of four are padded with zeros.
+pub(super) struct Conv1x1 {
+    linear: Linear,
+    outputs: usize,
+}
 
 impl Conv1x1 {
     pub(super) async fn load(vb: &VarBuilder<'_>, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        Ok(Self(Linear::load_patchify_conv(vb, &[inputs, 1, 1], outputs).await?))
+        Ok(Self { linear: Linear::load_padded_conv(vb, [inputs, outputs], CHANNEL_ALIGNMENT).await?, outputs })
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = pad_channels(x);
         let [b, h, w, c] = x.dims();
-        let y = self.0.forward(x.reshape([b, h * w, c]));
-        let [_, _, outputs] = y.dims();
-        y.reshape([b, h, w, outputs])
+        let y = self.linear.forward(x.reshape([b, h * w, c]));
+        let [_, _, columns] = y.dims();
+        let y = y.reshape([b, h, w, columns]);
+        if columns == self.outputs { y } else { y.slice([0..b, 0..h, 0..w, 0..self.outputs]) }
     }
 }
 

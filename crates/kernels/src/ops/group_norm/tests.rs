@@ -63,9 +63,13 @@ impl Case {
     }
 }
 
-/// One pixel, primes, more pixels than a run and than 16 chunks of the least size, and groups of 1 and 3 channels, which
-/// no shader takes.
-const SHAPES: [([usize; 4], usize); 7] = [
+/// One pixel, primes, more pixels than a run and than 16 chunks of the least size, groups of 1, 2, 3 and 6 channels, which
+/// share vectors, and channels that no shader takes.
+const SHAPES: [([usize; 4], usize); 11] = [
+    ([1, 1, 1, 8], 8),
+    ([2, 7, 11, 64], 32),
+    ([1, 29, 31, 12], 4),
+    ([1, 97, 101, 24], 4),
     ([1, 1, 1, 4], 1),
     ([2, 5, 7, 24], 3),
     ([1, 13, 17, 16], 4),
@@ -122,7 +126,7 @@ async fn sets_of_channels_are_merged_to_groups(device: &Device) {
 
 async fn parts_of_a_picture_with_its_moments_are_normalised_as_in_the_picture(device: &Device) {
     const ROWS: [usize; 3] = [9, 1, 23];
-    for (c, groups) in [(24, 3), (6, 6)] {
+    for (c, groups) in [(24, 3), (24, 12), (6, 6)] {
         let case = Case { shape: [2, 33, 7, c], groups, silu: true, half: false, far: 4.0 };
         let [x, weight, bias] = case.numbers();
         let x = Tensor::<4>::from_data(TensorData::new(x, case.shape), device);
