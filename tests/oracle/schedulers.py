@@ -3,7 +3,8 @@
     python schedulers.py GOLDEN
 
 writes GOLDEN/schedulers.json, the runs with their settings, and GOLDEN/schedulers.safetensors: for each run its first
-latent, its timesteps, the latent after every call and every noise that was drawn. The network is a formula of latent and
+latent, its timesteps, the latent after every call and every noise that was drawn. GOLDEN/scheduler_defaults.json has the
+keys of every class with their defaults. The network is a formula of latent and
 timestep (`network`), so that a run needs no weights and never recovers from a wrong step.
 """
 
@@ -63,6 +64,7 @@ RUNS = {
     "kdpm2": (KDPM2, {}, 6), "kdpm2_karras": (KDPM2, dict(use_karras_sigmas=True), 5),
     "kdpm2_a": (KDPM2_A, {}, 6), "lms": (LMS, {}, 10), "lms_karras": (LMS, dict(use_karras_sigmas=True), 7),
     "pndm": (PNDM, dict(skip_prk_steps=True), 10), "pndm_one": (PNDM, dict(skip_prk_steps=True, set_alpha_to_one=True), 5),
+    "pndm_prk": (PNDM, {}, 10), "pndm_prk_4": (PNDM, dict(timestep_spacing="trailing"), 4),
     "lcm": (LCM, {}, 4), "lcm_8": (LCM, {}, 8), "lcm_1": (LCM, {}, 1), "lcm_given": (LCM, {}, dict(timesteps=[999, 599, 199])),
     "tcd": (TCD, {}, 4, 0.3), "tcd_0": (TCD, {}, 4), "unipc": (UNIPC, {}, 10), "unipc_3": (UNIPC, dict(solver_order=3), 10),
     "unipc_bh1": (UNIPC, dict(solver_type="bh1", solver_order=3, final_sigmas_type="sigma_min"), 8),
@@ -130,6 +132,17 @@ def main(golden: pathlib.Path) -> None:
     rows = ",\n".join(json.dumps(row) for row in listed)
     (golden / "schedulers.json").write_text(f"[\n{rows}\n]\n")
     save_file(tensors, golden / "schedulers.safetensors")
+    (golden / "scheduler_defaults.json").write_text(json.dumps(defaults(), indent=1) + "\n")
+
+
+def defaults() -> dict[str, dict]:
+    """The keys that `register_to_config` gives a default for, by class. An infinite bound is null, as in our reader."""
+    listed = {}
+    for kind in sorted({kind for kind, *_ in RUNS.values()}):
+        constructor = inspect.unwrap(getattr(diffusers.schedulers, kind).__init__)
+        keys = list(inspect.signature(constructor).parameters.values())[1:]
+        listed[kind] = {key.name: None if key.default == float("-inf") else key.default for key in keys}
+    return listed
 
 
 if __name__ == "__main__":

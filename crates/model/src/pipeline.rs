@@ -17,10 +17,11 @@ use pixart_protocol::{Fault, FaultCode, GenerateRequest, Preset, TokenCount};
 use pixart_weights::Folder;
 
 use crate::image::GenerationMetadata;
-use crate::loading::config::{Json, MICRO_CONDITION_SAMPLE_SIZE};
+use crate::loading::config::MICRO_CONDITION_SAMPLE_SIZE;
+use crate::loading::json::Json;
 use crate::noise::Noise;
 use crate::planning::memory_plan::{DeviceLimits, Planner, text_encoder_bytes};
-use crate::schedulers::SchedulerConfig;
+use crate::schedulers::{MODEL_INDEX, SchedulerConfig, class as scheduler_class};
 use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder, VaeEncoder};
 
 pub(crate) mod bins;
@@ -219,6 +220,28 @@ impl Pipeline {
         self.assemble(prepared, prompt_embeds, InitLatents::from_noise(latents), noise)
     }
 
+    /// Checks the shape of prompt embeddings: the channels of the checkpoint, and the rows of a request if one is given.
+    ///
+    /// # Errors
+    /// Embeddings of another checkpoint, or of another number of prompts.
+    pub fn check_prompt_embeds(
+        &self,
+        [rows, _, channels]: [u32; 3],
+        prepared: Option<&PreparedRequest>,
+    ) -> Result<(), Error> {
+        let caption_channels = self.transformer.config().caption_channels as u32;
+        let expected = prepared.map_or(rows, |prepared| prepared.prompts.len() as u32);
+        if [rows, channels] == [expected, caption_channels] {
+            return Ok(());
+        }
+        Err(Error::Request(Fault::new(
+            FaultCode::BadRequest,
+            format!("the text embeddings are {rows} rows of {channels} channels, not {expected} of {caption_channels}"),
+            "encode the negative prompt, then the prompt, with the text encoder of this checkpoint; at guidance 1 or \
+             below the prompt alone",
+        )))
+    }
+
     fn assemble(
         &self,
         prepared: &PreparedRequest,
@@ -227,18 +250,7 @@ impl Pipeline {
         mut noise: Noise,
     ) -> Result<Sampler<'_>, Error> {
         let PromptEmbeds { embeds, attention_mask } = prompt_embeds;
-        let ([rows, _, channels], expected) = (embeds.dims(), prepared.prompts.len());
-        let caption_channels = self.transformer.config().caption_channels;
-        if [rows, channels] != [expected, caption_channels] {
-            return Err(Error::Request(Fault::new(
-                FaultCode::BadRequest,
-                format!(
-                    "the text embeddings are {rows} rows of {channels} channels, not {expected} of {caption_channels}"
-                ),
-                "encode the negative prompt, then the prompt, with the text encoder of this checkpoint; at guidance 1 or \
-                 below the prompt alone",
-            )));
-        }
+        self.check_prompt_embeds(embeds.dims().map(|side| side as u32), Some(prepared))?;
 
         // 3. Timesteps.
         let scheduler = prepared.scheduler_state()?;
@@ -330,11 +342,11 @@ impl Pipeline {
 /// # Errors
 /// A file that cannot be read.
 pub fn preset_of(folder: &Folder) -> Result<Preset, Error> {
-    let class = |file: &str| match folder.contains(file) {
-        true => Ok::<_, Error>(Json::read(folder, file)?.text("_class_name")?.to_owned()),
-        false => Ok(String::new()),
+    let pipeline = match folder.contains(MODEL_INDEX) {
+        true => Json::read(folder, MODEL_INDEX)?.text("_class_name")?.to_owned(),
+        false => String::new(),
     };
-    let (pipeline, scheduler) = (class("model_index.json")?, class("scheduler/scheduler_config.json")?);
+    let scheduler = scheduler_class(folder)?;
     let name = match (pipeline.as_str(), scheduler.as_str()) {
         (pipeline, _) if pipeline.starts_with("PixArtSigma") => "sigma",
         (_, "LCMScheduler") => "alpha-lcm",

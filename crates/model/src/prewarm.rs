@@ -11,7 +11,9 @@ use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Dtype, Folder, serialize_tensors};
 use serde_json::Value;
 
-use crate::loading::config::{DitConfig, Json, VaeConfig};
+use crate::loading::config::{DitConfig, VaeConfig};
+use crate::loading::json::Json;
+use crate::schedulers::class as scheduler_class;
 use crate::{Batch, DeviceLimits, Error, Pipeline, PromptEmbeds, preset_of};
 
 pub(crate) mod kernels;
@@ -47,13 +49,13 @@ pub async fn prewarm(configs: &Folder, device: &Device, limits: DeviceLimits) ->
 fn tiny_checkpoint(configs: &Folder) -> Result<Folder, Error> {
     let mut folder = Folder::default();
     let mut configure = |file: &str, sizes: &[(&str, Value)]| {
-        let mut values = Json::read(configs, file)?.object()?;
+        let mut values = Json::read(configs, file)?.values().clone();
         values.extend(sizes.iter().map(|(key, size)| ((*key).to_owned(), size.clone())));
         folder.insert(file, Value::Object(values).to_string().into_bytes());
         Ok::<_, Error>(())
     };
     let blocks = VaeConfig::read(configs)?.block_channels.len();
-    configure("scheduler/scheduler_config.json", &[])?;
+    configure("scheduler/scheduler_config.json", &[("_class_name", scheduler_class(configs)?.into())])?;
     let one = [("num_attention_heads", HEADS.into()), ("num_layers", 1.into()), ("caption_channels", BLOCK.into())];
     configure("transformer/config.json", &one)?;
     let widths = vec![WIDTH; blocks].into();

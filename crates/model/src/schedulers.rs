@@ -11,7 +11,7 @@ use pixart_weights::Folder;
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::loading::config::Json;
+use crate::loading::json::Json;
 
 mod config_reader;
 mod ddim;
@@ -81,11 +81,14 @@ schedulers! {
 }
 
 /// Names that stand for a scheduler with settings of its own. Under the linspace spacing of PixArt's checkpoints, PNDM's
-/// steps miss their timesteps and its images are spoilt.
-const IMPLIED: &[(&str, &str)] =
-    &[("dpm++2m-sde", "dpm++2m:algorithm_type=sde-dpmsolver++"), ("pndm", "pndm:timestep_spacing=leading")];
+/// steps miss their timesteps and its images are spoilt; its Runge-Kutta start is not used with latents.
+const IMPLIED: &[(&str, &str)] = &[
+    ("dpm++2m-sde", "dpm++2m:algorithm_type=sde-dpmsolver++"),
+    ("pndm", "pndm:timestep_spacing=leading,skip_prk_steps=true"),
+];
 
 const FILE: &str = "scheduler/scheduler_config.json";
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
 
 /// A scheduler with its settings.
 #[derive(Clone, Debug)]
@@ -110,7 +113,20 @@ impl Scheduler {
         if options.eta != 0.0 && !matches!(self.kind, AnyScheduler::Ddim(_) | AnyScheduler::Tcd(_)) {
             return Err(UnsupportedSetting::new("eta", "is a setting of ddim and tcd alone").of(&self.name));
         }
-        self.kind.set_timesteps(options).map_err(|unsupported| unsupported.of(&self.name))
+        self.kind.set_timesteps(options).map_err(|unsupported| match options.steps {
+            Steps::Count(count) if unsupported.key == "steps" => self.too_many(count, options.eta, unsupported),
+            _ => unsupported.of(&self.name),
+        })
+    }
+
+    /// Returns the error of a number of steps, with the nearest number that the scheduler makes.
+    fn too_many(&self, count: usize, eta: f64, UnsupportedSetting { key, why }: UnsupportedSetting) -> Error {
+        let makes =
+            |count: &usize| self.kind.set_timesteps(&SchedulerOptions { steps: Steps::Count(*count), eta }).is_ok();
+        let nearest = (1..count).rev().find(makes).map(|most| format!("at most {most}"));
+        let nearest = nearest.or_else(|| (count..count + 9).find(makes).map(|least| format!("at least {least}")));
+        let remedy = nearest.map_or(String::new(), |nearest| format!("choose {nearest} steps, or "));
+        bad(format!("scheduler {}: {key} {why}", self.name), format!("{remedy}choose another scheduler"))
     }
 }
 
@@ -128,13 +144,13 @@ impl SchedulerConfig {
     /// A class that is not one of [`SCHEDULERS`], or a setting that the scheduler does not have.
     pub fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, FILE)?;
-        let class = json.text("_class_name")?;
+        let class = class(folder)?;
         let known = SCHEDULERS.iter().find(|(_, known)| *known == class);
         let Some((name, class)) = known else {
             let classes = SCHEDULERS.iter().map(|(_, class)| *class).collect::<Vec<_>>().join(", ");
             return Err(json.error("_class_name", format!("{class} is not supported, only {classes}")));
         };
-        let values = json.object()?;
+        let values = json.values().clone();
         let kind = AnyScheduler::read(&ConfigReader::new(class, values.clone()));
         let kind = kind.map_err(|UnsupportedSetting { key, why }| json.error(&key, why))?;
         Ok(Self { values, own: Scheduler { name: (*name).into(), kind } })
@@ -169,6 +185,18 @@ impl SchedulerConfig {
         let kind = AnyScheduler::read(&config).and_then(|kind| config.unread(keys.into_iter()).map(|()| kind));
         kind.map(|kind| Scheduler { name: name.into(), kind }).map_err(|unsupported| unsupported.of(name))
     }
+}
+
+/// Returns diffusers' class of the checkpoint's scheduler: that of its own file, else that of `model_index.json`.
+pub(crate) fn class(folder: &Folder) -> Result<String, Error> {
+    let json = Json::read(folder, FILE)?;
+    if !json.contains("_class_name") && folder.contains(MODEL_INDEX) {
+        let index = Json::read(folder, MODEL_INDEX)?;
+        if let Some(class) = index.optional("scheduler").and_then(|pair| pair.get(1)).and_then(Value::as_str) {
+            return Ok(class.to_owned());
+        }
+    }
+    Ok(json.text("_class_name")?.to_owned())
 }
 
 /// Returns the scheduler names that a request can use.

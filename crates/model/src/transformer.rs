@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor, activation::silu};
 use pixart_kernels::{Activation, AdaLnChunk, Modulation, WeightFormat, layer_norm, patchify, unpatchify};
 use pixart_weights::{Folder, Weights};
 
-use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS};
+use crate::loading::config::{DitConfig, NORM_OUT_EPS, PATCH, SINUSOID_CHANNELS};
 use crate::loading::inventory::declared;
 use crate::loading::linear::Linear;
 use crate::loading::var_builder::{NamedShape, VarBuilder};
@@ -33,7 +33,7 @@ pub struct Dit {
     timestep_embedder: Mlp,
     size_embedders: Option<SizeEmbedders>,
     adaln_single: Linear,
-    caption_projection: Mlp,
+    caption_projection: Option<Mlp>,
     /// `scale_shift_table` of every block, `[LAYERS, 1, 6, C]`.
     block_scale_shift_tables: Tensor<4>,
     blocks: Vec<DitBlock>,
@@ -153,7 +153,10 @@ impl Dit {
         // In the order of a packed file, which is then read sequentially.
         let adaln_single = Linear::load(&vb.pp("adaln_single.linear"), c, ADALN_CHUNKS * c).await?;
         let timestep_embedder = Mlp::load(&embedders.pp("timestep_embedder"), SINUSOID_CHANNELS, c).await?;
-        let caption_projection = Mlp::load(&vb.pp("caption_projection"), config.caption_channels, c).await?;
+        let caption_projection = match config.has_caption_projection {
+            true => Some(Mlp::load(&vb.pp("caption_projection"), config.caption_channels, c).await?),
+            false => None,
+        };
         let pos_embed_proj = Linear::load_patchify_conv(&vb.pp("pos_embed.proj"), &kernel, c).await?;
         let proj_out = Linear::load(&vb.pp("proj_out"), c, PATCH * PATCH * config.out_channels).await?;
         let scale_shift_table = vb.get_f32("scale_shift_table", &[FINAL_ADALN_CHUNKS, c]).await?;
@@ -206,7 +209,10 @@ impl Dit {
         assert_eq!([b, l], mask.dims(), "the attention mask does not have the shape of the text embeddings");
         let grid = [rows / PATCH, columns / PATCH];
         assert_eq!(grid.map(|side| side * PATCH), [rows, columns], "latent sides are not multiples of {PATCH}");
-        let caption = self.caption_projection.forward(embeds, Activation::Gelu);
+        let caption = match &self.caption_projection {
+            Some(projection) => projection.forward(embeds, Activation::Gelu),
+            None => embeds,
+        };
         taps.record(format_args!("caption_projection"), &caption);
         let bias = (mask.neg() + 1.0) * PADDING_SCORE;
         let caption = self.to_activations(caption);
@@ -280,7 +286,7 @@ impl Dit {
         let ([_, b, c], [h, w]) = (embedded_timestep.dims(), conditioning.grid);
         let table = self.scale_shift_table.clone() + embedded_timestep.reshape([1, b, 1, c]); // [1, B, 2, C]
         let row = |chunk| AdaLnChunk { table: &table, layer: 0, chunk };
-        let eps = self.config.norm_eps;
+        let eps = NORM_OUT_EPS;
         taps.record_with(format_args!("norm_out"), || layer_norm(x.clone(), None, eps));
         let x = self.proj_out.forward(layer_norm(x, Some(Modulation { shift: row(0), scale: row(1) }), eps));
         taps.record(format_args!("proj_out"), &x);

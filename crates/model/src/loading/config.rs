@@ -1,106 +1,13 @@
-//! The configuration files of a diffusers folder, read key by key. A missing or unsupported value is an error that names the
-//! key. Unknown keys are ignored, as by diffusers.
+//! The configuration files of a diffusers folder. A key that is absent has the default of the constructor in diffusers or
+//! transformers. A value that the networks cannot have is an error that names the key, before any weight is read.
 
 use pixart_kernels::WIDEST_CHANNELS;
 use pixart_weights::Folder;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::json::Json;
 use crate::Error;
 use crate::image::{Preview, SD_SCALING};
-
-/// A JSON configuration file.
-pub(crate) struct Json {
-    file: String,
-    value: Value,
-}
-
-impl Json {
-    pub(crate) fn read(folder: &Folder, file: &str) -> Result<Self, Error> {
-        let bad = |why: String| Error::Config { file: file.into(), key: "(whole file)".into(), why };
-        let text = std::str::from_utf8(folder.bytes(file)?).map_err(|error| bad(error.to_string()))?;
-        // Python writes bare infinities, which JSON does not allow. An infinite bound is no bound.
-        let text = text.replace(": -Infinity", ": null").replace(": Infinity", ": null");
-        let value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-        Ok(Self { file: file.into(), value })
-    }
-
-    pub(crate) fn error(&self, key: &str, why: impl Into<String>) -> Error {
-        Error::Config { file: self.file.clone(), key: key.into(), why: why.into() }
-    }
-
-    /// Returns all keys and values.
-    pub(crate) fn object(&self) -> Result<Map<String, Value>, Error> {
-        let object = self.value.as_object().cloned();
-        object.ok_or_else(|| self.error("(whole file)", "it is not a JSON object"))
-    }
-
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.value.get(key).filter(|value| !value.is_null())
-    }
-
-    fn required(&self, key: &str) -> Result<&Value, Error> {
-        self.get(key).ok_or_else(|| self.error(key, "the key is missing"))
-    }
-
-    pub(crate) fn count(&self, key: &str) -> Result<usize, Error> {
-        let value = self.required(key)?;
-        let count = value.as_u64().filter(|count| *count > 0);
-        count.map(|count| count as usize).ok_or_else(|| self.error(key, format!("{value} is not a positive integer")))
-    }
-
-    /// Returns a channel count, which must be a multiple of 4: kernels read `vec4`s.
-    pub(crate) fn channels(&self, key: &str) -> Result<usize, Error> {
-        let count = self.count(key)?;
-        if count.is_multiple_of(4) {
-            Ok(count)
-        } else {
-            Err(self.error(key, format!("{count} is not a multiple of 4")))
-        }
-    }
-
-    pub(crate) fn counts(&self, key: &str) -> Result<Vec<usize>, Error> {
-        let value = self.required(key)?;
-        let list = value.as_array().map(|list| list.iter().map(|item| item.as_u64().map(|n| n as usize)).collect());
-        list.flatten().ok_or_else(|| self.error(key, format!("{value} is not a list of integers")))
-    }
-
-    pub(crate) fn number(&self, key: &str) -> Result<f64, Error> {
-        let value = self.required(key)?;
-        value.as_f64().ok_or_else(|| self.error(key, format!("{value} is not a number")))
-    }
-
-    /// Returns a list of lists of numbers, or none if the key is missing.
-    pub(crate) fn rows(&self, key: &str) -> Result<Option<Vec<Vec<f32>>>, Error> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let rows = serde_json::from_value(value.clone());
-        rows.map(Some).map_err(|error| self.error(key, format!("it is not a list of lists of numbers: {error}")))
-    }
-
-    pub(crate) fn number_or(&self, key: &str, default: f64) -> Result<f64, Error> {
-        if self.get(key).is_some() { self.number(key) } else { Ok(default) }
-    }
-
-    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, Error> {
-        let Some(value) = self.get(key) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| self.error(key, format!("{value} is not true or false")))
-    }
-
-    pub(crate) fn text(&self, key: &str) -> Result<&str, Error> {
-        let value = self.required(key)?;
-        value.as_str().ok_or_else(|| self.error(key, format!("{value} is not a string")))
-    }
-
-    /// Returns an error unless the value of `key` is `supported`. A missing key means `supported`.
-    pub(crate) fn require_value(&self, key: &str, supported: impl Into<Value>) -> Result<(), Error> {
-        let supported = supported.into();
-        match self.get(key) {
-            Some(value) if *value != supported => {
-                Err(self.error(key, format!("{value} is not supported, only {supported}")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// `transformer/config.json`. Source: diffusers `PixArtTransformer2DModel.__init__`.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,12 +17,16 @@ pub struct DitConfig {
     pub layers: usize,
     pub latent_channels: usize,
     pub out_channels: usize,
+    /// Channels of the prompt embeddings.
     pub caption_channels: usize,
+    /// Whether the network projects the prompt embeddings to its own width. Without, the cross-attention reads them.
+    pub has_caption_projection: bool,
     /// Latent rows and columns that the checkpoint was trained at.
     pub sample_size: usize,
     pub interpolation_scale: f64,
     /// Whether the network embeds resolution and aspect ratio.
     pub micro_conditions: bool,
+    /// ε of the norms of the blocks.
     pub norm_eps: f64,
 }
 
@@ -125,32 +36,89 @@ pub(crate) const PATCH: usize = 2;
 pub(crate) const SINUSOID_CHANNELS: usize = 256;
 /// The pipeline passes micro-conditions to checkpoints of this sample size only (diffusers `PixArtAlphaPipeline`).
 pub(crate) const MICRO_CONDITION_SAMPLE_SIZE: usize = 128;
+/// ε of the transformer's last norm (diffusers passes 1e-6).
+pub(crate) const NORM_OUT_EPS: f64 = 1e-6;
+
+/// Largest accepted sizes, so that arithmetic on shapes cannot overflow 32 bits. Published checkpoints stay far below.
+const CHANNELS_MAX: usize = 16_384;
+const HIDDEN_CHANNELS_MAX: usize = 65_536;
+const HEADS_MAX: usize = 1_024;
+const LAYERS_MAX: usize = 1_024;
+const LATENT_CHANNELS_MAX: usize = 256;
+const SAMPLE_SIZE_MAX: usize = 4_096;
+const VOCABULARY_MAX: usize = 1 << 20;
+const BUCKETS_MAX: usize = 4_096;
+const DISTANCE_MAX: usize = 1 << 20;
+const VAE_LEVELS_MAX: usize = 8;
+const VAE_LAYERS_MAX: usize = 32;
 
 impl DitConfig {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "transformer/config.json")?;
-        json.require_value("patch_size", PATCH)?;
-        json.require_value("activation_fn", "gelu-approximate")?;
-        json.require_value("norm_type", "ada_norm_single")?;
-        json.require_value("attention_bias", true)?;
-        json.require_value("norm_elementwise_affine", false)?;
-        let sample_size = json.count("sample_size")?;
+        json.require("patch_size", PATCH, PATCH)?;
+        json.require("activation_fn", "gelu-approximate", "gelu-approximate")?;
+        json.require("norm_type", "ada_norm_single", "ada_norm_single")?;
+        json.require("attention_bias", true, true)?;
+        json.require("norm_elementwise_affine", false, false)?;
+        if json.optional("attention_type").is_some() {
+            json.require("attention_type", "default", "default")?;
+        }
+        let heads = json.count("num_attention_heads", XL_2.heads, 1..=HEADS_MAX)?;
+        let head_channels = json.channels("attention_head_dim", XL_2.head_channels, WIDEST_CHANNELS)?;
+        let channels = heads * head_channels;
+        if channels > CHANNELS_MAX {
+            let why = format!("{heads} heads of {head_channels} channels are more than {CHANNELS_MAX} channels");
+            return Err(json.error("num_attention_heads", why));
+        }
+        let latent_channels = json.count("in_channels", XL_2.latent_channels, 1..=LATENT_CHANNELS_MAX)?;
+        let out_channels = match json.optional("out_channels") {
+            // Without a number of its own the network returns as many channels as it reads.
+            None if json.contains("out_channels") => latent_channels,
+            _ => json.count("out_channels", XL_2.out_channels, 1..=2 * LATENT_CHANNELS_MAX)?,
+        };
+        if out_channels != latent_channels && out_channels != 2 * latent_channels {
+            let why = format!("{out_channels} is neither the {latent_channels} of in_channels nor twice as many");
+            return Err(json.error("out_channels", why));
+        }
+        let has_caption_projection = json.optional("caption_channels").is_some();
+        let caption_key = if has_caption_projection { "caption_channels" } else { "cross_attention_dim" };
+        let sample_size = json.count("sample_size", MICRO_CONDITION_SAMPLE_SIZE, 2..=SAMPLE_SIZE_MAX)?;
+        if !sample_size.is_multiple_of(PATCH) {
+            return Err(json.error("sample_size", format!("{sample_size} is not a multiple of {PATCH}")));
+        }
+        let native = (sample_size / 64).max(1) as f64;
+        let interpolation_scale = match json.optional("interpolation_scale") {
+            None => native,
+            Some(_) => json.positive("interpolation_scale", native)?,
+        };
+        let micro_conditions = json.flag("use_additional_conditions")?;
+        let micro_conditions = micro_conditions.unwrap_or(sample_size == MICRO_CONDITION_SAMPLE_SIZE);
+        if micro_conditions && !channels.is_multiple_of(3) {
+            let why = format!("height, width and aspect ratio need a third each of the {channels} channels");
+            return Err(json.error("use_additional_conditions", why));
+        }
         Ok(Self {
-            heads: json.count("num_attention_heads")?,
-            head_channels: json.channels("attention_head_dim")?,
-            layers: json.count("num_layers")?,
-            latent_channels: json.count("in_channels")?,
-            out_channels: json.count("out_channels")?,
-            caption_channels: json.channels("caption_channels")?,
+            heads,
+            head_channels,
+            layers: json.count("num_layers", XL_2.layers, 1..=LAYERS_MAX)?,
+            latent_channels,
+            out_channels,
+            caption_channels: json.channels(caption_key, XL_2.channels(), CHANNELS_MAX)?,
+            has_caption_projection,
             sample_size,
-            interpolation_scale: json.number_or("interpolation_scale", (sample_size / 64).max(1) as f64)?,
-            micro_conditions: json.flag_or("use_additional_conditions", sample_size == MICRO_CONDITION_SAMPLE_SIZE)?,
-            norm_eps: json.number_or("norm_eps", 1e-6)?,
+            interpolation_scale,
+            micro_conditions,
+            norm_eps: json.positive("norm_eps", XL_2.norm_eps)?,
         })
     }
 
-    pub(crate) fn channels(&self) -> usize {
+    pub(crate) const fn channels(&self) -> usize {
         self.heads * self.head_channels
+    }
+
+    /// Returns the channels of a caption token in the cross-attention.
+    pub(crate) fn cross_attention_channels(&self) -> usize {
+        if self.has_caption_projection { self.channels() } else { self.caption_channels }
     }
 }
 
@@ -162,6 +130,7 @@ pub(crate) const XL_2: DitConfig = DitConfig {
     latent_channels: 4,
     out_channels: 8,
     caption_channels: 4096,
+    has_caption_projection: true,
     sample_size: 32,
     interpolation_scale: 1.0,
     micro_conditions: false,
@@ -185,17 +154,25 @@ pub(crate) struct T5Config {
 impl T5Config {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "text_encoder/config.json")?;
-        json.require_value("feed_forward_proj", "gated-gelu")?;
+        json.require("feed_forward_proj", "relu", "gated-gelu")?;
+        let position_buckets = json.count("relative_attention_num_buckets", 32, 4..=BUCKETS_MAX)?;
+        let distance = "relative_attention_max_distance";
+        let position_distance_max = json.count(distance, 128, 1..=DISTANCE_MAX)?;
+        // The nearer half of the buckets of a direction are one per distance.
+        if position_distance_max <= position_buckets / 4 {
+            let why = format!("{position_distance_max} is within the {} nearest buckets", position_buckets / 4);
+            return Err(json.error(distance, why));
+        }
         Ok(Self {
-            vocabulary: json.count("vocab_size")?,
-            channels: json.channels("d_model")?,
-            head_channels: json.channels("d_kv")?,
-            heads: json.count("num_heads")?,
-            layers: json.count("num_layers")?,
-            hidden_channels: json.channels("d_ff")?,
-            position_buckets: json.count("relative_attention_num_buckets")?,
-            position_distance_max: json.number_or("relative_attention_max_distance", 128.0)? as usize,
-            norm_eps: json.number_or("layer_norm_epsilon", 1e-6)?,
+            vocabulary: json.count("vocab_size", 32_128, 1..=VOCABULARY_MAX)?,
+            channels: json.channels("d_model", 512, CHANNELS_MAX)?,
+            head_channels: json.channels("d_kv", 64, WIDEST_CHANNELS)?,
+            heads: json.count("num_heads", 8, 1..=HEADS_MAX)?,
+            layers: json.count("num_layers", 6, 1..=LAYERS_MAX)?,
+            hidden_channels: json.channels("d_ff", 2048, HIDDEN_CHANNELS_MAX)?,
+            position_buckets,
+            position_distance_max,
+            norm_eps: json.positive("layer_norm_epsilon", 1e-6)?,
         })
     }
 }
@@ -232,30 +209,34 @@ pub struct VaeConfig {
 impl VaeConfig {
     pub(crate) fn read(folder: &Folder) -> Result<Self, Error> {
         let json = Json::read(folder, "vae/config.json")?;
-        json.require_value("act_fn", "silu")?;
-        json.require_value("in_channels", 3)?;
-        json.require_value("out_channels", 3)?;
-        json.require_value("mid_block_add_attention", true)?;
-        json.require_value("use_quant_conv", true)?;
-        json.require_value("use_post_quant_conv", true)?;
-        let block_channels = json.counts("block_out_channels")?;
-        let widest = block_channels.iter().copied().max().unwrap_or_default();
-        if !(1..=WIDEST_CHANNELS).contains(&widest) || block_channels.iter().any(|width| !width.is_multiple_of(4)) {
-            let why = format!("{block_channels:?} are not multiples of 4 up to {WIDEST_CHANNELS}");
-            return Err(json.error("block_out_channels", why));
+        json.require("act_fn", "silu", "silu")?;
+        json.require("in_channels", 3, 3)?;
+        json.require("out_channels", 3, 3)?;
+        json.require("mid_block_add_attention", true, true)?;
+        json.require("use_quant_conv", true, true)?;
+        json.require("use_post_quant_conv", true, true)?;
+        let key = "block_out_channels";
+        let block_channels = json.counts(key, &[64])?;
+        let fits = |width: &usize| (4..=WIDEST_CHANNELS).contains(width) && width.is_multiple_of(4);
+        if block_channels.is_empty() || block_channels.len() > VAE_LEVELS_MAX || !block_channels.iter().all(fits) {
+            let list = Value::from(block_channels);
+            let why =
+                format!("{list} is not a list of 1 to {VAE_LEVELS_MAX} multiples of 4 from 4 to {WIDEST_CHANNELS}");
+            return Err(json.error(key, why));
         }
-        let layers_per_block = json.count("layers_per_block")?;
-        let (latent_channels, scaling_factor) = (json.count("latent_channels")?, json.number("scaling_factor")?);
+        json.require_items("down_block_types", "DownEncoderBlock2D", block_channels.len())?;
+        json.require_items("up_block_types", "UpDecoderBlock2D", block_channels.len())?;
+        let norm_groups = json.count("norm_num_groups", 32, 1..=WIDEST_CHANNELS)?;
+        if let Some(width) = block_channels.iter().find(|width| !width.is_multiple_of(norm_groups)) {
+            let why = format!("the {width} channels of a block do not divide into {norm_groups} groups");
+            return Err(json.error("norm_num_groups", why));
+        }
+        let layers_per_block = json.count("layers_per_block", 1, 1..=VAE_LAYERS_MAX)?;
+        let latent_channels = json.count("latent_channels", 4, 1..=LATENT_CHANNELS_MAX)?;
+        let scaling_factor = json.positive("scaling_factor", SD_SCALING)?;
         let preview = Preview::new(json.rows(LATENT_RGB_FACTORS)?, latent_channels, scaling_factor)
             .map_err(|why| json.error(LATENT_RGB_FACTORS, why))?;
-        Ok(Self {
-            block_channels,
-            layers_per_block,
-            latent_channels,
-            norm_groups: json.count("norm_num_groups")?,
-            scaling_factor,
-            preview,
-        })
+        Ok(Self { block_channels, layers_per_block, latent_channels, norm_groups, scaling_factor, preview })
     }
 
     /// Returns the pixels per latent row or column.
@@ -278,46 +259,4 @@ pub(crate) fn sd_vae() -> VaeConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(file: &str, text: &str) -> Folder {
-        let mut folder = Folder::default();
-        folder.insert(file, text.as_bytes().to_vec());
-        folder
-    }
-
-    #[test]
-    fn a_missing_key_is_named_with_its_file() {
-        let folder = folder("vae/config.json", r#"{"block_out_channels": [8], "latent_channels": 4}"#);
-        let error = VaeConfig::read(&folder).expect_err("layers_per_block is missing");
-        assert_eq!(error.to_string(), "vae/config.json: `layers_per_block`: the key is missing");
-    }
-
-    #[test]
-    fn a_vae_reads_its_map_to_rgb_or_names_the_key() {
-        let read = |factors: &str| {
-            let vae = r#"{"block_out_channels": [8], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 4,
-                "scaling_factor": 1.0, "latent_rgb_factors": FACTORS}"#;
-            VaeConfig::read(&folder("vae/config.json", &vae.replace("FACTORS", factors)))
-        };
-        assert!(read("[[1,0,0],[0,1,0],[0,0,1],[0,0,0],[0,0,0.5]]").expect("five rows of three").preview.is_some());
-        for bad in ["[[1,0,0]]", "[[1],[1],[1],[1],[1]]", "7"] {
-            let error = read(bad).expect_err("not five rows of three numbers");
-            assert!(error.to_string().contains(LATENT_RGB_FACTORS), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_unsupported_value_is_named() {
-        let folder = folder("text_encoder/config.json", r#"{"feed_forward_proj": "relu"}"#);
-        let error = T5Config::read(&folder).expect_err("relu is not supported");
-        assert!(error.to_string().contains(r#""relu" is not supported, only "gated-gelu""#), "{error}");
-    }
-
-    #[test]
-    fn bare_infinities_are_read_as_null() {
-        let folder = folder("a.json", "{\"lambda_min_clipped\": -Infinity, \"n\": 3}");
-        assert_eq!(Json::read(&folder, "a.json").and_then(|json| json.count("n")).expect("n is there"), 3);
-    }
-}
+mod tests;

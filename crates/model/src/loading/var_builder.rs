@@ -92,8 +92,20 @@ impl<'a> VarBuilder<'a> {
         names.iter().find(exists).unwrap_or(&names[0])
     }
 
+    /// Returns whether tensors are checked or recorded, and placeholders are returned.
+    fn has_no_weights(&self) -> bool {
+        match self.source {
+            Source::Weights(weights) => weights.is_headers_only(),
+            Source::Shapes(_) => true,
+        }
+    }
+
     pub(crate) async fn get_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         match self.source {
+            Source::Weights(weights) if weights.is_headers_only() => {
+                weights.check(&self.name(name), shape)?;
+                Ok(Vec::new())
+            }
             Source::Weights(weights) => {
                 self.fence().await?;
                 Ok(weights.f32(&self.name(name), shape).await?)
@@ -115,6 +127,10 @@ impl<'a> VarBuilder<'a> {
         let names: Vec<String> = layers.iter().map(|layer| layer.name("weight")).collect();
         let Self { device, format, .. } = layers[0];
         let weights = match layers[0].source {
+            Source::Weights(weights) if weights.is_headers_only() => {
+                names.iter().try_for_each(|name| weights.check(name, &shape))?;
+                return Ok(placeholder_matrix(device));
+            }
             Source::Weights(weights) => weights,
             Source::Shapes(shapes) => {
                 shapes.borrow_mut().extend(names.into_iter().map(|name| (name, shape.to_vec())));
@@ -140,7 +156,7 @@ impl<'a> VarBuilder<'a> {
 
     /// Uploads `values` as a tensor of `shape`.
     pub(crate) fn upload<const RANK: usize>(&self, values: Vec<f32>, shape: [usize; RANK]) -> Tensor<RANK> {
-        if let Source::Shapes(_) = self.source {
+        if self.has_no_weights() {
             return Tensor::zeros([1; RANK], self.device);
         }
         self.count(values.len() * size_of::<f32>());
@@ -156,7 +172,7 @@ impl<'a> VarBuilder<'a> {
         arrange: impl FnOnce(&[f32]) -> Vec<f32>,
     ) -> Result<Matrix, Error> {
         let values = self.get_f32(name, shape).await?;
-        if let Source::Shapes(_) = self.source {
+        if self.has_no_weights() {
             return Ok(placeholder_matrix(self.device));
         }
         let values = arrange(&values);

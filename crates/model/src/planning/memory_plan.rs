@@ -149,7 +149,7 @@ fn text_encoder_storage(folder: &Folder) -> Result<(WeightFormat, u64), Error> {
 }
 
 fn element_count(shape: &[usize]) -> u64 {
-    shape.iter().product::<usize>() as u64
+    shape.iter().map(|side| *side as u64).product()
 }
 
 /// Memory planner of one checkpoint on one device.
@@ -186,7 +186,12 @@ impl Planner {
     /// A configuration that is missing or not supported.
     pub fn read(folder: &Folder, limits: DeviceLimits) -> Result<Self, Error> {
         let stored_format = folder.manifest().map_or(WeightFormat::F32, |manifest| manifest.weight_format);
-        Ok(Self { dit: DitConfig::read(folder)?, vae: VaeConfig::read(folder)?, stored_format, chosen: None, limits })
+        let (dit, vae) = (DitConfig::read(folder)?, VaeConfig::read(folder)?);
+        if vae.latent_channels != dit.latent_channels {
+            let why = format!("{}, and the transformer's in_channels is {}", vae.latent_channels, dit.latent_channels);
+            return Err(Error::Config { file: "vae/config.json".into(), key: "latent_channels".into(), why });
+        }
+        Ok(Self { dit, vae, stored_format, chosen: None, limits })
     }
 
     /// Returns the requested format, or the best one in which a guided image of the checkpoint's native size fits.
@@ -302,17 +307,20 @@ impl Planner {
 
     /// Returns the bytes of the transformer: 16·C² numbers a block in `format`, tables and embedders in f32.
     fn weights(&self, format: WeightFormat) -> u64 {
-        let DitConfig { layers, caption_channels, .. } = self.dit;
         let c = self.dit.channels();
         let format = if format.fits(c, c) { format } else { WeightFormat::F32 };
-        let embedders = c * (caption_channels + SINUSOID_CHANNELS + (2 + ADALN_CHUNKS) * c + ADALN_CHUNKS * layers);
-        (layers * format.bytes(c, 16 * c)) as u64 + embedders as u64 * F32_BYTES
+        let matrix = format.bytes(c, c) as u64;
+        // A tab counts in 32 bits, which a large network exceeds.
+        let [c, layers, caption] = [c, self.dit.layers, self.dit.caption_channels].map(|count| count as u64);
+        let [sinusoid, chunks] = [SINUSOID_CHANNELS, ADALN_CHUNKS].map(|count| count as u64);
+        layers * 16 * matrix + c * (caption + sinusoid + (2 + chunks) * c + chunks * layers) * F32_BYTES
     }
 
     /// Returns the activations of one step of `b` captions. The peak is a block's feed-forward: x, its norm and the
     /// hidden 4·C are live together.
     fn denoise(&self, b: usize, [rows, columns]: [usize; 2]) -> ActivationMemory {
-        let numbers = (b * (rows / PATCH) * (columns / PATCH) * self.dit.channels()) as u64;
+        let numbers: u64 =
+            [b, rows / PATCH, columns / PATCH, self.dit.channels()].map(|count| count as u64).iter().product();
         ActivationMemory { live: 6 * numbers * F32_BYTES, binding: 4 * numbers * F32_BYTES }
     }
 }

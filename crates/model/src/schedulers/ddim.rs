@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
-use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing, strictly_descending};
 use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver};
 
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ impl Ddim {
     pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
         let steps = options.steps.count()?;
         let timesteps: Vec<f64> = self.spacer.timesteps(steps).iter().map(|t| t.round_ties_even()).collect();
+        strictly_descending(&timesteps)?;
         let back = self.train_sigmas.len() / steps;
         let intervals =
             timesteps.iter().map(|t| [self.train_sigmas.sigma(*t), self.train_sigmas.sigma_below(*t, back, self.last)]);

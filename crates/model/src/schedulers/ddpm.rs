@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
-use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::spacing::{SpacingEnd, TimestepSpacer, TimestepSpacing, given, strictly_descending};
 use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
 #[derive(Clone, Debug)]
@@ -28,16 +28,17 @@ impl Ddpm {
     pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
         let train_sigmas = TrainSigmas::read(config)?;
         let spacer = TimestepSpacer::read(config, &train_sigmas, TimestepSpacing::Leading, SpacingEnd::Zero)?;
-        let variance = config
-            .word("variance_type", &[("fixed_small", VarianceType::Small), ("fixed_large", VarianceType::Large)])?;
+        let types = [("fixed_small", VarianceType::Small), ("fixed_large", VarianceType::Large)];
+        let variance = config.optional_word("variance_type", &types)?;
         Ok(Self { prediction_type: PredictionType::read(config)?, train_sigmas, spacer, variance })
     }
 
     pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
         let timesteps: Vec<f64> = match options.steps {
-            Steps::Timesteps(list) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
+            Steps::Timesteps(list) => given(list, &self.train_sigmas)?,
             _ => self.spacer.timesteps(options.steps.count()?).iter().map(|t| t.round_ties_even()).collect(),
         };
+        strictly_descending(&timesteps)?;
         let sigmas: Vec<f64> = timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([0.0]).collect();
         let solver = DdpmSolver { sigmas: sigmas.clone(), timesteps: timesteps.clone(), variance: self.variance };
         Ok(SchedulerState::new(

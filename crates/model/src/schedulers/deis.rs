@@ -29,6 +29,9 @@ impl Deis {
         if order > 3 {
             return Err(UnsupportedSetting::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
         }
+        // The words of other solvers mean DEIS's own, as in diffusers.
+        config.word("algorithm_type", &[("deis", ()), ("dpmsolver++", ()), ("dpmsolver", ())])?;
+        config.word("solver_type", &["logrho", "midpoint", "heun", "bh1", "bh2"].map(|word| (word, ())))?;
         Ok(Self {
             prediction_type: PredictionType::read(config)?,
             spacer: solver_spacer(config, &train_sigmas)?,

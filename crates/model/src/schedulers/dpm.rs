@@ -39,7 +39,7 @@ impl Dpm {
             return Err(UnsupportedSetting::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
         }
         let least = train_sigmas.range()[0];
-        let used = train_sigmas.timesteps_above(config.number("lambda_min_clipped", f64::MIN)?);
+        let used = train_sigmas.timesteps_above(config.lambda_min()?);
         let plain = TimestepSpacer {
             spacing: TimestepSpacing::Linspace,
             offset: 0,

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas};
-use super::spacing::{SigmaCurve, SpacingEnd, TimestepSpacer, TimestepSpacing};
+use super::spacing::{SigmaCurve, SpacingEnd, TimestepSpacer, TimestepSpacing, given, strictly_descending};
 use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
 #[derive(Clone, Debug)]
@@ -43,9 +43,10 @@ impl SigmaGrid {
                     "are chosen by the noise levels that the scheduler is set to",
                 ));
             }
-            (Steps::Timesteps(list), None) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
+            (Steps::Timesteps(list), None) => given(list, &self.train_sigmas)?,
             _ => self.spacer.timesteps(steps.count()?),
         };
+        strictly_descending(&timesteps)?;
         let sigmas: Vec<f64> = timesteps.iter().map(|timestep| self.train_sigmas.sigma(*timestep)).collect();
         let Some(curve) = self.curve else { return Ok((timesteps, sigmas)) };
         let sigmas = curve.sigmas(sigmas.len(), [sigmas[sigmas.len() - 1], sigmas[0]]);
@@ -71,6 +72,12 @@ impl Euler {
     pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
         let ancestral = config.class == "EulerAncestralDiscreteScheduler";
         let grid = SigmaGrid::read(config, !ancestral)?;
+        if !ancestral {
+            config.word("interpolation_type", &[("linear", ())])?;
+            config.word("timestep_type", &[("discrete", ())])?;
+            config.off("sigma_min")?;
+            config.off("sigma_max")?;
+        }
         let least = grid.train_sigmas.range()[0];
         let last =
             if ancestral { 0.0 } else { config.word("final_sigmas_type", &[("zero", 0.0), ("sigma_min", least)])? };

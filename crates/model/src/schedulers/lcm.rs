@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config_reader::{ConfigReader, UnsupportedSetting};
 use super::levels::{ModelPrediction, Parameterization, PredictionType, TrainSigmas, alpha_sigma};
+use super::spacing::given;
 use super::{DrawNoise, Schedule, SchedulerOptions, SchedulerState, Solver, Steps};
 
 /// Standard deviation of the data in the consistency function's weights: diffusers' `sigma_data`.
@@ -39,9 +40,13 @@ impl DistilledTimesteps {
     }
 
     /// Returns the requested number of them, evenly spaced from the noisiest, or the requested timesteps.
-    pub(super) fn timesteps(self, steps: &Steps<'_>) -> Result<Vec<f64>, UnsupportedSetting> {
+    pub(super) fn timesteps(
+        self,
+        steps: &Steps<'_>,
+        train_sigmas: &TrainSigmas,
+    ) -> Result<Vec<f64>, UnsupportedSetting> {
         if let Steps::Timesteps(list) = steps {
-            return Ok(list.iter().map(|timestep| f64::from(*timestep)).collect());
+            return given(list, train_sigmas);
         }
         let Self { steps: most, trained } = self;
         let count = steps.count()?;
@@ -68,7 +73,7 @@ impl Lcm {
     }
 
     pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
-        let timesteps = self.distilled.timesteps(&options.steps)?;
+        let timesteps = self.distilled.timesteps(&options.steps, &self.train_sigmas)?;
         let sigmas: Vec<f64> = timesteps.iter().map(|t| self.train_sigmas.sigma(*t)).chain([0.0]).collect();
         let scaled = timesteps.iter().map(|timestep| timestep * self.timestep_scaling).collect();
         let solver = LcmSolver { scaled, sigmas: sigmas.clone() };

@@ -21,14 +21,27 @@ enum Betas {
 
 impl TrainSigmas {
     pub(super) fn read(config: &ConfigReader) -> Result<Self, UnsupportedSetting> {
-        let betas = [
+        let mut betas = [
             ("linear", Betas::Linear),
             ("scaled_linear", Betas::ScaledLinear),
             ("squaredcos_cap_v2", Betas::SquaredCosine),
         ];
+        // The defaults of Stable Diffusion, or those of DDPM.
+        let (start, end) = match config.class {
+            "LCMScheduler" | "TCDScheduler" => {
+                betas.swap(0, 1);
+                (0.00085, 0.012)
+            }
+            "HeunDiscreteScheduler" | "KDPM2DiscreteScheduler" | "KDPM2AncestralDiscreteScheduler" => (0.00085, 0.012),
+            _ => (1e-4, 0.02),
+        };
         let betas = config.word("beta_schedule", &betas)?;
         let timesteps = config.count("num_train_timesteps", 1000, 2)?;
-        let (start, end) = (config.number("beta_start", 1e-4)?, config.number("beta_end", 0.02)?);
+        let beta = |key, default| match config.number(key, default)? {
+            beta if beta > 0.0 && beta < 1.0 => Ok(beta),
+            beta => Err(UnsupportedSetting::new(key, format!("{beta} is not a number between 0 and 1"))),
+        };
+        let (start, end) = (beta("beta_start", start)?, beta("beta_end", end)?);
         config.off("trained_betas")?;
         config.off("rescale_betas_zero_snr")?;
         config.off("thresholding")?;
@@ -51,7 +64,12 @@ impl TrainSigmas {
             let alpha_bar = f64::from(alpha_bar as f32);
             ((1.0 - alpha_bar) / alpha_bar).sqrt()
         };
-        Ok(Self { sigmas: (0..timesteps).map(sigma).collect() })
+        let sigmas: Vec<f64> = (0..timesteps).map(sigma).collect();
+        if sigmas.iter().any(|sigma| !sigma.is_finite()) || sigmas.windows(2).any(|pair| pair[0] >= pair[1]) {
+            let why = format!("{timesteps} with these betas leads to noise levels beyond the range of f32");
+            return Err(UnsupportedSetting::new("num_train_timesteps", why));
+        }
+        Ok(Self { sigmas })
     }
 
     /// Returns the number of training timesteps.

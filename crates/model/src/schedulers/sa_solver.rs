@@ -37,10 +37,14 @@ impl SaSolver {
         if !(0.0..=1.0).contains(&tau) {
             return Err(UnsupportedSetting::new("tau", format!("{tau} is not a number from 0 to 1")));
         }
+        config.off("tau_func")?;
+        // The words of other solvers mean data prediction, so that any checkpoint can be sampled with this one.
+        let algorithms = ["data_prediction", "dpmsolver++", "sde-dpmsolver++", "dpmsolver", "deis"];
+        config.word("algorithm_type", &algorithms.map(|word| (word, ())))?;
         Ok(Self {
             prediction_type: PredictionType::read(config)?,
             spacer: TimestepSpacer {
-                used: train_sigmas.timesteps_above(config.number("lambda_min_clipped", f64::MIN)?),
+                used: train_sigmas.timesteps_above(config.lambda_min()?),
                 ..solver_spacer(config, &train_sigmas)?
             },
             curve: SigmaCurve::read(config, false)?,

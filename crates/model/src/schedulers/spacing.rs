@@ -136,6 +136,35 @@ impl SigmaCurve {
     }
 }
 
+/// Fails unless every level is below the one before it: a step of no length is divided by.
+fn descending(timesteps: &[f64], sigmas: &[f64]) -> Result<(), UnsupportedSetting> {
+    match sigmas.windows(2).position(|pair| pair[0] <= pair[1]) {
+        Some(step) => Err(two_start_at(timesteps[step + 1], sigmas.len())),
+        None => Ok(()),
+    }
+}
+
+/// Fails unless every timestep is below the one before it, for schedulers that step down by a number of timesteps.
+pub(super) fn strictly_descending(timesteps: &[f64]) -> Result<(), UnsupportedSetting> {
+    descending(timesteps, timesteps)
+}
+
+/// Returns the timesteps that a request lists.
+pub(super) fn given(list: &[u32], train_sigmas: &TrainSigmas) -> Result<Vec<f64>, UnsupportedSetting> {
+    let timesteps: Vec<f64> = list.iter().map(|timestep| f64::from(*timestep)).collect();
+    match timesteps.iter().find(|timestep| **timestep > train_sigmas.last()) {
+        Some(beyond) => {
+            let why = format!("hold {beyond}, and the noisiest of the training is {}", train_sigmas.last());
+            Err(UnsupportedSetting::new("timesteps", why))
+        }
+        None => Ok(timesteps),
+    }
+}
+
+fn two_start_at(timestep: f64, steps: usize) -> UnsupportedSetting {
+    UnsupportedSetting::new("steps", format!("are {steps}, of which two start at timestep {timestep}"))
+}
+
 /// Returns timesteps and, one longer, levels of the solvers in whole timesteps. `last` gives the level after the last step.
 pub(super) fn whole(
     train_sigmas: &TrainSigmas,
@@ -151,17 +180,19 @@ pub(super) fn whole(
                 "are chosen by the noise levels that the scheduler is set to",
             ));
         }
-        (Steps::Timesteps(list), None) => list.iter().map(|timestep| f64::from(*timestep)).collect(),
+        (Steps::Timesteps(list), None) => given(list, train_sigmas)?,
         (Steps::Count(count), None) => spacer.timesteps(*count).iter().map(|t| t.round_ties_even()).collect(),
         (Steps::Count(count), Some(curve)) => {
             let mut sigmas = curve.sigmas(*count, train_sigmas.range());
-            let timesteps = sigmas.iter().map(|sigma| curve.whole(train_sigmas.timestep(*sigma))).collect();
+            let timesteps: Vec<f64> = sigmas.iter().map(|sigma| curve.whole(train_sigmas.timestep(*sigma))).collect();
+            descending(&timesteps, &sigmas)?;
             sigmas.push(last(&sigmas));
             return Ok((timesteps, sigmas));
         }
         (Steps::Sigmas(_), _) => return Err(steps.not_settable()),
     };
     let mut sigmas: Vec<f64> = timesteps.iter().map(|timestep| train_sigmas.sigma(*timestep)).collect();
+    descending(&timesteps, &sigmas)?;
     sigmas.push(last(&sigmas));
     Ok((timesteps, sigmas))
 }

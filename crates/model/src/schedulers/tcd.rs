@@ -27,7 +27,7 @@ impl Tcd {
     }
 
     pub(super) fn set_timesteps(&self, options: &SchedulerOptions<'_>) -> Result<SchedulerState, UnsupportedSetting> {
-        let timesteps = self.distilled.timesteps(&options.steps)?;
+        let timesteps = self.distilled.timesteps(&options.steps, &self.train_sigmas)?;
         let next = timesteps.iter().skip(1).copied().chain([0.0]);
         let intervals =
             next.map(|next| [next, ((1.0 - options.eta) * next).floor()].map(|t| self.train_sigmas.sigma(t)));

@@ -242,3 +242,172 @@ fn an_unknown_setting_is_refused_by_name() {
     let file = checkpoint("DPMSolverMultistepScheduler", &json!({ "thresholding": true })).expect_err("not supported");
     assert_eq!(file.to_string(), "scheduler/scheduler_config.json: `thresholding`: true is not supported, only false");
 }
+
+/// Every key that diffusers' constructors give a default for, by class (`tests/oracle/schedulers.py`).
+fn defaults() -> Map<String, Value> {
+    serde_json::from_str(include_str!("../../../../tests/golden/scheduler_defaults.json")).expect("recorded")
+}
+
+#[test]
+fn every_key_of_a_scheduler_may_be_left_out() {
+    let read = |class: &str, settings: &Map<String, Value>| {
+        let config = checkpoint(class, &settings.clone().into()).unwrap_or_else(|error| panic!("{class}: {error}"));
+        format!("{:?}", config.own.kind)
+    };
+    let recorded = defaults();
+    assert_eq!(recorded.len(), SCHEDULERS.len(), "all classes are recorded");
+    for (class, settings) in recorded {
+        let settings = settings.as_object().expect("keys and defaults");
+        let written_out = read(&class, settings);
+        assert_eq!(read(&class, &Map::new()), written_out, "{class} without a key");
+        for key in settings.keys() {
+            let mut without = settings.clone();
+            without.remove(key);
+            assert_eq!(read(&class, &without), written_out, "{class} without {key}");
+        }
+        let mut more = settings.clone();
+        more.insert("flux_capacitance".into(), 3.into());
+        assert_eq!(read(&class, &more), written_out, "{class} ignores an unknown key");
+    }
+}
+
+#[test]
+fn null_is_false_for_a_flag_and_no_number_or_word() {
+    let read =
+        |class: &str, settings: Value| checkpoint(class, &settings).map(|config| format!("{:?}", config.own.kind));
+    for (class, settings) in defaults() {
+        for (key, default) in settings.as_object().expect("keys and defaults") {
+            let with = |value: Value| read(&class, json!({ key: value }));
+            let unread =
+                ["clip", "dynamic_", "sample_max", "flow_shift", "variance_type", "time_shift", "steps_offset"];
+            match default {
+                Value::Bool(_) if *key == "skip_prk_steps" || *key == "predict_x0" => {}
+                Value::Bool(_) => assert_eq!(with(Value::Null).ok(), with(false.into()).ok(), "{class} {key}"),
+                Value::Number(_) | Value::String(_) if !unread.iter().any(|part| key.starts_with(part)) => {
+                    match with(Value::Null) {
+                        Ok(read) => assert_eq!(read, with(default.clone()).expect("the default"), "{class} {key}"),
+                        Err(error) => assert!(error.to_string().contains(&format!("`{key}`: null is not")), "{error}"),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_class_of_model_index_is_taken_where_the_file_has_none() {
+    let mut folder = Folder::default();
+    folder.insert(FILE, b"{}".to_vec());
+    let error = SchedulerConfig::read(&folder).expect_err("no class").to_string();
+    assert!(error.contains("`_class_name`: the key is missing"), "{error}");
+    folder.insert(MODEL_INDEX, br#"{"scheduler": ["diffusers", "EulerDiscreteScheduler"]}"#.to_vec());
+    assert_eq!(SchedulerConfig::read(&folder).expect("the class is known").own.name(), "euler");
+}
+
+#[test]
+fn noise_levels_that_are_not_finite_are_refused_by_key() {
+    let cases = [
+        (json!({"beta_start": 0}), "beta_start"),
+        (json!({"beta_start": -0.1}), "beta_start"),
+        (json!({"beta_end": 1}), "beta_end"),
+        (json!({"beta_end": "0.02"}), "beta_end"),
+        (json!({"num_train_timesteps": 1}), "num_train_timesteps"),
+        (json!({"num_train_timesteps": 0}), "num_train_timesteps"),
+        (json!({"num_train_timesteps": -1000}), "num_train_timesteps"),
+        (json!({"num_train_timesteps": 1000.0}), "num_train_timesteps"),
+        (json!({"num_train_timesteps": 4_000_000_000_u64}), "num_train_timesteps"),
+        (json!({"num_train_timesteps": 1000, "beta_end": 0.9}), "num_train_timesteps"),
+        (json!({"solver_order": 0}), "solver_order"),
+        (json!({"prediction_type": "flow_prediction"}), "prediction_type"),
+        (json!({"trained_betas": [0.1, 0.2]}), "trained_betas"),
+    ];
+    for (settings, key) in cases {
+        let Err(error) = checkpoint("DPMSolverMultistepScheduler", &settings) else { panic!("{settings} is accepted") };
+        assert!(error.to_string().starts_with(&format!("{FILE}: `{key}`: ")), "{settings}: {error}");
+    }
+}
+
+/// Runs a scheduler over the formula, on one latent of one number.
+fn ends_finite(mut state: SchedulerState) -> bool {
+    let device = Device::flex();
+    let mut latent = Tensor::<4>::ones([1, 1, 1, 1], &device) * state.init_noise_sigma();
+    while let Some(timestep) = state.timestep() {
+        let x = state.scale_model_input(latent.clone()).into_scalar::<f32>();
+        let output = 0.7 * x + 0.3 * (3.0 * x).sin() + 0.05 * (timestep / 100.0).cos();
+        let output = Tensor::<4>::ones([1, 1, 1, 1], &device) * output;
+        latent = state.step(latent, output, &mut || Tensor::ones([1, 1, 1, 1], &device) * 0.5);
+    }
+    latent.into_scalar::<f32>().is_finite()
+}
+
+/// As diffusers, which returns a finite latent, raises, or returns one that is not finite: there the number of steps is
+/// refused, with one that works.
+#[test]
+fn a_number_of_steps_gives_a_finite_latent_or_is_refused_with_one_that_does() {
+    let curves = ["", ",use_karras_sigmas=true", ",use_exponential_sigmas=true", ",use_beta_sigmas=true"];
+    let (mut runs, mut refused) = (0, 0);
+    for (trained, spacings, curves) in [
+        (100, &["linspace", "leading", "trailing"][..], &curves[..]),
+        (1000, &["linspace", "trailing"], &curves[..1]),
+        (2, &["linspace", "leading", "trailing"], &curves[..1]),
+    ] {
+        let shipped = checkpoint("DPMSolverMultistepScheduler", &json!({ "num_train_timesteps": trained }));
+        let shipped = shipped.expect("it is supported");
+        for (name, spacing, curve) in names().flat_map(|name| {
+            spacings.iter().flat_map(move |spacing| curves.iter().map(move |curve| (name, *spacing, *curve)))
+        }) {
+            let distilled = matches!(name, "lcm" | "tcd");
+            let text = match name {
+                "lcm" | "tcd" if trained < 50 => format!("{name}:original_inference_steps={trained}"),
+                "lcm" | "tcd" => name.to_owned(),
+                "dpm-single" => format!("{name}:{}", curve.trim_start_matches(',')),
+                _ => format!("{name}:timestep_spacing={spacing}{curve}"),
+            };
+            let Ok(scheduler) = shipped.choose(Some(&text)) else {
+                assert!(!curve.is_empty(), "{text} is refused");
+                continue;
+            };
+            for steps in [1, 2, 3, trained - 1, trained, trained + 1] {
+                let what = format!("{text} in {steps} of {trained}");
+                match scheduler.set_timesteps(&count(steps)) {
+                    Ok(state) => {
+                        runs += 1;
+                        assert!(ends_finite(state), "{what} is not finite");
+                    }
+                    Err(Error::Request(fault)) => {
+                        refused += 1;
+                        assert!(distilled || steps >= trained || steps < 4, "{what}: {}", fault.what);
+                        let number = |text: &str| text.split(' ').find_map(|word| word.parse::<usize>().ok());
+                        assert!(fault.what.contains(&format!("are {steps}")), "{what}: {}", fault.what);
+                        let follow = number(&fault.remedy).unwrap_or_else(|| panic!("{what}: {}", fault.remedy));
+                        let state = scheduler.set_timesteps(&count(follow)).expect("the remedy works");
+                        assert!(ends_finite(state), "{what}, in {follow}");
+                    }
+                    Err(error) => panic!("{what}: {error}"),
+                }
+            }
+        }
+    }
+    println!("{runs} runs are finite, {refused} are refused");
+    assert!(runs > 500 && refused > 20, "{runs} and {refused}");
+}
+
+#[test]
+fn a_thousand_steps_of_the_shipped_scheduler_are_refused_with_the_two_equal_timesteps() {
+    let scheduler = shipped().choose(None).expect("the checkpoint's own");
+    let Err(Error::Request(fault)) = scheduler.set_timesteps(&count(1000)) else { panic!("1000 steps are made") };
+    assert_eq!(fault.what, "scheduler dpm++2m: steps are 1000, of which two start at timestep 499");
+    assert_eq!(fault.remedy, "choose at most 999 steps, or choose another scheduler");
+}
+
+#[test]
+fn a_timestep_beyond_the_training_is_refused() {
+    let config = checkpoint("DPMSolverMultistepScheduler", &json!({ "num_train_timesteps": 100 })).expect("supported");
+    for name in ["dpm++2m", "ddpm", "euler", "heun", "lcm", "tcd", "dpm-single"] {
+        let scheduler = config.choose(Some(name)).expect("the name is known");
+        let options = SchedulerOptions { steps: Steps::Timesteps(&[400, 50]), eta: 0.0 };
+        let Err(Error::Request(fault)) = scheduler.set_timesteps(&options) else { panic!("{name} takes 400") };
+        assert!(fault.what.contains("timesteps hold 400, and the noisiest of the training is 99"), "{}", fault.what);
+    }
+}

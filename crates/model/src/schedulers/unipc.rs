@@ -31,6 +31,10 @@ impl UniPc {
         if order > 3 {
             return Err(UnsupportedSetting::new("solver_order", format!("{order} is not supported, only 1, 2, 3")));
         }
+        for key in ["disable_corrector", "solver_p", "sigma_min", "sigma_max", "shift_terminal", "use_dynamic_shifting"]
+        {
+            config.off(key)?;
+        }
         if !config.flag("predict_x0", true)? {
             return Err(UnsupportedSetting::new("predict_x0", "false is not supported, only true"));
         }

@@ -36,13 +36,13 @@ pub(crate) struct DitBlock {
 
 impl DitBlock {
     pub(crate) async fn load(vb: &VarBuilder<'_>, config: &DitConfig) -> Result<Self, Error> {
-        let c = config.channels();
+        let (c, cross) = (config.channels(), config.cross_attention_channels());
         let (attn1, attn2, ff) = (vb.pp("attn1"), vb.pp("attn2"), vb.pp("ff.net"));
         Ok(Self {
             attn1_qkv: Linear::load_fused(&["to_q", "to_k", "to_v"].map(|name| attn1.pp(name)), c, c).await?,
             attn1_out: Linear::load(&attn1.pp("to_out.0"), c, c).await?,
             attn2_q: Linear::load(&attn2.pp("to_q"), c, c).await?,
-            attn2_kv: Linear::load_fused(&["to_k", "to_v"].map(|name| attn2.pp(name)), c, c).await?,
+            attn2_kv: Linear::load_fused(&["to_k", "to_v"].map(|name| attn2.pp(name)), cross, c).await?,
             attn2_out: Linear::load(&attn2.pp("to_out.0"), c, c).await?,
             ff_in: Linear::load(&ff.pp("0.proj"), c, 4 * c).await?,
             ff_out: Linear::load(&ff.pp("2"), 4 * c, c).await?,
@@ -52,7 +52,7 @@ impl DitBlock {
         })
     }
 
-    /// Projects caption tokens `[B, L, C]` to cross-attention keys and values `[B, L, 2·C]`.
+    /// Projects caption tokens `[B, L, cross_attention_channels]` to cross-attention keys and values `[B, L, 2·C]`.
     pub(crate) fn caption_kv(&self, caption: Tensor<3>) -> Tensor<3> {
         self.attn2_kv.forward(caption)
     }
