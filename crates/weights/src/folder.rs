@@ -59,6 +59,9 @@ pub struct Folder {
     manifest: Option<Rc<Manifest>>,
     /// LoRA adapters with the directory of the network that each is merged into.
     lora_adapters: Vec<(String, Arc<LoraAdapter>)>,
+    /// diffusers' `variant` of the weight files to read.
+    pub(crate) variant: Option<String>,
+    headers_only: bool,
 }
 
 impl Folder {
@@ -105,17 +108,40 @@ impl Folder {
         self.files.remove(path).is_some()
     }
 
+    /// Returns the folder for a check: a network that is loaded from it reads the headers of its files alone, compares names,
+    /// shapes and dtypes, and has no weights.
+    #[must_use]
+    pub fn headers_only(&self) -> Self {
+        Self { headers_only: true, ..self.clone() }
+    }
+
+    pub(crate) fn is_headers_only(&self) -> bool {
+        self.headers_only
+    }
+
     /// Merges `adapter` into the weights of the network in `dir` whenever they are read, after adapters inserted before.
     pub fn insert_lora(&mut self, dir: &str, adapter: LoraAdapter) {
         self.lora_adapters.push((dir.to_owned(), Arc::new(adapter)));
     }
 
-    /// Reads a folder in PEFT's format; `scale` is the factor of the update.
+    /// Reads a LoRA adapter: PEFT's two files, diffusers' one, or the only safetensors file of the folder. `scale` is the factor of
+    /// the update.
     ///
     /// # Errors
     /// As [`LoraAdapter::new`], or a file that is missing or not in memory.
     pub fn read_lora(&self, scale: f64) -> Result<LoraAdapter, Error> {
-        LoraAdapter::new(self.bytes(lora::CONFIG_FILE)?, &self.tensors(lora::MODEL_FILE)?, scale)
+        let known = lora::MODEL_FILES.into_iter().find(|file| self.contains(file));
+        let mut others = self.paths().filter(|path| path.ends_with(".safetensors") && !path.contains('/'));
+        let file = match (known, others.next(), others.next()) {
+            (Some(known), ..) => known,
+            (None, Some(only), None) => only,
+            _ => return Err(Error::MissingFile { file: lora::MODEL_FILES[0].to_owned() }),
+        };
+        let config = if self.contains(lora::CONFIG_FILE) { Some(self.bytes(lora::CONFIG_FILE)?) } else { None };
+        if config.is_none() && file == lora::MODEL_FILES[0] {
+            return Err(Error::MissingFile { file: lora::CONFIG_FILE.to_owned() });
+        }
+        LoraAdapter::new(config, file, &self.tensors(file)?, scale)
     }
 
     /// Returns the LoRA adapters of the network in `dir`.
@@ -250,6 +276,8 @@ impl Folder {
         Folder {
             files: self.files.iter().filter_map(in_memory).collect(),
             manifest: None,
+            variant: self.variant.clone(),
+            headers_only: self.headers_only,
             lora_adapters: self.lora_adapters.iter().filter_map(part).collect(),
         }
     }

@@ -7,12 +7,17 @@ use std::ops::Range;
 
 use safetensors::tensor::Metadata;
 
+use crate::original_names::diffusers_names;
+use crate::variant::NetworkFile;
 use crate::{Error, Folder, TensorLayout};
 
 /// Bytes of the header length.
 const PREFIX_BYTES: u64 = 8;
 /// The longest header that the safetensors crate accepts.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// The folder of the network whose tensors may have PixArt's own names.
+const TRANSFORMER: &str = "transformer";
 
 /// The place of one tensor in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +29,10 @@ pub(crate) struct TensorLocation {
     pub(crate) range: Range<u64>,
 }
 
-/// Reads the headers of a network: of `<dir>/<stem>.safetensors`, or of the shards that
-/// `<dir>/<stem>.safetensors.index.json` lists.
+/// Reads the headers of a network: of its file, or of the shards that its index lists. Tensors of a transformer have diffusers'
+/// names, whatever names the file has.
 ///
-/// Returns the path of that file with the tensors by name; `None` where the folder has neither.
+/// Returns the path of that file with the tensors by name; `None` where the folder has no file of the network.
 ///
 /// # Errors
 /// A file that is missing or damaged, or a listed tensor that its shard does not hold.
@@ -36,17 +41,15 @@ pub(crate) async fn read_network(
     dir: &str,
     stem: &str,
 ) -> Result<Option<(String, BTreeMap<String, TensorLocation>)>, Error> {
-    let whole = format!("{dir}/{stem}.safetensors");
-    let index = format!("{whole}.index.json");
-    if folder.contains(&whole) {
-        let tensors = read_header(folder, &whole).await?;
-        return Ok(Some((whole, tensors)));
-    }
-    if !folder.contains(&index) {
-        return Ok(None);
-    }
+    let Some(NetworkFile { path, is_index, .. }) = folder.network_file(dir, stem) else { return Ok(None) };
+    let tensors = if is_index { read_shards(folder, dir, &path).await? } else { read_header(folder, &path).await? };
+    Ok(Some((path, if dir == TRANSFORMER { renamed(tensors)? } else { tensors })))
+}
+
+/// Reads the headers of the shards that the file `index` lists.
+async fn read_shards(folder: &Folder, dir: &str, index: &str) -> Result<BTreeMap<String, TensorLocation>, Error> {
     let (mut shards, mut listed) = (BTreeMap::new(), BTreeMap::new());
-    for (tensor, shard) in weight_map(&folder.whole(&index).await?, &index)? {
+    for (tensor, shard) in weight_map(&folder.whole(index).await?, index)? {
         let file = format!("{dir}/{shard}");
         if !shards.contains_key(&file) {
             let tensors = read_header(folder, &file).await?;
@@ -57,7 +60,37 @@ pub(crate) async fn read_network(
             None => return Err(Error::MissingTensor { file, tensor }),
         };
     }
-    Ok(Some((index, listed)))
+    Ok(listed)
+}
+
+/// Renames the tensors of a transformer to diffusers' names, where they have others. A fused tensor becomes several, of ranges
+/// of its rows. Unknown tensors keep their names.
+pub(crate) fn renamed(tensors: BTreeMap<String, TensorLocation>) -> Result<BTreeMap<String, TensorLocation>, Error> {
+    if tensors.contains_key("pos_embed.proj.weight") {
+        return Ok(tensors);
+    }
+    let mut renamed = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let names = diffusers_names(&name).unwrap_or_else(|| vec![name.clone()]);
+        let count = names.len();
+        if tensor.shape.first().is_none_or(|rows| rows % count != 0) && count > 1 {
+            let why = format!("`{name}` has shape {:?}, which does not split into {count} equal parts", tensor.shape);
+            return Err(Error::Corrupt { file: tensor.file, why });
+        }
+        let bytes = (tensor.range.end - tensor.range.start) / count as u64;
+        for (index, part) in (0..).zip(names) {
+            let mut own = tensor.clone();
+            if count > 1 {
+                own.shape[0] /= count;
+            }
+            own.range = tensor.range.start + index * bytes..tensor.range.start + (index + 1) * bytes;
+            if renamed.insert(part.clone(), own).is_some() {
+                let why = format!("`{name}` and another tensor are both `{part}`");
+                return Err(Error::Corrupt { file: tensor.file, why });
+            }
+        }
+    }
+    Ok(renamed)
 }
 
 /// Reads the header of the file `path`. The ranges lie inside the file and leave no gaps.

@@ -20,11 +20,13 @@ mod mapped_matrix;
 mod matrix_data;
 #[cfg(not(target_family = "wasm"))]
 pub mod original;
+mod original_names;
 pub mod packer;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
 mod quantize;
 mod tensors;
+mod variant;
 mod weight_format;
 mod weights;
 

@@ -1,47 +1,28 @@
-//! Converts PixArt's own checkpoints to a safetensors file with diffusers' tensor names. A `.pth` file is a zip archive of a
-//! pickle and of the storages that it refers to. It is read as data and never executed.
+//! Converts `.pth` files of PixArt's own checkpoints to a safetensors file with diffusers' tensor names. A `.pth` file is a zip
+//! archive of a pickle and of the storages that it refers to. It is read as data and never executed.
 //!
 //! As in diffusers, the null caption of the caption embedder and the position embeddings are dropped. A checkpoint with
 //! compressed keys or normalized queries is refused, as diffusers has no network for it.
 //!
 //! Source: diffusers `scripts/convert_pixart_alpha_to_diffusers.py` and PixArt-Σ's `tools/convert_pixart_to_diffusers.py`.
 
+use std::collections::BTreeSet;
 use std::io::{Cursor, Read};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
+use crate::original_names::{WRAPPERS, diffusers_names};
 use crate::pickle::{PickleValue, StorageView, TorchStorage, Unpickler};
 use crate::{Error, StoredDtype};
 
 /// The keys that a state dict can be stored under, in the order of preference.
-const STATE_DICT_KEYS: [&str; 2] = ["state_dict", "state_dict_ema"];
+const STATE_DICT_KEYS: [&str; 8] =
+    ["state_dict", "state_dict_ema", "model_state_dict", "model", "module", "ema", "model_ema", "transformer"];
+/// The most dicts that a state dict lies in.
+const NESTING_MAX: usize = 3;
 /// Tensors that the network does not need.
 const UNUSED: [&str; 2] = ["pos_embed", "y_embedder.y_embedding"];
-/// Module names of PixArt and of diffusers. Those of a block are relative to it.
-const MODULES: [(&str, &str); 14] = [
-    ("x_embedder.proj", "pos_embed.proj"),
-    ("y_embedder.y_proj.fc1", "caption_projection.linear_1"),
-    ("y_embedder.y_proj.fc2", "caption_projection.linear_2"),
-    ("t_embedder.mlp.0", "adaln_single.emb.timestep_embedder.linear_1"),
-    ("t_embedder.mlp.2", "adaln_single.emb.timestep_embedder.linear_2"),
-    ("csize_embedder.mlp.0", "adaln_single.emb.resolution_embedder.linear_1"),
-    ("csize_embedder.mlp.2", "adaln_single.emb.resolution_embedder.linear_2"),
-    ("ar_embedder.mlp.0", "adaln_single.emb.aspect_ratio_embedder.linear_1"),
-    ("ar_embedder.mlp.2", "adaln_single.emb.aspect_ratio_embedder.linear_2"),
-    ("t_block.1", "adaln_single.linear"),
-    ("final_layer.linear", "proj_out"),
-    ("attn.proj", "attn1.to_out.0"),
-    ("cross_attn.proj", "attn2.to_out.0"),
-    ("cross_attn.q_linear", "attn2.to_q"),
-];
-/// Module names of a block's feed-forward layers, of PixArt and of diffusers.
-const FEED_FORWARD: [(&str, &str); 2] = [("mlp.fc1", "ff.net.0.proj"), ("mlp.fc2", "ff.net.2")];
-/// Modules of PixArt whose weights are several of diffusers', concatenated along the outputs.
-const FUSED: [(&str, &[&str]); 2] = [
-    ("attn.qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"]),
-    ("cross_attn.kv_linear", &["attn2.to_k", "attn2.to_v"]),
-];
 
 /// Converts the transformer of a `.pth` file to a safetensors file. Errors name the file `file`.
 ///
@@ -52,9 +33,9 @@ pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let corrupt = |why: String| Error::Corrupt { file: file.into(), why };
     let archive = TorchArchive::open(bytes).map_err(corrupt)?;
     let (pickle, value) = Unpickler::run(&archive.read("data.pkl").map_err(corrupt)?).map_err(corrupt)?;
-    let (mut tensors, mut total) = (Vec::new(), 0_usize);
+    let (mut tensors, mut total, mut seen) = (Vec::new(), 0_usize, BTreeSet::new());
     for (name, view) in state_dict(&pickle, value).map_err(corrupt)? {
-        if UNUSED.contains(&name) {
+        if UNUSED.iter().any(|unused| name.strip_suffix(unused).is_some_and(is_wrapper)) {
             continue;
         }
         let (dtype, values) = archive.read_tensor(&pickle, view).map_err(|why| corrupt(format!("`{name}`: {why}")))?;
@@ -71,6 +52,9 @@ pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
             key: name.into(),
             why: "diffusers' transformer has no such tensor".into(),
         })?;
+        if let Some(twice) = names.iter().find(|name| !seen.insert((*name).clone())) {
+            return Err(corrupt(format!("`{name}` and another tensor are both `{twice}`")));
+        }
         // The parts of a fused weight have equal sizes.
         let mut shape = view.shape.clone();
         if shape.first().is_none_or(|rows| rows % names.len() != 0) {
@@ -91,6 +75,14 @@ pub fn transformer(file: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     serialize(views, None).map_err(|error| corrupt(error.to_string()))
 }
 
+/// Returns whether a name is made of prefixes of wrappers alone.
+fn is_wrapper(mut name: &str) -> bool {
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        name = rest;
+    }
+    name.is_empty()
+}
+
 /// Returns the tensors of the state dict that `value` is, or has under one of [`STATE_DICT_KEYS`].
 fn state_dict(pickle: &Unpickler, value: PickleValue) -> Result<Vec<(&str, &StorageView)>, String> {
     let items = |value: PickleValue| match value {
@@ -101,9 +93,17 @@ fn state_dict(pickle: &Unpickler, value: PickleValue) -> Result<Vec<(&str, &Stor
         PickleValue::Text(text) => Some(pickle.texts[*text].as_str()),
         _ => None,
     };
-    let top = items(value)?;
-    let named = |name: &str| top.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| *value);
-    let dict = STATE_DICT_KEYS.iter().find_map(|name| named(name)).map_or(Ok(top), items)?;
+    let mut dict = items(value)?;
+    for _ in 0..NESTING_MAX {
+        let nested = |name: &str| {
+            let inner = dict.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| *value)?;
+            matches!(inner, PickleValue::Dict(_)).then_some(inner)
+        };
+        match STATE_DICT_KEYS.iter().find_map(|name| nested(name)) {
+            Some(inner) => dict = items(inner)?,
+            None => break,
+        }
+    }
     let tensors: Vec<_> = dict
         .iter()
         .filter_map(|(key, value)| match value {
@@ -112,23 +112,6 @@ fn state_dict(pickle: &Unpickler, value: PickleValue) -> Result<Vec<(&str, &Stor
         })
         .collect();
     if tensors.is_empty() { Err("the dict holds no tensors".into()) } else { Ok(tensors) }
-}
-
-/// Returns diffusers' names of the tensor that PixArt calls `name`; `None` for an unknown name.
-fn diffusers_names(name: &str) -> Option<Vec<String>> {
-    let (prefix, own) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-        Some((index, own)) => (format!("transformer_blocks.{}.", index.parse::<usize>().ok()?), own),
-        None => (String::new(), name),
-    };
-    if matches!((prefix.is_empty(), own), (false, "scale_shift_table") | (true, "final_layer.scale_shift_table")) {
-        return Some(vec![format!("{prefix}scale_shift_table")]);
-    }
-    let (module, part) = own.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part))?;
-    if let Some((_, names)) = FUSED.iter().find(|(theirs, _)| *theirs == module) {
-        return Some(names.iter().map(|name| format!("{prefix}{name}.{part}")).collect());
-    }
-    let (_, ours) = MODULES.iter().chain(&FEED_FORWARD).find(|(theirs, _)| *theirs == module)?;
-    Some(vec![format!("{prefix}{ours}.{part}")])
 }
 
 /// An archive of `torch.save`: files in one folder, little-endian, not compressed.

@@ -24,6 +24,17 @@ pub const NETWORKS: [(&str, &str); 3] =
 /// The section of files that are stored whole, and their paths.
 const TOKENIZER_SECTION: &str = "tokenizer";
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer/tokenizer.json", "tokenizer/spiece.model"];
+/// The JSON files of a checkpoint: folders and names, and the one beside the folders.
+const CONFIG_DIRS: [&str; 5] = ["text_encoder", "transformer", "vae", "scheduler", "tokenizer"];
+const CONFIG_FILES: [&str; 6] = [
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+];
+const MODEL_INDEX: &str = "model_index.json";
 /// Bytes of the source that are converted at a time.
 const CHUNK_BYTES: u64 = 2 << 20;
 /// Chunks that are read ahead.
@@ -108,7 +119,10 @@ impl Packer<'_> {
                 if range.end == job.source.range.end {
                     let words = std::mem::take(&mut matrix);
                     for words in words.chunks(CHUNK_BYTES as usize / 4) {
-                        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                        let mut bytes = vec![0; words.len() * 4];
+                        for (bytes, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                            *bytes = word.to_le_bytes();
+                        }
                         writer.append(job.section, sink, &bytes).await?;
                     }
                 }
@@ -124,7 +138,7 @@ impl Packer<'_> {
             sections.push(Section { name: name.to_owned(), dir, shard_bytes, shards, tensors });
         }
         let configs = configs(folder).await?;
-        let pipeline = configs.get("model_index.json").map_or(Ok(String::new()), |text| pipeline_class(text))?;
+        let pipeline = configs.get(MODEL_INDEX).map_or(Ok(String::new()), |text| pipeline_class(text))?;
         Ok(Manifest {
             format: FORMAT.into(),
             version: VERSION,
@@ -188,10 +202,12 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the contents of the folder's JSON files by path, without shard indexes and the tokenizer.
+/// Returns the contents of the JSON files that a checkpoint consists of, by path. Other files of the folder are left out.
 async fn configs(folder: &Folder) -> Result<BTreeMap<String, String>, Error> {
-    let is_config =
-        |path: &&str| path.ends_with(".json") && !path.ends_with(".index.json") && !TOKENIZER_FILES.contains(path);
+    let is_config = |path: &&str| match path.split_once('/') {
+        Some((dir, file)) => CONFIG_DIRS.contains(&dir) && CONFIG_FILES.contains(&file),
+        None => *path == MODEL_INDEX,
+    };
     let mut configs = BTreeMap::new();
     for path in folder.paths().filter(is_config) {
         let bad_json = |why: String| Error::BadJson { file: path.to_owned(), why };
@@ -202,8 +218,7 @@ async fn configs(folder: &Folder) -> Result<BTreeMap<String, String>, Error> {
 }
 
 fn pipeline_class(model_index: &str) -> Result<String, Error> {
-    let bad_json =
-        |error: serde_json::Error| Error::BadJson { file: "model_index.json".into(), why: error.to_string() };
+    let bad_json = |error: serde_json::Error| Error::BadJson { file: MODEL_INDEX.into(), why: error.to_string() };
     let index: serde_json::Value = serde_json::from_str(model_index).map_err(bad_json)?;
     Ok(index["_class_name"].as_str().unwrap_or_default().to_owned())
 }

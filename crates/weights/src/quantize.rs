@@ -13,6 +13,8 @@ use half::{bf16, f16};
 
 use crate::{BLOCK, MatrixData, WeightFormat};
 
+mod blocks;
+
 /// Candidate scales of a q4 block below each starting point, and their distance relative to it.
 const SCALE_CANDIDATES: u8 = 6;
 const SCALE_STEP: f32 = 0.05;
@@ -208,28 +210,10 @@ pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFor
         WeightFormat::F16 => return f16s(values),
         WeightFormat::Q8 | WeightFormat::Q4 => {}
     }
+    let bits = format.bits();
     let mut scales = vec![0.0_f32; inputs / BLOCK * outputs];
-    let mut block = [0.0; BLOCK];
-    let grid = Grid::of(format);
-    for (index, scale) in scales.iter_mut().enumerate() {
-        let (first, column) = (index / outputs * BLOCK, index % outputs);
-        block.iter_mut().zip(first..).for_each(|(value, row)| *value = values[row * outputs + column]);
-        *scale = grid.scale(&block);
-    }
-    let integer = |row: usize, column: usize| {
-        let scale = scales[row / BLOCK * outputs + column];
-        let scaled = if scale == 0.0 { 0.0 } else { values[row * outputs + column] / scale };
-        grid.round(scaled) as i32
-    };
-    let (columns, bits, offset) = if format == WeightFormat::Q8 { (4, 8, 0) } else { (8, 4, 8) };
-    let mask = (1_u32 << bits) - 1;
-    let mut words = Vec::with_capacity(inputs * outputs / columns + scales.len() / 2);
-    for row in 0..inputs {
-        for first in (0..outputs).step_by(columns) {
-            let field = |i: usize| ((integer(row, first + i) + offset).cast_unsigned() & mask) << (bits * i);
-            words.push((0..columns).map(field).fold(0, |word, field| word | field));
-        }
-    }
+    let mut words = vec![0_u32; inputs * outputs * bits / 32];
+    blocks::quantize(values, outputs, Grid::of(format), bits, &mut words, &mut scales);
     words.extend(f16s(&scales));
     words
 }

@@ -1,4 +1,4 @@
-//! The weights of one network by name, read one at a time: from `<stem>.safetensors`, from the shards that
+//! The weights of one network by name, read one at a time: from `<stem>.safetensors` or a variant of it, from the shards that
 //! `<stem>.safetensors.index.json` lists, or from a packed checkpoint.
 //!
 //! Contract: a weight that is returned has the requested shape and holds finite values only. A damaged file is therefore
@@ -27,7 +27,8 @@ pub struct Weights<'folder> {
 
 impl<'folder> Weights<'folder> {
     /// Opens the weights of the network in `dir`: those of a packed checkpoint, else of `<dir>/<stem>.safetensors`, else of
-    /// the shards that `<dir>/<stem>.safetensors.index.json` lists. LoRA adapters of the folder are merged on reading.
+    /// the shards that `<dir>/<stem>.safetensors.index.json` lists, else of a variant, as `<stem>.fp16.safetensors`
+    /// ([`Folder::set_variant`]). LoRA adapters of the folder are merged on reading.
     ///
     /// # Errors
     /// A file that is missing or damaged, or a LoRA adapter for a tensor of another name or shape.
@@ -102,6 +103,24 @@ impl<'folder> Weights<'folder> {
     /// A weight that is missing.
     pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
         Ok(&self.location(name)?.shape)
+    }
+
+    /// Returns whether the folder is for a check, see [`Folder::headers_only`].
+    #[must_use]
+    pub fn is_headers_only(&self) -> bool {
+        self.folder.is_headers_only()
+    }
+
+    /// Checks that the weight `name` is there, with this shape and the dtype of a weight, without reading it.
+    ///
+    /// # Errors
+    /// A weight that is missing, of another shape, or of a dtype other than F32, F16 and BF16.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        let TensorLocation { file, layout, .. } = self.location_of_shape(name, shape)?;
+        match layout.weight_format() {
+            None if !layout.dtype.is_weight_float() => Err(Error::weight_dtype(file, name, layout.dtype)),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the weight `name` as f32, row-major, with LoRA adapters merged.

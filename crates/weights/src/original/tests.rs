@@ -53,7 +53,16 @@ fn archive_with_storage(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
 
 /// Returns the pickle of a dict with one tensor, given the digits of its shape and strides.
 fn tensor(offset: u8, shape: &str, strides: &str) -> Vec<u8> {
-    let mut pickle = b"\x80\x02}X\x19\0\0\0final_layer.linear.weight".to_vec();
+    nested_tensor(&["final_layer.linear.weight"], offset, shape, strides)
+}
+
+/// Returns the pickle of dicts in each other, by the keys from the outside; the innermost holds one tensor.
+fn nested_tensor(keys: &[&str], offset: u8, shape: &str, strides: &str) -> Vec<u8> {
+    let mut pickle = b"\x80\x02".to_vec();
+    for key in keys {
+        pickle.extend([b'}', b'X', key.len() as u8, 0, 0, 0]);
+        pickle.extend(key.as_bytes());
+    }
     pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000");
     pickle.extend(b"X\x03\0\0\0cpuK\x04tQK");
     pickle.push(offset);
@@ -62,8 +71,38 @@ fn tensor(offset: u8, shape: &str, strides: &str) -> Vec<u8> {
         sizes.bytes().for_each(|size| pickle.extend([b'K', size - b'0']));
         pickle.push(b't');
     }
-    pickle.extend(b"\x89}tRs.");
+    pickle.extend(b"\x89}tR");
+    pickle.extend(keys.iter().map(|_| b's'));
+    pickle.push(b'.');
     pickle
+}
+
+#[test]
+fn names_with_the_prefixes_of_wrappers_and_nested_state_dicts_are_read() {
+    for (keys, want) in [
+        (&["module.final_layer.linear.weight"][..], "proj_out.weight"),
+        (&["model.final_layer.linear.weight"], "proj_out.weight"),
+        (&["net.final_layer.linear.weight"], "proj_out.weight"),
+        (&["_orig_mod.module.blocks.0.mlp.fc2.weight"], "transformer_blocks.0.ff.net.2.weight"),
+        (&["state_dict", "model.blocks.12.attn.proj.weight"], "transformer_blocks.12.attn1.to_out.0.weight"),
+        (&["state_dict_ema", "final_layer.linear.weight"], "proj_out.weight"),
+        (&["model", "state_dict", "final_layer.linear.weight"], "proj_out.weight"),
+        (&["module", "final_layer.linear.weight"], "proj_out.weight"),
+        (&["ema", "module.final_layer.linear.weight"], "proj_out.weight"),
+        (&["transformer_blocks.0.attn1.to_q.weight"], "transformer_blocks.0.attn1.to_q.weight"),
+    ] {
+        let bytes = transformer("o.pth", &archive(&nested_tensor(keys, 0, "22", "21"))).expect("it is read");
+        let folder = folder(bytes);
+        let tensors = folder.tensors("a").expect("it is written");
+        assert_eq!(tensors.names().collect::<Vec<_>>(), [want], "{keys:?}");
+    }
+    for keys in [&["module.pos_embed"][..], &["model.y_embedder.y_embedding"]] {
+        let bytes = transformer("o.pth", &archive(&nested_tensor(keys, 0, "22", "21"))).expect("it is read");
+        assert_eq!(folder(bytes).tensors("a").expect("it is written").names().count(), 0, "{keys:?} is not needed");
+    }
+    let unknown = archive(&nested_tensor(&["state_dict", "encoder.weight"], 0, "22", "21"));
+    let error = transformer("o.pth", &unknown).expect_err("no transformer").to_string();
+    assert!(error.contains("`encoder.weight`: diffusers' transformer has no such tensor"), "{error}");
 }
 
 #[test]

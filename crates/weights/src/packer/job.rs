@@ -38,7 +38,8 @@ impl TensorJob {
         (start..end).step_by(step as usize).map(|from| from..end.min(from + step)).collect()
     }
 
-    fn values(&self, bytes: &[u8]) -> Result<Vec<f32>, Error> {
+    /// Returns the values of a part of the tensor that begins at the element `first`.
+    fn values(&self, bytes: &[u8], first: usize) -> Result<Vec<f32>, Error> {
         let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|half| value(*half)).collect();
         let values: Vec<f32> = match self.source.layout.dtype {
             StoredDtype::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
@@ -48,7 +49,7 @@ impl TensorJob {
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 let (file, tensor) = (self.source.file.clone(), self.name.clone());
-                Err(Error::NotFinite { file, tensor, index, value: values[index] })
+                Err(Error::NotFinite { file, tensor, index: first + index, value: values[index] })
             }
             None => Ok(values),
         }
@@ -63,7 +64,7 @@ impl TensorJob {
         if self.layout.dtype == StoredDtype::U8 {
             return Ok(bytes);
         }
-        let values = self.values(&bytes)?;
+        let values = self.values(&bytes, 0)?;
         if self.layout.dtype == StoredDtype::F32 {
             return Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
         }
@@ -84,13 +85,42 @@ impl TensorJob {
     ) -> Result<(), Error> {
         let [outputs, inputs] = self.source.shape[..].try_into().expect("a transposed tensor has two axes");
         matrix.resize(format.bytes(inputs, outputs) / 4, 0);
-        let values = self.values(bytes)?;
         let first = ((at - self.source.range.start) / self.element_bytes()) as usize / inputs.max(1);
-        let columns = values.len() / inputs.max(1);
-        let part = QuantizedMatrix::new(&transposed(&values, columns, inputs), [inputs, columns], format);
-        if let Some((_, value)) = part.find_non_finite() {
-            return Err(self.too_large(value));
+        let row_bytes = inputs * self.element_bytes() as usize;
+        let columns = bytes.len() / row_bytes.max(1);
+        // Threads take whole groups of rows, so that the words of each are whole.
+        let group = columns.div_ceil(threads()).next_multiple_of(ROW_GROUP as usize).max(ROW_GROUP as usize);
+        let quantized = |rows: &[u8], row: usize| {
+            let values = self.values(rows, row * inputs)?;
+            let columns = rows.len() / row_bytes.max(1);
+            let part = QuantizedMatrix::new(&transposed(&values, columns, inputs), [inputs, columns], format);
+            match part.find_non_finite() {
+                Some((_, value)) => Err(self.too_large(value)),
+                None => Ok(part),
+            }
+        };
+        let rows = bytes.chunks((group * row_bytes).max(1)).zip((first..).step_by(group));
+        let parts: Vec<Result<QuantizedMatrix, Error>> = if columns <= group {
+            rows.map(|(rows, row)| quantized(rows, row)).collect()
+        } else {
+            std::thread::scope(|scope| {
+                let quantized = &quantized;
+                let started: Vec<_> = rows.map(|(rows, row)| scope.spawn(move || quantized(rows, row))).collect();
+                let finish = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                started.into_iter().map(finish).collect()
+            })
+        };
+        for (part, first) in parts.into_iter().zip((first..).step_by(group)) {
+            self.place_columns(&part?, first, matrix);
         }
+        Ok(())
+    }
+
+    /// Copies a part of the columns, from `first` on, to their places in `matrix`.
+    fn place_columns(&self, part: &QuantizedMatrix, first: usize, matrix: &mut [u32]) {
+        let ([inputs, columns], outputs, format) = (part.shape, self.source.shape[0], part.format);
         let value_words = |columns: usize| inputs * columns * format.bits() / 32;
         let values = (0, 0, inputs, format.bits());
         let scales = format.has_scales().then(|| (value_words(outputs), value_words(columns), inputs / BLOCK, 16));
@@ -102,6 +132,10 @@ impl TensorJob {
                 matrix[to..to + words].copy_from_slice(&part.words[from..from + words]);
             }
         }
-        Ok(())
     }
+}
+
+/// Returns the number of threads that quantize: one in a tab.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

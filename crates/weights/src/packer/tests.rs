@@ -144,6 +144,28 @@ fn what_is_packed_is_read_again() {
 }
 
 #[test]
+fn files_that_are_no_part_of_a_checkpoint_are_left_out() {
+    let mut folder = checkpoint(&tensors());
+    let known = ["scheduler/scheduler_config.json", "tokenizer/special_tokens_map.json", "transformer/config.json"];
+    known.iter().for_each(|path| folder.insert(*path, b"{}".to_vec()));
+    for other in [
+        "transformer/config (1).json",
+        "notes.json",
+        "samples/config.json",
+        "transformer/trainer_state.json",
+        "transformer/diffusion_pytorch_model.safetensors.index.fp16.json",
+        "vae/other.safetensors",
+        "a b/c.json",
+    ] {
+        folder.insert(other, b"no JSON".to_vec());
+    }
+    let manifest = packed(&folder, WeightFormat::Q8, |_| ()).1.expect("it is packed");
+    let configs: Vec<&str> = manifest.configs.keys().map(String::as_str).collect();
+    assert_eq!(configs, ["model_index.json", known[0], known[1], known[2]]);
+    assert_eq!(Manifest::read(&manifest.to_json()), Ok(manifest), "it opens");
+}
+
+#[test]
 fn the_same_folder_gives_the_same_bytes_and_blocks_follow_by_their_numbers() {
     let folder = checkpoint(&tensors());
     let [(first, one), (second, other)] = [(); 2].map(|()| packed(&folder, WeightFormat::Q8, |_| ()));

@@ -39,6 +39,49 @@ fn maps_are_merged_as_their_values_would_be() {
     }
 }
 
+/// The words by the definition: one column after the other, with the functions of the standard library.
+fn by_definition(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFormat) -> Vec<u32> {
+    let (grid, bits) = (Grid::of(format), format.bits());
+    let (columns, offset, mask) = (32 / bits, if bits == 4 { 8 } else { 0 }, (1_u32 << bits) - 1);
+    let scale = |block: usize, column: usize| {
+        grid.scale(&std::array::from_fn(|row| values[(block * BLOCK + row) * outputs + column]))
+    };
+    let scales: Vec<f32> = (0..inputs / BLOCK * outputs).map(|at| scale(at / outputs, at % outputs)).collect();
+    let field = |at: usize| {
+        let scale = scales[at / outputs / BLOCK * outputs + at % outputs];
+        let integer = if scale == 0.0 { 0.0 } else { grid.round(values[at] / scale) } as i32;
+        ((integer + offset).cast_unsigned() & mask) << (bits * (at % columns))
+    };
+    let words = (0..inputs * outputs).step_by(columns).map(|at| (at..at + columns).map(field).sum::<u32>());
+    let halves = scales.chunks_exact(2).map(|pair| {
+        let [low, high] = [pair[0], pair[1]].map(|scale| u32::from(f16::from_f32(scale).to_bits()));
+        low | high << 16
+    });
+    words.chain(halves).collect()
+}
+
+#[test]
+fn columns_together_give_the_words_of_each_alone() {
+    for (format, shape) in [(WeightFormat::Q8, [64, 12]), (WeightFormat::Q8, [32, 24]), (WeightFormat::Q4, [96, 24])] {
+        let plain = values(5, shape[0] * shape[1]);
+        let kinds: [&dyn Fn(usize, f32) -> f32; 9] = [
+            &|_, value| value,
+            &|_, value| value * 1e-7,
+            &|_, value| value * 3e-6,
+            &|_, value| value * 400_000.0,
+            &|_, value| half::bf16::from_f32(value).to_f32(),
+            &|at, value| if at % 3 == 0 { 0.0 } else { value * 0.01 },
+            &|at, _| (at % 17) as f32 - 8.0,
+            &|at, value| if at % shape[1] < 4 { 0.0 } else { -value },
+            &|_, value| value.powi(3) * 1e-3,
+        ];
+        for (kind, change) in kinds.into_iter().enumerate() {
+            let values: Vec<f32> = plain.iter().enumerate().map(|(at, value)| change(at, *value)).collect();
+            assert!(quantize(&values, shape, format) == by_definition(&values, shape, format), "{format}, kind {kind}");
+        }
+    }
+}
+
 #[test]
 fn a_matrix_survives_packing_within_half_a_step() {
     let kept = values(1, SHAPE[0] * SHAPE[1]);

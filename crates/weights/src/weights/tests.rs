@@ -8,6 +8,75 @@ use futures_lite::future::block_on;
 
 use super::*;
 
+/// Inserts a safetensors file of f32 tensors that hold 0, 1, 2, ….
+fn insert(folder: &mut Folder, path: &str, tensors: &[(&str, &[usize])]) {
+    let tensor = |(name, shape): &(&str, &[usize])| {
+        let bytes = (0..shape.iter().product::<usize>()).flat_map(|at| (at as f32).to_le_bytes()).collect();
+        ((*name).to_owned(), crate::Dtype::F32, shape.to_vec(), bytes)
+    };
+    let file = crate::serialize_tensors(tensors.iter().map(tensor).collect(), std::collections::HashMap::new());
+    folder.insert(path, file);
+}
+
+#[test]
+fn a_transformer_with_pixarts_own_names_is_read_by_diffusers_names() {
+    let tensors: [(&str, &[usize]); 4] = [
+        ("model.blocks.0.attn.qkv.weight", &[6, 2]),
+        ("model.blocks.0.attn.qkv.bias", &[6]),
+        ("model.final_layer.scale_shift_table", &[2, 2]),
+        ("model.pos_embed", &[1]),
+    ];
+    let mut folder = Folder::default();
+    insert(&mut folder, "transformer/m.safetensors", &tensors);
+    let weights = block_on(Weights::open(&folder, "transformer", "m")).expect("it is read");
+    let q = "transformer_blocks.0.attn1.to_q.weight";
+    assert_eq!(block_on(weights.f32(q, &[2, 2])), Ok(vec![0.0, 1.0, 2.0, 3.0]));
+    let v = "transformer_blocks.0.attn1.to_v.bias";
+    assert_eq!(block_on(weights.f32(v, &[2])), Ok(vec![4.0, 5.0]));
+    assert_eq!(block_on(weights.f32("scale_shift_table", &[2, 2])), Ok(vec![0.0, 1.0, 2.0, 3.0]));
+    let mut uneven = Folder::default();
+    insert(&mut uneven, "transformer/m.safetensors", &[("blocks.0.attn.qkv.weight", &[4, 2])]);
+    let error = block_on(Weights::open(&uneven, "transformer", "m")).err().expect("4 rows in 3 parts").to_string();
+    assert!(error.contains("does not split into 3 equal parts"), "{error}");
+    let mut twice = Folder::default();
+    let names: [(&str, &[usize]); 2] = [("module.proj_out.weight", &[1]), ("proj_out.weight", &[1])];
+    insert(&mut twice, "transformer/m.safetensors", &names);
+    let error = block_on(Weights::open(&twice, "transformer", "m")).err().expect("two of a name").to_string();
+    assert!(error.contains("and another tensor are both `proj_out.weight`"), "{error}");
+}
+
+#[test]
+fn a_variant_is_read_whole_and_in_shards() {
+    let mut folder = Folder::default();
+    insert(&mut folder, "vae/m.fp16-00001-of-00002.safetensors", &[("a", &[1])]);
+    insert(&mut folder, "vae/m.fp16-00002-of-00002.safetensors", &[("b", &[3])]);
+    let index =
+        br#"{"weight_map": {"a": "m.fp16-00001-of-00002.safetensors", "b": "m.fp16-00002-of-00002.safetensors"}}"#;
+    folder.insert("vae/m.safetensors.index.fp16.json", index.to_vec());
+    let names = |folder: &Folder| {
+        let weights = block_on(Weights::open(folder, "vae", "m")).expect("it is read");
+        weights.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&folder), ["a", "b"]);
+    insert(&mut folder, "vae/m.safetensors", &[("c", &[1])]);
+    assert_eq!(names(&folder), ["c"], "the file without a variant");
+    folder.set_variant(Some("fp16".into()));
+    assert_eq!(names(&folder), ["a", "b"]);
+    assert_eq!(folder.variants(&[("vae", "m"), ("transformer", "m")]), ["fp16"]);
+}
+
+#[test]
+fn a_folder_of_headers_checks_names_shapes_and_dtypes_without_values() {
+    let mut folder = Folder::default();
+    insert(&mut folder, "vae/m.safetensors", &[("a", &[2, 3])]);
+    let headers = folder.headers_only();
+    let weights = block_on(Weights::open(&headers, "vae", "m")).expect("it is read");
+    assert!(weights.is_headers_only());
+    assert_eq!(weights.check("a", &[2, 3]), Ok(()));
+    assert!(matches!(weights.check("a", &[3, 2]), Err(Error::WrongShape { .. })));
+    assert!(matches!(weights.check("b", &[1]), Err(Error::MissingTensor { .. })));
+}
+
 const PATH: &str = "vae/model.safetensors";
 
 fn safetensors(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {
