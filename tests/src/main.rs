@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "tests name the adapter they ran on, and what they did not run")]
 
+mod checkpoints;
 mod companion;
 mod companion_access;
 mod companion_border;

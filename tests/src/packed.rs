@@ -28,7 +28,7 @@ fn scenes() -> PathBuf {
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         // Tests run side by side, some in the same weight format.
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -52,6 +52,7 @@ pub(crate) fn packed(weight_format: WeightFormat) -> Scratch {
     let scratch = Scratch::new(&format!("{weight_format:?}"));
     let packing = PackOptions {
         from: scenes(),
+        variant: None,
         config: None,
         to: scratch.0.clone(),
         weight_format,
@@ -59,7 +60,7 @@ pub(crate) fn packed(weight_format: WeightFormat) -> Scratch {
         license: None,
         source: None,
     };
-    let report = pack::pack(&packing).expect("the embedded checkpoint is packed");
+    let report = pack::pack(&packing, |_| ()).expect("the embedded checkpoint is packed");
     assert!(report.shards > 8 && report.tensors > 300, "{report:?}");
     scratch
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::manifest::MANIFEST;
+use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Folder, LoraAdapter, Manifest, MappedBytes, ReadFuture, Reader, original};
 
 use crate::Error;
@@ -25,6 +26,10 @@ const DEPTH_MAX: usize = 3;
 /// Prefix of the files with the transformer's weights.
 const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 const MODEL_INDEX: &str = "model_index.json";
+/// PEFT's configuration beside an adapter.
+const LORA_CONFIG: &str = "adapter_config.json";
+/// First bytes of a zip archive, which `torch.save` writes.
+const ZIP_START: [u8; 4] = *b"PK\x03\x04";
 
 /// Lists the files of a diffusers folder, without the sub-folders in `unused`, or of a packed checkpoint.
 ///
@@ -109,6 +114,9 @@ fn walk(
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue; // The files of a checkpoint have UTF-8 names.
         };
+        if name.starts_with('.') {
+            continue; // `.git`, `.cache` of the hub's client, `._model.safetensors` of macOS.
+        }
         let name_in_folder = format!("{prefix}{name}");
         if path.is_dir() {
             if !unused.contains(&name) && name_in_folder.split('/').count() < DEPTH_MAX {
@@ -191,6 +199,28 @@ fn prefetch(_: &Arc<File>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Reader of one file, under whatever name it is asked for.
+struct RenamedFile {
+    reader: FileReader,
+    name: PathBuf,
+}
+
+impl RenamedFile {
+    fn name(&self) -> String {
+        self.name.to_string_lossy().into_owned()
+    }
+}
+
+impl Reader for RenamedFile {
+    fn read(&self, _path: &str, range: Range<u64>) -> ReadFuture {
+        self.reader.read(&self.name(), range)
+    }
+
+    fn mapped(&self, _path: &str, range: Range<u64>) -> Option<MappedBytes> {
+        self.reader.mapped(&self.name(), range)
+    }
+}
+
 impl Reader for FileReader {
     fn read(&self, path: &str, range: Range<u64>) -> ReadFuture {
         let unreadable =
@@ -206,7 +236,26 @@ impl Reader for FileReader {
     }
 }
 
-/// Replaces the folder's transformer by that of a `.pth` file in PixArt's original layout.
+/// Sets the variant of the weight files to read, as `fp16`.
+///
+/// # Errors
+/// A variant that no network of the folder has.
+pub fn set_variant(folder: &mut Folder, variant: Option<&str>) -> Result<(), Error> {
+    let Some(variant) = variant else { return Ok(()) };
+    let variants = folder.variants(&NETWORKS);
+    if !variants.iter().any(|known| known == variant) {
+        let remedy = match variants.is_empty() {
+            true => "leave out --variant".to_owned(),
+            false => format!("leave out --variant, or choose one of {}", variants.join(", ")),
+        };
+        let what = format!("the checkpoint has no files of the variant `{variant}`");
+        return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
+    }
+    folder.set_variant(Some(variant.to_owned()));
+    Ok(())
+}
+
+/// Replaces the folder's transformer by that of a `.pth` or safetensors file, in PixArt's original layout or in diffusers'.
 ///
 /// # Errors
 /// A file in another layout, or a packed folder.
@@ -220,21 +269,48 @@ pub fn replace_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error
         )
         .into());
     }
-    let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
-    let weights = weights.map_err(pixart_model::Error::Weights)?;
+    let unreadable = |source| Error::Read { path: file.to_owned(), source };
+    let mut start = [0; ZIP_START.len()];
+    let length = File::open(file).and_then(|mut opened| {
+        let length = opened.metadata()?.len();
+        opened.read_exact(&mut start).or_else(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Ok(()),
+            _ => Err(error),
+        })?;
+        Ok(length)
+    });
+    let length = length.map_err(unreadable)?;
+    let is_safetensors = start != ZIP_START && file.extension().is_some_and(|extension| extension == "safetensors");
     let old: Vec<String> =
         folder.paths().filter(|path| path.starts_with(TRANSFORMER_WEIGHTS)).map(str::to_owned).collect();
     for path in &old {
         folder.remove(path);
     }
-    folder.insert(format!("{TRANSFORMER_WEIGHTS}.safetensors"), weights);
+    let name = format!("{TRANSFORMER_WEIGHTS}.safetensors");
+    if is_safetensors {
+        let (dir, file) = (file.parent().unwrap_or(Path::new("")), file.file_name().unwrap_or_default());
+        let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
+        folder.insert_with_reader(name, length, &reader);
+        return Ok(());
+    }
+    let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
+    folder.insert(name, weights.map_err(pixart_model::Error::Weights)?);
     Ok(())
 }
 
-/// Reads the PEFT LoRA adapter in the folder `dir`.
-pub fn read_lora(dir: &Path, scale: f64) -> Result<LoraAdapter, Error> {
+/// Reads a LoRA adapter: a folder of PEFT or diffusers, or one safetensors file.
+pub fn read_lora(path: &Path, scale: f64) -> Result<LoraAdapter, Error> {
     let mut folder = Folder::default();
-    read_into(&mut folder, dir, "", &[])?;
+    if path.is_file() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        folder.insert(name, bytes_of(path)?);
+        let config = path.with_file_name(LORA_CONFIG);
+        if path.extension().is_some_and(|extension| extension == "safetensors") && config.is_file() {
+            folder.insert(LORA_CONFIG, bytes_of(&config)?);
+        }
+    } else {
+        read_into(&mut folder, path, "", &[])?;
+    }
     Ok(folder.read_lora(scale).map_err(pixart_model::Error::Weights)?)
 }
 

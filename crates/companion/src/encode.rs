@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use futures_lite::future::block_on;
 use pixart_model::{PromptEmbeds, Taps, TextEncoder, WeightFormat};
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode};
@@ -21,6 +22,8 @@ pub struct PromptEncoderOptions {
     pub weight_format: Option<WeightFormat>,
     /// Number of blocks to use, for measurements; `None` uses all.
     pub layers: Option<usize>,
+    /// Variant of the weight files to read, as `fp16`.
+    pub variant: Option<String>,
 }
 
 /// A loaded text encoder.
@@ -62,9 +65,12 @@ impl PromptEncoder {
             return Err(Fault::new(FaultCode::BadRequest, what, "choose bf16, q8 or f32").into());
         }
         let began = Instant::now();
+        checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
         if let Some(layers) = layers {
             truncate_layers(&mut folder, layers)?;
         }
+        // Small files and the headers of large ones first.
+        block_on(TextEncoder::load(&folder.headers_only(), weight_format, &Device::flex()))?;
         let text = block_on(TextEncoder::load(&folder, weight_format, &opened.device))?;
         tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");
         Ok(Self { text, opened })

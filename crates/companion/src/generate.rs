@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use futures_lite::future::block_on;
 use pixart_model::image::{GenerationMetadata, LoraMetadata};
 use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, image};
@@ -50,27 +50,49 @@ impl ImageGenerator {
     /// # Errors
     /// A file that is missing or damaged, a configuration that is not supported, or a device that is not there.
     pub fn open(options: LoadOptions) -> Result<Self, Error> {
-        let opened = device::open(options.device)?;
+        Self::open_checked(options, |_| Ok(()))
+    }
+
+    /// Opens a device, checks the checkpoint and `check`s what will be requested of it, and only then reads the weights. The
+    /// pipeline that is checked has no weights: it prepares requests and generates nothing.
+    ///
+    /// # Errors
+    /// See [`ImageGenerator::open`], and the errors of `check`.
+    pub fn open_checked(
+        options: LoadOptions,
+        check: impl FnOnce(&Pipeline) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let unused: &[&str] = match options.prompt_embeds {
             PromptEmbedsSource::TextEncoder => &[],
             PromptEmbedsSource::Stored(_) | PromptEmbedsSource::Caller => &["text_encoder", "tokenizer"],
         };
         let folder = checkpoint::read(&options.checkpoint, unused)?;
-        Self::load(opened, folder, options)
+        Self::load_checked(device::open(options.device)?, folder, options, check)
     }
 
     /// Loads the checkpoint `folder` on an open device.
     ///
     /// # Errors
     /// See [`ImageGenerator::open`].
-    pub fn load(opened: LoadedDevice, mut folder: Folder, options: LoadOptions) -> Result<Self, Error> {
+    pub fn load(opened: LoadedDevice, folder: Folder, options: LoadOptions) -> Result<Self, Error> {
+        Self::load_checked(opened, folder, options, |_| Ok(()))
+    }
+
+    fn load_checked(
+        opened: LoadedDevice,
+        mut folder: Folder,
+        options: LoadOptions,
+        check: impl FnOnce(&Pipeline) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let began = Instant::now();
+        checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
         if let Some(file) = &options.transformer {
             checkpoint::replace_transformer(&mut folder, file)?;
         }
         for (dir, scale) in &options.loras {
             folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
         }
+        check(&preflight(&folder, &opened, &options)?)?;
         let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.weight_format))?;
         let stored_embeds = match options.prompt_embeds {
             PromptEmbedsSource::TextEncoder => {
@@ -272,6 +294,21 @@ impl ImageGenerator {
     fn synchronize(&self, doing: &'static str) -> Result<(), Error> {
         self.opened.device.sync().map_err(|error| Error::Device { doing, why: error.to_string() })
     }
+}
+
+/// Checks the small files of a checkpoint and the headers of the large ones. Returns the pipeline without weights.
+fn preflight(folder: &Folder, opened: &LoadedDevice, options: &LoadOptions) -> Result<Pipeline, Error> {
+    let headers = folder.headers_only();
+    let pipeline = block_on(Pipeline::load(&headers, &Device::flex(), opened.limits, options.weight_format))?;
+    match &options.prompt_embeds {
+        PromptEmbedsSource::TextEncoder => block_on(pipeline.load_text_encoder(&headers))?,
+        PromptEmbedsSource::Stored(embeds) => pipeline.check_prompt_embeds(embeds.shape, None)?,
+        PromptEmbedsSource::Caller => {}
+    }
+    if options.vae_encoder {
+        block_on(pipeline.load_vae_encoder(&headers))?;
+    }
+    Ok(pipeline)
 }
 
 fn millis_since(began: Instant) -> f64 {

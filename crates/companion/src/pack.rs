@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use pixart_model::quantization_policy;
@@ -19,9 +20,11 @@ use crate::{Error, checkpoint};
 /// Options of [`pack`].
 #[derive(Clone, Debug)]
 pub struct PackOptions {
-    /// A diffusers folder, or a `.pth` file of PixArt's own.
+    /// A diffusers folder, or a `.pth` or safetensors file of the transformer.
     pub from: PathBuf,
-    /// The transformer's `config.json`, which a `.pth` file does not have.
+    /// Variant of the weight files to read, as `fp16`.
+    pub variant: Option<String>,
+    /// The transformer's `config.json`, which a single file does not have.
     pub config: Option<PathBuf>,
     /// The folder to write; it is created.
     pub to: PathBuf,
@@ -33,26 +36,52 @@ pub struct PackOptions {
     pub source: Option<String>,
 }
 
-/// LaunchCounts of a packed checkpoint.
+/// Counts of a packed checkpoint.
 #[derive(Debug, Serialize)]
 pub struct PackReport {
     pub tensors: usize,
     pub shards: usize,
     pub bytes: u64,
+    pub seconds: f64,
 }
 
-/// Writes the packed checkpoint, its manifest last.
+/// Bytes that were written of those that will be, and the time that this took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PackProgress {
+    pub bytes: u64,
+    pub total_bytes: u64,
+    pub elapsed: Duration,
+}
+
+impl PackProgress {
+    /// Returns the bytes of a second.
+    #[must_use]
+    pub fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Returns the time that the rest takes at this rate; none before the first bytes.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        let rest = self.total_bytes.saturating_sub(self.bytes) as f64 / self.bytes_per_second();
+        (self.bytes > 0).then(|| Duration::from_secs_f64(rest))
+    }
+}
+
+/// Writes the packed checkpoint, its manifest last. `on_progress` is called after each shard.
 ///
 /// # Errors
 /// A folder without networks, a tensor that cannot be packed, or a file that cannot be written.
-pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
+pub fn pack(options: &PackOptions, on_progress: impl FnMut(PackProgress)) -> Result<PackReport, Error> {
+    let began = Instant::now();
     let PackOptions { from, to, weight_format, shard_bytes, .. } = options;
     let write = |source| Error::Write { path: to.clone(), source };
     fs::create_dir_all(to).map_err(write)?;
     if fs::read_dir(to).map_err(write)?.next().is_some() {
         return Err(write(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")));
     }
-    let folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
+    let mut folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
+    checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
         policy: &|weight| quantization_policy(weight, *weight_format),
@@ -64,8 +93,9 @@ pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
         in_file_order: false,
         finished_shards: Default::default(),
     };
-    let manifest =
-        block_on(packer.pack(&folder, &mut ShardWriter { dir: to })).map_err(pixart_model::Error::Weights)?;
+    let progress = PackProgress { bytes: 0, total_bytes: 0, elapsed: Duration::ZERO };
+    let mut writer = ShardWriter { dir: to, began, progress, on_progress };
+    let manifest = block_on(packer.pack(&folder, &mut writer)).map_err(pixart_model::Error::Weights)?;
     let path = to.join(MANIFEST);
     fs::write(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
     let count = |count: fn(&pixart_weights::manifest::Section) -> usize| manifest.sections.iter().map(count).sum();
@@ -73,10 +103,11 @@ pub fn pack(options: &PackOptions) -> Result<PackReport, Error> {
         tensors: count(|section| section.tensors.len()),
         shards: count(|section| section.shards.len()),
         bytes: manifest.bytes(),
+        seconds: began.elapsed().as_secs_f64(),
     })
 }
 
-/// Reads a `.pth` file and its `config.json`.
+/// Reads a file of the transformer and its `config.json`.
 fn original(options: &PackOptions) -> Result<Folder, Error> {
     let Some(config) = &options.config else {
         return Err(Error::NotACheckpoint {
@@ -132,12 +163,16 @@ fn hash_of(path: &Path) -> io::Result<(u64, String)> {
 }
 
 /// Writes shards below `dir`, each named by its section, index and hash.
-struct ShardWriter<'a> {
+struct ShardWriter<'a, P> {
     dir: &'a Path,
+    began: Instant,
+    progress: PackProgress,
+    on_progress: P,
 }
 
-impl ShardSink for ShardWriter<'_> {
-    fn begin(&mut self, _bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), pixart_weights::Error>> + '_>> {
+impl<P: FnMut(PackProgress)> ShardSink for ShardWriter<'_, P> {
+    fn begin(&mut self, bytes: u64) -> Pin<Box<dyn Future<Output = Result<(), pixart_weights::Error>> + '_>> {
+        self.progress.total_bytes = bytes;
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -150,6 +185,9 @@ impl ShardSink for ShardWriter<'_> {
         let sha256 = hex::encode(Sha256::digest(bytes));
         let file = shard_name(section, index, &sha256);
         let written = File::create(self.dir.join(&file)).and_then(|mut shard| shard.write_all(bytes));
+        self.progress.bytes += bytes.len() as u64;
+        self.progress.elapsed = self.began.elapsed();
+        (self.on_progress)(self.progress);
         let unwritable = |error: io::Error| pixart_weights::Error::Unwritable { file, why: error.to_string() };
         Box::pin(std::future::ready(written.map_err(unwritable).map(|()| sha256)))
     }

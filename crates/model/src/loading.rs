@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod inventory;
+pub(crate) mod json;
 pub(crate) mod linear;
 pub(crate) mod quantization_policy;
 pub(crate) mod var_builder;

@@ -36,6 +36,9 @@ pub(crate) struct EncodeArgs {
     /// Number of the text encoder's blocks to use, for measurements [default: all].
     #[arg(long)]
     layers: Option<usize>,
+    /// The variant of the weight files to read, as fp16 for model.fp16.safetensors [default: the files without one, or the only one].
+    #[arg(long)]
+    variant: Option<String>,
     /// The safetensors file to write.
     #[arg(long)]
     out: PathBuf,
@@ -51,6 +54,7 @@ impl EncodeArgs {
             device: self.device,
             weight_format: self.text_dtype,
             layers: self.layers,
+            variant: self.variant,
         })?;
         let load_s = began.elapsed().as_secs_f64();
         let mut encode_s = Vec::new();

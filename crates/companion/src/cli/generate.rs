@@ -100,10 +100,15 @@ pub(crate) struct GenerateArgs {
     /// Weight format of the matrices in the transformer's blocks [default: the best that fits the device].
     #[arg(long, value_parser = value_by_name(WEIGHT_FORMATS))]
     dtype: Option<WeightFormat>,
-    /// A .pth file in PixArt's original layout, whose transformer replaces the checkpoint's.
+    /// The variant of the weight files to read, as fp16 for diffusion_pytorch_model.fp16.safetensors [default: the files without
+    /// one, or the only one].
+    #[arg(long)]
+    variant: Option<String>,
+    /// A .pth or safetensors file, in PixArt's original layout or diffusers', whose transformer replaces the checkpoint's.
     #[arg(long)]
     transformer: Option<PathBuf>,
-    /// A PEFT LoRA folder for the transformer, as DIR or DIR=SCALE; repeat it for more.
+    /// A LoRA for the transformer, as PATH or PATH=SCALE; repeat it for more. PATH is a folder of PEFT or diffusers, or a
+    /// safetensors file; one that exists is taken whole, with any = in its name.
     #[arg(long)]
     lora: Vec<String>,
     /// A PNG, JPEG or WebP file to start from (img2img), turned by its EXIF orientation.
@@ -141,24 +146,42 @@ impl GenerateArgs {
         let stored = self.embeds.as_deref().map(|path| embeds::read(path, &read(path)?)).transpose()?;
         let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
         let prompts = self.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
-        let generator = ImageGenerator::open(LoadOptions {
+        let shape = stored.as_ref().map(|stored| stored.embeds.shape);
+        let options = LoadOptions {
             checkpoint: self.checkpoint.clone(),
             device: self.device,
             weight_format: self.dtype,
             prompt_embeds: stored
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
+            variant: self.variant.clone(),
             transformer: self.transformer.clone(),
             loras: self.loras().map_err(Error::from)?,
             vae_encoder: self.image.is_some(),
+        };
+        let [image, mask_image, latents] =
+            [&self.image, &self.mask_image, &self.latents].map(|path| path.as_deref().map(read).transpose());
+        let (image, mask_image, latents) = (image?, mask_image?, latents?);
+        let request = |preset: Preset| {
+            let mut request = self.request(preset)?;
+            (request.image, request.mask_image, request.latents) = (image.clone(), mask_image.clone(), latents.clone());
+            if self.prompt.is_none() {
+                request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
+            }
+            Ok::<_, Fault>(request)
+        };
+        // What is wrong with the request is reported before the weights are read.
+        let generator = ImageGenerator::open_checked(options, |pipeline| {
+            let request = request(pipeline.preset()).map_err(Error::from)?;
+            for (id, prompt) in (0..).zip(prompts.iter().flatten().cloned()) {
+                pipeline.prepare(&prompt.request(id, &request))?;
+            }
+            if prompts.is_none() {
+                let prepared = pipeline.prepare(&request)?;
+                shape.map_or(Ok(()), |shape| pipeline.check_prompt_embeds(shape, Some(&prepared)))?;
+            }
+            Ok(())
         })?;
-
-        let mut request = self.request(generator.preset()).map_err(Error::from)?;
-        request.image = self.image.as_deref().map(read).transpose()?;
-        request.mask_image = self.mask_image.as_deref().map(read).transpose()?;
-        request.latents = self.latents.as_deref().map(read).transpose()?;
-        if self.prompt.is_none() {
-            request.prompt = captions.last().cloned().unwrap_or("(stored embeddings)".to_owned());
-        }
+        let request = request(generator.preset()).map_err(Error::from)?;
         let Some(prompts) = prompts else {
             let out = self.out.as_ref().context("clap requires --out beside --prompt and --embeds")?;
             return generate(&generator, &generator.prepare(&request)?, out, self.record.as_deref());
@@ -174,13 +197,16 @@ impl GenerateArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Folders of `--lora` and their scales.
-    fn loras(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
+    /// Paths of `--lora` and their scales.
+    pub(super) fn loras(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
         let parse = |text: &String| {
+            if Path::new(text).exists() {
+                return Ok((text.into(), 1.0));
+            }
             let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
             let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());
             let invalid =
-                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as DIR or DIR=SCALE");
+                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as PATH or PATH=SCALE");
             scale.map(|scale| (dir.into(), scale)).ok_or_else(invalid)
         };
         self.lora.iter().map(parse).collect()

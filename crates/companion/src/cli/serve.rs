@@ -143,7 +143,7 @@ impl ServeArgs {
             checkpoint: self.checkpoint.clone(),
             device: self.device,
             weight_format: self.text_dtype,
-            layers: None,
+            ..PromptEncoderOptions::default()
         }
     }
 }

@@ -33,6 +33,35 @@ fn generate_requires_one_source_of_text_and_the_matching_output() {
 }
 
 #[test]
+fn a_lora_path_that_exists_is_taken_whole() {
+    let dir = std::env::temp_dir().join(format!("pixart-lora-{}", std::process::id()));
+    for name in ["lr=1e-4", "a b, c:d=0.5", "plain", "lr"] {
+        std::fs::create_dir_all(dir.join(name)).expect("a temporary folder");
+    }
+    let path = |name: &str| dir.join(name).to_str().expect("a UTF-8 path").to_owned();
+    let loras = |text: String| {
+        let line = ["pixart", "generate", "--checkpoint", "c", "--prompt", "p", "--out", "o.png", "--lora", &text];
+        match Cli::try_parse_from(line).expect("it is a command line").command {
+            Command::Generate(args) => args.loras(),
+            _ => panic!("another subcommand"),
+        }
+    };
+    for (text, name, scale) in [
+        (path("lr=1e-4"), "lr=1e-4", 1.0),
+        (format!("{}=0.5", path("lr=1e-4")), "lr=1e-4", 0.5),
+        (path("a b, c:d=0.5"), "a b, c:d=0.5", 1.0),
+        (format!("{}=-2", path("a b, c:d=0.5")), "a b, c:d=0.5", -2.0),
+        (path("plain"), "plain", 1.0),
+        (format!("{}=1e-4", path("plain")), "plain", 1e-4),
+    ] {
+        assert_eq!(loras(text.clone()).expect("it is read"), [(dir.join(name), scale)], "{text}");
+    }
+    let fault = loras(format!("{}=much", path("plain"))).expect_err("no number");
+    assert_eq!(fault.remedy, "write it as PATH or PATH=SCALE");
+    std::fs::remove_dir_all(&dir).expect("it was created");
+}
+
+#[test]
 fn the_packaged_command_lines_are_accepted() {
     let container = include_str!("../../../../packaging/Containerfile");
     let arguments = container.lines().find_map(|line| line.strip_prefix("CMD ")).expect("it has one");

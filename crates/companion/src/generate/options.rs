@@ -16,9 +16,11 @@ pub struct LoadOptions {
     /// Weight format of the transformer's blocks; `None` chooses the best that fits the device.
     pub weight_format: Option<WeightFormat>,
     pub prompt_embeds: PromptEmbedsSource,
-    /// A `.pth` file whose transformer replaces the checkpoint's.
+    /// Variant of the weight files to read, as `fp16`.
+    pub variant: Option<String>,
+    /// A `.pth` or safetensors file whose transformer replaces the checkpoint's.
     pub transformer: Option<PathBuf>,
-    /// PEFT LoRA folders for the transformer, each with its scale.
+    /// LoRA folders or files for the transformer, each with its scale.
     pub loras: Vec<(PathBuf, f64)>,
     /// Loads the VAE encoder, for img2img and inpainting.
     pub vae_encoder: bool,

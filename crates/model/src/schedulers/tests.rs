@@ -397,7 +397,7 @@ fn a_number_of_steps_gives_a_finite_latent_or_is_refused_with_one_that_does() {
 fn a_thousand_steps_of_the_shipped_scheduler_are_refused_with_the_two_equal_timesteps() {
     let scheduler = shipped().choose(None).expect("the checkpoint's own");
     let Err(Error::Request(fault)) = scheduler.set_timesteps(&count(1000)) else { panic!("1000 steps are made") };
-    assert_eq!(fault.what, "scheduler dpm++2m: steps are 1000, of which two start at timestep 499");
+    assert_eq!(fault.what, "scheduler dpm++2m: steps are 1000, of which two start at timestep 500");
     assert_eq!(fault.remedy, "choose at most 999 steps, or choose another scheduler");
 }
 
