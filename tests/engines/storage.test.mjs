@@ -43,7 +43,7 @@ inEachEngine(
     beforeEach(() => models.reset());
 
     for (const store of STORES[name]) {
-      test(`a_packed_checkpoint_is_downloaded_once_into_the_store_${store}_and_opened_again_without_a_request`, async () => {
+      test(`a_packed_checkpoint_is_downloaded_once_into_the_store_${store}_and_opened_again_without_downloading_a_shard`, async () => {
         const { page } = context;
         await page.goto(packed(context, store));
         await untilReady(page);
@@ -53,7 +53,7 @@ inEachEngine(
         models.reset();
         await page.reload();
         await untilReady(page);
-        assert.deepEqual(models.log, []);
+        assert.deepEqual(shardRequests(), []);
       });
     }
 
