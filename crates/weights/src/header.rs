@@ -74,7 +74,8 @@ pub(crate) fn renamed(tensors: BTreeMap<String, TensorLocation>) -> Result<BTree
         let names = diffusers_names(&name).unwrap_or_else(|| vec![name.clone()]);
         let count = names.len();
         if tensor.shape.first().is_none_or(|rows| rows % count != 0) && count > 1 {
-            let why = format!("`{name}` has shape {:?}, which does not split into {count} equal parts", tensor.shape);
+            let shape = &tensor.shape;
+            let why = format!("`{name}` has shape {shape:?}, which does not split into {count} equal parts");
             return Err(Error::Corrupt { file: tensor.file, why });
         }
         let bytes = (tensor.range.end - tensor.range.start) / count as u64;
