@@ -58,3 +58,10 @@ test('a_packed_checkpoint_is_known_by_its_manifest', async () => {
   assert.equal(await idOf({ 'manifest.json': file('{}', 2) }), identity);
   assert.notEqual(await idOf({ 'manifest.json': file('{ }') }), identity);
 });
+
+test('weights_count_beside_a_manifest_of_something_else', async () => {
+  for (const manifest of ['{"name":"app"}', '<!doctype html>', '']) {
+    const [one, other] = await Promise.all(['1', '2'].map((bytes) => idOf({ 'manifest.json': file(manifest), [WEIGHTS]: file(bytes) })));
+    assert.notEqual(one, other, manifest);
+  }
+});

@@ -6,16 +6,16 @@ import { sha256Of } from './sha256';
 /** Files of up to this size are hashed whole; of larger ones samples, with the size and the date. */
 const WHOLE_BYTES = 32 << 20;
 /** Files that a checkpoint may consist of. Folders hold others, which are neither read nor count: notes, images, version control. */
-const CHECKPOINT_FILE = /^(model_index\.json|(transformer|vae|text_encoder|tokenizer|scheduler)\/[^/.][^/]*)$/;
+const CHECKPOINT_FILE = /^(manifest\.json|model_index\.json|(transformer|vae|text_encoder|tokenizer|scheduler)\/[^/.][^/]*)$/;
 const SAMPLES = 64;
 const SAMPLE_BYTES = 16 << 10;
 /** Hexadecimal digits of an identity: as many as are told apart at a glance, and by which two of a user's folders never agree. */
 const DIGITS = 12;
 
-/** Returns the identity of `files` as a short hexadecimal text. With a manifest, which holds the hashes of its shards, the manifest
-    is hashed alone. */
+/** Returns the identity of `files` as a short hexadecimal text. The shards of a packed checkpoint do not count: its manifest holds
+    their hashes. A file of the manifest's name may lie beside a folder of networks, which count all the same. */
 export async function contentIdOf(files: ReadonlyMap<string, File>): Promise<string> {
-  const paths = files.has('manifest.json') ? ['manifest.json'] : [...files.keys()].filter((path) => CHECKPOINT_FILE.test(path)).sort();
+  const paths = [...files.keys()].filter((path) => CHECKPOINT_FILE.test(path)).sort();
   const identities: string[] = [];
   // One after the other: the samples of a folder are megabytes at most, and a disk reads in order.
   for (const path of paths) {
