@@ -2,9 +2,8 @@
 //! the next request generates the same image. The mutations are those of a fixed seed.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { openBrowser, servePage } from './browser.mjs';
 
 const ASSETS = fileURLToPath(new URL('../../web/dist/assets/', import.meta.url));
@@ -19,7 +18,11 @@ before(async () => {
   browser = await openBrowser({ flags: [] });
   page = await browser.context.newPage();
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
-  await page.evaluate(startWorker, { url: `${server.url}assets/${WORKER}`, checkpoint: `${server.url}models/scenes/`, limit: REPLY_MILLIS });
+  await page.evaluate(startWorker, {
+    url: `${server.url}assets/${WORKER}`,
+    checkpoint: `${server.url}models/scenes/`,
+    limit: REPLY_MILLIS,
+  });
 });
 after(async () => {
   await browser.close();
@@ -61,7 +64,10 @@ async function startWorker({ url, checkpoint, limit }) {
   };
   globalThis.border = { worker, send, log, open };
   // Each message before a checkpoint is open.
-  for (const message of [{ kind: 'generate', id: 1, prompt: 'a star' }, { kind: 'storage', id: 2, task: { kind: 'list' }, storage: 'memory' }])
+  for (const message of [
+    { kind: 'generate', id: 1, prompt: 'a star' },
+    { kind: 'storage', id: 2, task: { kind: 'list' }, storage: 'memory' },
+  ])
     await send(message, message.id);
   const ready = await send(open, null);
   if (ready.kind !== 'ready') throw new Error(JSON.stringify(ready));
@@ -81,13 +87,73 @@ test('every_malformed_message_gets_one_reply_and_the_next_image_is_unchanged', a
     const before = await image();
     const bytes = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13]);
     const values = () => [
-      undefined, null, true, false, -1, 0, 1, 0.5, NaN, Infinity, 1e308, 2 ** 32, 2 ** 53, '', 'auto', '\ud800', '\u{10ffff}\0',
-      '../../..', 'x'.repeat(1_000_000), [], [1], [-1, NaN], {}, { kind: 'x' }, { kind: 'file', bytes }, new Uint8Array(), bytes,
-      new Float32Array(3), new Map(), new Date(0),
+      undefined,
+      null,
+      true,
+      false,
+      -1,
+      0,
+      1,
+      0.5,
+      NaN,
+      Infinity,
+      1e308,
+      2 ** 32,
+      2 ** 53,
+      '',
+      'auto',
+      '\ud800',
+      '\u{10ffff}\0',
+      '../../..',
+      'x'.repeat(1_000_000),
+      [],
+      [1],
+      [-1, NaN],
+      {},
+      { kind: 'x' },
+      { kind: 'file', bytes },
+      new Uint8Array(),
+      bytes,
+      new Float32Array(3),
+      new Map(),
+      new Date(0),
     ];
     const templates = [
-      { kind: 'estimate', checkpoint: open.checkpoint, device: 'wasm', load_text_encoder: false, storage: 'memory', dtype: 'auto', measure_above_bytes: 1e12 },
-      { kind: 'generate', ...small, negative_prompt: 'a', seeds: [1], timesteps: [500], sigmas: [1], guidance_scale: 3, pag_scale: 1, eta: 0, pag_adaptive_scale: 0, pag_applied_layers: [1], num_images_per_prompt: 1, output_type: 'png', clean_caption: true, use_resolution_binning: true, max_sequence_length: 20, scheduler: 'euler', style: 'photo', image: bytes, mask_image: bytes, strength: 1, latents: bytes, text_encoder: { kind: 'tab' }, record: false },
+      {
+        kind: 'estimate',
+        checkpoint: open.checkpoint,
+        device: 'wasm',
+        load_text_encoder: false,
+        storage: 'memory',
+        dtype: 'auto',
+        measure_above_bytes: 1e12,
+      },
+      {
+        kind: 'generate',
+        ...small,
+        negative_prompt: 'a',
+        seeds: [1],
+        timesteps: [500],
+        sigmas: [1],
+        guidance_scale: 3,
+        pag_scale: 1,
+        eta: 0,
+        pag_adaptive_scale: 0,
+        pag_applied_layers: [1],
+        num_images_per_prompt: 1,
+        output_type: 'png',
+        clean_caption: true,
+        use_resolution_binning: true,
+        max_sequence_length: 20,
+        scheduler: 'euler',
+        style: 'photo',
+        image: bytes,
+        mask_image: bytes,
+        strength: 1,
+        latents: bytes,
+        text_encoder: { kind: 'tab' },
+        record: false,
+      },
       { kind: 'count_tokens', request: { id: 1, ...small } },
       { kind: 'check', variant: 'nowhere/', device: 'wasm' },
       { kind: 'storage', task: { kind: 'list' }, storage: 'memory' },
@@ -100,9 +166,21 @@ test('every_malformed_message_gets_one_reply_and_the_next_image_is_unchanged', a
       sent += 1;
       const replies = log.slice(at).filter((entry) => entry.id === own);
       if (replies.length !== 1) wrong.push(`${replies.length} replies to ${message?.kind}`);
-      if (reply.kind === 'fault' && ['internal', 'device_lost'].includes(reply.fault.code)) wrong.push(`${message?.kind}: ${reply.fault.what}`);
+      if (reply.kind === 'fault' && ['internal', 'device_lost'].includes(reply.fault.code))
+        wrong.push(`${message?.kind}: ${reply.fault.what}`);
     };
-    for (const message of [undefined, null, 3, 'open', [], {}, { kind: 5 }, { kind: 'constructor' }, { kind: 'resume' }, { kind: 'local_files' }])
+    for (const message of [
+      undefined,
+      null,
+      3,
+      'open',
+      [],
+      {},
+      { kind: 5 },
+      { kind: 'constructor' },
+      { kind: 'resume' },
+      { kind: 'local_files' },
+    ])
       await expectOne(message, null);
     for (const template of templates) {
       for (const field of Object.keys(template)) {
@@ -156,7 +234,10 @@ test('ids_that_are_in_use_and_cancellations_at_any_moment_end_in_one_reply', asy
     return outcomes;
   });
   const last = outcomes.splice(-3);
-  assert.deepEqual([...new Set(outcomes)].filter((outcome) => !['cancelled', 'image'].includes(outcome)), []);
+  assert.deepEqual(
+    [...new Set(outcomes)].filter((outcome) => !['cancelled', 'image'].includes(outcome)),
+    [],
+  );
   assert.ok(outcomes.includes('cancelled'), 'none was cancelled in time');
   assert.deepEqual(last.sort(), ['950000 fault', '950000 image', '950001 image']);
 });

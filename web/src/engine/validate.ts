@@ -7,7 +7,14 @@ type FieldType = 'string' | 'boolean' | 'number' | 'id' | 'object' | 'number or 
 
 /** The fields of each kind of message. */
 const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
-  open: { checkpoint: 'string', device: 'string', load_text_encoder: 'boolean', storage: 'string', dtype: 'string', memory_limit_bytes: 'number or null' },
+  open: {
+    checkpoint: 'string',
+    device: 'string',
+    load_text_encoder: 'boolean',
+    storage: 'string',
+    dtype: 'string',
+    memory_limit_bytes: 'number or null',
+  },
   estimate: {
     id: 'id',
     checkpoint: 'string',
@@ -88,7 +95,7 @@ function isOf(type: FieldType, value: unknown): boolean {
     case 'list of bytes':
       return Array.isArray(value) && value.every((bytes) => bytes instanceof Uint8Array);
     default:
-      // biome-ignore lint/suspicious/useValidTypeof: the remaining types are those of `typeof`.
+      // The remaining types are those of `typeof`.
       return typeof value === type;
   }
 }
