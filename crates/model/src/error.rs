@@ -2,6 +2,13 @@
 
 use pixart_protocol::{Fault, FaultCode};
 
+/// The remedy where an image cannot be read.
+pub(crate) const IMAGE_REMEDY: &str = if cfg!(feature = "jpeg-webp") {
+    "give a PNG, JPEG or WebP file of at most 64 megapixels"
+} else {
+    "give a PNG file of at most 64 megapixels"
+};
+
 /// An error of the checkpoint, the request or the device. Bugs of this crate panic instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,7 +36,10 @@ impl From<Error> for Fault {
         match error {
             Error::Request(fault) => fault,
             Error::Weights(_) => {
-                Fault::new(FaultCode::BadWeights, what, "download the checkpoint again, or choose another one")
+                // Each text of that crate ends in its own remedy.
+                let whole = (what.as_str(), "download the checkpoint again, or choose another one");
+                let (what, remedy) = what.rsplit_once("; ").unwrap_or(whole);
+                Fault::new(FaultCode::BadWeights, what, remedy)
             }
             Error::Config { .. } => {
                 Fault::new(FaultCode::BadConfig, what, "use a checkpoint saved by diffusers' save_pretrained")
@@ -43,7 +53,7 @@ impl From<Error> for Fault {
                 "the weights or the GPU driver are faulty: try the companion with `--device cpu`",
             ),
             Error::Read { .. } => Fault::new(FaultCode::DeviceLost, what, "reload the page to open the device again"),
-            Error::Image { .. } => Fault::new(FaultCode::BadRequest, what, crate::image::IMAGE_REMEDY),
+            Error::Image { .. } => Fault::new(FaultCode::BadRequest, what, IMAGE_REMEDY),
             Error::Png { .. } => Fault::new(FaultCode::Internal, what, "choose a smaller image"),
         }
     }

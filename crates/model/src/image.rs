@@ -18,7 +18,6 @@ mod orientation;
 mod preview;
 mod resize;
 
-pub(crate) use decode::IMAGE_REMEDY;
 pub use decode::decode_image;
 pub use input::{latent_mask, planes_from_rgb8, resize_lanczos};
 pub use metadata::{GenerationMetadata, LoraMetadata, METADATA_KEYWORD};

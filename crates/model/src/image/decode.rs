@@ -12,13 +12,6 @@ use super::{CHANNELS, Error, Rgb8};
 /// Largest accepted image: 64 megapixels.
 const PIXELS_MAX: usize = 1 << 26;
 
-/// The remedy where an image cannot be read.
-pub(crate) const IMAGE_REMEDY: &str = if cfg!(feature = "jpeg-webp") {
-    "give a PNG, JPEG or WebP file of at most 64 megapixels"
-} else {
-    "give a PNG file of at most 64 megapixels"
-};
-
 /// Decodes an image file to RGB, upright.
 ///
 /// # Errors

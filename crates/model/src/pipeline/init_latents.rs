@@ -7,7 +7,8 @@ use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
 use super::{Pipeline, PreparedRequest};
-use crate::image::{IMAGE_REMEDY, Size, decode_image, latent_mask, planes_from_rgb8, resize_lanczos};
+use crate::error::IMAGE_REMEDY;
+use crate::image::{Size, decode_image, latent_mask, planes_from_rgb8, resize_lanczos};
 use crate::noise::Noise;
 use crate::schedulers::SchedulerState;
 use crate::{Error, Taps};

@@ -9,7 +9,7 @@ const LANES: usize = 8;
 /// Magnitudes from which a value is infinite in f16.
 const F16_OVERFLOW: f32 = 65_520.0;
 
-type Lanes = [f32; LANES];
+type ColumnLanes = [f32; LANES];
 
 /// Quantizes `values`, row-major `[inputs, outputs]`, to integers in words of `bits` bits a column, and scales
 /// `[inputs / BLOCK, outputs]`, which are f16 values.
@@ -96,7 +96,7 @@ fn to_f16(value: f32) -> f32 {
 
 /// Returns the scale of each lane's block, as [`Grid::scale`].
 #[inline(always)]
-fn scale(rows: &[Lanes; BLOCK], grid: Grid) -> Lanes {
+fn scale(rows: &[ColumnLanes; BLOCK], grid: Grid) -> ColumnLanes {
     let mut peak = [0.0_f32; LANES];
     for lanes in rows {
         for lane in 0..LANES {
@@ -113,14 +113,14 @@ fn scale(rows: &[Lanes; BLOCK], grid: Grid) -> Lanes {
     }
     let mut least = [f32::INFINITY; LANES];
     for start in 0..3 {
-        let start: Lanes = std::array::from_fn(|lane| match start {
+        let start: ColumnLanes = std::array::from_fn(|lane| match start {
             0 => peak[lane].abs() / grid.max,
             1 => -peak[lane].abs() / grid.max,
             _ => peak[lane] / grid.min,
         });
         for candidate in 0..SCALE_CANDIDATES {
             let share = 1.0 - f32::from(candidate) * SCALE_STEP;
-            let scale: Lanes = std::array::from_fn(|lane| to_f16(start[lane] * share));
+            let scale: ColumnLanes = std::array::from_fn(|lane| to_f16(start[lane] * share));
             // Division by zero gives numbers that are not compared below.
             let mut errors = [0.0_f32; LANES];
             for lanes in rows {
