@@ -1,6 +1,7 @@
 //! Image files: those that the user selects, and those that were generated.
 import { fault } from '../engine/fault';
-import { imageFormat, storedSize } from './image-file';
+import { latin1 } from './exif';
+import { imageFormat, readTexts, storedSize } from './image-file';
 
 /** Largest accepted image: 64 megapixels, as the engine accepts. */
 const PIXELS_MAX = 1 << 26;
@@ -19,7 +20,10 @@ export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array
   // A small file may hold an image that no memory does.
   if (width * height > PIXELS_MAX) throw fault('bad_request', `${file.name} has ${width} × ${height} pixels`, REMEDY);
   if (imageFormat(bytes) === 'png') return bytes;
-  const blob = new Blob([bytes], { type: file.type });
+  // Browsers differ in whether they turn WebP files.
+  const is_webp = imageFormat(bytes) === 'webp';
+  const orientation = is_webp ? (await readTexts(bytes)).orientation : 1;
+  const blob = new Blob([is_webp ? withoutExif(bytes) : bytes], { type: file.type });
   const bitmap = await createImageBitmap(blob, {
     imageOrientation: 'from-image',
     premultiplyAlpha: 'none',
@@ -31,7 +35,39 @@ export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array
   if (opaque === undefined) context?.drawImage(bitmap, 0, 0);
   else context?.putImageData(opaque, 0, 0);
   bitmap.close();
-  return new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+  const upright = turned(canvas, orientation);
+  return new Uint8Array(await (await upright.convertToBlob({ type: 'image/png' })).arrayBuffer());
+}
+
+/** Returns a copy of a WebP file whose EXIF chunk has a name that nobody reads. */
+function withoutExif(webp: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const copy = webp.slice();
+  const view = new DataView(copy.buffer);
+  for (let at = 12; at + 8 <= copy.length; at += 8 + 2 * Math.ceil(view.getUint32(at + 4, true) / 2)) {
+    if (latin1(copy.subarray(at, at + 4)) === 'EXIF') copy.set([0x6e, 0x6f, 0x6e, 0x65], at);
+  }
+  return copy;
+}
+
+/** Turns an image by its EXIF orientation, as Pillow's `exif_transpose`. */
+function turned(image: OffscreenCanvas, orientation: number): OffscreenCanvas {
+  const { width: w, height: h } = image;
+  const matrices: Readonly<Record<number, [number, number, number, number, number, number]>> = {
+    2: [-1, 0, 0, 1, w, 0],
+    3: [-1, 0, 0, -1, w, h],
+    4: [1, 0, 0, -1, 0, h],
+    5: [0, 1, 1, 0, 0, 0],
+    6: [0, 1, -1, 0, h, 0],
+    7: [0, -1, -1, 0, h, w],
+    8: [0, -1, 1, 0, 0, w],
+  };
+  const matrix = matrices[orientation];
+  if (matrix === undefined) return image;
+  const canvas = orientation < 5 ? new OffscreenCanvas(w, h) : new OffscreenCanvas(h, w);
+  const context = canvas.getContext('2d');
+  context?.setTransform(...matrix);
+  context?.drawImage(image, 0, 0);
+  return canvas;
 }
 
 /** Returns the pixels without alpha. A 2D canvas would multiply colours with it, so that those of transparent pixels are lost; WebGL
