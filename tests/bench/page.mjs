@@ -42,7 +42,7 @@ async function latency(page) {
       requestAnimationFrame(() => globalThis.taken.push(performance.now() - timeStamp));
     });
   });
-  await fillForm(page, { num_inference_steps: 1000 });
+  await fillForm(page, { num_inference_steps: 900 });
   await page.click('#generate');
   await page.waitForFunction(() => globalThis.pixart.state().progress?.step > 0, undefined, { timeout: MILLIS });
   await page.focus('#prompt');

@@ -31,7 +31,7 @@ describe('a checkpoint that cannot be used', () => {
     ['a_tensor_of_the_wrong_shape', TRANSFORMER, withHeader(transformer, transpose), 'bad_weights', TENSOR],
     ['a_tensor_of_the_wrong_dtype', TRANSFORMER, withHeader(transformer, retype), 'bad_weights', TENSOR],
     ['a_missing_tensor', TRANSFORMER, withHeader(transformer, rename), 'bad_weights', TENSOR],
-    ['a_missing_key', 'transformer/config.json', without(config, 'num_layers'), 'bad_config', 'num_layers'],
+    ['a_key_that_is_no_number', 'transformer/config.json', withKey(config, 'num_layers', 'many'), 'bad_config', 'num_layers'],
     ['a_missing_file', 'vae/config.json', undefined, 'network', 'vae/config.json'],
   ];
   for (const [name, path, body, code, named] of cases) {
@@ -84,7 +84,7 @@ function rename(header) {
   delete header[TENSOR];
 }
 
-function without(config, key) {
+function withKey(config, key, value) {
   assert.ok(key in config);
-  return Buffer.from(JSON.stringify({ ...config, [key]: undefined }));
+  return Buffer.from(JSON.stringify({ ...config, [key]: value }));
 }

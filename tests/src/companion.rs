@@ -397,7 +397,7 @@ fn a_generation_whose_client_disconnects_is_cancelled() {
         line.parse().expect("a number")
     };
     let before = cancelled();
-    let body = json!({ "prompt": "p", "num_inference_steps": 1000, "stream": true }).to_string();
+    let body = json!({ "prompt": "p", "num_inference_steps": 900, "stream": true }).to_string();
     let mut stream = TcpStream::connect(server()).expect("the server listens");
     write!(
         stream,

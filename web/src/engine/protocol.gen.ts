@@ -92,7 +92,7 @@ scheduler?: string,
  */
 style?: string, 
 /**
- * The input image of img2img and inpainting, a PNG.
+ * The input image of img2img and inpainting, a PNG; a companion takes JPEG and WebP, too. EXIF orientation is applied, alpha ignored.
  */
 image?: Uint8Array, 
 /**
