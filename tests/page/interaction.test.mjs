@@ -309,9 +309,9 @@ test('the_grid_shows_an_image_for_each_pair_of_values', async () => {
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
   await screenshot(page, 'grid');
   for (const [values, what] of [
-    ['1, two', 'num_inference_steps is "two" in the X/Y grid'],
-    ['1, 2.5', 'num_inference_steps is "2.5" in the X/Y grid'],
-    ['1,,2', 'num_inference_steps is "" in the X/Y grid'],
+    ['1, two', 'num_inference_steps is `two` in the X/Y grid'],
+    ['1, 2.5', 'num_inference_steps is `2.5` in the X/Y grid'],
+    ['1,,2', 'num_inference_steps is `` in the X/Y grid'],
     ['1, "2', 'the values of num_inference_steps in the X/Y grid have a quotation mark that is not closed, or text beside it'],
   ]) {
     await page.fill('#x-axis-values', values);

@@ -82,7 +82,7 @@ async fn gpu(adapter: AdapterInfo) -> Result<(Device, AdapterInfo, DeviceLimits)
 /// Returns the browser's own words in wgpu's text of an error, which shows them as `JsValue(NAME: TEXT` and a stack.
 fn cause(text: &str) -> &str {
     let text = text.split_once("JsValue(").map_or(text, |(_, value)| value);
-    text.lines().next().unwrap_or_default().trim_end_matches(')')
+    text.lines().next().unwrap_or_default().trim_end_matches([')', '.'])
 }
 
 /// Reports the errors of the device and the log as faults.

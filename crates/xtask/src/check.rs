@@ -2,6 +2,7 @@
 
 mod circles;
 mod debug_texts;
+mod fault_texts;
 mod links;
 mod programs;
 mod sources;
@@ -24,11 +25,12 @@ struct SourceRule {
     check: fn(&Sources) -> Result<Vec<Finding>>,
 }
 
-const RULES: [SourceRule; 4] = [
+const RULES: [SourceRule; 5] = [
     SourceRule { name: "type names that are defined twice", check: type_names::check },
     SourceRule { name: "import circles", check: circles::check },
     SourceRule { name: "broken links between documents", check: links::check },
     SourceRule { name: "Debug formatting in texts", check: debug_texts::check },
+    SourceRule { name: "faults and the error catalogue", check: fault_texts::check },
 ];
 
 /// A violation of a rule.

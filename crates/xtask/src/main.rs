@@ -9,6 +9,7 @@ mod check;
 mod chrome;
 mod compare;
 mod engines;
+mod errors;
 mod fuzz;
 mod golden;
 mod page;
@@ -116,6 +117,8 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Write docs/errors.md from the texts of faults that the tests produce
+    Errors,
     /// Write the page's message types, web/src/engine/protocol.gen.ts
     Types,
 }
@@ -149,6 +152,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Soak { minutes, seed } => soak::soak(&workspace, minutes, seed),
         Task::Pixart { arguments } => pixart::pixart(&workspace, &arguments),
         Task::Shaders { out } => shaders::render(&workspace, out.as_deref()),
+        Task::Errors => errors::write(&workspace),
         Task::Types => types::write(&workspace),
     }
 }

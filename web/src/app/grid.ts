@@ -110,7 +110,7 @@ function override(field: Field | undefined, value: string): Partial<ImageRequest
     return { [field]: number };
   throw fault(
     'bad_request',
-    `${field} is ${JSON.stringify(value)} in the X/Y grid`,
+    `${field} is \`${value}\` in the X/Y grid`,
     isWhole ? 'enter whole numbers separated by commas' : 'enter numbers separated by commas',
   );
 }

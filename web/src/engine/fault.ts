@@ -1,7 +1,7 @@
 //! Faults as data. Everything that is thrown on either side of the worker becomes one `Fault` here. Presents nothing.
 import type { Fault, FaultCode } from './protocol.gen';
 
-/** Every code: whether it ends the engine, and whether a restarted worker may succeed. */
+/** Every code, with examples in docs/errors.md: whether it ends the engine, and whether a restarted worker may succeed. */
 const CODES: Record<FaultCode, { ends_engine: boolean; is_recoverable: boolean }> = {
   no_webgpu: { ends_engine: true, is_recoverable: false },
   device_lost: { ends_engine: true, is_recoverable: true },
@@ -45,8 +45,9 @@ export function faultOf(thrown: unknown): Fault {
   return isFault(thrown) ? thrown : fault('internal', messageOf(thrown), 'restart the engine, or reload the page');
 }
 
+/** Returns the text of what was thrown, without its full stop: it is a part of a sentence. */
 export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
+  return (thrown instanceof Error ? thrown.message : String(thrown)).replace(/[.\s]+$/, '');
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
