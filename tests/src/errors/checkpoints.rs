@@ -52,7 +52,7 @@ fn with(index: usize, value: f32) -> Vec<u8> {
 pub(super) fn faults() -> Vec<ProvokedFault> {
     let mut errors = vec![
         Folder::default().bytes("vae/config.json").map(drop).expect_err("an empty folder"),
-        Manifest::read(b"<html>").err().expect("a page"),
+        Manifest::read(b"<html>").map(drop).expect_err("a page"),
         holding(b"<!doctype html>".to_vec()).tensors(FILE).map(drop).expect_err("a page"),
         holding(tensor(&[0.0; 64])[..300].to_vec()).tensors(FILE).map(drop).expect_err("it is cut"),
     ];

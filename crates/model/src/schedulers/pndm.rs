@@ -51,7 +51,7 @@ impl Pndm {
             }
             let half = back / 2;
             let plms = timesteps.split_off(PRK_STEPS);
-            let starts: Vec<f64> = timesteps.drain(..).collect();
+            let starts: Vec<f64> = std::mem::take(&mut timesteps);
             for (step, start) in starts.iter().enumerate() {
                 let end = starts.get(step + 1).copied().unwrap_or(plms[0]);
                 let middle = end + half as f64;
