@@ -216,44 +216,19 @@ test('a_prompt_that_ends_in_an_aspect_ratio_is_restored_and_generated', async ()
 });
 
 test('line_breaks_and_control_characters_in_prompts_give_the_same_pixels_as_with_pixart', async () => {
+  const small = ['--seed', '7', '--steps', '4', '--width', '64', '--height', '64'];
   for (const [prompt, negative_prompt] of [
     ['a red circle', 'blur\nugly'],
     ['a red\r\ncircle', 'blur\rugly\n\nthin'],
     ['a red\tcircle\u2028here', 'blur\u0085ugly\u000bthin'],
   ]) {
-    const [file] = runPixart([
-      '--prompt',
-      prompt,
-      '--negative-prompt',
-      negative_prompt,
-      '--seed',
-      '7',
-      '--steps',
-      '4',
-      '--width',
-      '64',
-      '--height',
-      '64',
-    ]);
+    const [file] = runPixart(['--prompt', prompt, '--negative-prompt', negative_prompt, ...small]);
     await restore(file);
     const again = await generated();
     assert.deepEqual([again.request.prompt, again.request.negative_prompt], [prompt, negative_prompt]);
     assert.ok(largestDifference(again.pixels, await pixels(page, file)) <= 1, JSON.stringify(negative_prompt));
   }
-  const [file] = runPixart([
-    '--prompt',
-    'a red circle',
-    '--negative-prompt',
-    'blur\nugly',
-    '--seed',
-    '7',
-    '--steps',
-    '4',
-    '--width',
-    '64',
-    '--height',
-    '64',
-  ]);
+  const [file] = runPixart(['--prompt', 'a red circle', '--negative-prompt', 'blur\nugly', ...small]);
   await fillForm(page, { ...SMALL, prompt: 'a red circle', negative_prompt: '', guidance_scale: 4.5 });
   await page.focus('#negative-prompt');
   await page.evaluate(() => document.execCommand('insertText', false, 'blur\nugly'));

@@ -1,7 +1,6 @@
 //! Image files: those that the user selects, and those that were generated.
 import { fault } from '../engine/fault';
-import { latin1 } from './exif';
-import { imageFormat, readTexts, storedSize } from './image-file';
+import { imageFormat, readTexts, storedSize, webpChunks } from './image-file';
 
 /** Largest accepted image: 64 megapixels, as the engine accepts. */
 const PIXELS_MAX = 1 << 26;
@@ -42,10 +41,7 @@ export async function readAsPng({ files }: HTMLInputElement): Promise<Uint8Array
 /** Returns a copy of a WebP file whose EXIF chunk has a name that nobody reads. */
 function withoutExif(webp: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const copy = webp.slice();
-  const view = new DataView(copy.buffer);
-  for (let at = 12; at + 8 <= copy.length; at += 8 + 2 * Math.ceil(view.getUint32(at + 4, true) / 2)) {
-    if (latin1(copy.subarray(at, at + 4)) === 'EXIF') copy.set([0x6e, 0x6f, 0x6e, 0x65], at);
-  }
+  for (const { name, at } of webpChunks(copy)) if (name === 'EXIF') copy.set([0x6e, 0x6f, 0x6e, 0x65], at);
   return copy;
 }
 

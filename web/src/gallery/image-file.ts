@@ -151,13 +151,13 @@ function jpegSegments(file: Uint8Array): { mark: number; body: Uint8Array }[] {
   return segments;
 }
 
-/** Returns the chunks of a WebP file. */
-function webpChunks(file: Uint8Array): { name: string; body: Uint8Array }[] {
+/** Returns the chunks of a WebP file, with the offset of each. */
+export function webpChunks(file: Uint8Array): { name: string; at: number; body: Uint8Array }[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  const chunks: { name: string; body: Uint8Array }[] = [];
+  const chunks: { name: string; at: number; body: Uint8Array }[] = [];
   for (let at = 12; at + 8 <= file.length; ) {
     const bytes = view.getUint32(at + 4, true);
-    chunks.push({ name: latin1(file.subarray(at, at + 4)), body: file.subarray(at + 8, at + 8 + bytes) });
+    chunks.push({ name: latin1(file.subarray(at, at + 4)), at, body: file.subarray(at + 8, at + 8 + bytes) });
     at += 8 + bytes + (bytes % 2);
   }
   return chunks;
