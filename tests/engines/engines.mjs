@@ -6,7 +6,7 @@ import { openSession } from './webdriver.mjs';
 /** WebGPU of a Firefox on Linux, where it is off by default, over Mesa's software Vulkan. */
 export const WEBGPU_PREFS = { 'dom.webgpu.enabled': true, 'dom.webgpu.workers.enabled': true, 'gfx.webgpu.ignore-blocklist': true };
 
-/** What Safari has on and WebKitGTK has off: the private file system, and estimates of storage. */
+/** Features that Safari has on and WebKitGTK has off: the private file system, and estimates of storage. */
 export const SAFARI_FEATURES = ['StorageAPI', 'StorageAPIEstimate', 'FileSystem', 'AccessHandle'];
 
 export const ENGINES = { firefox: () => openFirefox(), webkit: () => openWebkit() };

@@ -9,7 +9,7 @@ import { brief, generateImage, inEachEngine, openPage, SMALL, servePage, TIMEOUT
 
 const PHONE_WIDTH = 360;
 
-/** What Chromium generates on the CPU from `SMALL`. */
+/** The file that Chromium generates on the CPU from `SMALL`. */
 let chromium;
 before(async () => {
   const [server, browser] = [await servePage(), await openBrowser({ flags: [] })];

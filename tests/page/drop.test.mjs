@@ -48,7 +48,7 @@ async function openPage() {
   return page;
 }
 
-/** What a drop must not change. */
+/** The state that a drop must not change. */
 const snapshot = (page) =>
   page.evaluate(() => ({
     phase: globalThis.pixart.state().phase,

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::{pixart, python, run, workspace::Workspace};
 
-/// What each response is checked for. That invalid data are refused is not among them: the API reads `3.0` as 3.
+/// Checks of each response. That invalid data are refused is not among them: the API reads `3.0` as 3.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
                       unsupported_method,allow_header_conformance";
 
-/// What to send requests to.
+/// Part of the interface to send requests to.
 #[derive(Subcommand)]
 pub(crate) enum FuzzTarget {
     /// The companion's HTTP API, by its OpenAPI document

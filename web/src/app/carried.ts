@@ -24,7 +24,7 @@ const DEFAULTS = {
 type Field = keyof typeof DEFAULTS;
 export type Carried = Pick<GenerateRequest, Field>;
 
-/** Those that a preset sets, and those that belong to the number of steps or to the seed. */
+/** Fields that a preset sets, and fields that belong to the number of steps or to the seed. */
 const [PRESET_FIELDS, STEP_FIELDS, SEED_FIELDS] = [
   ['max_sequence_length', 'timesteps', 'pag_scale'],
   ['timesteps', 'sigmas'],

@@ -9,7 +9,7 @@ export interface Description {
   files: Map<string, Uint8Array | number>;
   /** The names at the source of files of a variant, by their path in `files`, which is that without the variant. */
   names: Map<string, string>;
-  /** What changes with each file, by path. Sorted. */
+  /** Version of each file, by path. Sorted. */
   versions: Record<string, string>;
   total: number;
 }

@@ -1,4 +1,4 @@
-//! Whether the files of a server are still those that a stored checkpoint was made of. Requests manifests, configurations and the
+//! Comparison of the files of a server with those that a stored checkpoint was made of. Requests manifests, configurations and the
 //! versions of weights; the checkpoint itself is not downloaded.
 import type { CheckpointRow } from './blob-store';
 import { describe, isSameVersion } from './describe';

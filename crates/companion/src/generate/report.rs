@@ -33,7 +33,7 @@ pub struct GenerationReport {
     pub num_inference_steps: u32,
     pub seed: u32,
     pub millis: GenerationMillis,
-    /// What a user should know about the image, such as the part of a prompt that the text encoder did not read.
+    /// Remarks about the image, such as the part of a prompt that the text encoder did not read.
     pub notes: Vec<String>,
     /// SHA-256 of the file.
     pub sha256: String,

@@ -19,7 +19,7 @@ pub struct DitConfig {
     pub out_channels: usize,
     /// Channels of the prompt embeddings.
     pub caption_channels: usize,
-    /// Whether the network projects the prompt embeddings to its own width. Without, the cross-attention reads them.
+    /// True if the network projects the prompt embeddings to its own width. Otherwise the cross-attention reads them.
     pub has_caption_projection: bool,
     /// Latent rows and columns that the checkpoint was trained at.
     pub sample_size: usize,

@@ -35,11 +35,11 @@ pub(super) struct LoraConfig {
     alpha: Option<f64>,
     /// α by module name, or by the end of one.
     alpha_pattern: BTreeMap<String, f64>,
-    /// Whether the scale is α/√r instead of α/r (rsLoRA).
+    /// True if the scale is α/√r instead of α/r (rsLoRA).
     rank_stabilized: bool,
-    /// Whether the length of the merged rows is trained (DoRA).
+    /// True if the length of the merged rows is trained (DoRA).
     pub(super) use_dora: bool,
-    /// Whether biases are saved whole.
+    /// True if biases are saved whole.
     saves_biases: bool,
     modules_to_save: Vec<String>,
 }

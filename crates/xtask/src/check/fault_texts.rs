@@ -143,7 +143,7 @@ fn sites(sources: &Sources) -> Result<BTreeMap<String, usize>> {
 struct Sites<'a> {
     file: &'a str,
     function: String,
-    /// Whether the file's own faults count, beside its enums.
+    /// True if the file's own faults count, beside its enums.
     makes: bool,
     found: &'a mut BTreeMap<String, usize>,
 }
