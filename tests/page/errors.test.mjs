@@ -342,6 +342,8 @@ test('faults_of_the_worker_and_the_wasm_module', async () => {
       faults.type = await send({ kind: 'generate', id: 2, ...small, prompt: 7 }, 2);
       faults.several = await send({ kind: 'generate', id: 3, ...small, num_images_per_prompt: 2 }, 3);
       faults.replay = await send({ kind: 'resume', request: { id: 4, ...small }, model_outputs: [new Uint8Array(3)] }, 4);
+      const layer = { id: 6, layer: 1, layers: 2, is_streamed: true, hidden_state: new Uint8Array(3) };
+      faults.layer = await send({ kind: 'resume', request: { id: 6, ...small }, model_outputs: [], text_encoder_layer: layer }, 6);
       const first = send({ kind: 'generate', id: 5, ...small }, 5);
       worker.postMessage({ kind: 'generate', id: 5, ...small });
       faults.twice = await first;
@@ -354,6 +356,7 @@ test('faults_of_the_worker_and_the_wasm_module', async () => {
   await add('crates/browser/src/interop.rs from_js', faults.type);
   await add('crates/browser/src/engine.rs try_prepare', faults.several);
   await add('crates/browser/src/generate.rs replay_step', faults.replay);
+  await add('crates/browser/src/encode.rs resume_encoding', faults.layer);
   await page.close();
 });
 

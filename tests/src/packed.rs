@@ -116,7 +116,7 @@ fn a_packed_checkpoint_launches_prewarmed_shaders_alone() {
         prewarm_kernels();
         let prepared = pipeline.prepare(&request).expect("the request is valid");
         assert!(prepared.plan.line().starts_with("q8 weights"), "{}", prepared.plan.line());
-        let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+        let prompt_embeds = block_on(pipeline.encode(&prepared)).expect("the prompt is encoded");
         let image = pipeline.generate(&prepared, prompt_embeds, 0).expect("the embeddings fit");
         block_on(image::rgb8_read(image, prepared.size)).expect("the image is read");
     });

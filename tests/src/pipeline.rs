@@ -11,7 +11,7 @@ use pixart_companion::{
 };
 use pixart_model::{
     CfgBatching, DeviceLimits, Pipeline, PrewarmKernel, Sampler, SamplerProgress, Taps, count_launches, image,
-    scheduler_names, text_encoder_bytes, values_read,
+    scheduler_names, values_read,
 };
 use pixart_protocol::{EncodeRequest, GenerateRequest, OutputType};
 use pixart_weights::Folder;
@@ -50,7 +50,7 @@ fn generate(
 ) -> (Vec<u8>, usize) {
     let mut prepared = pipeline.prepare(request).expect("the request is valid");
     prepared.plan.cfg_batching = cfg_batching;
-    let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+    let prompt_embeds = block_on(pipeline.encode(&prepared)).expect("the prompt is encoded");
     let mut sampler = pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit");
     let mut slices = 0;
     while sampler.advance(blocks, &mut Taps::off()) != SamplerProgress::Done {
@@ -61,27 +61,37 @@ fn generate(
 }
 
 #[test]
-fn a_text_encoder_that_does_not_fit_beside_the_transformer_is_unloaded() {
-    let (opened, folder, request) =
-        (device::open(DeviceSpec::Cpu).expect("the CPU is always there"), scenes(), request(4.5));
-    let within = |memory_bytes: u64| {
-        let limits = DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED };
-        pipeline(&LoadedDevice { limits, ..opened.clone() })
+fn a_text_encoder_that_does_not_fit_beside_the_image_is_streamed() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
+    let request = GenerateRequest { width: None, height: None, ..request(4.5) };
+    let limited = |memory_bytes: u64| LoadedDevice {
+        limits: DeviceLimits { memory_bytes: Some(memory_bytes), ..DeviceLimits::UNLIMITED },
+        ..opened.clone()
     };
-    let plan = within(u64::MAX).prepare(&request).expect("the request is valid").plan;
-    let together = plan.bytes() + text_encoder_bytes(&folder).expect("its configuration is there");
-    for (memory_bytes, stays) in [(together, true), (together - 1, false)] {
-        let pipeline = within(memory_bytes);
-        let prepared = pipeline.prepare(&request).expect("the request is valid");
-        let first = pipeline.encode(&prepared).expect("the prompt is encoded");
-        pipeline.make_room(&prepared);
-        assert_eq!(pipeline.has_text_encoder(), stays, "{memory_bytes} bytes");
-        if !stays {
-            assert!(pipeline.encode(&prepared).is_err(), "no text encoder is loaded");
-            block_on(pipeline.load_text_encoder(&folder)).expect("it is loaded again");
+    let unlimited = pipeline(&opened);
+    let expected =
+        block_on(unlimited.encode(&unlimited.prepare(&request).expect("it is valid"))).expect("it is encoded");
+    let image_bytes = unlimited.prepare(&request).expect("it is valid").plan.bytes();
+    let text_bytes = unlimited.text_encoder().expect("it is open").block_bytes();
+    for (memory_bytes, text_memory, stays) in [
+        (image_bytes + text_bytes, None, true),
+        (image_bytes + text_bytes - 1, None, false),
+        (u64::MAX, Some(text_bytes), true),
+        (u64::MAX, Some(text_bytes - 1), false),
+    ] {
+        let pipeline = pipeline(&limited(memory_bytes));
+        if let Some(bytes) = text_memory {
+            pipeline.set_text_memory(bytes);
         }
-        let again = pipeline.encode(&prepared).expect("the prompt is encoded again");
-        assert_eq!(first.embeds.to_data(), again.embeds.to_data());
+        let prepared = pipeline.prepare(&request).expect("it is valid");
+        assert_eq!(prepared.plan.bytes(), image_bytes, "the image's own plan is the same");
+        let text_encoder = pipeline.text_encoder().expect("it is open");
+        pipeline.make_room(&prepared);
+        for _ in 0..2 {
+            assert_eq!(text_encoder.is_resident(), stays, "{memory_bytes} bytes, text memory {text_memory:?}");
+            let encoded = block_on(pipeline.encode(&prepared)).expect("the prompt is encoded");
+            assert_eq!(encoded.embeds.to_data(), expected.embeds.to_data());
+        }
     }
 }
 
@@ -108,7 +118,7 @@ fn replaying_model_outputs_resumes_a_generation_exactly() {
             GenerateRequest { num_inference_steps: 6, scheduler: scheduler.map(str::to_owned), ..request(4.5) };
         let prepared = pipeline.prepare(&request).expect("the request is valid");
         let begin = || {
-            let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+            let prompt_embeds = block_on(pipeline.encode(&prepared)).expect("the prompt is encoded");
             pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit")
         };
         let finish = |mut sampler: Sampler<'_>| {
@@ -155,7 +165,7 @@ fn the_preview_is_close_to_the_least_squares_linear_map() {
     ]) {
         let request = GenerateRequest { seed, num_inference_steps: 10, ..GenerateRequest::of(prompt) };
         let prepared = pipeline.prepare(&request).expect("the request is valid");
-        let prompt_embeds = pipeline.encode(&prepared).expect("the prompt is encoded");
+        let prompt_embeds = block_on(pipeline.encode(&prepared)).expect("the prompt is encoded");
         let mut sampler = pipeline.sampler(&prepared, prompt_embeds, 0).expect("the embeddings fit");
         while sampler.step(&mut Taps::off()) {}
         let latent = sampler.into_latents();

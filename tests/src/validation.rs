@@ -111,7 +111,7 @@ fn latents_replace_the_noise_of_the_seed() {
     };
     let latents_of = |request: &GenerateRequest| -> Result<Vec<f32>, Error> {
         let prepared = pipeline.prepare(request)?;
-        let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared)?, 0)?;
+        let mut sampler = pipeline.sampler(&prepared, block_on(pipeline.encode(&prepared))?, 0)?;
         while sampler.step(&mut pixart_model::Taps::off()) {}
         block_on(pixart_model::values_read("the latent", sampler.into_latents().flatten(0, 3)))
     };

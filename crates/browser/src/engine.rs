@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, prewarm};
-use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType, TokensCounted};
+use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, PromptEmbeds, prewarm};
+use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType, TokenCount, TokensCounted};
 use pixart_verify::golden;
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -18,6 +18,14 @@ use crate::{device, faults, folder};
 
 /// Tolerance of a golden check, relative to each tap's largest magnitude.
 const CHECK_TOLERANCE: f64 = 1e-4;
+
+/// The embeddings of the prompts of request `id`.
+pub(crate) struct EncodedRequest {
+    pub(crate) id: u32,
+    pub(crate) prompt_embeds: PromptEmbeds,
+    pub(crate) token_counts: Vec<TokenCount>,
+    pub(crate) millis: f64,
+}
 
 /// One device and the checkpoint on it.
 #[wasm_bindgen]
@@ -32,6 +40,8 @@ pub struct Engine {
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
     /// The request of the last [`Engine::prepare`].
     pub(crate) prepared: RefCell<Option<PreparedRequest>>,
+    /// The prompts of the last [`Engine::encode`].
+    pub(crate) encoded: RefCell<Option<EncodedRequest>>,
     pub(crate) cancelled: Cell<Option<u32>>,
 }
 
@@ -58,8 +68,9 @@ impl Engine {
         };
         let name = format!("tab: {} ({})", adapter.name, adapter.backend);
         emitter.emit(&EngineEvent::Adapter(adapter));
-        let (pipeline, prepared) = (RefCell::default(), RefCell::default());
-        Ok(Engine { device, limits, name, emitter, computes_on_worker, pipeline, prepared, cancelled: Cell::default() })
+        let (pipeline, prepared, encoded) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let cancelled = Cell::default();
+        Ok(Engine { device, limits, name, emitter, computes_on_worker, pipeline, prepared, encoded, cancelled })
     }
 
     /// Returns whether the VAE's encoder is on the device.

@@ -17,6 +17,7 @@ use pixart_verify::recording::Recording;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::encode::not_prepared;
 use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
 use crate::interop::{from_js, heap_bytes, now_millis, to_js};
@@ -44,7 +45,7 @@ impl Engine {
 impl Engine {
     async fn try_generate(&self, id: u32, embeds: JsValue, model_outputs: JsValue) -> Result<(), Fault> {
         let Some(prepared) = self.prepared.take().filter(|prepared| prepared.request.id == id) else {
-            return Err(Fault::new(FaultCode::Internal, format!("request {id} is not prepared"), "prepare it first"));
+            return Err(not_prepared(id));
         };
         let embeds = match &prepared.request.text_encoder {
             TextEncoderSource::File { bytes } => Some(read_prompt_embeds(bytes.clone())?),
@@ -70,24 +71,32 @@ impl Engine {
         model_outputs: &[serde_bytes::ByteBuf],
     ) -> Result<GenerationOutcome, Fault> {
         let pipeline = self.loaded_pipeline()?;
-        let PreparedRequest { request, plan, size, .. } = prepared;
+        let PreparedRequest { request, size, .. } = prepared;
         let id = request.id;
-        self.emitter.emit(&EngineEvent::Planned { id, plan: plan.line(), peak_bytes: plan.bytes() as f64 });
         let started = now_millis();
-
-        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
-        let prompt_embeds = match embeds {
-            Some(response) => {
-                self.emit_notes(id, prepared.truncation_notes(&response.token_counts));
-                PromptEmbeds::from_response(response, &self.device)?
+        let encoded = self.encoded.take().filter(|encoded| encoded.id == id);
+        if encoded.is_none() {
+            self.emit_plan(&pipeline, prepared);
+            self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
+        }
+        let encode_millis = encoded.as_ref().map_or(0.0, |encoded| encoded.millis);
+        let (prompt_embeds, token_counts) = match (embeds, encoded) {
+            (Some(response), _) => {
+                let token_counts = response.token_counts.clone();
+                (PromptEmbeds::from_response(response, &self.device)?, token_counts)
             }
-            None => {
-                self.emit_notes(id, prepared.truncation_notes(&pipeline.token_counts(prepared)?));
-                let prompt_embeds = pipeline.encode(prepared)?;
-                pipeline.make_room(prepared);
-                prompt_embeds
+            (None, Some(encoded)) => (encoded.prompt_embeds, encoded.token_counts),
+            (None, None) => {
+                let unknown = vec![None; prepared.prompts.len()];
+                let Some(prompts) = self.encode_missing(&pipeline, prepared, unknown, None).await? else {
+                    return Ok(GenerationOutcome::Cancelled);
+                };
+                let tokens = request.max_sequence_length as usize;
+                let prompt_embeds = PromptEmbeds::from_prompts(&prompts, tokens, &self.device)?;
+                (prompt_embeds, prompts.into_iter().map(|prompt| prompt.count).collect())
             }
         };
+        self.emit_notes(id, prepared.truncation_notes(&token_counts));
         self.fence("the prompt embeddings", prompt_embeds.embeds.clone()).await?;
         let text_done = now_millis();
 
@@ -116,10 +125,10 @@ impl Engine {
         self.device.memory_cleanup();
 
         let millis = StageMillis {
-            text: text_done - started,
+            text: encode_millis + text_done - started,
             denoise: denoise_done - text_done,
             decode: done - denoise_done,
-            total: done - started,
+            total: encode_millis + done - started,
         };
         let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
         let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };

@@ -9,6 +9,7 @@
 mod bench;
 mod checkpoint;
 mod device;
+mod encode;
 mod engine;
 mod estimate;
 mod faults;

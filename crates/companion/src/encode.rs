@@ -22,6 +22,8 @@ pub struct PromptEncoderOptions {
     pub weight_format: Option<WeightFormat>,
     /// Number of blocks to use, for measurements; `None` uses all.
     pub layers: Option<usize>,
+    /// Bytes that the encoder's blocks may take; a larger encoder is streamed block by block. `None` loads all blocks.
+    pub text_memory: Option<u64>,
     /// Variant of the weight files to read, as `fp16`.
     pub variant: Option<String>,
 }
@@ -71,7 +73,10 @@ impl PromptEncoder {
         }
         // Small files and the headers of large ones first.
         block_on(TextEncoder::load(&folder.headers_only(), weight_format, &Device::flex()))?;
-        let text = block_on(TextEncoder::load(&folder, weight_format, &opened.device))?;
+        let text = block_on(TextEncoder::open(&folder, weight_format, &opened.device))?;
+        if text.block_bytes() <= options.text_memory.unwrap_or(u64::MAX) {
+            block_on(text.load_blocks())?;
+        }
         tracing::info!(device = opened.name, seconds = began.elapsed().as_secs_f64(), "text encoder loaded");
         Ok(Self { text, opened })
     }
@@ -91,7 +96,7 @@ impl PromptEncoder {
         let captions: Vec<&str> = request.captions.iter().map(String::as_str).collect();
         let tokens = request.max_sequence_length as usize;
         let token_counts = self.text.token_counts(&captions, tokens)?;
-        let response = embeds_read(self.text.encode(&captions, tokens, &mut Taps::off())?)?;
+        let response = embeds_read(block_on(self.text.encode(&captions, tokens, &mut Taps::off()))?)?;
         Ok(EncodeResponse { token_counts, ..response })
     }
 }

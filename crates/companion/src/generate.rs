@@ -96,6 +96,7 @@ impl ImageGenerator {
         let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.weight_format))?;
         let stored_embeds = match options.prompt_embeds {
             PromptEmbedsSource::TextEncoder => {
+                pipeline.set_text_memory(options.text_memory.unwrap_or(u64::MAX));
                 block_on(pipeline.load_text_encoder(&folder))?;
                 None
             }
@@ -167,7 +168,7 @@ impl ImageGenerator {
         let began = Instant::now();
         let prompt_embeds = match &self.stored_embeds {
             Some(embeds) => PromptEmbeds::from_response(embeds.clone(), &self.opened.device)?,
-            None => self.pipeline.encode(prepared)?,
+            None => block_on(self.pipeline.encode(prepared))?,
         };
         self.synchronize("encoding the prompt")?;
         let counts = match &self.stored_embeds {

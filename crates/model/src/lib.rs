@@ -31,7 +31,7 @@ pub use loading::var_builder::tensor_from_file;
 pub use noise::{Noise, randn};
 pub use pipeline::{
     Batch, GuidanceConfig, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, StepOutput, TextEncoder,
-    preset_of,
+    TextEncoding, preset_of,
 };
 pub use pixart_kernels::{KernelVariant, LaunchCounts, WeightFormat, count_launches};
 pub use planning::cost_model::CostProbe;
@@ -50,8 +50,9 @@ pub use schedulers::{
 };
 pub use taps::Taps;
 pub use text::caption::{clean_caption, normalize_caption};
+pub use text::encoded_prompt::EncodedPrompt;
 pub use text::prompt_embeds::read_prompt_embeds;
-pub use text::t5::T5;
+pub use text::t5::{T5, T5Forward};
 pub use text::tokenizer::{CaptionTokenizer, TokenizedCaption};
 pub use transformer::{Conditioning, Dit, MicroConditions};
 pub use vae::{DecodeMode, DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};

@@ -9,7 +9,8 @@
 //! A caller drives the stages one by one. Between two calls nothing is pending on the host, so it can look for a
 //! cancellation or show progress. No stage reads a tensor back; [`crate::image`] does.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::WeightFormat;
@@ -20,7 +21,7 @@ use crate::image::GenerationMetadata;
 use crate::loading::config::MICRO_CONDITION_SAMPLE_SIZE;
 use crate::loading::json::Json;
 use crate::noise::Noise;
-use crate::planning::memory_plan::{DeviceLimits, Planner, text_encoder_bytes};
+use crate::planning::memory_plan::{DeviceLimits, Planner};
 use crate::schedulers::{MODEL_INDEX, SchedulerConfig, class as scheduler_class};
 use crate::{Dit, Error, MicroConditions, Taps, VaeDecoder, VaeEncoder};
 
@@ -36,7 +37,7 @@ mod tests;
 pub use guidance::GuidanceConfig;
 use init_latents::InitLatents;
 pub use prepare::{Batch, PreparedRequest};
-pub use prompt_embeds::{PromptEmbeds, TextEncoder};
+pub use prompt_embeds::{PromptEmbeds, TextEncoder, TextEncoding};
 pub use sampler::{Sampler, SamplerProgress, StepOutput};
 
 /// The networks and the scheduler of one checkpoint on one device.
@@ -49,14 +50,16 @@ pub use sampler::{Sampler, SamplerProgress, StepOutput};
 ///     let pipeline = Pipeline::load(folder, &burn::tensor::Device::flex(), DeviceLimits::UNLIMITED, None).await?;
 ///     pipeline.load_text_encoder(folder).await?;
 ///     let prepared = pipeline.prepare(&GenerateRequest::of(prompt))?;
-///     let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared)?, 0)?;
+///     let mut sampler = pipeline.sampler(&prepared, pipeline.encode(&prepared).await?, 0)?;
 ///     while sampler.step(&mut Taps::off()) {}
 ///     image::rgb8_read(pipeline.decode(sampler.into_latents(), &prepared), prepared.size).await
 /// }
 /// ```
 pub struct Pipeline {
-    /// Optional, with its bytes: prompts may be encoded elsewhere.
-    text_encoder: RefCell<Option<(TextEncoder, u64)>>,
+    /// Optional: prompts may be encoded elsewhere.
+    text_encoder: RefCell<Option<Rc<TextEncoder>>>,
+    /// Memory for the text encoder's blocks; none where it depends on the rest of the plan.
+    text_memory: Cell<Option<u64>>,
     /// Optional: only image-to-image needs it.
     vae_encoder: RefCell<Option<VaeEncoder>>,
     pub transformer: Dit,
@@ -89,6 +92,7 @@ impl Pipeline {
         let transformer = Dit::load_as(folder, weight_format, device).await?;
         Ok(Self {
             text_encoder: RefCell::default(),
+            text_memory: Cell::default(),
             vae_encoder: RefCell::default(),
             transformer: if limits.shader_f16 { transformer.with_f16_activations() } else { transformer },
             scheduler: SchedulerConfig::read(folder)?,
@@ -101,17 +105,36 @@ impl Pipeline {
         })
     }
 
-    /// Loads `tokenizer/` and `text_encoder/`, unless they are loaded.
+    /// Sets the bytes that the text encoder's blocks may take on the device, before it is loaded. A larger encoder is streamed block
+    /// by block. By default that depends on the memory that the transformer and an image of its native size leave.
+    pub fn set_text_memory(&self, bytes: u64) {
+        self.text_memory.set(Some(bytes));
+    }
+
+    /// Opens `tokenizer/` and `text_encoder/`, unless they are open, and loads the blocks if there is memory for all of them. Else
+    /// they are streamed for each batch of prompts.
     ///
     /// # Errors
     /// See [`TextEncoder::load`].
     pub async fn load_text_encoder(&self, folder: &Folder) -> Result<(), Error> {
-        if !self.has_text_encoder() {
-            let loaded = TextEncoder::load(folder, None, &self.device).await?;
-            let bytes = text_encoder_bytes(folder)?;
-            self.text_encoder.replace(Some((loaded, bytes)));
+        if self.has_text_encoder() {
+            return Ok(());
         }
+        let opened = TextEncoder::open(folder, None, &self.device).await?;
+        let plan = self.planner.plan(self.planner.native_batch(), self.weight_format);
+        if self.has_room_for(&opened, plan.map_or(u64::MAX, |plan| plan.bytes())) {
+            opened.load_blocks().await?;
+        }
+        self.text_encoder.replace(Some(Rc::new(opened)));
         Ok(())
+    }
+
+    fn has_room_for(&self, text_encoder: &TextEncoder, plan_bytes: u64) -> bool {
+        let bytes = text_encoder.block_bytes();
+        match self.text_memory.get() {
+            Some(memory) => bytes <= memory,
+            None => plan_bytes.saturating_add(bytes) <= self.planner.limits.memory(),
+        }
     }
 
     #[must_use]
@@ -145,14 +168,31 @@ impl Pipeline {
     /// Stage 2: encodes the prompts of a request with the loaded text encoder.
     ///
     /// # Errors
-    /// A prompt that cannot be tokenized, or no text encoder.
-    pub fn encode(&self, prepared: &PreparedRequest) -> Result<PromptEmbeds, Error> {
-        let text_encoder = self.text_encoder.borrow();
-        let Some((text_encoder, _)) = &*text_encoder else {
+    /// A prompt that cannot be tokenized, a block that cannot be read, or no text encoder.
+    pub async fn encode(&self, prepared: &PreparedRequest) -> Result<PromptEmbeds, Error> {
+        let (text_encoder, taps) = (self.text_encoder()?, &mut Taps::off());
+        let tokens = prepared.request.max_sequence_length as usize;
+        let mut encoding =
+            text_encoder.begin(&prepared.prompts, tokens, self.keeps_text_encoder(prepared), taps).await?;
+        while encoding.step(taps).await? {}
+        Ok(encoding.finish(taps))
+    }
+
+    /// Returns the loaded text encoder, to encode block by block.
+    ///
+    /// # Errors
+    /// No text encoder.
+    pub fn text_encoder(&self) -> Result<Rc<TextEncoder>, Error> {
+        self.text_encoder.borrow().clone().ok_or_else(|| {
             let remedy = "load it, or let a companion encode the prompt";
-            return Err(Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy)));
-        };
-        text_encoder.encode(&prepared.prompts, prepared.request.max_sequence_length as usize, &mut Taps::off())
+            Error::Request(Fault::new(FaultCode::BadRequest, "no text encoder is loaded", remedy))
+        })
+    }
+
+    /// Returns whether the text encoder's blocks stay on the device beside this request's images.
+    #[must_use]
+    pub fn keeps_text_encoder(&self, prepared: &PreparedRequest) -> bool {
+        self.text_encoder.borrow().as_ref().is_some_and(|loaded| self.has_room_for(loaded, prepared.plan.bytes()))
     }
 
     /// Counts the tokens of the prompts of a request, in the order of [`PreparedRequest::prompts`]; none where no text encoder is
@@ -177,15 +217,16 @@ impl Pipeline {
 
     fn counts(&self, prompts: &[String], request: &GenerateRequest) -> Result<Vec<TokenCount>, Error> {
         let tokens = request.max_sequence_length.max(1) as usize;
-        self.text_encoder.borrow().as_ref().map_or(Ok(Vec::new()), |(loaded, _)| loaded.token_counts(prompts, tokens))
+        self.text_encoder.borrow().as_ref().map_or(Ok(Vec::new()), |loaded| loaded.token_counts(prompts, tokens))
     }
 
-    /// Drops the text encoder where the device cannot hold it beside the image. The next prompt needs
-    /// [`Pipeline::load_text_encoder`] again.
+    /// Drops the text encoder's blocks where the device cannot hold them beside the image. The next prompt streams them.
     pub fn make_room(&self, prepared: &PreparedRequest) {
-        let bytes = self.text_encoder.borrow().as_ref().map_or(0, |(_, bytes)| *bytes);
-        if prepared.plan.bytes().saturating_add(bytes) > self.planner.limits.memory() {
-            self.text_encoder.take();
+        if let Some(loaded) = &*self.text_encoder.borrow()
+            && loaded.is_resident()
+            && !self.has_room_for(loaded, prepared.plan.bytes())
+        {
+            loaded.drop_blocks();
             self.device.memory_cleanup();
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, Limits, LoadProgress, Preset, StoredCheckpoint, TokenCount};
+use crate::{Fault, Limits, LoadProgress, Preset, PromptCacheSize, StoredCheckpoint, TextEncoderLayer, TokenCount};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -26,6 +26,8 @@ pub enum EngineEvent {
     Note { id: u32, text: String },
     /// A stage of image `id` has started.
     StageStarted { id: u32, stage: GenerationStage },
+    /// A block of the text encoder was applied.
+    TextEncoderLayer(TextEncoderLayer),
     /// A denoising step is done.
     Step(DenoisingStep),
     /// The image is finished.
@@ -35,7 +37,7 @@ pub enum EngineEvent {
     /// The comparisons of check `id`.
     Checked { id: u32, rows: Vec<TapRow> },
     /// The stored checkpoints, after [`crate::StorageTask`] `id`.
-    StoredCheckpoints { id: u32, checkpoints: Vec<StoredCheckpoint> },
+    StoredCheckpoints { id: u32, checkpoints: Vec<StoredCheckpoint>, prompt_cache: PromptCacheSize },
     /// Tokens of the prompts of a [`crate::EngineRequest::CountTokens`]; `null` where no text encoder is loaded.
     TokensCounted(TokensCounted),
     /// A failure. `id` names the image or check that it ended; without one it concerns the device or the load.

@@ -7,6 +7,7 @@ mod preset;
 mod prompt;
 mod request;
 mod storage;
+mod text_encoder_layer;
 mod token_count;
 pub mod typescript;
 
@@ -21,5 +22,8 @@ pub use request::{
     DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, OutputType, ResolvedRequest,
     TextEncoderSource,
 };
-pub use storage::{LoadProgress, LoadStage, StorageBackend, StorageTask, StoredCheckpoint, WeightDtype};
+pub use storage::{
+    LoadProgress, LoadStage, PromptCacheSize, StorageBackend, StorageTask, StoredCheckpoint, WeightDtype,
+};
+pub use text_encoder_layer::TextEncoderLayer;
 pub use token_count::TokenCount;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, FaultCode, StorageBackend, StorageTask, TokenCount, WeightDtype};
+use crate::{Fault, FaultCode, StorageBackend, StorageTask, TextEncoderLayer, TokenCount, WeightDtype};
 
 mod resolve;
 #[cfg(test)]
@@ -56,12 +56,16 @@ pub enum EngineRequest {
     },
     /// Generate an image.
     Generate(Box<GenerateRequest>),
-    /// Resume `request` after an interruption. `model_outputs` holds the [`crate::DenoisingStep`] output of every step already run.
+    /// Resume `request` after an interruption. `model_outputs` holds the [`crate::DenoisingStep`] output of every step already run;
+    /// `text_encoder_layer` the last event of a text encoder that was interrupted.
     Resume {
         request: Box<GenerateRequest>,
         #[ts(type = "Uint8Array[]")]
         #[serde(alias = "said")]
         model_outputs: Vec<serde_bytes::ByteBuf>,
+        #[serde(default)]
+        #[ts(optional)]
+        text_encoder_layer: Option<TextEncoderLayer>,
     },
     /// Cancel image `id` before its next step.
     Cancel { id: u32 },

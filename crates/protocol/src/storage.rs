@@ -43,6 +43,15 @@ pub enum StorageTask {
     Delete {
         checkpoint: String,
     },
+    /// Delete the stored embeddings of all prompts.
+    DeletePrompts,
+}
+
+/// Embeddings of prompts in the browser's storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+pub struct PromptCacheSize {
+    pub prompts: u32,
+    pub bytes: f64,
 }
 
 /// A checkpoint in the browser's storage.

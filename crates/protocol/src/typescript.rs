@@ -5,8 +5,9 @@ use ts_rs::{Config, TS};
 use crate::{
     AdapterInfo, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest,
     Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress,
-    LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, StageMillis, StorageBackend, StorageTask,
-    StoredCheckpoint, TapRow, TextEncoderSource, TokenCount, TokensCounted, Verdict, WeightDtype,
+    LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, PromptCacheSize, StageMillis, StorageBackend,
+    StorageTask, StoredCheckpoint, TapRow, TextEncoderLayer, TextEncoderSource, TokenCount, TokensCounted, Verdict,
+    WeightDtype,
 };
 
 /// Returns all message types as one TypeScript module.
@@ -32,11 +33,13 @@ pub fn render() -> String {
         LoadProgress::decl(&config),
         LoadStage::decl(&config),
         StoredCheckpoint::decl(&config),
+        PromptCacheSize::decl(&config),
         Estimate::decl(&config),
         GenerationCost::decl(&config),
         Checkpoint::decl(&config),
         Preset::decl(&config),
         TokensCounted::decl(&config),
+        TextEncoderLayer::decl(&config),
         DenoisingStep::decl(&config),
         PreviewImage::decl(&config),
         GenerationStage::decl(&config),

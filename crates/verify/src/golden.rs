@@ -87,9 +87,9 @@ impl GoldenCheck<'_> {
             self.exact(&recorded, &format!("{prefix}attention_mask"), &mask)?;
         }
 
-        let negative = encoder.encode(&negative, tokens, &mut Taps::off())?;
+        let negative = encoder.encode(&negative, tokens, &mut Taps::off()).await?;
         let mut taps = Taps::on();
-        let positive = encoder.encode(&prompts, tokens, &mut taps)?;
+        let positive = encoder.encode(&prompts, tokens, &mut taps).await?;
         taps.record(format_args!("negative_prompt_embeds"), &negative.embeds);
         taps.record(format_args!("prompt_embeds"), &positive.embeds);
         let mut seen = taps.into_tensors();

@@ -115,7 +115,9 @@ impl Folder {
         Self { headers_only: true, ..self.clone() }
     }
 
-    pub(crate) fn is_headers_only(&self) -> bool {
+    /// Returns whether the folder is for a check.
+    #[must_use]
+    pub fn is_headers_only(&self) -> bool {
         self.headers_only
     }
 

@@ -102,6 +102,13 @@ impl QuantizedMatrix {
         dequantize(&self.words, self.shape, self.format)
     }
 
+    /// Returns the dequantized values of one column.
+    pub(crate) fn column(&self, column: usize) -> Vec<f32> {
+        let [inputs, outputs] = self.shape;
+        let value = |input: usize| dequantized(&self.words, self.shape, self.format, input * outputs + column);
+        (0..inputs).map(value).collect()
+    }
+
     /// Returns the storage for a device: f32 words become dense values.
     #[must_use]
     pub fn into_data<Mapped>(self) -> MatrixData<Vec<f32>, Vec<u32>, Mapped> {
@@ -220,16 +227,20 @@ pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFor
 
 /// Dequantizes the words of `format` to values, row-major `[inputs, outputs]`.
 #[must_use]
-pub fn dequantize(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightFormat) -> Vec<f32> {
+pub fn dequantize(words: &[u32], shape: [usize; 2], format: WeightFormat) -> Vec<f32> {
+    (0..shape[0] * shape[1]).map(|at| dequantized(words, shape, format, at)).collect()
+}
+
+/// Returns the value at the index `at` of a matrix, row-major `[inputs, outputs]`.
+fn dequantized(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightFormat, at: usize) -> f32 {
     let bits = |words: &[u32], at: usize| (words[at / 2] >> (16 * (at % 2))) as u16;
     let half = |words: &[u32], at: usize| f16::from_bits(bits(words, at)).to_f32();
-    let count = inputs * outputs;
-    let value = |at: usize| match format {
+    match format {
         WeightFormat::F32 => f32::from_bits(words[at]),
         WeightFormat::Bf16 => bf16::from_bits(bits(words, at)).to_f32(),
         WeightFormat::F16 => half(words, at),
         WeightFormat::Q8 | WeightFormat::Q4 => {
-            let scales = &words[count / if format == WeightFormat::Q8 { 4 } else { 8 }..];
+            let scales = &words[inputs * outputs / if format == WeightFormat::Q8 { 4 } else { 8 }..];
             let scale = half(scales, at / outputs / BLOCK * outputs + at % outputs);
             let integer = if format == WeightFormat::Q8 {
                 i32::from((words[at / 4] >> (8 * (at % 4))) as i8)
@@ -238,8 +249,7 @@ pub fn dequantize(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightFo
             };
             scale * integer as f32
         }
-    };
-    (0..count).map(value).collect()
+    }
 }
 
 #[cfg(test)]

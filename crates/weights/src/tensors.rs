@@ -81,6 +81,12 @@ impl<'bytes> Tensors<'bytes> {
         Ok(&self.tensor(name)?.shape)
     }
 
+    /// Returns the dtype of a tensor, if there is one of this name.
+    #[must_use]
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(|tensor| tensor.dtype)
+    }
+
     /// Returns the shape and values of a float or integer tensor, each rounded to the nearest f32.
     ///
     /// # Errors

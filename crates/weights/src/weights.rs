@@ -13,6 +13,9 @@ use half::{bf16, f16};
 use crate::header::{TensorLocation, read_header, read_network};
 use crate::{ColumnOrder, Error, Folder, LoraAdapter, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat};
 
+mod merged;
+mod rows;
+
 /// Bytes that are read and converted at a time, so that only one copy of a large tensor is ever whole.
 const CHUNK_BYTES: u64 = 4 << 20;
 
@@ -129,18 +132,13 @@ impl<'folder> Weights<'folder> {
     /// A weight that is missing, of another shape, of a dtype other than F32, F16 and BF16, or not finite.
     pub async fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let tensor = self.location_of_shape(name, shape)?;
-        let mut values = match (tensor.layout.weight_format(), tensor.layout.dtype) {
-            (Some(format), _) => {
+        let mut values = match tensor.layout.weight_format() {
+            Some(format) => {
                 let matrix = self.read_words(name, tensor, format).await?;
                 let [inputs, outputs] = matrix.shape;
                 transposed(&matrix.values(), inputs, outputs)
             }
-            (None, StoredDtype::F32) => self.read_elements(tensor, f32::from_le_bytes).await?,
-            (None, StoredDtype::F16) => self.read_elements(tensor, |bytes| f16::from_le_bytes(bytes).to_f32()).await?,
-            (None, StoredDtype::Bf16) => {
-                self.read_elements(tensor, |bytes| bf16::from_le_bytes(bytes).to_f32()).await?
-            }
-            (None, got) => return Err(Error::weight_dtype(&tensor.file, name, got)),
+            None => self.read_values(name, tensor).await?,
         };
         self.adapters.iter().for_each(|adapter| adapter.merge_into(name, &mut values));
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
@@ -221,6 +219,18 @@ impl<'folder> Weights<'folder> {
         finite(name, tensor, QuantizedMatrix { words, shape: [inputs, outputs], format })
     }
 
+    /// Reads the values of a tensor that is row-major.
+    async fn read_values(&self, name: &str, tensor: &TensorLocation) -> Result<Vec<f32>, Error> {
+        let dtype = tensor.layout.dtype;
+        let Range { start, end } = tensor.range;
+        let mut values = Vec::with_capacity(tensor.shape.iter().product());
+        for from in (start..end).step_by(CHUNK_BYTES as usize) {
+            let bytes = self.folder.read(&tensor.file, from..end.min(from + CHUNK_BYTES)).await?;
+            values.extend(decode(dtype, &bytes).ok_or_else(|| Error::weight_dtype(&tensor.file, name, dtype))?);
+        }
+        Ok(values)
+    }
+
     async fn read_elements<const BYTES: usize, T>(
         &self,
         tensor: &TensorLocation,
@@ -261,6 +271,17 @@ fn finite(name: &str, tensor: &TensorLocation, matrix: QuantizedMatrix) -> Resul
 
 fn not_finite(name: &str, tensor: &TensorLocation, index: usize, value: f32) -> Error {
     Error::NotFinite { file: tensor.file.clone(), tensor: name.to_owned(), index, value }
+}
+
+/// Converts whole elements of a dtype to f32, exactly; `None` for a dtype that no weight has.
+fn decode(dtype: StoredDtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|half| value(*half)).collect();
+    Some(match dtype {
+        StoredDtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+        StoredDtype::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
+        StoredDtype::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
+        _ => return None,
+    })
 }
 
 /// Transposes a row-major matrix `[rows, columns]` to `[columns, rows]`.

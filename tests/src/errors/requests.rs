@@ -2,7 +2,7 @@
 
 use futures_lite::future::block_on;
 use pixart_companion::device::{self, DeviceSpec};
-use pixart_model::{DeviceLimits, Error, Pipeline, PromptEmbeds, image, read_prompt_embeds};
+use pixart_model::{DeviceLimits, EncodedPrompt, Error, Pipeline, PromptEmbeds, image, read_prompt_embeds};
 use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, GenerateRequest, Preset};
 use pixart_verify::recording::Recording;
 use safetensors::tensor::TensorView;
@@ -29,9 +29,9 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     let pipeline = block_on(Pipeline::load(&scenes(), &opened.device, opened.limits, None)).expect("it loads");
     let prepared = |request: &GenerateRequest| Fault::from(pipeline.prepare(request).expect_err("it is refused"));
     let mut faults = refused_values(&prepared);
-    let no_text = pipeline.prepare(&of("a star")).and_then(|prepared| pipeline.encode(&prepared).map(drop));
+    let no_text = pipeline.prepare(&of("a star")).and_then(|prepared| block_on(pipeline.encode(&prepared)).map(drop));
     faults.push(ProvokedFault::new(
-        "crates/model/src/pipeline.rs encode",
+        "crates/model/src/pipeline.rs text_encoder",
         no_text.expect_err("no text encoder is loaded"),
     ));
 
@@ -63,6 +63,20 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     faults.push(ProvokedFault::new(
         "crates/model/src/pipeline/prompt_embeds.rs from_response",
         mismatch.err().expect("it is refused"),
+    ));
+    let infinite = EncodeResponse { embeds: vec![f32::NAN; 64], ..embeds(1) };
+    faults.push(ProvokedFault::new(
+        "crates/model/src/pipeline/prompt_embeds.rs not_finite",
+        PromptEmbeds::from_response(infinite, &opened.device).err().expect("it is refused"),
+    ));
+    let zeros = [0; 3 * 64 * 4];
+    let stored = TensorView::new(Dtype::F32, vec![3, 64], &zeros).expect("zeros that fill the shape");
+    let count = r#"{"tokens": 3, "max_tokens": 3, "truncated": ""}"#.to_owned();
+    let stored = serialize([("prompt_embeds", stored)], Some([("token_count".to_owned(), count)].into()));
+    let stored = EncodedPrompt::read(&stored.expect("one tensor can be laid out")).expect("a stored prompt");
+    faults.push(ProvokedFault::new(
+        "crates/model/src/pipeline/prompt_embeds.rs from_prompts",
+        PromptEmbeds::from_prompts(&[stored], 2, &opened.device).err().expect("it is refused"),
     ));
     let flat = read_prompt_embeds(file("prompt_embeds", &[6, 32])).expect_err("it has no mask");
     faults.push(ProvokedFault::new("crates/weights/src/error.rs Error::MissingTensor", flat));

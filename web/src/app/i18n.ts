@@ -71,6 +71,15 @@ const TEXTS = {
   stage_text: ['Encoding the prompt', 'Der Prompt wird kodiert'],
   stage_denoise: ['Generating', 'Das Bild wird generiert'],
   stage_decode: ['Decoding the image', 'Das Bild wird dekodiert'],
+  layerOf: ['Encoding the prompt: layer {layer} of {layers}', 'Der Prompt wird kodiert: Schicht {layer} von {layers}'],
+  layerStreamed: [
+    'Encoding the prompt: layer {layer} of {layers}, each read from storage',
+    'Der Prompt wird kodiert: Schicht {layer} von {layers}, jede aus dem Speicher gelesen',
+  ],
+  storedPrompts: [
+    'Encoded prompts: {count}, {megabytes} MB. They need no text encoder again. ',
+    'Kodierte Prompts: {count}, {megabytes} MB. Sie brauchen den Textencoder nicht wieder. ',
+  ],
   stepOf: ['Generating: step {step} of {steps}', 'Generiert: Schritt {step} von {steps}'],
   timeLeft: [', {seconds} s left', ', noch {seconds} s'],
   ready: ['Ready', 'Bereit'],

@@ -352,6 +352,7 @@ function show(changed: State): void {
     renderStoredModels(
       modelList,
       state.stored,
+      state.prompt_cache,
       (task) => storage(task).catch(ignore),
       (checkpoint) => openModel({ checkpoint }),
     );

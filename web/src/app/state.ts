@@ -11,7 +11,9 @@ import type {
   ImageResult,
   LoadProgress,
   PreviewImage,
+  PromptCacheSize,
   StoredCheckpoint,
+  TextEncoderLayer,
 } from '../engine/protocol.gen';
 
 /** The progress of the running generation. */
@@ -36,6 +38,9 @@ export interface State {
   estimate: Estimate | undefined;
   stored: StoredCheckpoint[];
   progress: Progress | undefined;
+  /** The blocks of the text encoder that were applied, and of how many. */
+  layer: Pick<TextEncoderLayer, 'layer' | 'layers' | 'is_streamed'> | undefined;
+  prompt_cache: PromptCacheSize;
   /** The memory plan of the current image, in words. */
   plan: string | undefined;
   /** The prompt of the running generation, then of `image`. */
@@ -66,6 +71,8 @@ export const OPENING: State = {
   estimate: undefined,
   stored: [],
   progress: undefined,
+  layer: undefined,
+  prompt_cache: { prompts: 0, bytes: 0 },
   plan: undefined,
   prompt: '',
   image: undefined,
@@ -78,7 +85,7 @@ export const OPENING: State = {
 
 /** Returns the state at the start of a generation. */
 export function generating(state: State, prompt: string): State {
-  return { ...state, phase: 'generating', prompt, fault: undefined, note: undefined, progress: undefined };
+  return { ...state, phase: 'generating', prompt, fault: undefined, note: undefined, progress: undefined, layer: undefined };
 }
 
 /** Returns the state after `event`, which arrived at `now_millis`. */
@@ -93,7 +100,7 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
     case 'estimated':
       return { ...state, estimate: event.generation_cost === null ? undefined : event };
     case 'stored_checkpoints':
-      return { ...state, stored: event.checkpoints };
+      return { ...state, stored: event.checkpoints, prompt_cache: event.prompt_cache };
     case 'ready': {
       // After a lost device the generation goes on.
       const phase = state.phase === 'generating' ? 'generating' : 'ready';
@@ -104,7 +111,12 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
     case 'note':
       return { ...state, note: event.text };
     case 'stage_started':
-      return { ...state, progress: withStage(state.progress, event.stage) };
+      return { ...state, loading: undefined, layer: undefined, progress: withStage(state.progress, event.stage) };
+    case 'text_encoder_layer': {
+      // The state keeps no hidden states.
+      const { layer, layers, is_streamed } = event;
+      return { ...state, layer: { layer, layers, is_streamed } };
+    }
     case 'step':
       return { ...state, progress: withStep(state.progress, event, now_millis) };
     case 'image':

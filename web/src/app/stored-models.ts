@@ -1,7 +1,7 @@
 //! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
 
 import { contentIdOf } from '../checkpoints/identity';
-import type { StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
+import type { PromptCacheSize, StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
 import { t } from './i18n';
 
 /** A checkpoint to open: its URL, or a name for the user's `files`. */
@@ -20,10 +20,11 @@ export async function renderStorageUsage(into: HTMLElement): Promise<void> {
   into.textContent = quota === undefined ? '' : t('storageUsage', { used: megabytes(usage), left: megabytes(quota - usage) });
 }
 
-/** Shows `stored` in `list`. Calls `onTask` to verify or delete a checkpoint, and `onOpen` to open one. */
+/** Shows `stored` and the size of the prompt cache in `list`. Calls `onTask` to verify or delete a checkpoint, and `onOpen` to open one. */
 export function renderStoredModels(
   list: HTMLElement,
   stored: readonly StoredCheckpoint[],
+  { prompts, bytes }: PromptCacheSize,
   onTask: (task: StorageTask) => void,
   onOpen: (checkpoint: string) => void,
 ): void {
@@ -44,6 +45,12 @@ export function renderStoredModels(
     item.append(button(t('delete'), () => onTask({ kind: 'delete', checkpoint })));
     return item;
   });
+  if (prompts > 0) {
+    const item = document.createElement('li');
+    item.append(t('storedPrompts', { count: prompts, megabytes: (bytes / 1e6).toFixed(1) }));
+    item.append(button(t('delete'), () => onTask({ kind: 'delete_prompts' })));
+    items.push(item);
+  }
   list.replaceChildren(...items);
 }
 

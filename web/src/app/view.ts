@@ -79,7 +79,7 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
   estimateLines.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
 
-function renderProgress({ loading, progress: generation, phase, estimate }: State): void {
+function renderProgress({ loading, progress: generation, layer, phase, estimate }: State): void {
   progress.hidden = estimate !== undefined || (phase !== 'opening' && phase !== 'generating');
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
@@ -87,12 +87,15 @@ function renderProgress({ loading, progress: generation, phase, estimate }: Stat
   } else if (generation?.stage === 'denoise' && generation.total_steps > 0) {
     progress.max = generation.total_steps;
     progress.value = generation.step;
+  } else if (generation?.stage === 'text' && layer !== undefined) {
+    progress.max = layer.layers;
+    progress.value = layer.layer;
   } else {
     progress.removeAttribute('value');
   }
 }
 
-function statusText({ phase, loading, compiling, progress: generation, image, estimate }: State, hasModel: boolean): string {
+function statusText({ phase, loading, compiling, progress: generation, layer, image, estimate }: State, hasModel: boolean): string {
   switch (phase) {
     case 'opening':
       if (estimate !== undefined) return t('awaitingConfirmation');
@@ -103,6 +106,8 @@ function statusText({ phase, loading, compiling, progress: generation, image, es
     case 'generating': {
       if (generation === undefined) return loading === undefined ? t('starting') : loadingText(loading);
       const { stage, step, total_steps: steps, step_millis } = generation;
+      if (stage === 'text' && layer !== undefined)
+        return t(layer.is_streamed ? 'layerStreamed' : 'layerOf', { layer: layer.layer, layers: layer.layers });
       if (stage !== 'denoise' || steps === 0) return t(`stage_${stage}`);
       const left = step_millis === undefined ? '' : t('timeLeft', { seconds: seconds((steps - step) * step_millis) });
       return t('stepOf', { step, steps }) + left;

@@ -170,7 +170,7 @@ export class Checkpoints {
   }
 
   /** Returns the manifest of a part, where all its shards are stored. */
-  private async stored(source: Source, part: Part): Promise<StoredManifest | undefined> {
+  async stored(source: Source, part: Part): Promise<StoredManifest | undefined> {
     for (const key of [source.name, rowKey(source, 'text_encoder')]) {
       const row = await this.store.row(key);
       if (row?.manifest === undefined) continue;

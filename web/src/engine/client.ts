@@ -14,6 +14,7 @@ import type {
   StorageTask,
   StoredCheckpoint,
   TapRow,
+  TextEncoderLayer,
   TokensCounted,
   WeightDtype,
 } from './protocol.gen';
@@ -38,8 +39,13 @@ export interface WorkerClient {
   estimate(options: CheckpointOptions, measure_above_bytes: number): Promise<Estimate>;
   load(options: CheckpointOptions): Promise<Checkpoint>;
   /** Resolves with the image, or with `undefined` once `signal` is aborted. `model_outputs` are those of the steps that were run
-      before. */
-  generate(request: ImageRequest, signal?: AbortSignal, model_outputs?: readonly Uint8Array[]): Promise<ImageResult | undefined>;
+      before, `layer` is the last one that the text encoder applied. */
+  generate(
+    request: ImageRequest,
+    signal?: AbortSignal,
+    model_outputs?: readonly Uint8Array[],
+    layer?: TextEncoderLayer,
+  ): Promise<ImageResult | undefined>;
   /** Counts the tokens of the prompts, as the text encoder in the tab reads them. */
   countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
@@ -76,6 +82,7 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       case 'planned':
       case 'note':
       case 'stage_started':
+      case 'text_encoder_layer':
       case 'step':
         return;
       case 'ready':
@@ -130,13 +137,15 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       if (reply.kind === 'ready') return reply;
       throw unexpected(reply);
     },
-    async generate(image, signal, model_outputs = []) {
+    async generate(image, signal, model_outputs = [], layer = undefined) {
       const id = ++last_id;
       const cancel = (): void => worker.postMessage({ kind: 'cancel', id } satisfies EngineRequest);
       const request = { id, ...image };
+      const resumed = layer === undefined ? {} : { text_encoder_layer: layer };
+      const is_resumed = model_outputs.length > 0 || layer !== undefined;
       const sent = send(
         id,
-        model_outputs.length > 0 ? { kind: 'resume', request, model_outputs: [...model_outputs] } : { kind: 'generate', ...request },
+        is_resumed ? { kind: 'resume', request, model_outputs: [...model_outputs], ...resumed } : { kind: 'generate', ...request },
       );
       signal?.addEventListener('abort', cancel);
       if (signal?.aborted) cancel();

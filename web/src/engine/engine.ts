@@ -14,6 +14,7 @@ import type {
   StorageTask,
   StoredCheckpoint,
   TapRow,
+  TextEncoderLayer,
   TokensCounted,
 } from './protocol.gen';
 
@@ -52,12 +53,18 @@ const MAX_ATTEMPTS = 3;
 /** Part of the memory that is planned with after a device had not enough. */
 const MEMORY_BACKOFF = 0.7;
 
+function resumedAfter(steps: number, layer: TextEncoderLayer | undefined): string {
+  return steps === 0 && layer !== undefined ? `layer ${layer.layer} of the text encoder` : `step ${steps}`;
+}
+
 /** Starts a worker, and loads the checkpoint. */
 export function startEngine({ device, storage, checkpoint, confirmDownload, onEvent }: EngineOptions): ResilientEngine {
   let memory_limit_bytes = checkpoint?.memory_limit_bytes ?? null;
   let peak_bytes = 0;
   /** Receives the steps of the running generation; `undefined` between generations. */
   let onStep: ((step: DenoisingStep) => void) | undefined;
+  /** The last layer that the text encoder applied for the running generation. */
+  const encoding: { layer: TextEncoderLayer | undefined } = { layer: undefined };
   let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
@@ -68,6 +75,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
   const receive = (event: EngineEvent): void => {
     if (event.kind === 'planned') peak_bytes = event.peak_bytes;
     if (event.kind === 'step') onStep?.(event);
+    if (event.kind === 'text_encoder_layer') encoding.layer = event;
     if (event.kind === 'ready') loaded = true;
     if (event.kind === 'fault' && onStep !== undefined) return;
     // A device that is lost between generations is replaced for the next one.
@@ -105,15 +113,19 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
       outputs.push(step.model_output);
       report?.(step);
     };
-    let [attempts, furthest_step] = [0, outputs.length];
+    encoding.layer = undefined;
+    let [attempts, furthest] = [0, outputs.length];
     try {
       for (;;) {
         try {
-          return await client.generate(request, signal, outputs);
+          return await client.generate(request, signal, outputs, outputs.length === 0 ? encoding.layer : undefined);
         } catch (thrown) {
           const reason = faultOf(thrown);
-          attempts = outputs.length > furthest_step ? 1 : attempts + 1;
-          furthest_step = outputs.length;
+          // A layer of the text encoder counts as a part of the first step.
+          const layer = encoding.layer as TextEncoderLayer | undefined;
+          const reached = outputs.length === 0 && layer !== undefined ? layer.layer / (layer.layers + 1) : outputs.length;
+          attempts = reached > furthest ? 1 : attempts + 1;
+          furthest = reached;
           if (!isRecoverable(reason) || attempts > MAX_ATTEMPTS || closed || signal?.aborted === true) throw reason;
           if (reason.code === 'out_of_memory') memory_limit_bytes = Math.floor((memory_limit_bytes ?? peak_bytes) * MEMORY_BACKOFF);
           const limit = memory_limit_bytes === null ? '' : `, with ${Math.round(memory_limit_bytes / 2 ** 20)} MiB`;
@@ -121,7 +133,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
           emit({
             kind: 'note',
             id: 0,
-            text: `${reason.what}. The device was opened again${limit}, and the generation resumes after step ${outputs.length}`,
+            text: `${reason.what}. The device was opened again${limit}, and the generation resumes after ${resumedAfter(outputs.length, layer)}`,
           });
         }
       }

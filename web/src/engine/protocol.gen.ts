@@ -1,6 +1,6 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], } | { "kind": "cancel", id: number, } | { "kind": "count_tokens", id: number, request: GenerateRequest, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
+export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], text_encoder_layer?: TextEncoderLayer, } | { "kind": "cancel", id: number, } | { "kind": "count_tokens", id: number, request: GenerateRequest, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
@@ -8,7 +8,7 @@ export type StorageBackend = "auto" | "indexeddb" | "opfs" | "memory";
 
 export type WeightDtype = "auto" | "f32" | "f16" | "q8" | "q4";
 
-export type StorageTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, };
+export type StorageTask = { "kind": "list" } | { "kind": "verify", checkpoint: string, } | { "kind": "delete", checkpoint: string, } | { "kind": "delete_prompts" };
 
 export type GenerateRequest = { 
 /**
@@ -172,7 +172,7 @@ max_tokens: number,
  */
 truncated: string, };
 
-export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, } | { "kind": "tokens_counted" } & TokensCounted | { "kind": "fault", id: number | null, fault: Fault, };
+export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "text_encoder_layer" } & TextEncoderLayer | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, prompt_cache: PromptCacheSize, } | { "kind": "tokens_counted" } & TokensCounted | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type AdapterInfo = { 
 /**
@@ -229,6 +229,8 @@ changed: boolean,
  * Milliseconds since 1970.
  */
 saved_at: number, };
+
+export type PromptCacheSize = { prompts: number, bytes: number, };
 
 export type Estimate = { id: number, 
 /**
@@ -319,6 +321,16 @@ export type Preset = { name: string, num_inference_steps: number, guidance_scale
 scheduler: string | null, timesteps: Array<number> | null, max_sequence_length: number, pag_scale: number, };
 
 export type TokensCounted = { id: number, prompt: TokenCount | null, negative_prompt: TokenCount | null, };
+
+export type TextEncoderLayer = { id: number, layer: number, layers: number, 
+/**
+ * Whether each block is read from storage when it is needed, and dropped after it: the device has no room for all.
+ */
+is_streamed: boolean, 
+/**
+ * The hidden state `[B, L, C]` after this block: f32, little-endian. It is an input of [`crate::EngineRequest::Resume`].
+ */
+hidden_state: Uint8Array, };
 
 export type DenoisingStep = { id: number, step: number, total_steps: number, 
 /**

@@ -3,7 +3,7 @@
 import { fault, isRecord } from './fault';
 import type { EngineRequest, Fault } from './protocol.gen';
 
-type FieldType = 'string' | 'boolean' | 'number' | 'id' | 'object' | 'number or null' | 'list of bytes';
+type FieldType = 'string' | 'boolean' | 'number' | 'id' | 'object' | 'object or missing' | 'number or null' | 'list of bytes';
 
 /** The fields of each kind of message. */
 const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
@@ -25,7 +25,7 @@ const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
     measure_above_bytes: 'number',
   },
   generate: { id: 'id' },
-  resume: { request: 'object', model_outputs: 'list of bytes' },
+  resume: { request: 'object', model_outputs: 'list of bytes', text_encoder_layer: 'object or missing' },
   cancel: { id: 'id' },
   count_tokens: { id: 'id', request: 'object' },
   check: { id: 'id', variant: 'string', device: 'string' },
@@ -44,6 +44,7 @@ const NAMES: Record<FieldType, string> = {
   number: 'finite number',
   id: 'whole number from 0 to 4294967295',
   object: 'record',
+  'object or missing': 'record, or nothing',
   'number or null': 'finite number, or null',
   'list of bytes': 'list of Uint8Arrays',
 };
@@ -67,7 +68,11 @@ export function messageFault(message: unknown): Fault | undefined {
   if (kind === 'resume' && !(isRecord(request) && isOf('id', request.id)))
     return fault('bad_request', 'the request of resume has no id', 'send a whole number from 0 to 4294967295');
   if (kind === 'storage' && !(isRecord(task) && isTask(task)))
-    return fault('bad_request', `\`task\` of storage is ${shown(task)}`, 'send list, or verify or delete with a checkpoint');
+    return fault(
+      'bad_request',
+      `\`task\` of storage is ${shown(task)}`,
+      'send list or delete_prompts, or verify or delete with a checkpoint',
+    );
   return undefined;
 }
 
@@ -79,7 +84,7 @@ export function messageId(message: unknown): number | null {
 }
 
 function isTask({ kind, checkpoint }: Record<string, unknown>): boolean {
-  return kind === 'list' || ((kind === 'verify' || kind === 'delete') && typeof checkpoint === 'string');
+  return kind === 'list' || kind === 'delete_prompts' || ((kind === 'verify' || kind === 'delete') && typeof checkpoint === 'string');
 }
 
 function isOf(type: FieldType, value: unknown): boolean {
@@ -88,6 +93,8 @@ function isOf(type: FieldType, value: unknown): boolean {
       return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= ID_MAX;
     case 'object':
       return isRecord(value);
+    case 'object or missing':
+      return value === undefined || value === null || isRecord(value);
     case 'number':
       return Number.isFinite(value);
     case 'number or null':

@@ -5,6 +5,7 @@ import init, { Engine } from '../../pkg/pixart_browser.js';
 import { Checkpoints, sourceOf, tensorBytes } from '../checkpoints/checkpoint';
 import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints/convert';
 import { ProgressReporter } from '../checkpoints/progress';
+import { PromptCache, promptKey, textEncoderId } from '../checkpoints/prompt-cache';
 import type { Source } from '../checkpoints/source';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
@@ -20,6 +21,7 @@ import type {
   LoadProgress,
   StorageBackend,
   StorageTask,
+  TextEncoderLayer,
 } from './protocol.gen';
 import { messageFault, messageId } from './validate';
 import { completeAdapters } from './webgpu';
@@ -47,6 +49,7 @@ let running: Job | undefined;
 let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
 let openingStore: Promise<Store> | undefined;
+let openingPromptCache: Promise<PromptCache> | undefined;
 /** The source of the checkpoint on the device. */
 let loaded: Source | undefined;
 /** Folders of local files, by name. */
@@ -81,9 +84,9 @@ function receive(request: EngineRequest): void {
     case 'estimate':
       return enqueue(request.id, () => estimate(request));
     case 'generate':
-      return enqueue(request.id, (job) => generate(request, [], job));
+      return enqueue(request.id, (job) => generate(request, [], undefined, job));
     case 'resume':
-      return enqueue(request.request.id, (job) => generate(request.request, request.model_outputs, job));
+      return enqueue(request.request.id, (job) => generate(request.request, request.model_outputs, request.text_encoder_layer, job));
     case 'cancel': {
       jobs.get(request.id)?.cancellation.abort();
       if (crash === undefined) engine?.cancel(request.id);
@@ -170,7 +173,9 @@ async function load({ checkpoint, device: kind, load_text_encoder, storage, dtyp
     await compilation;
     const parts: (readonly [Part, StoredManifest])[] = [['denoiser', denoiser]];
     if (text_encoder !== undefined) parts.push(['text_encoder', text_encoder]);
-    await device.load(denoiser.text, uploadReader(store, parts), store.kind, text_encoder?.text, started_millis);
+    const { read, stopReporting } = uploadReader(store, parts);
+    await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis);
+    stopReporting();
     loaded = source;
     load_fault = undefined;
   } catch (thrown) {
@@ -179,16 +184,23 @@ async function load({ checkpoint, device: kind, load_text_encoder, storage, dtyp
   }
 }
 
-async function generate(request: GenerateRequest, model_outputs: Uint8Array[], job: Job): Promise<void> {
+async function generate(
+  request: GenerateRequest,
+  model_outputs: Uint8Array[],
+  text_encoder_layer: TextEncoderLayer | undefined,
+  job: Job,
+): Promise<void> {
   if (load_fault !== undefined) throw load_fault;
   const device = openedDevice();
   const captions = device.prepare(request);
   const { signal } = job.cancellation;
   const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, captions, device, signal);
-  if (embeds === undefined && request.text_encoder?.kind !== 'file' && !signal.aborted) await loadTextEncoder(device);
+  const is_encoded_here = embeds === undefined && request.text_encoder?.kind !== 'file';
+  if (is_encoded_here && !signal.aborted && !(await encodePrompts(device, request, captions, text_encoder_layer, signal)))
+    return post({ kind: 'cancelled', id: request.id });
   if (request.image !== undefined && !device.has_vae_encoder() && !signal.aborted) {
-    const { text, reader } = await providePart(device, 'vae_encoder');
-    await device.load_vae_encoder(text, reader);
+    const { text, read } = await providePart(device, 'vae_encoder');
+    await device.load_vae_encoder(text, read);
   }
   if (signal.aborted) return post({ kind: 'cancelled', id: request.id });
   await device.generate(request.id, embeds, model_outputs);
@@ -196,24 +208,85 @@ async function generate(request: GenerateRequest, model_outputs: Uint8Array[], j
 
 async function loadTextEncoder(device: Engine): Promise<void> {
   if (device.has_text_encoder()) return;
-  const { text, reader } = await providePart(device, 'text_encoder');
-  await device.load_text_encoder(text, reader);
+  const { text, read, stopReporting } = await providePart(device, 'text_encoder');
+  await device.load_text_encoder(text, read);
+  stopReporting();
+}
+
+/** Encodes the prompts of a prepared request in the tab; returns false where it was cancelled. Where the text encoder is not on the
+    device, embeddings that are stored are used, and new ones are stored. */
+async function encodePrompts(
+  device: Engine,
+  request: GenerateRequest,
+  captions: readonly string[],
+  layer: TextEncoderLayer | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const uses_cache = !device.is_text_encoder_resident();
+  let keys = uses_cache ? await promptKeys(device, request, captions) : undefined;
+  const cache = uses_cache ? await openPromptCache() : undefined;
+  // A cache that cannot be read costs time, and nothing else.
+  const stored = await Promise.all(captions.map((_, at) => keys && cache?.get(keys[at] ?? '').catch(() => undefined)));
+  try {
+    if (stored.includes(undefined)) await loadTextEncoder(device);
+    if (signal.aborted) return false;
+    const entries = await device.encode(request.id, stored, layer);
+    if (entries === undefined) return false;
+    // The text encoder may have been stored just now.
+    keys ??= uses_cache ? await promptKeys(device, request, captions) : undefined;
+    for (const [at, entry] of (entries as Uint8Array<ArrayBuffer>[]).entries()) {
+      const key = keys?.[at];
+      if (key !== undefined && stored[at] === undefined) await cache?.put(key, entry);
+    }
+  } catch (thrown) {
+    if (signal.aborted) return false;
+    throw thrown;
+  }
+  return true;
+}
+
+/** Returns the keys of prompts in the cache; `undefined` while the text encoder is not stored. */
+async function promptKeys(device: Engine, { max_sequence_length }: GenerateRequest, captions: readonly string[]) {
+  if (loaded === undefined || openingStore === undefined) return undefined;
+  const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded, 'text_encoder');
+  if (stored === undefined) return undefined;
+  const text_encoder = await textEncoderId(stored.manifest);
+  return Promise.all(captions.map((caption) => promptKey(text_encoder, max_sequence_length, caption)));
+}
+
+async function openPromptCache(): Promise<PromptCache> {
+  const is_persistent = openingStore !== undefined && (await openingStore).kind !== 'memory';
+  return (openingPromptCache ??= PromptCache.open(is_persistent));
 }
 
 /** Stores a part of the loaded checkpoint that was not loaded with it, and returns a reader of its shards. */
-async function providePart(device: Engine, part: Part): Promise<{ text: string; reader: Read }> {
+async function providePart(device: Engine, part: Part): Promise<{ text: string } & UploadReader> {
   if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
   const store = await openingStore;
   const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(loaded, part);
-  return { text: stored.text, reader: uploadReader(store, [[part, stored]]) };
+  return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
 }
 
-/** Returns a reader of stored shards that reports the progress of their upload. */
-function uploadReader(store: Store, parts: readonly (readonly [Part, StoredManifest])[]): Read {
+/** A reader of stored shards. It reports the progress of their upload until `stopReporting`, and fails once the running job is
+    cancelled. */
+interface UploadReader {
+  read: Read;
+  stopReporting: () => void;
+}
+
+function uploadReader(store: Store, parts: readonly (readonly [Part, StoredManifest])[]): UploadReader {
   const total_bytes = parts.reduce((bytes, [part, { manifest }]) => bytes + tensorBytes(manifest, part), 0);
   const progress = new ProgressReporter('upload', total_bytes, postProgress);
   const manifests = new Map(parts.map(([, { text, manifest }]) => [text, manifest]));
-  return store.reader([...manifests.values()], (file, bytes) => progress.add(file, bytes));
+  let is_reporting = true;
+  const read = store.reader([...manifests.values()], (file, bytes) => is_reporting && progress.add(file, bytes));
+  return {
+    read: (file, begin, end) => {
+      if (running?.id != null && running.cancellation.signal.aborted) throw fault('internal', 'the request was cancelled', 'send it again');
+      return read(file, begin, end);
+    },
+    stopReporting: () => (is_reporting = false),
+  };
 }
 
 async function runStorageTask(id: number, task: StorageTask, storage: StorageBackend): Promise<void> {
@@ -224,7 +297,9 @@ async function runStorageTask(id: number, task: StorageTask, storage: StorageBac
     if (engine !== undefined) await new Checkpoints(store, engine, 'auto', postProgress).checkForUpdate(source);
   }
   if (task.kind === 'delete') await store.delete(task.checkpoint);
-  post({ kind: 'stored_checkpoints', id, checkpoints: await store.list() });
+  const cache = await openPromptCache();
+  if (task.kind === 'delete_prompts') await cache.clear();
+  post({ kind: 'stored_checkpoints', id, checkpoints: await store.list(), prompt_cache: await cache.size() });
 }
 
 function postProgress(progress: LoadProgress): void {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::{Error, PromptEncoder, PromptEncoderOptions, bench, embeds};
@@ -30,6 +31,9 @@ pub(crate) struct EncodeArgs {
     /// Weight format of the text encoder's matrices [default: as stored; f16 as f32].
     #[arg(long, value_parser = value_by_name(TEXT_WEIGHT_FORMATS))]
     text_dtype: Option<WeightFormat>,
+    /// Memory for the text encoder's blocks, as 1GiB; a larger encoder is streamed from the disk block by block [default: all blocks].
+    #[arg(long)]
+    text_memory: Option<ByteSize>,
     /// Number of runs; the JSON line has the seconds of each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -54,6 +58,7 @@ impl EncodeArgs {
             device: self.device,
             weight_format: self.text_dtype,
             layers: self.layers,
+            text_memory: self.text_memory.map(|size| size.0),
             variant: self.variant,
         })?;
         let load_s = began.elapsed().as_secs_f64();

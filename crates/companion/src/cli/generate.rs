@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
@@ -100,6 +101,9 @@ pub(crate) struct GenerateArgs {
     /// Weight format of the matrices in the transformer's blocks [default: the best that fits the device].
     #[arg(long, value_parser = value_by_name(WEIGHT_FORMATS))]
     dtype: Option<WeightFormat>,
+    /// Memory for the text encoder's blocks, as 1GiB; a larger encoder is streamed from the disk block by block [default: all blocks].
+    #[arg(long)]
+    text_memory: Option<ByteSize>,
     /// The variant of the weight files to read, as fp16 for diffusion_pytorch_model.fp16.safetensors [default: the files without
     /// one, or the only one].
     #[arg(long)]
@@ -153,6 +157,7 @@ impl GenerateArgs {
             weight_format: self.dtype,
             prompt_embeds: stored
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
+            text_memory: self.text_memory.map(|size| size.0),
             variant: self.variant.clone(),
             transformer: self.transformer.clone(),
             loras: self.loras().map_err(Error::from)?,

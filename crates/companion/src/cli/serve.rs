@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::serve::queue::Queue;
@@ -35,6 +36,9 @@ pub(crate) struct ServeArgs {
     /// Weight format of the text encoder's matrices [default: as stored; f16 as f32].
     #[arg(long, value_parser = value_by_name(TEXT_WEIGHT_FORMATS))]
     text_dtype: Option<WeightFormat>,
+    /// Memory for the text encoder's blocks, as 1GiB; a larger encoder is streamed from the disk block by block [default: all blocks].
+    #[arg(long)]
+    text_memory: Option<ByteSize>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     device: DeviceSpec,
@@ -143,6 +147,7 @@ impl ServeArgs {
             checkpoint: self.checkpoint.clone(),
             device: self.device,
             weight_format: self.text_dtype,
+            text_memory: self.text_memory.map(|size| size.0),
             ..PromptEncoderOptions::default()
         }
     }

@@ -16,6 +16,8 @@ pub struct LoadOptions {
     /// Weight format of the transformer's blocks; `None` chooses the best that fits the device.
     pub weight_format: Option<WeightFormat>,
     pub prompt_embeds: PromptEmbedsSource,
+    /// Bytes that the text encoder's blocks may take; a larger encoder is streamed block by block. `None` loads all blocks.
+    pub text_memory: Option<u64>,
     /// Variant of the weight files to read, as `fp16`.
     pub variant: Option<String>,
     /// A `.pth` or safetensors file whose transformer replaces the checkpoint's.

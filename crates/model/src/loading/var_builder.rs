@@ -15,7 +15,7 @@ use pixart_weights::{ColumnOrder, QuantizedMatrix, Tensors, Weights};
 use crate::Error;
 
 /// Bytes of uploads between two fences.
-const FENCE_BYTES: usize = 8 << 20;
+pub(crate) const UPLOAD_FENCE_BYTES: usize = 8 << 20;
 
 /// Access to the tensors below one name prefix.
 #[derive(Clone)]
@@ -24,10 +24,11 @@ pub(crate) struct VarBuilder<'a> {
     device: &'a Device,
     prefix: String,
     format: WeightFormat,
+    fence_bytes: usize,
     uploads: Rc<Uploads>,
 }
 
-/// Upload back-pressure: the queue copies all it is given, so uploads are fenced every [`FENCE_BYTES`].
+/// Upload back-pressure: the queue copies all it is given, so uploads are fenced every [`UPLOAD_FENCE_BYTES`].
 #[derive(Default)]
 struct Uploads {
     /// Bytes since the last fence.
@@ -62,12 +63,29 @@ impl<'a> VarBuilder<'a> {
     }
 
     fn with_source(source: Source<'a>, device: &'a Device) -> Self {
-        Self { source, device, prefix: String::new(), format: WeightFormat::F32, uploads: Rc::default() }
+        Self {
+            source,
+            device,
+            prefix: String::new(),
+            format: WeightFormat::F32,
+            fence_bytes: UPLOAD_FENCE_BYTES,
+            uploads: Rc::default(),
+        }
     }
 
     /// Returns a builder that loads the matrices of linear layers in `format`, where their shape allows it.
     pub(crate) fn with_weight_format(&self, format: WeightFormat) -> Self {
         Self { format, ..self.clone() }
+    }
+
+    /// Returns a builder that fences its uploads every `fence_bytes`.
+    pub(crate) fn with_fence_bytes(&self, fence_bytes: usize) -> Self {
+        Self { fence_bytes, ..self.clone() }
+    }
+
+    /// Returns the format of linear layers' matrices.
+    pub(crate) fn weight_format(&self) -> WeightFormat {
+        self.format
     }
 
     /// Returns the builder of the tensors below `name` ("push prefix").
@@ -98,6 +116,15 @@ impl<'a> VarBuilder<'a> {
             Source::Weights(weights) => weights.is_headers_only(),
             Source::Shapes(_) => true,
         }
+    }
+
+    /// Checks or records a tensor that is not loaded with its network.
+    pub(crate) fn declare(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        match self.source {
+            Source::Weights(weights) => weights.check(&self.name(name), shape)?,
+            Source::Shapes(shapes) => shapes.borrow_mut().push((self.name(name), shape.to_vec())),
+        }
+        Ok(())
     }
 
     pub(crate) async fn get_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
@@ -141,6 +168,11 @@ impl<'a> VarBuilder<'a> {
             && let Some(matrix) = Matrix::mapped(rows, device)
         {
             return Ok(matrix);
+        }
+        if names.len() > 1
+            && let Some(merged) = weights.merged_matrix(&names, shape, format, order).await?
+        {
+            return Ok(layers[0].matrix(merged));
         }
         let mut loaded = Vec::with_capacity(layers.len());
         for name in &names {
@@ -189,10 +221,10 @@ impl<'a> VarBuilder<'a> {
         self.uploads.pending.set(self.uploads.pending.get() + bytes);
     }
 
-    /// Starts a fence after every [`FENCE_BYTES`] of uploads and waits for the one before it. Waiting for the previous
+    /// Starts a fence after every [`UPLOAD_FENCE_BYTES`] of uploads and waits for the one before it. Waiting for the previous
     /// fence bounds the queue without draining it.
     async fn fence(&self) -> Result<(), Error> {
-        if self.uploads.pending.get() < FENCE_BYTES {
+        if self.uploads.pending.get() < self.fence_bytes {
             return Ok(());
         }
         self.uploads.pending.set(0);

@@ -4,7 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{EncodeResponse, Fault, FaultCode, TokenCount};
 use pixart_weights::{Folder, WeightFormat};
 
-use crate::{CaptionTokenizer, Error, T5, Taps, TokenizedCaption, normalize_caption};
+use crate::text::t5::T5Forward;
+use crate::{CaptionTokenizer, EncodedPrompt, Error, T5, Taps, TokenizedCaption, normalize_caption, values_read};
 
 /// Text embeddings of a batch of prompts: diffusers' `prompt_embeds` and `prompt_attention_mask`.
 #[derive(Clone)]
@@ -24,20 +25,52 @@ impl PromptEmbeds {
         let EncodeResponse { shape, embeds, attention_mask: mask, .. } = response;
         let shape = shape.map(|length| length as usize);
         let [b, l, c] = shape;
-        let remedy = "encode the prompt again with the text encoder of this checkpoint";
-        let bad = |what: String| Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
+        let bad = |what: String| Err(Error::Request(Fault::new(FaultCode::BadRequest, what, ENCODE_AGAIN)));
         if embeds.len() != b * l * c || mask.len() != b * l || embeds.is_empty() {
             let (embeds, mask) = (embeds.len(), mask.len());
             return bad(format!("text embeddings of shape {shape:?} came with {embeds} values and a mask of {mask}"));
         }
         if let Some(index) = embeds.iter().chain(&mask).position(|value| !value.is_finite()) {
-            return bad(format!("the text embeddings are not finite at element {index}"));
+            return Err(not_finite(index));
         }
         Ok(Self {
             embeds: Tensor::from_data(TensorData::new(embeds, [b, l, c]), device),
             attention_mask: Tensor::from_data(TensorData::new(mask, [b, l]), device),
         })
     }
+
+    /// Copies the embeddings of prompts, one row each, to `device`. Rows are padded with zeros to `tokens` tokens.
+    ///
+    /// # Errors
+    /// Embeddings of different text encoders, or of more tokens.
+    pub fn from_prompts(prompts: &[EncodedPrompt], tokens: usize, device: &Device) -> Result<Self, Error> {
+        let channels = prompts.first().map_or(0, |prompt| prompt.dims()[1]);
+        let mut embeds = Vec::with_capacity(prompts.len() * tokens * channels);
+        let mut mask = Vec::with_capacity(prompts.len() * tokens);
+        for (row, prompt) in prompts.iter().enumerate() {
+            let [kept, width] = prompt.dims();
+            if kept > tokens || width != channels {
+                let what = format!(
+                    "the text embeddings of a prompt are {kept} tokens of {width} channels, not {tokens} of {channels}"
+                );
+                return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, ENCODE_AGAIN)));
+            }
+            embeds.extend_from_slice(prompt.embeds());
+            embeds.resize((row + 1) * tokens * channels, 0.0);
+            mask.extend((0..tokens).map(|token| if token < kept { 1.0 } else { 0.0 }));
+        }
+        Ok(Self {
+            embeds: Tensor::from_data(TensorData::new(embeds, [prompts.len(), tokens, channels]), device),
+            attention_mask: Tensor::from_data(TensorData::new(mask, [prompts.len(), tokens]), device),
+        })
+    }
+}
+
+const ENCODE_AGAIN: &str = "encode the prompt again with the text encoder of this checkpoint";
+
+fn not_finite(index: usize) -> Error {
+    let what = format!("the text embeddings are not finite at element {index}");
+    Error::Request(Fault::new(FaultCode::BadRequest, what, ENCODE_AGAIN))
 }
 
 /// A tokenizer and its T5 encoder.
@@ -48,14 +81,50 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Loads `tokenizer/` and `text_encoder/`. The matrices are held in `precision`, or as they are stored.
+    /// Opens `tokenizer/` and `text_encoder/`. The matrices are held in `precision`, or as they are stored. The blocks are read
+    /// when prompts are encoded, or by [`TextEncoder::load_blocks`].
     ///
     /// # Errors
-    /// See [`T5::load`] and [`CaptionTokenizer::load`].
-    pub async fn load(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
+    /// See [`T5::open`] and [`CaptionTokenizer::load`].
+    pub async fn open(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
         let tokenizer = CaptionTokenizer::load(folder).await?;
-        let t5 = T5::load(folder, precision, device).await?;
+        let t5 = T5::open(folder, precision, device).await?;
         Ok(Self { tokenizer, t5, device: device.clone() })
+    }
+
+    /// Opens a text encoder as [`TextEncoder::open`] does, and loads its blocks.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::open`].
+    pub async fn load(folder: &Folder, precision: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
+        let loaded = Self::open(folder, precision, device).await?;
+        loaded.load_blocks().await?;
+        Ok(loaded)
+    }
+
+    /// Loads the blocks that are not on the device.
+    ///
+    /// # Errors
+    /// See [`T5::load_blocks`].
+    pub async fn load_blocks(&self) -> Result<(), Error> {
+        self.t5.load_blocks().await
+    }
+
+    /// Drops the blocks on the device: they are streamed from the checkpoint from now on.
+    pub fn drop_blocks(&self) {
+        self.t5.drop_blocks();
+    }
+
+    /// Returns whether the blocks are on the device.
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        self.t5.is_resident()
+    }
+
+    /// Returns the bytes of the blocks on the device.
+    #[must_use]
+    pub fn block_bytes(&self) -> u64 {
+        self.t5.block_bytes()
     }
 
     /// Tokenizes prompts, one row each: lower-cased, stripped, and padded or cut to `tokens` tokens.
@@ -77,11 +146,114 @@ impl TextEncoder {
     /// Encodes prompts, one row each, padded or cut to `tokens` tokens.
     ///
     /// # Errors
-    /// A prompt that cannot be tokenized.
-    pub fn encode(&self, prompts: &[impl AsRef<str>], tokens: usize, taps: &mut Taps) -> Result<PromptEmbeds, Error> {
+    /// A prompt that cannot be tokenized, or a block that cannot be read.
+    pub async fn encode(
+        &self,
+        prompts: &[impl AsRef<str>],
+        tokens: usize,
+        taps: &mut Taps,
+    ) -> Result<PromptEmbeds, Error> {
+        let mut encoding = self.begin(prompts, tokens, false, taps).await?;
+        while encoding.step(taps).await? {}
+        Ok(encoding.finish(taps))
+    }
+
+    /// Begins to encode prompts, block by block. With `keeps_blocks` the blocks that are read stay on the device.
+    ///
+    /// # Errors
+    /// A prompt that cannot be tokenized, or token embeddings that cannot be read.
+    pub async fn begin(
+        &self,
+        prompts: &[impl AsRef<str>],
+        tokens: usize,
+        keeps_blocks: bool,
+        taps: &mut Taps,
+    ) -> Result<TextEncoding<'_>, Error> {
         let rows = self.tokens(prompts, tokens)?;
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
         let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
-        Ok(PromptEmbeds { embeds: self.t5.forward(&rows, taps), attention_mask })
+        let kept = rows.iter().map(|row| row.attention_mask.iter().filter(|mask| **mask > 0.0).count()).collect();
+        let forward = self.t5.begin(&rows, keeps_blocks, taps).await?;
+        let is_quantized = self.t5.weight_format() >= WeightFormat::Q8;
+        Ok(TextEncoding { forward, attention_mask, kept, is_quantized })
+    }
+}
+
+/// Prompts that are being encoded, one block of the text encoder a [`TextEncoding::step`].
+pub struct TextEncoding<'encoder> {
+    forward: T5Forward<'encoder>,
+    attention_mask: Tensor<2>,
+    /// Tokens of each row that are not padding.
+    kept: Vec<usize>,
+    is_quantized: bool,
+}
+
+impl TextEncoding<'_> {
+    /// Returns the number of blocks that were applied.
+    #[must_use]
+    pub fn layer(&self) -> usize {
+        self.forward.layer()
+    }
+
+    /// Returns the number of all blocks.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.forward.layers()
+    }
+
+    /// Returns the hidden state after the applied blocks, `[B, L, C]`.
+    #[must_use]
+    pub fn hidden_state(&self) -> Tensor<3> {
+        self.forward.hidden_state()
+    }
+
+    /// Continues from the hidden state after `layer` blocks. Returns false, and changes nothing, where layer or shape do not fit.
+    pub fn resume(&mut self, layer: usize, hidden_state: Tensor<3>) -> bool {
+        self.forward.resume(layer, hidden_state)
+    }
+
+    /// Applies the next block; returns false, and does nothing, after the last.
+    ///
+    /// # Errors
+    /// See [`T5Forward::step`].
+    pub async fn step(&mut self, taps: &mut Taps) -> Result<bool, Error> {
+        let is_left = self.layer() < self.layers();
+        if is_left {
+            self.forward.step(taps).await?;
+        }
+        Ok(is_left)
+    }
+
+    /// Returns the embeddings.
+    ///
+    /// # Panics
+    /// If blocks are left.
+    #[must_use]
+    pub fn finish(self, taps: &mut Taps) -> PromptEmbeds {
+        PromptEmbeds { embeds: self.forward.finish(taps), attention_mask: self.attention_mask }
+    }
+
+    /// Reads the embeddings back, one for each prompt. `counts` are the prompts' own.
+    ///
+    /// # Errors
+    /// A readback that fails, or embeddings that are not finite.
+    ///
+    /// # Panics
+    /// If blocks are left, or there is another number of counts.
+    pub async fn into_prompts_read(self, counts: Vec<TokenCount>) -> Result<Vec<EncodedPrompt>, Error> {
+        let (kept, is_f16) = (self.kept.clone(), self.is_quantized);
+        assert_eq!(counts.len(), kept.len(), "a count for each prompt");
+        let embeds = self.finish(&mut Taps::off()).embeds;
+        let [_, tokens, channels] = embeds.dims();
+        let values = values_read("the text embeddings", embeds.flatten(0, 2)).await?;
+        let rows = values.chunks_exact(tokens * channels).zip(kept).zip(counts);
+        rows.map(|((row, kept), count)| {
+            let prompt = EncodedPrompt::new(row, channels, kept, is_f16, count);
+            match prompt.find_non_finite() {
+                Some(index) => Err(not_finite(index)),
+                None => Ok(prompt),
+            }
+        })
+        .collect()
     }
 }

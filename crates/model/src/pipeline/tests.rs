@@ -97,7 +97,7 @@ fn check(device: &Device) {
             ..base.clone()
         };
         let prepared = loaded.prepare(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let prompt_embeds = loaded.encode(&prepared).expect("it is encoded");
+        let prompt_embeds = block_on(loaded.encode(&prepared)).expect("it is encoded");
         let mut sampler = loaded.sampler(&prepared, prompt_embeds, 0).expect("its image is encoded");
         for (what, end) in [("first", false), ("last", true)] {
             while end && sampler.step(&mut Taps::off()) {}

@@ -202,8 +202,7 @@ impl Planner {
         if let Some(chosen) = self.chosen {
             return Ok(chosen.max(self.stored_format));
         }
-        let side = self.dit.sample_size;
-        let batch = LatentBatch { images: 1, latent_size: [side, side], guided: true };
+        let batch = self.native_batch();
         // f16 is preferred to bf16: it has more mantissa bits in the same bytes.
         let mut last = None;
         let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
@@ -215,6 +214,13 @@ impl Planner {
             }
         }
         last.expect("at least one format is tried")
+    }
+
+    /// Returns the batch of one guided image of the checkpoint's native size.
+    #[must_use]
+    pub fn native_batch(&self) -> LatentBatch {
+        let side = self.dit.sample_size;
+        LatentBatch { images: 1, latent_size: [side, side], guided: true }
     }
 
     /// Returns the plan of `batch` with weights of `format`.

@@ -2,6 +2,9 @@
 //!
 //! Source: Raffel et al. 2020; transformers `modeling_t5.py` (`T5Stack`, `T5Attention`, `T5DenseGatedActDense`).
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
 use pixart_weights::{Folder, WeightFormat, Weights};
@@ -9,22 +12,41 @@ use pixart_weights::{Folder, WeightFormat, Weights};
 use crate::loading::config::T5Config;
 use crate::loading::inventory::declared;
 use crate::loading::linear::Linear;
-use crate::loading::var_builder::{NamedShape, VarBuilder};
+use crate::loading::var_builder::{NamedShape, UPLOAD_FENCE_BYTES, VarBuilder};
 use crate::{Error, Taps, TokenizedCaption};
+
+mod forward;
+
+pub use forward::T5Forward;
 
 /// Bias of the attention score of a padding key: the least finite f32, as in transformers.
 const PADDING_SCORE: f32 = f32::MIN;
 
-/// The encoder's weights.
+async fn open_weights(folder: &Folder) -> Result<Weights<'_>, Error> {
+    Ok(Weights::open(folder, "text_encoder", "model").await?)
+}
+
+/// Checks or records the tensors of all blocks, with a builder that has no weights.
+async fn declare_blocks(vb: &VarBuilder<'_>, config: &T5Config) -> Result<(), Error> {
+    for layer in 0..config.layers {
+        T5Block::load(&vb.pp(format!("encoder.block.{layer}.layer")), config).await?;
+    }
+    Ok(())
+}
+
+/// The encoder. Its blocks are on the device, or are read from the checkpoint one by one for each batch of prompts.
 pub struct T5 {
     config: T5Config,
-    /// Token embeddings `[vocabulary, channels]`. They stay on the CPU: few rows are used at a time, and the table exceeds
-    /// the buffer limit of some devices.
-    token_embeddings: Vec<f32>,
+    /// Name of the token embeddings `[vocabulary, channels]` in the file. They stay in the checkpoint: few rows are used at a
+    /// time, and the table exceeds the buffer limit of some devices.
+    token_embeddings: &'static str,
     /// `[buckets, heads]`. It stays on the CPU: the bias is computed there, once per length.
     relative_attention_bias: Vec<f32>,
-    blocks: Vec<T5Block>,
     final_layer_norm: RmsNorm,
+    /// The blocks on the device: the first ones in order, all or none.
+    blocks: RefCell<Vec<Rc<T5Block>>>,
+    weight_format: WeightFormat,
+    folder: Folder,
     device: Device,
 }
 
@@ -40,64 +62,131 @@ pub(crate) struct T5Block {
 }
 
 impl T5 {
-    /// Loads `text_encoder/`: one `model.safetensors` or its shards. Matrices are loaded in `format`, or in their stored
-    /// format if it is none.
+    /// Opens `text_encoder/`: one `model.safetensors` or its shards. Matrices are loaded in `format`, or in their stored
+    /// format if it is none. The blocks stay in the checkpoint until [`T5::load_blocks`], or a batch of prompts needs them.
     ///
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
-    pub async fn load(folder: &Folder, format: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
+    pub async fn open(folder: &Folder, format: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
         let config = T5Config::read(folder)?;
-        let weights = Weights::open(folder, "text_encoder", "model").await?;
+        let weights = open_weights(folder).await?;
         let stored = weights.lossless_format("encoder.block.0.layer.1.DenseReluDense.wo.weight")?;
         let vb = VarBuilder::new(&weights, device).with_weight_format(format.unwrap_or(stored));
-        Self::from_vars(&vb, config).await
-    }
-
-    pub(crate) async fn from_vars(vb: &VarBuilder<'_>, config: T5Config) -> Result<Self, Error> {
-        let encoder = vb.pp("encoder");
-        let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
-
-        let shared = vb.first_of(&["shared.weight", "encoder.embed_tokens.weight"]);
-        let position = "layer.0.SelfAttention.relative_attention_bias.weight";
-        let mut blocks = Vec::with_capacity(config.layers);
-        for layer in 0..config.layers {
-            blocks.push(T5Block::load(&encoder.pp(format!("block.{layer}.layer")), &config).await?);
+        if folder.is_headers_only() {
+            declare_blocks(&vb, &config).await?;
         }
-        let t5 = Self {
-            token_embeddings: vb.get_f32(shared, &[vocabulary, channels]).await?,
-            relative_attention_bias: encoder.pp("block.0").get_f32(position, &[position_buckets, heads]).await?,
-            blocks,
-            final_layer_norm: RmsNorm::load(&encoder.pp("final_layer_norm"), &config).await?,
-            device: vb.device().clone(),
-            config,
-        };
+        let t5 = Self::from_vars(&vb, config, folder).await?;
         vb.flush_uploads().await?;
         Ok(t5)
     }
 
-    /// Encodes token rows of one length to embeddings `[B, L, C]`. The embeddings of padding must be masked by the caller.
+    /// Opens `text_encoder/` as [`T5::open`] does, and loads the blocks.
+    ///
+    /// # Errors
+    /// As [`T5::open`].
+    pub async fn load(folder: &Folder, format: Option<WeightFormat>, device: &Device) -> Result<Self, Error> {
+        let t5 = Self::open(folder, format, device).await?;
+        t5.load_blocks().await?;
+        Ok(t5)
+    }
+
+    async fn from_vars(vb: &VarBuilder<'_>, config: T5Config, folder: &Folder) -> Result<Self, Error> {
+        let encoder = vb.pp("encoder");
+        let T5Config { vocabulary, channels, heads, position_buckets, .. } = config;
+        let token_embeddings = vb.first_of(&["shared.weight", "encoder.embed_tokens.weight"]);
+        vb.declare(token_embeddings, &[vocabulary, channels])?;
+        let position = "layer.0.SelfAttention.relative_attention_bias.weight";
+        Ok(Self {
+            token_embeddings,
+            relative_attention_bias: encoder.pp("block.0").get_f32(position, &[position_buckets, heads]).await?,
+            final_layer_norm: RmsNorm::load(&encoder.pp("final_layer_norm"), &config).await?,
+            blocks: RefCell::default(),
+            weight_format: vb.weight_format(),
+            folder: folder.clone(),
+            device: vb.device().clone(),
+            config,
+        })
+    }
+
+    /// Loads the blocks that are not on the device.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or is not finite, by name.
+    pub async fn load_blocks(&self) -> Result<(), Error> {
+        if self.folder.is_headers_only() {
+            return Ok(());
+        }
+        let weights = open_weights(&self.folder).await?;
+        for layer in self.resident_layers()..self.config.layers {
+            let block = self.load_block(&weights, layer, UPLOAD_FENCE_BYTES).await?;
+            self.blocks.borrow_mut().push(Rc::new(block));
+        }
+        Ok(())
+    }
+
+    /// Drops the blocks on the device. The next batch of prompts reads them again.
+    pub fn drop_blocks(&self) {
+        self.blocks.take();
+    }
+
+    /// Returns whether all blocks are on the device.
     #[must_use]
-    pub fn forward(&self, rows: &[TokenizedCaption], taps: &mut Taps) -> Tensor<3> {
+    pub fn is_resident(&self) -> bool {
+        self.resident_layers() == self.config.layers
+    }
+
+    fn resident_layers(&self) -> usize {
+        self.blocks.borrow().len()
+    }
+
+    /// Returns the format of the blocks' matrices.
+    #[must_use]
+    pub fn weight_format(&self) -> WeightFormat {
+        self.weight_format
+    }
+
+    /// Returns the bytes of all blocks on the device.
+    #[must_use]
+    pub fn block_bytes(&self) -> u64 {
+        let bytes = |shape: &[usize]| match *shape {
+            [outputs, inputs] if self.weight_format.fits(inputs, outputs) => {
+                self.weight_format.bytes(inputs, outputs) as u64
+            }
+            _ => shape.iter().map(|side| *side as u64).product::<u64>() * size_of::<f32>() as u64,
+        };
+        let blocks = declared(async |vb| declare_blocks(vb, &self.config).await);
+        blocks.iter().map(|(_, shape)| bytes(shape)).sum()
+    }
+
+    async fn load_block(&self, weights: &Weights<'_>, layer: usize, fence_bytes: usize) -> Result<T5Block, Error> {
+        let vb = VarBuilder::new(weights, &self.device).with_weight_format(self.weight_format);
+        let vb = vb.with_fence_bytes(fence_bytes);
+        let block = T5Block::load(&vb.pp(format!("encoder.block.{layer}.layer")), &self.config).await;
+        vb.flush_uploads().await?;
+        block
+    }
+
+    /// Begins to encode token rows of one length. With `keeps_blocks` the blocks that are read stay on the device.
+    ///
+    /// # Errors
+    /// Token embeddings that cannot be read, or are not finite.
+    pub async fn begin(
+        &self,
+        rows: &[TokenizedCaption],
+        keeps_blocks: bool,
+        taps: &mut Taps,
+    ) -> Result<T5Forward<'_>, Error> {
         let (b, l) = (rows.len(), rows[0].input_ids.len());
         let T5Config { vocabulary, channels, .. } = self.config;
-        let mut embedded = Vec::with_capacity(b * l * channels);
-        for id in rows.iter().flat_map(|row| &row.input_ids) {
-            let id = *id as usize;
-            assert!(id < vocabulary, "token {id} of {vocabulary}");
-            embedded.extend_from_slice(&self.token_embeddings[id * channels..][..channels]);
-        }
-        assert_eq!(embedded.len(), b * l * channels, "token rows differ in length");
-        let mut x = Tensor::<3>::from_data(TensorData::new(embedded, [b, l, channels]), &self.device);
-        taps.record(format_args!("t5.embed"), &x);
-
+        assert!(rows.iter().all(|row| row.input_ids.len() == l), "token rows differ in length");
+        let ids: Vec<usize> = rows.iter().flat_map(|row| row.input_ids.iter().map(|id| *id as usize)).collect();
+        assert!(ids.iter().all(|id| *id < vocabulary), "a token beyond the vocabulary of {vocabulary}");
+        let weights = open_weights(&self.folder).await?;
+        let embedded = weights.f32_rows(self.token_embeddings, &[vocabulary, channels], &ids).await?;
+        let hidden_state = Tensor::<3>::from_data(TensorData::new(embedded, [b, l, channels]), &self.device);
+        taps.record(format_args!("t5.embed"), &hidden_state);
         let bias = self.attention_bias(rows, l, taps);
-        let options = self.config.attention(&bias);
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &options, layer, taps);
-        }
-        let x = self.final_layer_norm.forward(x);
-        taps.record(format_args!("t5.final"), &x);
-        x
+        Ok(T5Forward { t5: self, weights, hidden_state, bias, layer: 0, next: None, keeps_blocks })
     }
 
     /// Returns the bias of the attention scores of every block: position bias plus padding mask, `[B, N, L, L]`.
@@ -139,7 +228,10 @@ impl T5 {
 impl T5Config {
     /// Returns the tensors that [`T5`] loads, by name and shape.
     pub(crate) fn inventory(&self) -> Vec<NamedShape> {
-        declared(async |vb| T5::from_vars(vb, self.clone()).await)
+        declared(async |vb| {
+            declare_blocks(vb, self).await?;
+            T5::from_vars(vb, self.clone(), &Folder::default()).await
+        })
     }
 
     /// Returns the attention options. T5 does not scale scores by 1/√D: its initialisation does (Raffel et al. 2020, 2.1).
@@ -202,3 +294,6 @@ impl RmsNorm {
         rms_norm(x, &self.weight, self.eps)
     }
 }
+
+#[cfg(test)]
+mod tests;

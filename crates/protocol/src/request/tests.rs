@@ -128,7 +128,9 @@ fn former_field_names_are_read_as_todays() {
     assert_ne!(request.text_encoder, TextEncoderSource::Tab);
     assert_eq!(request, from_json(&current));
     let resume = format!(r#"{{"kind": "resume", "request": {former}, "said": [[1, 2]]}}"#);
-    let EngineRequest::Resume { request: resumed, model_outputs } = from_json(&resume) else { panic!("it resumes") };
+    let EngineRequest::Resume { request: resumed, model_outputs, .. } = from_json(&resume) else {
+        panic!("it resumes")
+    };
     assert_eq!((*resumed, model_outputs), (request, vec![serde_bytes::ByteBuf::from([1, 2])]));
     let response: EncodeResponse = from_json(r#"{"shape": [1, 1, 1], "embeds": [2.0], "mask": [1.0]}"#);
     assert_eq!(response.attention_mask, [1.0]);

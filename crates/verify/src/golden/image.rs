@@ -72,7 +72,7 @@ impl GoldenCheck<'_> {
         let (prompts, negative_prompt) = (meta.batch_prompts(), &meta.request.negative_prompt);
         let batch = Batch { prompts: &prompts, negative_prompt, generated_size };
         let prepared = loaded.prepare_batch(&meta.request, batch)?;
-        let decoded = loaded.generate(&prepared, loaded.encode(&prepared)?, 0)?;
+        let decoded = loaded.generate(&prepared, loaded.encode(&prepared).await?, 0)?;
 
         let mut got = Vec::with_capacity(want.len());
         let [_, c, h, w] = decoded.dims();

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 
 use super::*;
 use crate::manifest::{ALIGNMENT, shard_name};
-use crate::{Reader, Weights, dequantize, quantize, transposed};
+use crate::{ColumnOrder, QuantizedMatrix, Reader, Weights, dequantize, quantize, transposed};
 
 const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";
 
@@ -140,6 +140,38 @@ fn what_is_packed_is_read_again() {
             let smallest = if WeightFormat::Q4.fits(columns, rows) { WeightFormat::Q4 } else { stored_as };
             assert_eq!(smaller.format, smallest, "{name} from {format}");
         }
+    }
+}
+
+#[test]
+fn packed_matrices_are_merged_as_they_are_read() {
+    let tensor = |seed, name: &'static str| (name, vec![96, 64], values(seed, 96 * 64));
+    let tensors = [tensor(1, "blocks.0.q"), tensor(2, "blocks.0.k"), tensor(3, "blocks.0.v")];
+    let names: Vec<String> = tensors.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+        // Shards end within a row.
+        let (kept, manifest) = packed(&checkpoint(&tensors), format, |packer| packer.shard_bytes = 1_000);
+        let (mut folder, reader): (_, Rc<dyn Reader>) = (Folder::default(), Rc::new(kept));
+        folder.insert_packed(manifest.expect("it is packed"), &reader);
+        let weights = block_on(Weights::open(&folder, "transformer", "unused")).expect("it is read");
+        let each = |name: &String| block_on(weights.matrix(name, [96, 64], format)).expect("it is there");
+        let merged = |names: &[String], order| block_on(weights.merged_matrix(names, [96, 64], format, order));
+        let (all, both) = (names.iter().map(each).collect::<Vec<_>>(), [each(&names[0]), each(&names[1])]);
+        let concatenated = merged(&names, ColumnOrder::Concatenated).expect("they are there");
+        let interleaved = merged(&names[..2], ColumnOrder::Interleaved).expect("they are there");
+        if format == WeightFormat::F16 {
+            assert_eq!((concatenated, interleaved), (None, None), "only integers are merged");
+            continue;
+        }
+        assert_eq!(concatenated, Some(QuantizedMatrix::concat_columns(&all)), "{format}");
+        assert_eq!(interleaved, Some(QuantizedMatrix::interleave_columns(&both)), "{format}");
+        let more_precise =
+            block_on(weights.merged_matrix(&names, [96, 64], WeightFormat::Q4, ColumnOrder::Concatenated));
+        assert_eq!(
+            more_precise.expect("they are there").is_some(),
+            format == WeightFormat::Q4,
+            "q8 for a device of q4"
+        );
     }
 }
 

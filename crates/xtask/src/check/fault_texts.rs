@@ -53,7 +53,7 @@ const NOT_PROVOKED: [(&str, usize, &str); 18] = [
     ("crates/browser/src/engine.rs loaded_pipeline", 1, "the worker refuses the request first"),
     ("crates/browser/src/faults.rs install_panic_hook", 1, "a panic"),
     ("crates/browser/src/folder.rs await_promise", 1, "a function of the worker that throws no fault"),
-    ("crates/browser/src/generate.rs try_generate", 1, "the worker prepares every request"),
+    ("crates/browser/src/encode.rs not_prepared", 1, "the worker prepares every request"),
     ("crates/companion/src/cli/generate.rs loras", 1, "a flag; the tests of the command line give it"),
     ("crates/companion/src/cli/serve.rs model_aliases", 1, "a flag; the tests of the command line give it"),
     ("crates/companion/src/serve.rs limit_time", 1, "a server under load, which its own tests make"),
@@ -64,7 +64,11 @@ const NOT_PROVOKED: [(&str, usize, &str); 18] = [
     ("crates/companion/src/serve/queue.rs thread_stopped", 1, "a device thread that panicked"),
     ("crates/companion/src/serve/text.rs encode", 1, "a thread that panicked"),
     ("web/src/checkpoints/convert.ts", 1, "ends a conversion that is only checked, and is caught"),
-    ("web/src/engine/worker.ts", 3, "states that the worker does not reach, and a crash"),
+    (
+        "web/src/engine/worker.ts",
+        4,
+        "states that the worker does not reach, a crash, and a cancellation, which is no fault",
+    ),
 ];
 
 pub(super) fn check(sources: &Sources) -> Result<Vec<Finding>> {
