@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pixart_companion::pack::{self, PackOptions};
-use pixart_companion::{Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions};
+use pixart_companion::{
+    ComponentPaths, Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions,
+};
 use pixart_model::WeightFormat;
 use pixart_protocol::{EncodeResponse, GenerateRequest};
 use serde_json::Value;
@@ -186,6 +188,7 @@ fn files_that_are_no_part_of_a_checkpoint_are_not_packed() {
     let packing = PackOptions {
         from: dir.to_owned(),
         variant: None,
+        components: ComponentPaths::default(),
         config: None,
         to: to.path().to_owned(),
         weight_format: WeightFormat::F32,
@@ -210,7 +213,10 @@ fn a_single_file_of_the_transformer_replaces_it() {
     let file = scratch.path().join("a = b, c.safetensors");
     let weights = scratch.path().join(format!("transformer/{WEIGHTS}.safetensors"));
     fs::rename(&weights, &file).expect("it is renamed");
-    let replaced = LoadOptions { transformer: Some(file), ..options(scratch.path()) };
+    let replaced = LoadOptions {
+        components: ComponentPaths { transformer: Some(file), ..ComponentPaths::default() },
+        ..options(scratch.path())
+    };
     assert!(pixels(replaced).expect("it is read") == want);
     assert!(pixels(options(scratch.path())).is_err(), "the folder has none of its own");
 }

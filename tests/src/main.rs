@@ -8,6 +8,7 @@ mod companion;
 mod companion_access;
 mod companion_border;
 mod companion_openai;
+mod components;
 mod errors;
 mod examples;
 mod goldens;

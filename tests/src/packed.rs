@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures_lite::future::block_on;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::pack::{self, PackOptions, check};
-use pixart_companion::{ImageGenerator, LoadOptions, checkpoint};
+use pixart_companion::{ComponentPaths, ImageGenerator, LoadOptions, checkpoint};
 use pixart_model::{Pipeline, PrewarmKernel, WeightFormat, count_launches, image, prewarm};
 use pixart_protocol::GenerateRequest;
 
@@ -53,6 +53,7 @@ pub(crate) fn packed(weight_format: WeightFormat) -> Scratch {
     let packing = PackOptions {
         from: scenes(),
         variant: None,
+        components: ComponentPaths::default(),
         config: None,
         to: scratch.0.clone(),
         weight_format,
@@ -134,8 +135,8 @@ fn a_packed_checkpoint_launches_prewarmed_shaders_alone() {
 fn check_names_every_damaged_shard() {
     let scratch = packed(WeightFormat::Q4);
     let dir = &scratch.0;
-    let other = Some(PathBuf::from("other.pth"));
-    let options = LoadOptions { checkpoint: dir.clone(), transformer: other, ..LoadOptions::default() };
+    let components = ComponentPaths { transformer: Some("other.pth".into()), ..ComponentPaths::default() };
+    let options = LoadOptions { checkpoint: dir.clone(), components, ..LoadOptions::default() };
     let error = ImageGenerator::open(options).err().expect("a packed checkpoint has its own transformer").to_string();
     assert!(error.contains("the transformer of a packed checkpoint cannot be replaced"), "{error}");
     assert_eq!(check(dir).expect("the manifest is read"), Vec::<String>::new());

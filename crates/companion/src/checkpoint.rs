@@ -20,7 +20,7 @@ use pixart_weights::{Folder, LoraAdapter, Manifest, MappedBytes, ReadFuture, Rea
 use crate::Error;
 
 /// Extensions of a checkpoint's files; `model` is SentencePiece's.
-const EXTENSIONS: [&str; 3] = ["json", "model", "safetensors"];
+const EXTENSIONS: [&str; 4] = ["gguf", "json", "model", "safetensors"];
 /// Largest number of components of a path; `pipeline/text_encoder/model.safetensors` is the longest in use.
 const DEPTH_MAX: usize = 3;
 /// Prefix of the files with the transformer's weights.
@@ -61,7 +61,7 @@ pub fn read_networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
     let reader: Rc<dyn Reader> = Rc::new(FileReader::new(dir));
     let mut folder = Folder::default();
     walk(dir, "", unused, &mut |name, path| {
-        if name.ends_with(".safetensors") {
+        if is_weights(&name) {
             let bytes = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
             folder.insert_with_reader(name, bytes, &reader);
         } else {
@@ -70,6 +70,11 @@ pub fn read_networks(dir: &Path, unused: &[&str]) -> Result<Folder, Error> {
         Ok(())
     })?;
     Ok(folder)
+}
+
+/// Returns whether a file of this name holds weights, which stay on the disk.
+pub(crate) fn is_weights(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
 /// Reads the manifest of the packed checkpoint in `dir` and checks the lengths of its shards.
@@ -135,14 +140,14 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Reader of the files below a folder; each is opened once. Matrices that are used as stored are memory-mapped, so that a
 /// checkpoint must not be truncated while it is in use: the process would end with SIGBUS.
-struct FileReader {
+pub(crate) struct FileReader {
     root: PathBuf,
     open: RefCell<BTreeMap<String, Arc<File>>>,
     maps: RefCell<BTreeMap<String, Arc<Mmap>>>,
 }
 
 impl FileReader {
-    fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), open: RefCell::default(), maps: RefCell::default() }
     }
 
@@ -200,9 +205,9 @@ fn prefetch(_: &Arc<File>) -> std::io::Result<()> {
 }
 
 /// Reader of one file, under whatever name it is asked for.
-struct RenamedFile {
-    reader: FileReader,
-    name: PathBuf,
+pub(crate) struct RenamedFile {
+    pub(crate) reader: FileReader,
+    pub(crate) name: PathBuf,
 }
 
 impl RenamedFile {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 mod bench;
 mod compare;
+mod components;
 mod decode;
 mod doctor;
 mod encode;

@@ -10,13 +10,15 @@ use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode};
 use pixart_weights::Folder;
 
 use crate::device::{self, LoadedDevice};
-use crate::{Error, checkpoint};
+use crate::{ComponentPaths, Error, checkpoint};
 
 /// Options of [`PromptEncoder::open`].
 #[derive(Clone, Debug, Default)]
 pub struct PromptEncoderOptions {
     /// A diffusers folder or a packed one; other networks need not be in it.
     pub checkpoint: PathBuf,
+    /// Components that replace the checkpoint's.
+    pub components: ComponentPaths,
     pub device: device::DeviceSpec,
     /// Weight format of the matrices; `None` leaves them as stored.
     pub weight_format: Option<WeightFormat>,
@@ -68,6 +70,7 @@ impl PromptEncoder {
         }
         let began = Instant::now();
         checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
+        options.components.mount(&mut folder)?;
         if let Some(layers) = layers {
             truncate_layers(&mut folder, layers)?;
         }

@@ -86,9 +86,7 @@ impl ImageGenerator {
     ) -> Result<Self, Error> {
         let began = Instant::now();
         checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
-        if let Some(file) = &options.transformer {
-            checkpoint::replace_transformer(&mut folder, file)?;
-        }
+        options.components.mount(&mut folder)?;
         for (dir, scale) in &options.loras {
             folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
         }
@@ -109,7 +107,7 @@ impl ImageGenerator {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let model = name(&options.checkpoint);
         let loras = options.loras.iter().map(|(dir, scale)| LoraMetadata { name: name(dir), scale: *scale }).collect();
-        let transformer = options.transformer.as_deref().map(name);
+        let transformer = options.components.transformer.as_deref().map(name);
         let generator = Self { pipeline, stored_embeds, opened, model, loras, transformer, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })

@@ -20,11 +20,12 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod compare;
+pub mod components;
 pub mod decode;
 pub mod device;
 pub mod doctor;
 pub mod embeds;
-pub mod encode;
+mod encode;
 mod error;
 pub mod generate;
 pub mod golden;
@@ -34,6 +35,7 @@ pub mod self_test;
 pub mod serve;
 pub mod synth;
 
+pub use components::ComponentPaths;
 pub use encode::{PromptEncoder, PromptEncoderOptions};
 pub use error::Error;
 pub use generate::{GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource};

@@ -15,13 +15,15 @@ use pixart_weights::{Folder, Manifest, WeightFormat};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, checkpoint};
+use crate::{ComponentPaths, Error, checkpoint};
 
 /// Options of [`pack`].
 #[derive(Clone, Debug)]
 pub struct PackOptions {
     /// A diffusers folder, or a `.pth` or safetensors file of the transformer.
     pub from: PathBuf,
+    /// Components that replace the folder's.
+    pub components: ComponentPaths,
     /// Variant of the weight files to read, as `fp16`.
     pub variant: Option<String>,
     /// The transformer's `config.json`, which a single file does not have.
@@ -82,6 +84,7 @@ pub fn pack(options: &PackOptions, on_progress: impl FnMut(PackProgress)) -> Res
     }
     let mut folder = if from.is_dir() { checkpoint::read_networks(from, &[])? } else { original(options)? };
     checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
+    options.components.mount(&mut folder)?;
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let packer = Packer {
         policy: &|weight| quantization_policy(weight, *weight_format),

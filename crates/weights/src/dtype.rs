@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use half::{bf16, f16};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::WeightFormat;
+use crate::gguf::dequantize;
+use crate::{GgmlType, WeightFormat};
 
 /// The most axes that a tensor of a checkpoint may have.
 const RANK_MAX: usize = 8;
@@ -23,6 +25,14 @@ pub enum StoredDtype {
     Q4,
     /// Bytes of a file that is stored whole.
     U8,
+    /// 8-bit floats, with 4 bits of exponent and 3 of mantissa, or 5 and 2. A file may hold a scale of each tensor.
+    #[serde(skip)]
+    F8E4M3,
+    #[serde(skip)]
+    F8E5M2,
+    /// A quantized type of ggml.
+    #[serde(skip)]
+    Ggml(GgmlType),
     /// A dtype of safetensors or torch that no weight has.
     #[serde(skip)]
     Other(Dtype),
@@ -35,15 +45,60 @@ impl StoredDtype {
         match self {
             Self::F32 => Some(4),
             Self::Bf16 | Self::F16 => Some(2),
-            Self::U8 => Some(1),
-            Self::Q8 | Self::Q4 => None,
+            Self::U8 | Self::F8E4M3 | Self::F8E5M2 => Some(1),
+            Self::Q8 | Self::Q4 | Self::Ggml(_) => None,
             Self::Other(dtype) => Some(dtype.bitsize() as u64 / 8),
         }
     }
 
-    /// Returns whether weights of this dtype can be read from a diffusers folder.
-    pub(crate) fn is_weight_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    /// Returns whether row-major weights of this dtype can be read.
+    pub(crate) fn is_weight(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16 | Self::F8E4M3 | Self::F8E5M2 | Self::Ggml(_))
+    }
+
+    /// Returns the dtype of the type number `number` of ggml; none for a type that is not read.
+    pub(crate) fn from_ggml(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::F32),
+            1 => Some(Self::F16),
+            30 => Some(Self::Bf16),
+            _ => GgmlType::from_number(number).map(Self::Ggml),
+        }
+    }
+
+    /// Returns the format that holds the same numbers in other places; none where a format has to round them.
+    #[must_use]
+    pub fn same_numbers(self) -> Option<WeightFormat> {
+        match self {
+            Self::Ggml(ggml_type) => ggml_type.same_numbers(),
+            other => other.try_into().ok(),
+        }
+    }
+
+    /// Converts whole elements, or blocks, to f32, exactly; `None` for a dtype that no weight has.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
+        let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|half| value(*half)).collect();
+        Some(match self {
+            Self::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+            Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
+            Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
+            Self::F8E4M3 => bytes.iter().map(|byte| f8_e4m3(*byte)).collect(),
+            // The high byte of an f16.
+            Self::F8E5M2 => bytes.iter().map(|byte| f16::from_le_bytes([0, *byte]).to_f32()).collect(),
+            Self::Ggml(ggml_type) => dequantize(ggml_type, bytes),
+            Self::Q8 | Self::Q4 | Self::U8 | Self::Other(_) => return None,
+        })
+    }
+}
+
+/// Returns the value of an 8-bit float of torch's `float8_e4m3fn`: bias 7, no infinity, and NaN where all other bits are set.
+fn f8_e4m3(bits: u8) -> f32 {
+    let sign = if bits >> 7 == 1 { -1.0 } else { 1.0 };
+    let (exponent, mantissa) = (bits >> 3 & 15, f32::from(bits & 7));
+    match (exponent, bits & 7) {
+        (15, 7) => f32::NAN.copysign(sign),
+        (0, _) => sign * mantissa / 512.0,
+        _ => sign * (1.0 + mantissa / 8.0) * f32::from_bits((u32::from(exponent) + 120) << 23),
     }
 }
 
@@ -70,7 +125,7 @@ impl TryFrom<StoredDtype> for WeightFormat {
             StoredDtype::F16 => Ok(Self::F16),
             StoredDtype::Q8 => Ok(Self::Q8),
             StoredDtype::Q4 => Ok(Self::Q4),
-            StoredDtype::U8 | StoredDtype::Other(_) => Err(dtype),
+            _ => Err(dtype),
         }
     }
 }
@@ -81,6 +136,8 @@ impl From<Dtype> for StoredDtype {
             Dtype::F32 => Self::F32,
             Dtype::BF16 => Self::Bf16,
             Dtype::F16 => Self::F16,
+            Dtype::F8_E4M3 => Self::F8E4M3,
+            Dtype::F8_E5M2 => Self::F8E5M2,
             Dtype::U8 => Self::U8,
             other => Self::Other(other),
         }
@@ -97,6 +154,9 @@ impl fmt::Display for StoredDtype {
             Self::Q8 => out.write_str("Q8"),
             Self::Q4 => out.write_str("Q4"),
             Self::U8 => out.write_str("U8"),
+            Self::F8E4M3 => out.write_str("F8_E4M3"),
+            Self::F8E5M2 => out.write_str("F8_E5M2"),
+            Self::Ggml(ggml_type) => write!(out, "{ggml_type}"),
             Self::Other(dtype) => write!(out, "{dtype}"),
         }
     }
@@ -147,7 +207,13 @@ impl TensorLayout {
         }
         let count = shape.iter().try_fold(1_u64, |count, side| count.checked_mul(*side as u64))?;
         if !self.transposed {
-            return count.checked_mul(self.dtype.element_bytes()?);
+            let StoredDtype::Ggml(ggml_type) = self.dtype else {
+                return count.checked_mul(self.dtype.element_bytes()?);
+            };
+            let (values, bytes) = (ggml_type.block_values(), ggml_type.block_bytes());
+            // Blocks are parts of a row.
+            let is_whole = shape.last().is_some_and(|width| width.is_multiple_of(values));
+            return if is_whole { (count / values as u64).checked_mul(bytes as u64) } else { None };
         }
         let (format, [outputs, inputs]) = (self.weight_format()?, <[usize; 2]>::try_from(shape).ok()?);
         // Four bytes per element bound the arithmetic of every format, so that none of it can overflow a usize.

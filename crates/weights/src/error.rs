@@ -8,6 +8,9 @@ pub enum Error {
     #[error("the checkpoint has no file `{file}`; add it, or load a folder that diffusers' save_pretrained wrote")]
     MissingFile { file: String },
 
+    #[error("`{dir}` holds `{}` and `{}`, and either may be its weights; leave one of them in the folder", files[0], files[1])]
+    Ambiguous { dir: String, files: [String; 2] },
+
     #[error("`{file}` is not in memory; read it whole first")]
     NotInMemory { file: String },
 

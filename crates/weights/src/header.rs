@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use safetensors::tensor::Metadata;
 
+use crate::gguf::{read_gguf_header, renamed_t5};
 use crate::original_names::diffusers_names;
+use crate::tensor_location::TensorLocation;
 use crate::variant::NetworkFile;
 use crate::{Error, Folder, TensorLayout};
 
@@ -18,19 +20,12 @@ const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// The folder of the network whose tensors may have PixArt's own names.
 const TRANSFORMER: &str = "transformer";
+/// The folder of the network whose tensors may have llama.cpp's names.
+const TEXT_ENCODER: &str = "text_encoder";
 
-/// The place of one tensor in a file.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TensorLocation {
-    pub(crate) file: String,
-    pub(crate) layout: TensorLayout,
-    pub(crate) shape: Vec<usize>,
-    /// Byte range in the file. Values are little-endian, without alignment.
-    pub(crate) range: Range<u64>,
-}
-
-/// Reads the headers of a network: of its file, or of the shards that its index lists. Tensors of a transformer have diffusers'
-/// names, whatever names the file has.
+/// Reads the headers of a network: of its file, or of the shards that its index lists. Without a file of the usual name, the only
+/// safetensors or GGUF file in `dir` is read. Tensors of a transformer have diffusers' names, and those of a text encoder
+/// transformers', whatever names the file has.
 ///
 /// Returns the path of that file with the tensors by name; `None` where the folder has no file of the network.
 ///
@@ -41,9 +36,22 @@ pub(crate) async fn read_network(
     dir: &str,
     stem: &str,
 ) -> Result<Option<(String, BTreeMap<String, TensorLocation>)>, Error> {
-    let Some(NetworkFile { path, is_index, .. }) = folder.network_file(dir, stem) else { return Ok(None) };
-    let tensors = if is_index { read_shards(folder, dir, &path).await? } else { read_header(folder, &path).await? };
-    Ok(Some((path, if dir == TRANSFORMER { renamed(tensors)? } else { tensors })))
+    let file = match folder.network_file(dir, stem) {
+        Some(file) => Some(file),
+        None => folder.lone_file(dir)?,
+    };
+    let Some(NetworkFile { path, is_index, is_gguf, .. }) = file else { return Ok(None) };
+    let tensors = match (is_index, is_gguf) {
+        (true, _) => read_shards(folder, dir, &path).await?,
+        (_, true) => read_gguf_header(folder, &path).await?,
+        _ => read_header(folder, &path).await?,
+    };
+    let tensors = match dir {
+        TRANSFORMER => renamed(tensors)?,
+        TEXT_ENCODER => renamed_t5(tensors),
+        _ => tensors,
+    };
+    Ok(Some((path, tensors)))
 }
 
 /// Reads the headers of the shards that the file `index` lists.

@@ -10,9 +10,11 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod derive;
 mod dtype;
 mod error;
 mod folder;
+mod gguf;
 mod header;
 mod lora;
 pub mod manifest;
@@ -25,14 +27,17 @@ pub mod packer;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
 mod quantize;
+mod tensor_location;
 mod tensors;
 mod variant;
 mod weight_format;
 mod weights;
 
+pub use derive::derive_text_encoder_config;
 pub use dtype::{StoredDtype, TensorLayout};
 pub use error::Error;
 pub use folder::{Folder, ReadFuture, Reader};
+pub use gguf::GgmlType;
 pub use lora::LoraAdapter;
 pub use manifest::Manifest;
 pub use mapped_matrix::{ColumnOrder, MappedBytes, MappedMatrix};

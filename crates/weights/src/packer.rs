@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::pin::Pin;
 
-use crate::header::{TensorLocation, read_network};
+use crate::header::read_network;
 use crate::manifest::{FORMAT, Manifest, Section, Shard, VERSION};
+use crate::tensor_location::TensorLocation;
+use crate::weights::{read_scale, scale_tensor};
 use crate::{Error, Folder, ReadFuture, StoredDtype, TensorLayout, WeightFormat};
 
 mod job;
@@ -47,6 +49,8 @@ pub struct SourceTensor<'a> {
     pub dir: &'a str,
     pub name: &'a str,
     pub shape: &'a [usize],
+    /// The dtype in its file.
+    pub dtype: StoredDtype,
 }
 
 /// Returns the section and the layout of a tensor; `None` for a tensor that no network reads.
@@ -157,20 +161,23 @@ impl Packer<'_> {
         for (dir, stem) in NETWORKS.iter().filter(|(dir, _)| self.networks.contains(dir)) {
             let first = jobs.len();
             let Some((_, tensors)) = read_network(folder, dir, stem).await? else { continue };
-            for (name, source) in tensors {
-                let shape = &source.shape;
-                let Some((section, layout)) = (self.policy)(SourceTensor { dir, name: &name, shape }) else {
+            for (name, source) in tensors.clone() {
+                let (shape, dtype) = (&source.shape, source.layout.dtype);
+                let Some((section, layout)) = (self.policy)(SourceTensor { dir, name: &name, shape, dtype }) else {
                     continue;
                 };
                 let Some(packed_bytes) = layout.bytes(shape) else {
                     let why = format!("a tensor of shape {shape:?} cannot be stored as {layout}");
                     return Err(Error::Unsupported { file: source.file, key: name, why });
                 };
-                let dtype = source.layout.dtype;
-                if !dtype.is_weight_float() {
+                if !dtype.is_weight() {
                     return Err(Error::weight_dtype(&source.file, &name, dtype));
                 }
-                jobs.push(TensorJob { section, dir: (*dir).to_owned(), name, source, layout, packed_bytes });
+                let scale = match scale_tensor(&tensors, &name, dtype) {
+                    Some(scale) => read_scale(folder, &name, scale).await?,
+                    None => 1.0,
+                };
+                jobs.push(TensorJob { section, dir: (*dir).to_owned(), name, source, scale, layout, packed_bytes });
             }
             let network_jobs = &mut jobs[first..];
             if self.in_file_order {
@@ -193,6 +200,7 @@ impl Packer<'_> {
                     dir: String::new(),
                     name: path.to_owned(),
                     source: TensorLocation { file, layout, shape, range: 0..bytes },
+                    scale: 1.0,
                     layout,
                     packed_bytes: bytes,
                 });

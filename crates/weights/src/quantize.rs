@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use half::{bf16, f16};
 
-use crate::{BLOCK, MatrixData, WeightFormat};
+use crate::{BLOCK, GgmlType, MatrixData, WeightFormat, gguf};
 
 mod blocks;
 
@@ -94,6 +94,58 @@ impl QuantizedMatrix {
         assert!(format.bits() == 16 && format.fits(inputs, outputs), "{inputs} × {outputs} as {format}");
         let words = halves.chunks_exact(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect();
         Self { words, shape, format }
+    }
+
+    /// Takes the integers and scales of ggml's blocks, rows `[outputs, inputs]` in Q8_0 or Q4_0, without rounding.
+    ///
+    /// # Panics
+    /// For another type, or a shape that does not match the bytes or the format.
+    pub(crate) fn from_integer_blocks(rows: &[u8], [inputs, outputs]: [usize; 2], ggml_type: GgmlType) -> Self {
+        let format = ggml_type.same_numbers().expect("a type of integers with one scale");
+        let block_bytes = ggml_type.block_bytes();
+        let row_bytes = inputs / BLOCK * block_bytes;
+        assert_eq!(rows.len(), outputs * row_bytes, "rows of a {inputs} × {outputs} matrix as {ggml_type}");
+        assert!(format.fits(inputs, outputs), "{inputs} × {outputs} cannot be stored as {format}");
+        let (bits, columns) = (format.bits(), 32 / format.bits());
+        let (row_words, mask, offset) = (outputs / columns, u32::MAX >> (32 - bits), if bits == 4 { 8 } else { 0 });
+        let mut words = vec![0_u32; format.bytes(inputs, outputs) / 4];
+        let (values, scales) = words.split_at_mut(inputs * row_words);
+        for block in 0..inputs / BLOCK {
+            for output in 0..outputs {
+                let (scale, integers) =
+                    gguf::integers(ggml_type, &rows[output * row_bytes + block * block_bytes..][..block_bytes]);
+                let at = block * outputs + output;
+                scales[at / 2] |= u32::from(scale) << (16 * (at % 2));
+                let shift = bits * (output % columns);
+                for (row, integer) in integers.into_iter().enumerate() {
+                    let field = (i32::from(integer) + offset) as u32 & mask;
+                    values[(block * BLOCK + row) * row_words + output / columns] |= field << shift;
+                }
+            }
+        }
+        Self { words, shape: [inputs, outputs], format }
+    }
+
+    /// Returns the matrix in `format`: itself where that is its own.
+    #[must_use]
+    pub fn requantized(self, format: WeightFormat) -> Self {
+        if self.format == format { self } else { Self::new(&self.values(), self.shape, format) }
+    }
+
+    /// Copies these columns to their places, from `first` on, in the words of a matrix of `outputs` columns.
+    pub(crate) fn place_columns(&self, into: &mut [u32], outputs: usize, first: usize) {
+        let ([inputs, columns], format) = (self.shape, self.format);
+        let value_words = |columns: usize| inputs * columns * format.bits() / 32;
+        let values = (0, 0, inputs, format.bits());
+        let scales = format.has_scales().then(|| (value_words(outputs), value_words(columns), inputs / BLOCK, 16));
+        for (to, from, rows, bits) in std::iter::once(values).chain(scales) {
+            let words = columns * bits / 32;
+            for row in 0..rows {
+                let to = to + (row * outputs + first) * bits / 32;
+                let from = from + row * words;
+                into[to..to + words].copy_from_slice(&self.words[from..from + words]);
+            }
+        }
     }
 
     /// Returns the dequantized values `[inputs, outputs]`.

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::Folder;
+use crate::{Error, Folder};
 
 /// Variants that are taken where a folder has no file without one, in the order of preference: more bits, then alphabetical.
 const PREFERRED: [&str; 3] = ["fp32", "fp16", "bf16"];
@@ -13,6 +13,7 @@ const PREFERRED: [&str; 3] = ["fp32", "fp16", "bf16"];
 pub(crate) struct NetworkFile {
     pub(crate) path: String,
     pub(crate) is_index: bool,
+    pub(crate) is_gguf: bool,
     /// Empty for a file without a variant.
     variant: String,
 }
@@ -45,11 +46,34 @@ impl Folder {
         self.network_files(dir, stem).min_by_key(rank)
     }
 
+    /// Returns the only `.safetensors` or `.gguf` file in `dir`, for folders without one of the usual name.
+    ///
+    /// # Errors
+    /// Several such files: which one is meant cannot be told.
+    pub(crate) fn lone_file(&self, dir: &str) -> Result<Option<NetworkFile>, Error> {
+        let prefix = format!("{dir}/");
+        let is_weights = |path: &&str| {
+            let name = path.strip_prefix(&prefix).unwrap_or_default();
+            !name.contains('/') && !name.contains("-of-") && (name.ends_with(".safetensors") || name.ends_with(".gguf"))
+        };
+        let mut files = self.paths().filter(is_weights);
+        match (files.next(), files.next()) {
+            (Some(path), None) => {
+                let is_gguf = path.ends_with(".gguf");
+                Ok(Some(NetworkFile { path: path.to_owned(), is_index: false, is_gguf, variant: String::new() }))
+            }
+            (Some(first), Some(second)) => {
+                Err(Error::Ambiguous { dir: dir.to_owned(), files: [first, second].map(str::to_owned) })
+            }
+            (None, _) => Ok(None),
+        }
+    }
+
     fn network_files(&self, dir: &str, stem: &str) -> impl Iterator<Item = NetworkFile> {
         let prefix = format!("{dir}/{stem}.");
         self.paths().filter_map(move |path| {
             let (variant, is_index) = parse(path.strip_prefix(&prefix)?)?;
-            Some(NetworkFile { path: path.to_owned(), is_index, variant: variant.to_owned() })
+            Some(NetworkFile { path: path.to_owned(), is_index, is_gguf: false, variant: variant.to_owned() })
         })
     }
 }

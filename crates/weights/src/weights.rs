@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
-use crate::header::{TensorLocation, read_header, read_network};
+use crate::header::{read_header, read_network};
+use crate::tensor_location::TensorLocation;
 use crate::{ColumnOrder, Error, Folder, LoraAdapter, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat};
 
 mod merged;
 mod rows;
+mod values;
+
+pub(crate) use values::{read_scale, scale_tensor};
 
 /// Bytes that are read and converted at a time, so that only one copy of a large tensor is ever whole.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -87,14 +89,17 @@ impl<'folder> Weights<'folder> {
         self.tensors.contains_key(name)
     }
 
-    /// Returns the format that holds the matrix `name` without loss. An f16 matrix of a diffusers folder is widened to f32.
+    /// Returns the format in which to request matrices that are stored as the matrix `name`, so that each keeps its numbers where a
+    /// format holds them: q8 where it is quantized, since [`Weights::matrix`] returns smaller formats as they are stored. Other
+    /// quantized types of ggml are rounded to q8. An f16 matrix of a diffusers folder is widened to f32.
     ///
     /// # Errors
     /// A weight that is missing.
     pub fn lossless_format(&self, name: &str) -> Result<WeightFormat, Error> {
         let layout = self.location(name)?.layout;
         Ok(match layout.weight_format() {
-            Some(format) => format,
+            Some(format) => format.min(WeightFormat::Q8),
+            None if matches!(layout.dtype, StoredDtype::Ggml(_)) => WeightFormat::Q8,
             None if layout.dtype == StoredDtype::Bf16 => WeightFormat::Bf16,
             None => WeightFormat::F32,
         })
@@ -121,7 +126,7 @@ impl<'folder> Weights<'folder> {
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
         let TensorLocation { file, layout, .. } = self.location_of_shape(name, shape)?;
         match layout.weight_format() {
-            None if !layout.dtype.is_weight_float() => Err(Error::weight_dtype(file, name, layout.dtype)),
+            None if !layout.dtype.is_weight() => Err(Error::weight_dtype(file, name, layout.dtype)),
             _ => Ok(()),
         }
     }
@@ -147,6 +152,28 @@ impl<'folder> Weights<'folder> {
         Ok(values)
     }
 
+    /// Returns the format in which [`Weights::matrix`] returns the matrix `name` of shape `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// A weight that is missing.
+    pub fn matrix_format(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        format: WeightFormat,
+    ) -> Result<WeightFormat, Error> {
+        let layout = self.location(name)?.layout;
+        let stored = match layout.dtype {
+            StoredDtype::Ggml(ggml_type) => ggml_type.same_numbers().filter(|stored| stored.fits(inputs, outputs)),
+            _ => layout.weight_format(),
+        };
+        Ok(match stored {
+            Some(stored) if !self.has_lora(name) && (stored >= format || !format.fits(inputs, outputs)) => stored,
+            _ if format.fits(inputs, outputs) => format,
+            _ => WeightFormat::F32,
+        })
+    }
+
     /// Reads the matrix `name` of shape `[outputs, inputs]` in `format`; in the format it is stored in where that is a
     /// smaller one; in f32 where its shape does not permit `format`.
     ///
@@ -156,12 +183,15 @@ impl<'folder> Weights<'folder> {
         let [outputs, inputs] = shape;
         let tensor = self.location_of_shape(name, &shape)?;
         let has_lora = self.has_lora(name);
-        if let (Some(stored), false) = (tensor.layout.weight_format(), has_lora)
-            && (stored >= format || !format.fits(inputs, outputs))
-        {
-            return self.read_words(name, tensor, stored).await;
+        let format = self.matrix_format(name, shape, format)?;
+        if !has_lora && tensor.layout.weight_format() == Some(format) {
+            return self.read_words(name, tensor, format).await;
         }
-        let format = if format.fits(inputs, outputs) { format } else { WeightFormat::F32 };
+        if let (StoredDtype::Ggml(ggml_type), false) = (tensor.layout.dtype, has_lora)
+            && ggml_type.same_numbers() == Some(format)
+        {
+            return self.read_integer_blocks(name, tensor, ggml_type).await;
+        }
         let is_bf16 = !tensor.layout.transposed && tensor.layout.dtype == StoredDtype::Bf16;
         if is_bf16 && !has_lora && format == WeightFormat::Bf16 {
             let halves = transposed(&self.read_elements(tensor, u16::from_le_bytes).await?, outputs, inputs);
@@ -219,18 +249,6 @@ impl<'folder> Weights<'folder> {
         finite(name, tensor, QuantizedMatrix { words, shape: [inputs, outputs], format })
     }
 
-    /// Reads the values of a tensor that is row-major.
-    async fn read_values(&self, name: &str, tensor: &TensorLocation) -> Result<Vec<f32>, Error> {
-        let dtype = tensor.layout.dtype;
-        let Range { start, end } = tensor.range;
-        let mut values = Vec::with_capacity(tensor.shape.iter().product());
-        for from in (start..end).step_by(CHUNK_BYTES as usize) {
-            let bytes = self.folder.read(&tensor.file, from..end.min(from + CHUNK_BYTES)).await?;
-            values.extend(decode(dtype, &bytes).ok_or_else(|| Error::weight_dtype(&tensor.file, name, dtype))?);
-        }
-        Ok(values)
-    }
-
     async fn read_elements<const BYTES: usize, T>(
         &self,
         tensor: &TensorLocation,
@@ -271,17 +289,6 @@ fn finite(name: &str, tensor: &TensorLocation, matrix: QuantizedMatrix) -> Resul
 
 fn not_finite(name: &str, tensor: &TensorLocation, index: usize, value: f32) -> Error {
     Error::NotFinite { file: tensor.file.clone(), tensor: name.to_owned(), index, value }
-}
-
-/// Converts whole elements of a dtype to f32, exactly; `None` for a dtype that no weight has.
-fn decode(dtype: StoredDtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|half| value(*half)).collect();
-    Some(match dtype {
-        StoredDtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-        StoredDtype::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-        StoredDtype::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
-        _ => return None,
-    })
 }
 
 /// Transposes a row-major matrix `[rows, columns]` to `[columns, rows]`.

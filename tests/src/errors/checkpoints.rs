@@ -14,6 +14,7 @@ const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";
 fn site(error: &Error) -> &'static str {
     match error {
         Error::MissingFile { .. } => "crates/weights/src/error.rs Error::MissingFile",
+        Error::Ambiguous { .. } => "crates/weights/src/error.rs Error::Ambiguous",
         Error::NotInMemory { .. } => "crates/weights/src/error.rs Error::NotInMemory",
         Error::Unreadable { .. } => "crates/weights/src/error.rs Error::Unreadable",
         Error::Unwritable { .. } => "crates/weights/src/error.rs Error::Unwritable",
@@ -68,6 +69,10 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     errors.push(of_weights(with(3, f32::NAN), &f32_of("proj_out.weight", &[1, 64])));
     let integers = vec![("proj_out.weight".to_owned(), Dtype::I64, vec![1], vec![0; 8])];
     errors.push(of_weights(serialize_tensors(integers, Default::default()), &f32_of("proj_out.weight", &[1])));
+    let mut several = Folder::default();
+    several.insert("text_encoder/t5-q4.gguf", Vec::new());
+    several.insert("text_encoder/t5-q8.gguf", Vec::new());
+    errors.push(block_on(Weights::open(&several, "text_encoder", "model")).map(drop).expect_err("either"));
     // These need a disk that fails, or an adapter of another network.
     let file = FILE.to_owned();
     errors.extend([

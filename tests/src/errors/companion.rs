@@ -9,8 +9,8 @@ use pixart_companion::device::{self, DeviceSpec};
 use pixart_companion::pack::PackOptions;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, queue::Queue};
 use pixart_companion::{
-    AppState, Error, ImageGenerator, LoadOptions, ModelInfo, PromptEncoder, PromptEncoderOptions, checkpoint, compare,
-    decode, embeds, pack, prompts,
+    AppState, ComponentPaths, Error, ImageGenerator, LoadOptions, ModelInfo, PromptEncoder, PromptEncoderOptions,
+    checkpoint, compare, decode, embeds, pack, prompts,
 };
 use pixart_model::{WeightFormat, image::Rgb8};
 use pixart_protocol::GenerateRequest;
@@ -133,6 +133,7 @@ fn file_faults() -> Vec<ProvokedFault> {
         from: scenes(),
         config: None,
         variant: None,
+        components: ComponentPaths::default(),
         to: to.clone(),
         weight_format: WeightFormat::Q8,
         shard_bytes: 64 << 20,
@@ -143,5 +144,12 @@ fn file_faults() -> Vec<ProvokedFault> {
     let mut packed = checkpoint::read(&to, &[]).expect("it was just packed");
     let replaced = checkpoint::replace_transformer(&mut packed, &text);
     add("crates/companion/src/checkpoint.rs replace_transformer", replaced.expect_err("a packed checkpoint"));
+    let vae = |path: &Path| ComponentPaths { vae: Some(path.to_owned()), ..ComponentPaths::default() };
+    let replaced = vae(&text).mount(&mut packed);
+    add("crates/companion/src/components.rs mount", replaced.expect_err("a packed checkpoint"));
+    let empty = folder.join("empty");
+    fs::create_dir_all(&empty).expect("it is created");
+    let replaced = vae(&empty).mount(&mut whole);
+    add("crates/companion/src/components.rs mount_folder", replaced.expect_err("an empty folder"));
     faults
 }

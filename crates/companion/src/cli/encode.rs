@@ -12,6 +12,7 @@ use pixart_model::WeightFormat;
 use pixart_protocol::EncodeRequest;
 use serde_json::json;
 
+use super::components::TextComponentArgs;
 use super::{TEXT_WEIGHT_FORMATS, print_json, value_by_name, write};
 
 #[derive(Args)]
@@ -19,6 +20,8 @@ pub(crate) struct EncodeArgs {
     /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/.
     #[arg(long)]
     checkpoint: PathBuf,
+    #[command(flatten)]
+    components: TextComponentArgs,
     /// A prompt; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
     #[arg(long = "prompt", required = true)]
     prompts: Vec<String>,
@@ -55,6 +58,7 @@ impl EncodeArgs {
         let began = Instant::now();
         let encoder = PromptEncoder::open(&PromptEncoderOptions {
             checkpoint: self.checkpoint,
+            components: self.components.paths(),
             device: self.device,
             weight_format: self.text_dtype,
             layers: self.layers,

@@ -13,6 +13,7 @@ use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, P
 use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
+use super::components::ComponentArgs;
 use super::{WEIGHT_FORMATS, create_dir, print_json, read, value_by_name, write};
 
 const OUTPUT_TYPES: [(&str, OutputType); 4] =
@@ -108,9 +109,8 @@ pub(crate) struct GenerateArgs {
     /// one, or the only one].
     #[arg(long)]
     variant: Option<String>,
-    /// A .pth or safetensors file, in PixArt's original layout or diffusers', whose transformer replaces the checkpoint's.
-    #[arg(long)]
-    transformer: Option<PathBuf>,
+    #[command(flatten)]
+    components: ComponentArgs,
     /// A LoRA for the transformer, as PATH or PATH=SCALE; repeat it for more. PATH is a folder of PEFT or diffusers, or a
     /// safetensors file; one that exists is taken whole, with any = in its name.
     #[arg(long)]
@@ -159,7 +159,7 @@ impl GenerateArgs {
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
             text_memory: self.text_memory.map(|size| size.0),
             variant: self.variant.clone(),
-            transformer: self.transformer.clone(),
+            components: self.components.paths(),
             loras: self.loras().map_err(Error::from)?,
             vae_encoder: self.image.is_some(),
         };

@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args};
 use pixart_companion::pack::{self, PackOptions, PackProgress};
 use pixart_model::WeightFormat;
 
+use super::components::ComponentArgs;
 use super::{PACKED_WEIGHT_FORMATS, print_json, print_line, value_by_name};
 
 #[derive(Args)]
@@ -23,6 +24,8 @@ pub(crate) struct PackArgs {
     /// one, or the only one].
     #[arg(long, conflicts_with = "check")]
     variant: Option<String>,
+    #[command(flatten)]
+    components: ComponentArgs,
     /// The transformer's config.json, which a single file does not have.
     #[arg(long, conflicts_with = "check")]
     config: Option<PathBuf>,
@@ -55,6 +58,7 @@ impl PackArgs {
         }
         let options = PackOptions {
             variant: self.variant,
+            components: self.components.paths(),
             from: self.from.context("clap requires --from without --check")?,
             config: self.config,
             to: self.to.context("clap requires --to beside --from")?,

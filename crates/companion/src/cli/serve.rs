@@ -15,6 +15,7 @@ use pixart_companion::{AppState, Error, PromptEncoderOptions};
 use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
 
+use super::components::ComponentArgs;
 use super::{TEXT_WEIGHT_FORMATS, print_line, value_by_name};
 
 #[derive(Args)]
@@ -23,6 +24,8 @@ pub(crate) struct ServeArgs {
     /// images.
     #[arg(long)]
     checkpoint: PathBuf,
+    #[command(flatten)]
+    components: ComponentArgs,
     /// Address to listen on, `localhost:PORT` or PORT alone among them; port 0 takes a free one. Addresses that other computers
     /// can reach require --token-file.
     #[arg(long, default_value = "127.0.0.1:7860", value_parser = listen_address)]
@@ -145,6 +148,7 @@ impl ServeArgs {
     fn encoder_options(&self) -> PromptEncoderOptions {
         PromptEncoderOptions {
             checkpoint: self.checkpoint.clone(),
+            components: self.components.paths(),
             device: self.device,
             weight_format: self.text_dtype,
             text_memory: self.text_memory.map(|size| size.0),

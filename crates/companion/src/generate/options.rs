@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pixart_model::WeightFormat;
 use pixart_protocol::EncodeResponse;
 
-use crate::device;
+use crate::{ComponentPaths, device};
 
 /// Options of [`ImageGenerator::open`](super::ImageGenerator::open).
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,8 @@ pub struct LoadOptions {
     pub text_memory: Option<u64>,
     /// Variant of the weight files to read, as `fp16`.
     pub variant: Option<String>,
-    /// A `.pth` or safetensors file whose transformer replaces the checkpoint's.
-    pub transformer: Option<PathBuf>,
+    /// Components that replace the checkpoint's.
+    pub components: ComponentPaths,
     /// LoRA folders or files for the transformer, each with its scale.
     pub loras: Vec<(PathBuf, f64)>,
     /// Loads the VAE encoder, for img2img and inpainting.

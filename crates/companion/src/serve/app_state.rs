@@ -55,7 +55,8 @@ impl AppState {
     pub fn open(options: &PromptEncoderOptions) -> Result<Self, Error> {
         let PromptEncoderOptions { checkpoint, device, .. } = options;
         let opened = device::open(*device)?;
-        let folder = checkpoint::read_partial(checkpoint, &[])?;
+        let mut folder = checkpoint::read_partial(checkpoint, &[])?;
+        options.components.mount(&mut folder)?;
         let generates_images = folder.contains("transformer/config.json") && folder.contains("vae/config.json");
         let encoder = PromptEncoder::load(opened.clone(), folder.clone(), options)?;
         let load_options = || LoadOptions {

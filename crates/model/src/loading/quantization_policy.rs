@@ -17,7 +17,7 @@ pub fn quantization_policy(
     weight: SourceTensor<'_>,
     weight_format: WeightFormat,
 ) -> Option<(&'static str, TensorLayout)> {
-    let SourceTensor { dir, name, shape } = weight;
+    let SourceTensor { dir, name, shape, dtype } = weight;
     let begins = |with: &[&str]| with.iter().any(|with| name.starts_with(with));
     let (section, is_block) = match dir {
         "text_encoder" if name.starts_with("encoder.block.") => ("text_encoder", true),
@@ -36,7 +36,9 @@ pub fn quantization_policy(
         [_] => TensorLayout::row_major(StoredDtype::F32),
         _ if is_table => TensorLayout::row_major(StoredDtype::F32),
         [rows, columns] if !is_embedding => {
-            TensorLayout::matrix(if is_block { weight_format } else { others }, [rows, columns])
+            // Integers of ggml keep their numbers.
+            let kept = dtype.same_numbers().filter(|kept| is_block && *kept >= WeightFormat::Q8);
+            TensorLayout::matrix(kept.unwrap_or(if is_block { weight_format } else { others }), [rows, columns])
         }
         _ => plain,
     };
@@ -48,7 +50,8 @@ mod tests {
     use super::*;
 
     fn of(dir: &str, name: &str, shape: &[usize]) -> Option<(&'static str, StoredDtype, bool)> {
-        let (section, layout) = quantization_policy(SourceTensor { dir, name, shape }, WeightFormat::Q8)?;
+        let (section, layout) =
+            quantization_policy(SourceTensor { dir, name, shape, dtype: StoredDtype::F32 }, WeightFormat::Q8)?;
         Some((section, layout.dtype, layout.transposed))
     }
 

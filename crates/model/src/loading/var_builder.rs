@@ -179,6 +179,9 @@ impl<'a> VarBuilder<'a> {
             layers[0].fence().await?;
             loaded.push(weights.matrix(name, shape, format).await?);
         }
+        // A file may hold the layers in several formats: the most precise holds them all.
+        let common = loaded.iter().map(|matrix| matrix.format).min().unwrap_or(format);
+        let mut loaded: Vec<QuantizedMatrix> = loaded.into_iter().map(|matrix| matrix.requantized(common)).collect();
         Ok(layers[0].matrix(match (order, <&[QuantizedMatrix; 2]>::try_from(&loaded[..])) {
             (ColumnOrder::Interleaved, Ok(both)) => QuantizedMatrix::interleave_columns(both),
             _ if loaded.len() == 1 => loaded.remove(0),

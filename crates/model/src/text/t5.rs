@@ -26,6 +26,18 @@ async fn open_weights(folder: &Folder) -> Result<Weights<'_>, Error> {
     Ok(Weights::open(folder, "text_encoder", "model").await?)
 }
 
+/// Returns the bytes of all blocks on a device, whose matrices are requested in `format`.
+fn block_bytes(weights: &Weights<'_>, config: &T5Config, format: WeightFormat) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for (name, shape) in declared(async |vb| declare_blocks(vb, config).await) {
+        bytes += match *shape {
+            [outputs, inputs] => weights.matrix_format(&name, [outputs, inputs], format)?.bytes(inputs, outputs) as u64,
+            _ => shape.iter().map(|side| *side as u64).product::<u64>() * size_of::<f32>() as u64,
+        };
+    }
+    Ok(bytes)
+}
+
 /// Checks or records the tensors of all blocks, with a builder that has no weights.
 async fn declare_blocks(vb: &VarBuilder<'_>, config: &T5Config) -> Result<(), Error> {
     for layer in 0..config.layers {
@@ -46,6 +58,7 @@ pub struct T5 {
     /// The blocks on the device: the first ones in order, all or none.
     blocks: RefCell<Vec<Rc<T5Block>>>,
     weight_format: WeightFormat,
+    block_bytes: u64,
     folder: Folder,
     device: Device,
 }
@@ -75,9 +88,10 @@ impl T5 {
         if folder.is_headers_only() {
             declare_blocks(&vb, &config).await?;
         }
+        let block_bytes = block_bytes(&weights, &config, vb.weight_format())?;
         let t5 = Self::from_vars(&vb, config, folder).await?;
         vb.flush_uploads().await?;
-        Ok(t5)
+        Ok(Self { block_bytes, ..t5 })
     }
 
     /// Opens `text_encoder/` as [`T5::open`] does, and loads the blocks.
@@ -102,6 +116,7 @@ impl T5 {
             final_layer_norm: RmsNorm::load(&encoder.pp("final_layer_norm"), &config).await?,
             blocks: RefCell::default(),
             weight_format: vb.weight_format(),
+            block_bytes: 0,
             folder: folder.clone(),
             device: vb.device().clone(),
             config,
@@ -148,14 +163,7 @@ impl T5 {
     /// Returns the bytes of all blocks on the device.
     #[must_use]
     pub fn block_bytes(&self) -> u64 {
-        let bytes = |shape: &[usize]| match *shape {
-            [outputs, inputs] if self.weight_format.fits(inputs, outputs) => {
-                self.weight_format.bytes(inputs, outputs) as u64
-            }
-            _ => shape.iter().map(|side| *side as u64).product::<u64>() * size_of::<f32>() as u64,
-        };
-        let blocks = declared(async |vb| declare_blocks(vb, &self.config).await);
-        blocks.iter().map(|(_, shape)| bytes(shape)).sum()
+        self.block_bytes
     }
 
     async fn load_block(&self, weights: &Weights<'_>, layer: usize, fence_bytes: usize) -> Result<T5Block, Error> {

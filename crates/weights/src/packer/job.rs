@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::CHUNK_BYTES;
-use crate::header::TensorLocation;
-use crate::{BLOCK, Error, QuantizedMatrix, StoredDtype, TensorLayout, WeightFormat, transposed};
+use crate::tensor_location::TensorLocation;
+use crate::{Error, QuantizedMatrix, StoredDtype, TensorLayout, WeightFormat, transposed};
 
 /// Output rows that a chunk of a matrix is a multiple of, so that the words of every format are whole.
 const ROW_GROUP: u64 = 8;
@@ -17,19 +17,28 @@ pub(super) struct TensorJob {
     pub(super) dir: String,
     pub(super) name: String,
     pub(super) source: TensorLocation,
+    /// Factor of the source's values.
+    pub(super) scale: f32,
     pub(super) layout: TensorLayout,
     pub(super) packed_bytes: u64,
 }
 
 impl TensorJob {
-    fn element_bytes(&self) -> u64 {
-        self.source.layout.dtype.element_bytes().expect("a source tensor is row-major")
+    /// Returns the values and bytes of the source's smallest unit: an element, or a block of ggml.
+    fn unit(&self) -> (usize, u64) {
+        match self.source.layout.dtype {
+            StoredDtype::Ggml(ggml_type) => (ggml_type.block_values(), ggml_type.block_bytes() as u64),
+            dtype => (1, dtype.element_bytes().expect("a source tensor is row-major")),
+        }
     }
 
     /// Returns the ranges of the file that are read one by one. Those of a matrix hold whole rows.
     pub(super) fn chunks(&self) -> Vec<Range<u64>> {
-        let element = self.element_bytes();
-        let group = if self.layout.transposed { self.source.shape[1] as u64 * element * ROW_GROUP } else { element };
+        let (values, bytes) = self.unit();
+        let group = match self.layout.transposed {
+            true => self.source.shape[1] as u64 / values as u64 * bytes * ROW_GROUP,
+            false => bytes,
+        };
         let step = (CHUNK_BYTES / group.max(1)).max(1) * group;
         let Range { start, end } = self.source.range;
         if start == end {
@@ -40,12 +49,9 @@ impl TensorJob {
 
     /// Returns the values of a part of the tensor that begins at the element `first`.
     fn values(&self, bytes: &[u8], first: usize) -> Result<Vec<f32>, Error> {
-        let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|half| value(*half)).collect();
-        let values: Vec<f32> = match self.source.layout.dtype {
-            StoredDtype::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-            StoredDtype::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-            _ => halves(|half| bf16::from_le_bytes(half).to_f32()),
-        };
+        let dtype = self.source.layout.dtype;
+        let decoded = dtype.decode(bytes).ok_or_else(|| Error::weight_dtype(&self.source.file, &self.name, dtype))?;
+        let values: Vec<f32> = decoded.into_iter().map(|value| value * self.scale).collect();
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 let (file, tensor) = (self.source.file.clone(), self.name.clone());
@@ -85,15 +91,23 @@ impl TensorJob {
     ) -> Result<(), Error> {
         let [outputs, inputs] = self.source.shape[..].try_into().expect("a transposed tensor has two axes");
         matrix.resize(format.bytes(inputs, outputs) / 4, 0);
-        let first = ((at - self.source.range.start) / self.element_bytes()) as usize / inputs.max(1);
-        let row_bytes = inputs * self.element_bytes() as usize;
+        let (unit_values, unit_bytes) = self.unit();
+        let row_bytes = inputs / unit_values * unit_bytes as usize;
+        let first = (at - self.source.range.start) as usize / row_bytes.max(1);
         let columns = bytes.len() / row_bytes.max(1);
         // Threads take whole groups of rows, so that the words of each are whole.
         let group = columns.div_ceil(threads()).next_multiple_of(ROW_GROUP as usize).max(ROW_GROUP as usize);
         let quantized = |rows: &[u8], row: usize| {
-            let values = self.values(rows, row * inputs)?;
             let columns = rows.len() / row_bytes.max(1);
-            let part = QuantizedMatrix::new(&transposed(&values, columns, inputs), [inputs, columns], format);
+            let part = match self.source.layout.dtype {
+                StoredDtype::Ggml(ggml_type) if ggml_type.same_numbers() == Some(format) => {
+                    QuantizedMatrix::from_integer_blocks(rows, [inputs, columns], ggml_type)
+                }
+                _ => {
+                    let values = self.values(rows, row * inputs)?;
+                    QuantizedMatrix::new(&transposed(&values, columns, inputs), [inputs, columns], format)
+                }
+            };
             match part.find_non_finite() {
                 Some((_, value)) => Err(self.too_large(value)),
                 None => Ok(part),
@@ -113,25 +127,9 @@ impl TensorJob {
             })
         };
         for (part, first) in parts.into_iter().zip((first..).step_by(group)) {
-            self.place_columns(&part?, first, matrix);
+            part?.place_columns(matrix, outputs, first);
         }
         Ok(())
-    }
-
-    /// Copies a part of the columns, from `first` on, to their places in `matrix`.
-    fn place_columns(&self, part: &QuantizedMatrix, first: usize, matrix: &mut [u32]) {
-        let ([inputs, columns], outputs, format) = (part.shape, self.source.shape[0], part.format);
-        let value_words = |columns: usize| inputs * columns * format.bits() / 32;
-        let values = (0, 0, inputs, format.bits());
-        let scales = format.has_scales().then(|| (value_words(outputs), value_words(columns), inputs / BLOCK, 16));
-        for (to, from, rows, bits) in std::iter::once(values).chain(scales) {
-            let words = columns * bits / 32;
-            for row in 0..rows {
-                let to = to + (row * outputs + first) * bits / 32;
-                let from = from + row * words;
-                matrix[to..to + words].copy_from_slice(&part.words[from..from + words]);
-            }
-        }
     }
 }
 

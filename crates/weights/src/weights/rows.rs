@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Weights, decode, not_finite};
+use super::{Weights, not_finite};
 use crate::Error;
-use crate::header::TensorLocation;
+use crate::tensor_location::TensorLocation;
 
 /// Rows that are read at once at most, in bytes.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -71,9 +71,11 @@ impl Weights<'_> {
     ) -> Result<Vec<f32>, Error> {
         let at = |row: usize| tensor.range.start + row as u64 * row_bytes;
         let bytes = self.folder.read(&tensor.file, at(rows.start)..at(rows.end)).await?;
-        let Some(values) = decode(tensor.layout.dtype, &bytes) else {
+        let Some(mut values) = tensor.layout.dtype.decode(&bytes) else {
             return Err(Error::weight_dtype(&tensor.file, name, tensor.layout.dtype));
         };
+        let scale = self.scale(name, tensor.layout.dtype).await?;
+        values.iter_mut().for_each(|value| *value *= scale);
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 let width = values.len() / rows.len();

@@ -79,7 +79,7 @@ impl T5Forward<'_> {
         let is_cpu = self.t5.device == Device::flex();
         if self.layer < self.layers() && self.layer >= self.t5.resident_layers() && !is_cpu {
             // Polling once submits the block's work. A read that is dropped while it is pending corrupts the next one.
-            let first = self.hidden_state.clone().flatten::<1>(0, 2).slice([0..1]);
+            let first = self.hidden_state.clone().flatten::<1>(0, 2).narrow(0, 0, 1);
             let mut computed = pin!(first.into_data_async());
             let early = poll_fn(|context| Poll::Ready(computed.as_mut().poll(context))).await;
             let next = self.block(self.layer, STREAM_FENCE_BYTES).await;

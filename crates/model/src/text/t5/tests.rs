@@ -36,7 +36,7 @@ fn check(device: &Device) {
     drop(first);
     let mut resumed = block_on(streamed.begin(&rows, true, taps)).expect("it begins");
     assert!(!resumed.resume(resumed.layers() + 1, hidden_state.clone()), "there are fewer layers");
-    assert!(!resumed.resume(layer, hidden_state.clone().slice([0..1])), "a row is missing");
+    assert!(!resumed.resume(layer, hidden_state.clone().narrow(0, 0, 1)), "a row is missing");
     assert!(resumed.resume(layer, hidden_state));
     assert_eq!(finish(resumed), expected, "resumed after layer {layer}");
     assert!(!streamed.is_resident(), "the first block was not kept");

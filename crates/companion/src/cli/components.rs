@@ -1,0 +1,51 @@
+//! The places of a checkpoint's components, as arguments of several commands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pixart_companion::ComponentPaths;
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ComponentArgs {
+    /// The transformer's own folder, or a .safetensors, .gguf or .pth file, with names of diffusers or of PixArt, in place of the
+    /// checkpoint's.
+    #[arg(long)]
+    transformer: Option<PathBuf>,
+    /// The VAE's own folder or .safetensors file, in place of the checkpoint's.
+    #[arg(long)]
+    vae: Option<PathBuf>,
+    /// The text encoder's own folder, or a .safetensors or .gguf file, in place of the checkpoint's.
+    #[arg(long)]
+    text_encoder: Option<PathBuf>,
+    /// The tokenizer's own folder, or spiece.model or tokenizer.json, in place of the checkpoint's.
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// The scheduler's own folder, or scheduler_config.json, in place of the checkpoint's.
+    #[arg(long)]
+    scheduler_config: Option<PathBuf>,
+}
+
+impl ComponentArgs {
+    pub(crate) fn paths(&self) -> ComponentPaths {
+        let Self { transformer, vae, text_encoder, tokenizer, scheduler_config } = self.clone();
+        ComponentPaths { transformer, vae, text_encoder, tokenizer, scheduler: scheduler_config }
+    }
+}
+
+/// The places of what encodes prompts.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TextComponentArgs {
+    /// The text encoder's own folder, or a .safetensors or .gguf file, in place of the checkpoint's.
+    #[arg(long)]
+    text_encoder: Option<PathBuf>,
+    /// The tokenizer's own folder, or spiece.model or tokenizer.json, in place of the checkpoint's.
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+}
+
+impl TextComponentArgs {
+    pub(crate) fn paths(&self) -> ComponentPaths {
+        let Self { text_encoder, tokenizer } = self.clone();
+        ComponentPaths { text_encoder, tokenizer, ..ComponentPaths::default() }
+    }
+}

@@ -1,0 +1,114 @@
+//! Components of a checkpoint from several places, as diffusers' users compose them: each network, the tokenizer and the scheduler may
+//! have a folder or a file of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use futures_lite::future::block_on;
+use pixart_protocol::{Fault, FaultCode};
+use pixart_weights::{Folder, Reader, derive_text_encoder_config};
+
+use crate::Error;
+use crate::checkpoint::{self, FileReader, RenamedFile};
+
+/// Places of components that replace a checkpoint's own; `None` keeps the checkpoint's.
+#[derive(Clone, Debug, Default)]
+pub struct ComponentPaths {
+    /// A folder, or a safetensors, GGUF or `.pth` file.
+    pub transformer: Option<PathBuf>,
+    /// A folder or a safetensors file.
+    pub vae: Option<PathBuf>,
+    /// A folder, or a safetensors or GGUF file.
+    pub text_encoder: Option<PathBuf>,
+    /// A folder, or `spiece.model` or `tokenizer.json`.
+    pub tokenizer: Option<PathBuf>,
+    /// A folder, or `scheduler_config.json`.
+    pub scheduler: Option<PathBuf>,
+}
+
+impl ComponentPaths {
+    /// Replaces components of `folder`, and derives the configuration of a text encoder that has none.
+    ///
+    /// # Errors
+    /// A place that cannot be read or holds no such component; a component of a packed checkpoint, which cannot be replaced.
+    pub fn mount(&self, folder: &mut Folder) -> Result<(), Error> {
+        let components = [
+            ("transformer", &self.transformer),
+            ("vae", &self.vae),
+            ("text_encoder", &self.text_encoder),
+            ("tokenizer", &self.tokenizer),
+            ("scheduler", &self.scheduler),
+        ];
+        for (component, path) in components {
+            if let Some(path) = path {
+                mount(folder, component, path)?;
+            }
+        }
+        Ok(block_on(derive_text_encoder_config(folder)).map_err(pixart_model::Error::Weights)?)
+    }
+}
+
+fn mount(folder: &mut Folder, component: &str, path: &Path) -> Result<(), Error> {
+    let is_packed = folder.manifest().is_some_and(|manifest| {
+        manifest.sections.iter().any(|section| section.dir == component || section.name == component)
+    });
+    if is_packed {
+        let what = format!("the {component} of a packed checkpoint cannot be replaced");
+        let remedy = "name the diffusers folder that was packed, or pack the component with it";
+        return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
+    }
+    if path.is_dir() {
+        let nested = path.join(component);
+        return mount_folder(folder, component, if nested.is_dir() { &nested } else { path });
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if component == "transformer" && !name.ends_with(".gguf") {
+        return checkpoint::replace_transformer(folder, path);
+    }
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    let is_weights = [".safetensors", ".gguf"].iter().any(|extension| name.ends_with(extension));
+    // The configuration beside replaced weights stays, and the other way round.
+    remove(folder, component, |file| !is_weights || checkpoint::is_weights(file));
+    let place = format!("{component}/{name}");
+    if is_weights {
+        let (dir, file) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+        let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
+        folder.insert_with_reader(place, length, &reader);
+    } else {
+        folder.insert(place, fs::read(path).map_err(unreadable)?);
+    }
+    Ok(())
+}
+
+fn mount_folder(folder: &mut Folder, component: &str, dir: &Path) -> Result<(), Error> {
+    let found = checkpoint::read_networks(dir, &[])?;
+    let files: Vec<String> = found.paths().filter(|file| !file.contains('/')).map(str::to_owned).collect();
+    if files.is_empty() {
+        let what = format!("{} holds no file of a {component}", dir.display());
+        let remedy = "name the component's own folder, the folder of a checkpoint, or a file";
+        return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
+    }
+    remove(folder, component, |_| true);
+    for file in files {
+        let place = format!("{component}/{file}");
+        if checkpoint::is_weights(&file) {
+            let length = found.length(&file).map_err(pixart_model::Error::Weights)?;
+            let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
+            folder.insert_with_reader(place, length, &reader);
+        } else {
+            folder.insert(place, found.bytes(&file).map_err(pixart_model::Error::Weights)?.to_vec());
+        }
+    }
+    Ok(())
+}
+
+fn remove(folder: &mut Folder, component: &str, is_replaced: impl Fn(&str) -> bool) {
+    let prefix = format!("{component}/");
+    let old: Vec<String> =
+        folder.paths().filter(|path| path.strip_prefix(&prefix).is_some_and(&is_replaced)).map(str::to_owned).collect();
+    old.iter().for_each(|path| {
+        folder.remove(path);
+    });
+}

@@ -1,0 +1,85 @@
+//! The tensor names of a T5 encoder in GGUF files, as transformers' names.
+//!
+//! Source: llama.cpp `gguf-py/gguf/constants.py` (`MODEL_ARCH.T5ENCODER`) and `tensor_mapping.py`.
+
+use std::collections::BTreeMap;
+
+use crate::tensor_location::TensorLocation;
+
+/// Module names outside and inside of a block.
+const MODULES: [(&str, &str); 2] = [("token_embd", "shared"), ("enc.output_norm", "encoder.final_layer_norm")];
+const BLOCK_MODULES: [(&str, &str); 10] = [
+    ("attn_q", "0.SelfAttention.q"),
+    ("attn_k", "0.SelfAttention.k"),
+    ("attn_v", "0.SelfAttention.v"),
+    ("attn_o", "0.SelfAttention.o"),
+    ("attn_rel_b", "0.SelfAttention.relative_attention_bias"),
+    ("attn_norm", "0.layer_norm"),
+    ("ffn_gate", "1.DenseReluDense.wi_0"),
+    ("ffn_up", "1.DenseReluDense.wi_1"),
+    ("ffn_down", "1.DenseReluDense.wo"),
+    ("ffn_norm", "1.layer_norm"),
+];
+/// Prefixes of a text encoder in files that hold other networks too, or that name it.
+const PREFIXES: [&str; 5] = [
+    "text_encoders.t5xxl.transformer.",
+    "text_encoder.",
+    "t5xxl.transformer.",
+    "cond_stage_model.transformer.",
+    "model.",
+];
+
+/// Renames the tensors of a T5 encoder to transformers' names, where they have llama.cpp's or a prefix. Unknown tensors, such as
+/// those of a decoder, keep their names.
+pub(crate) fn renamed_t5(tensors: BTreeMap<String, TensorLocation>) -> BTreeMap<String, TensorLocation> {
+    let rename = |(name, tensor): (String, TensorLocation)| (transformers_name(&name).unwrap_or(name), tensor);
+    tensors.into_iter().map(rename).collect()
+}
+
+/// Returns transformers' name of a tensor; none for a name that is transformers' already, or unknown.
+fn transformers_name(name: &str) -> Option<String> {
+    let suffix = ".weight";
+    let module = name.strip_suffix(suffix).unwrap_or_default();
+    let known = MODULES.iter().find(|(theirs, _)| *theirs == module);
+    if let Some((_, ours)) = known {
+        return Some(format!("{ours}{suffix}"));
+    }
+    if let Some((block, module)) = module.strip_prefix("enc.blk.").and_then(|rest| rest.split_once('.')) {
+        block.parse::<u32>().ok()?;
+        let (_, ours) = BLOCK_MODULES.iter().find(|(theirs, _)| *theirs == module)?;
+        return Some(format!("encoder.block.{block}.layer.{ours}{suffix}"));
+    }
+    let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    (rest.starts_with("encoder.") || rest.starts_with("shared.")).then(|| rest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_llama_cpp_and_prefixes_become_those_of_transformers() {
+        for (theirs, ours) in [
+            ("token_embd.weight", Some("shared.weight")),
+            ("enc.output_norm.weight", Some("encoder.final_layer_norm.weight")),
+            ("enc.blk.11.attn_o.weight", Some("encoder.block.11.layer.0.SelfAttention.o.weight")),
+            (
+                "enc.blk.0.attn_rel_b.weight",
+                Some("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+            ),
+            ("enc.blk.3.ffn_gate.weight", Some("encoder.block.3.layer.1.DenseReluDense.wi_0.weight")),
+            ("text_encoder.shared.weight", Some("shared.weight")),
+            (
+                "t5xxl.transformer.encoder.block.0.layer.0.layer_norm.weight",
+                Some("encoder.block.0.layer.0.layer_norm.weight"),
+            ),
+            ("encoder.block.0.layer.0.layer_norm.weight", None),
+            ("dec.blk.0.attn_q.weight", None),
+            ("enc.blk.x.attn_q.weight", None),
+            ("enc.blk.0.attn_q.bias", None),
+            ("model.diffusion_model.x", None),
+        ] {
+            assert_eq!(transformers_name(theirs).as_deref(), ours, "{theirs}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The values of weights as their files hold them: floats, 8-bit floats with a scale, and blocks of ggml.
+
+use std::collections::BTreeMap;
+
+use super::{CHUNK_BYTES, Weights, finite, not_finite};
+use crate::tensor_location::TensorLocation;
+use crate::{Error, Folder, GgmlType, QuantizedMatrix, StoredDtype};
+
+/// Rows that a part of a matrix is a multiple of, so that the words of every format are whole.
+const ROW_GROUP: u64 = 8;
+
+impl Weights<'_> {
+    /// Reads the values of a row-major weight, with the scale that a file may hold for it.
+    pub(super) async fn read_values(&self, name: &str, tensor: &TensorLocation) -> Result<Vec<f32>, Error> {
+        let TensorLocation { file, layout, shape, range } = tensor;
+        // Chunks end between elements, or blocks.
+        let unit = match layout.dtype {
+            StoredDtype::Ggml(ggml_type) => ggml_type.block_bytes() as u64,
+            dtype => dtype.element_bytes().unwrap_or(1),
+        };
+        let step = CHUNK_BYTES / unit * unit;
+        let scale = self.scale(name, layout.dtype).await?;
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for from in (range.start..range.end).step_by(step as usize) {
+            let bytes = self.folder.read(file, from..range.end.min(from + step)).await?;
+            let decoded = layout.dtype.decode(&bytes).ok_or_else(|| Error::weight_dtype(file, name, layout.dtype))?;
+            values.extend(decoded.into_iter().map(|value| value * scale));
+        }
+        Ok(values)
+    }
+
+    /// Returns the factor of a weight in 8-bit floats: ComfyUI's `scale_weight` beside it, else 1.
+    pub(super) async fn scale(&self, name: &str, dtype: StoredDtype) -> Result<f32, Error> {
+        let tensor = scale_tensor(&self.tensors, name, dtype);
+        match tensor {
+            Some(tensor) => read_scale(self.folder, name, tensor).await,
+            None => Ok(1.0),
+        }
+    }
+
+    /// Reads a matrix of ggml's blocks of integers, without rounding.
+    pub(super) async fn read_integer_blocks(
+        &self,
+        name: &str,
+        tensor: &TensorLocation,
+        ggml_type: GgmlType,
+    ) -> Result<QuantizedMatrix, Error> {
+        let [outputs, inputs] = tensor.shape[..].try_into().expect("a matrix has two axes");
+        let format = ggml_type.same_numbers().expect("it has integers of one scale");
+        let row_bytes = (tensor.range.end - tensor.range.start) / outputs.max(1) as u64;
+        let chunk_rows = (CHUNK_BYTES / row_bytes.max(1)).max(ROW_GROUP) / ROW_GROUP * ROW_GROUP;
+        let mut words = vec![0; format.bytes(inputs, outputs) / size_of::<u32>()];
+        for first in (0..outputs).step_by(chunk_rows as usize) {
+            let end = outputs.min(first + chunk_rows as usize);
+            let at = |row: usize| tensor.range.start + row as u64 * row_bytes;
+            let bytes = self.folder.read(&tensor.file, at(first)..at(end)).await?;
+            let part = QuantizedMatrix::from_integer_blocks(&bytes, [inputs, end - first], ggml_type);
+            part.place_columns(&mut words, outputs, first);
+        }
+        finite(name, tensor, QuantizedMatrix { words, shape: [inputs, outputs], format })
+    }
+}
+
+/// Returns the place of ComfyUI's `scale_weight` of a weight in 8-bit floats, if the file has one.
+pub(crate) fn scale_tensor<'a>(
+    tensors: &'a BTreeMap<String, TensorLocation>,
+    name: &str,
+    dtype: StoredDtype,
+) -> Option<&'a TensorLocation> {
+    let is_f8 = matches!(dtype, StoredDtype::F8E4M3 | StoredDtype::F8E5M2);
+    let module = name.strip_suffix("weight").filter(|_| is_f8)?;
+    tensors.get(&format!("{module}scale_weight"))
+}
+
+/// Reads the scale of the weight `name`.
+pub(crate) async fn read_scale(folder: &Folder, name: &str, tensor: &TensorLocation) -> Result<f32, Error> {
+    let TensorLocation { file, layout, range, shape } = tensor;
+    let bytes = folder.read(file, range.clone()).await?;
+    match layout.dtype.decode(&bytes).as_deref() {
+        Some([scale]) if scale.is_finite() => Ok(*scale),
+        Some([value, ..]) if value.is_finite() => {
+            let (file, why) = (file.clone(), format!("`{name}` has a scale of shape {shape:?}, not one number"));
+            Err(Error::Corrupt { file, why })
+        }
+        Some([value, ..]) => Err(not_finite(&format!("scale of {name}"), tensor, 0, *value)),
+        _ => Err(Error::weight_dtype(file, name, layout.dtype)),
+    }
+}
