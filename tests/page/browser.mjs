@@ -176,3 +176,7 @@ export function largestDifference(left, right) {
   if (left.length !== right.length || left.length === 0) return Infinity;
   return left.reduce((largest, value, at) => Math.max(largest, Math.abs(value - right[at])), 0);
 }
+
+/** Resolves once the running generation has done `step` steps. */
+export const untilStep = (page, step) =>
+  page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: 300_000 });

@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeF
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fillForm, generate } from './browser.mjs';
+import { fillForm, generate, untilStep } from './browser.mjs';
 import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
@@ -46,6 +46,56 @@ async function openFolder(page, folder) {
 
 describe('a stored checkpoint', () => {
   const fixture = useModelServer(() => scratch);
+
+  test('that_changed_during_a_generation_is_not_mixed_with_the_steps_before', async (context) => {
+    let version = 1;
+    fixture.server.rule = ({ path }) => ({
+      from: path.replace(/^model/, version === 1 ? 'one/model' : 'other/model'),
+      etag: `"${version}"`,
+    });
+    const page = await context.browser.context.newPage();
+    await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=${encodeURIComponent(`${fixture.server.url}model/`)}`);
+    await untilLoaded(page);
+    const long = { ...SMALL, num_inference_steps: 150 };
+    const interrupt = async () => {
+      await fillForm(page, long);
+      await page.click('#generate');
+      await untilStep(page, 60);
+      await page.reload();
+      await untilLoaded(page);
+      await page.waitForSelector('#unfinished:not([hidden])');
+    };
+    const resumed = async () => {
+      await page.click('#resume');
+      await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: 60_000 });
+      return page.evaluate(() => {
+        const { image, note } = globalThis.pixart.state();
+        return { png: btoa(String.fromCharCode(...image.png)), note };
+      });
+    };
+    await interrupt();
+    const same = await resumed();
+    assert.equal(same.note, undefined, 'the weights are the same');
+    version = 2;
+    await page.reload();
+    await untilLoaded(page);
+    await fillForm(page, long);
+    const other = (await generate(page, 60_000)).png.toString('base64');
+    assert.notEqual(other, same.png);
+    version = 1;
+    await page.reload();
+    await untilLoaded(page);
+    await fillForm(page, long);
+    await page.click('#generate');
+    await untilStep(page, 60);
+    version = 2;
+    await page.reload();
+    await untilLoaded(page);
+    await page.waitForSelector('#unfinished:not([hidden])');
+    const changed = await resumed();
+    assert.match(changed.note, /^The model has other weights than before the interruption/);
+    assert.equal(changed.png, other, 'it is the image of the new weights alone');
+  });
 
   test('of_another_folder_of_the_same_name_is_not_opened_for_it', async (context) => {
     const page = await context.browser.context.newPage();

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { dropPng, echoConsole, fillForm, generate, openBrowser, screenshot, servePage, untilEngine } from './browser.mjs';
+import { dropPng, echoConsole, fillForm, generate, openBrowser, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -33,8 +33,6 @@ async function openPage(address = '?device=wasm') {
 }
 
 const state = (page, field) => page.evaluate((field) => globalThis.pixart.state()[field], field);
-const untilStep = (page, step) =>
-  page.waitForFunction((step) => globalThis.pixart.state().progress?.step >= step, step, { timeout: TIMEOUT_MILLIS });
 
 test('a_preview_and_the_remaining_time_are_shown_during_a_generation', async () => {
   const page = await openPage();

@@ -2,7 +2,7 @@
 //! which the next image can be generated.
 import { checkpointUrl } from '../checkpoints/address';
 import type { ImageRequest } from '../engine/client';
-import { type ResilientEngine, startEngine } from '../engine/engine';
+import { type GenerateOptions, type ResilientEngine, startEngine } from '../engine/engine';
 import { faultOf, ignore } from '../engine/fault';
 import type {
   Checkpoint,
@@ -241,13 +241,13 @@ function notify(notice: Notice): void {
 async function offerUnfinished(): Promise<void> {
   const unfinished = await images.unfinished();
   if (unfinished === undefined || unfinished.checkpoint !== source.checkpoint) return;
-  const { request, model_outputs } = unfinished;
+  const { request, model_outputs, model_hash } = unfinished;
   unfinishedGroup.hidden = false;
   element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
   element('resume', HTMLButtonElement).onclick = () => {
     unfinishedGroup.hidden = true;
     applyRequest(request, ['image', 'mask_image']);
-    generate(request, Promise.resolve({}), model_outputs).catch(ignore);
+    generate(request, Promise.resolve({}), { model_outputs, model_hash }).catch(ignore);
   };
   element('discard', HTMLButtonElement).onclick = () => {
     unfinishedGroup.hidden = true;
@@ -275,15 +275,18 @@ async function storage(task: StorageTask): Promise<StoredCheckpoint[]> {
   return currentEngine().storage(task);
 }
 
+/** Steps of a generation that was interrupted. */
+type ResumedSteps = Pick<GenerateOptions, 'model_outputs' | 'model_hash'>;
+
 /** Generates an image once those requested before have ended. `files` holds the fields of the request that are still being read;
-    `model_outputs` those of the steps that are done. */
+    `resumed` the steps that are done, and the weights that they were made with. */
 function generate(
   request: ImageRequest,
   files: Promise<Partial<ImageRequest>> = Promise.resolve({}),
-  model_outputs: readonly Uint8Array[] = [],
+  resumed: ResumedSteps = {},
 ): Promise<ImageResult | undefined> {
   const { signal } = cancellation;
-  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, model_outputs, signal)));
+  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, resumed, signal)));
   // The caller handles the rejection; the next one in the queue starts either way.
   queue = generation.catch(ignore);
   return generation;
@@ -292,7 +295,7 @@ function generate(
 async function run(
   request: ImageRequest,
   files: Promise<Partial<ImageRequest>>,
-  model_outputs: readonly Uint8Array[],
+  { model_outputs = [], model_hash }: ResumedSteps,
   signal: AbortSignal,
 ): Promise<ImageResult | undefined> {
   const engine = currentEngine();
@@ -302,9 +305,11 @@ async function run(
     throw thrown;
   });
   const complete = withPromptSize({ ...request, ...read });
-  const journal = await images.journal({ checkpoint: source.checkpoint, request: complete, model_outputs: [...model_outputs] });
+  const hash = model_hash ?? state.checkpoint?.model_hash;
+  const started = { checkpoint: source.checkpoint, request: complete, model_hash: hash, model_outputs: [...model_outputs] };
+  const journal = await images.journal(started);
   try {
-    const image = await engine.generate(complete, { signal, model_outputs, onStep: (step) => journal?.add(step.model_output) });
+    const image = await engine.generate(complete, { signal, model_outputs, model_hash, onStep: (step) => journal?.add(step.model_output) });
     if (image !== undefined) await images.add(request.prompt, image);
     return image;
   } finally {

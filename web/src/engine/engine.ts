@@ -33,6 +33,8 @@ export interface GenerateOptions {
   signal?: AbortSignal | undefined;
   /** The model outputs of the steps that were run before an interruption. */
   model_outputs?: readonly Uint8Array[];
+  /** The checkpoint's `model_hash` at that time. Where another one is loaded now, the generation begins anew, with a note. */
+  model_hash?: string | null | undefined;
   /** Receives each step that is run. */
   onStep?: (step: DenoisingStep) => void;
 }
@@ -50,6 +52,7 @@ export interface ResilientEngine {
 
 /** Attempts in a row that may fail without finishing another step. */
 const MAX_ATTEMPTS = 3;
+const NOTE_CHANGED = 'The model has other weights than before the interruption: the generation began again at its first step';
 /** Part of the memory that is planned with after a device had not enough. */
 const MEMORY_BACKOFF = 0.7;
 
@@ -65,6 +68,8 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
   let onStep: ((step: DenoisingStep) => void) | undefined;
   /** The last layer that the text encoder applied for the running generation. */
   const encoding: { layer: TextEncoderLayer | undefined } = { layer: undefined };
+  /** The hash of the checkpoint on the device. */
+  let loaded_hash: string | null | undefined;
   let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
@@ -76,7 +81,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
     if (event.kind === 'planned') peak_bytes = event.peak_bytes;
     if (event.kind === 'step') onStep?.(event);
     if (event.kind === 'text_encoder_layer') encoding.layer = event;
-    if (event.kind === 'ready') loaded = true;
+    if (event.kind === 'ready') [loaded, loaded_hash] = [true, event.model_hash];
     if (event.kind === 'fault' && onStep !== undefined) return;
     // A device that is lost between generations is replaced for the next one.
     const lost = event.kind === 'fault' && event.id === null && event.fault.code === 'device_lost' && loaded;
@@ -106,9 +111,12 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
 
   const run = async (
     request: ImageRequest,
-    { signal, model_outputs = [], onStep: report }: GenerateOptions,
+    { signal, model_outputs = [], model_hash, onStep: report }: GenerateOptions,
   ): Promise<ImageResult | undefined> => {
-    const outputs = [...model_outputs];
+    let outputs = [...model_outputs];
+    let outputs_hash = model_hash;
+    // The worker may still load the checkpoint. A failure is that of the generation.
+    if (outputs.length > 0) await ready.catch(ignore);
     onStep = (step) => {
       outputs.push(step.model_output);
       report?.(step);
@@ -117,6 +125,11 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
     let [attempts, furthest] = [0, outputs.length];
     try {
       for (;;) {
+        if (outputs_hash !== undefined && outputs_hash !== loaded_hash && (outputs.length > 0 || encoding.layer !== undefined)) {
+          emit({ kind: 'note', id: 0, text: NOTE_CHANGED });
+          [outputs, encoding.layer, furthest] = [[], undefined, 0];
+        }
+        outputs_hash = loaded_hash;
         try {
           return await client.generate(request, signal, outputs, outputs.length === 0 ? encoding.layer : undefined);
         } catch (thrown) {
@@ -146,8 +159,9 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
   };
 
   let client = start();
+  const ready = load();
   return {
-    ready: load(),
+    ready,
     generate(request, options = {}) {
       const generation = queue.then(() => {
         if (options.signal?.aborted === true) return undefined;
