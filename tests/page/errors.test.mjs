@@ -234,6 +234,11 @@ test('faults_of_files_and_storage', async () => {
   const names = ['transformer/config.json', 'vae/config.json', 'scheduler/scheduler_config.json', 'model_index.json'];
   const configs = Object.fromEntries(names.map((path) => [path, '{}']));
   const index = 'transformer/diffusion_pytorch_model.safetensors.index.json';
+  const encoders = { 'tokenizer/spiece.model': 'text', 'text_encoder/t5-q4.gguf': 'GGUF', 'text_encoder/t5-q8.gguf': 'GGUF' };
+  await add(
+    'web/src/checkpoints/describe.ts',
+    caught(() => describe(folder(encoders), ['text_encoder'])),
+  );
   await add(
     'web/src/checkpoints/describe.ts',
     caught(() => describe(folder({ ...configs, [index]: '{}' }), ['transformer'])),

@@ -13,7 +13,7 @@ use pixart_model::{
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
-use pixart_weights::{Error, Manifest};
+use pixart_weights::{Error, Manifest, derive_text_encoder_config};
 use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -42,6 +42,20 @@ impl Engine {
     pub fn conversion_dtype(&self, network: &str, files: Map) -> Result<JsValue, JsValue> {
         let format = conversion_format(&files, network, self.limits);
         format.map(|format| to_js(&format)).map_err(|fault| to_js(&fault))
+    }
+
+    /// Returns the text of `text_encoder/config.json` for the weights of a text encoder without one, from the shapes in its header.
+    /// `files` and `read` are those of [`Engine::convert`].
+    ///
+    /// # Errors
+    /// A `Fault` that names the file and tensor, or the one that `read` threw.
+    pub async fn derive_text_encoder_config(files: Map, read: Function) -> Result<Option<String>, JsValue> {
+        let _guard = CallGuard::begin();
+        let mut folder = folder_of(&files, PageReader(read));
+        let derived = derive_text_encoder_config(&mut folder).await.map_err(pixart_model::Error::Weights);
+        let config =
+            folder.bytes("text_encoder/config.json").ok().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        faults::take_first().and(derived.map_err(Fault::from)).map(|()| config).map_err(|fault| to_js(&fault))
     }
 
     /// Converts the files of a diffusers folder into shards, one after the other, and returns the text of their manifest.

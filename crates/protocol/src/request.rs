@@ -34,7 +34,8 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 pub enum EngineRequest {
     /// Open `device` and load the checkpoint under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers folder,
     /// which is converted to `dtype`. Without `load_text_encoder` the text encoder is loaded when a request first needs it.
-    /// `memory_limit_bytes` lowers the memory that the planner assumes the device has.
+    /// `memory_limit_bytes` lowers the memory that the planner assumes the device has. `text_encoder` is the URL of a text encoder in
+    /// another place: a folder, ending in `/`, or a `.gguf` or `.safetensors` file.
     Open {
         checkpoint: String,
         device: DeviceKind,
@@ -42,6 +43,9 @@ pub enum EngineRequest {
         storage: StorageBackend,
         dtype: WeightDtype,
         memory_limit_bytes: Option<f64>,
+        #[serde(default)]
+        #[ts(optional)]
+        text_encoder: Option<String>,
     },
     /// Estimate the cost of [`EngineRequest::Open`]. Where more than `measure_above_bytes` are still to be downloaded, the
     /// connection and the device are timed for a second each.
@@ -53,6 +57,9 @@ pub enum EngineRequest {
         storage: StorageBackend,
         dtype: WeightDtype,
         measure_above_bytes: f64,
+        #[serde(default)]
+        #[ts(optional)]
+        text_encoder: Option<String>,
     },
     /// Generate an image.
     Generate(Box<GenerateRequest>),

@@ -1,6 +1,6 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
-import { checkpointUrl } from '../checkpoints/address';
+import { checkpointUrl, textEncoderUrl } from '../checkpoints/address';
 import type { ImageRequest } from '../engine/client';
 import { type GenerateOptions, type ResilientEngine, startEngine } from '../engine/engine';
 import { faultOf, ignore } from '../engine/fault';
@@ -153,6 +153,8 @@ startI18n(query.get('lang'), () => {
 });
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
+/** `?text_encoder=` is the address of a text encoder in another place than the model. */
+const text_encoder = query.has('text_encoder') ? textEncoderUrl(query.get('text_encoder') ?? '', document.baseURI) : undefined;
 /** `?device=` selects the device, as the form does. */
 const requestedDevice = [...device.options].find(({ value }) => value === query.get('device'));
 if (requestedDevice !== undefined) requestedDevice.selected = true;
@@ -193,7 +195,7 @@ async function load(): Promise<Checkpoint> {
   engine = startEngine({
     device: device.value as DeviceKind,
     storage: backend,
-    checkpoint: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab() },
+    checkpoint: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab(), text_encoder },
     confirmDownload: { measure_above_bytes, confirm: confirmDownload },
     onEvent: (event) => show(reduce(state, event, performance.now())),
   });

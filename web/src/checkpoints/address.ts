@@ -153,3 +153,14 @@ function decoded(part: string): string {
     return part;
   }
 }
+
+/** Returns the URL of the text encoder that `text` names: of a `.gguf` or `.safetensors` file, else of a folder, ending in `/`. The page of
+    a hub's file is the file. */
+export function textEncoderUrl(text: string, base: string): string {
+  const url = new URL(text.trim(), base);
+  const hub = HUB_HOSTS.get(url.host);
+  if (hub !== undefined) url.pathname = url.pathname.replace(/^(\/[^/]+\/[^/]+)\/(?:blob|raw|blame)\//, '$1/resolve/');
+  const is_file = /\.(gguf|safetensors)$/i.test(url.pathname);
+  if (!is_file) url.pathname = url.pathname.replace(/\/?$/, '/');
+  return url.href;
+}

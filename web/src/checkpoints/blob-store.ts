@@ -199,7 +199,12 @@ export class OpfsBlobStore implements BlobStore {
       } finally {
         access.close();
       }
-      await (handle as OpfsFileHandle).move(name);
+      await (handle as OpfsFileHandle).move(name).catch(async (thrown: unknown) => {
+        // A reader may hold a file of this name open, which then cannot be replaced. Names are hashes: it has the same bytes.
+        const stored = await ifFound(this.folder.getFileHandle(name));
+        if ((await stored?.getFile())?.size !== bytes.length) throw thrown;
+        await this.remove([name + PARTIAL]);
+      });
     });
   }
 

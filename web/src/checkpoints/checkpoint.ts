@@ -154,7 +154,9 @@ export class Checkpoints {
 
   /** Measures the bytes per second of the connection to `source`; `undefined` where nothing is to be downloaded. */
   async measureRate(source: Source, { sample }: Download): Promise<number | undefined> {
-    return sample === undefined || !(source instanceof HttpSource) ? undefined : measureRate(source.urlOf(sample.path), sample.bytes);
+    return sample === undefined || source instanceof FilesSource || source.urlOf === undefined
+      ? undefined
+      : measureRate(source.urlOf(sample.path), sample.bytes);
   }
 
   /** Returns the source's manifest; `undefined` for a diffusers folder, which has to be converted. */

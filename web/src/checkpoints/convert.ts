@@ -9,7 +9,7 @@ import { FileChangedError } from './http';
 import { ProgressReporter } from './progress';
 import { sha256Of } from './sha256';
 import { FilesSource, type Source } from './source';
-import type { Manifest, Shard, Store } from './store';
+import type { Manifest, Read, Shard, Store } from './store';
 
 /** A part of a checkpoint that is stored and loaded at once: transformer and VAE decoder, or one of the encoders. */
 export type Part = 'denoiser' | 'text_encoder' | 'vae_encoder';
@@ -44,12 +44,23 @@ export class Conversion {
     return description;
   }
 
+  /** Adds the configuration of a text encoder that has none, derived from the shapes of its weights. */
+  private async deriveConfig({ files }: Description, networks: readonly string[], read: Read): Promise<void> {
+    const config = 'text_encoder/config.json';
+    if (!networks.includes('text_encoder') || files.has(config)) return;
+    const text = await Engine.derive_text_encoder_config(files, read);
+    if (text !== undefined) files.set(config, new TextEncoder().encode(text));
+  }
+
   /** Reads a part's small files and the headers of its weights. Throws the fault that its conversion would begin with. */
   async check(source: Source, part: Part): Promise<void> {
     const networks = networksOf(part);
-    const { files, names } = await this.describe(source, networks);
+    const description = await this.describe(source, networks);
+    const { files, names } = description;
     // A file that arrives once has its header read with its weights.
     if (source.isSequential()) return;
+    const read = (path: string, begin: number, end: number) => source.read(names.get(path) ?? path, begin, end);
+    await this.deriveConfig(description, networks, read);
     const weight_format = this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string;
     const conversion = {
       networks,
@@ -59,7 +70,6 @@ export class Conversion {
       in_file_order: false,
       finished_shards: {},
     };
-    const read = (path: string, begin: number, end: number): Promise<Uint8Array> => source.read(names.get(path) ?? path, begin, end);
     const stop = (): Promise<never> => Promise.reject(CHECKED);
     await Engine.convert(conversion, files, read, stop, stop).catch((thrown: unknown) => {
       if (faultOf(thrown).what !== CHECKED.what) throw withNames(faultOf(thrown), names);
@@ -70,7 +80,9 @@ export class Conversion {
   async run(source: Source, part: Part, onConfigs: OnConfigs): Promise<StoredManifest> {
     const networks = networksOf(part);
     const key = rowKey(source, part);
-    const { files, names, versions, total } = await this.describe(source, networks);
+    const description = await this.describe(source, networks);
+    const { files, names, versions, total } = description;
+    await this.deriveConfig(description, networks, (path, begin, end) => source.read(names.get(path) ?? path, begin, end));
     onConfigs(inMemoryFiles(files), undefined);
     const chosen = part === 'denoiser' && this.dtype !== 'auto' ? this.dtype : undefined;
     const weight_format = chosen ?? (this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string);

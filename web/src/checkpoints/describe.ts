@@ -71,7 +71,12 @@ export async function describe(source: Source, networks: readonly string[]): Pro
       if (missing !== undefined) throw source.missing(missing);
       return;
     }
-    throw source.missing(`${stem}.safetensors`);
+    const dir = stem.slice(0, stem.lastIndexOf('/') + 1);
+    const [only, another] = source.weightFiles?.(dir) ?? [];
+    if (another !== undefined)
+      throw fault('bad_weights', `${source.title}${dir} holds ${only} and ${another}, and either may be its weights`, 'leave one of them');
+    if (only !== undefined && (await addLarge(only))) return;
+    throw source.missing(only ?? `${stem}.safetensors`);
   };
   const with_text = networks.includes('text_encoder');
   const configs = with_text ? ['text_encoder/config.json', 'model_index.json'] : [...CONFIGS, ...OPTIONAL];

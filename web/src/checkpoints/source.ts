@@ -33,6 +33,10 @@ export interface Source {
   /** Returns the fault of a file that has to be there, under one of `paths`, after `info` found none. */
   missing(...paths: string[]): Fault;
   read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Returns the address of a file, where it has one. */
+  urlOf?(path: string): string;
+  /** Returns the paths of weights in `dir`, which ends in `/`, whatever their names; a source that cannot list its files has none. */
+  weightFiles?(dir: string): string[];
   /** Returns whether some file can only be read sequentially. Known once `info` was called for every file. */
   isSequential(): boolean;
 }
@@ -45,6 +49,7 @@ export async function readFile(source: Source, path: string): Promise<Uint8Array
 
 /** The end of the names of files of weights, the bytes of their prefix (the header's length), and the format's longest header. */
 const WEIGHTS = '.safetensors';
+const GGUF = '.gguf';
 const PREFIX_BYTES = 8;
 const MAX_HEADER_BYTES = 100_000_000;
 
@@ -115,6 +120,14 @@ export class HttpSource implements Source {
       const whole = await requestFile(url, 0, undefined, version, this.options);
       if (isRefusal(whole)) throw refusalFault(url, whole);
       return this.infoOfWhole(path, version, new Uint8Array(), whole.response.body?.getReader());
+    }
+    if (path.endsWith(GGUF)) {
+      reader?.cancel().catch(ignore);
+      throw fault(
+        'network',
+        `the server of ${url} sends no parts of files`,
+        'use a server that answers range requests, or choose the file from the disk',
+      );
     }
     // Where a small file is compressed, its length is not that of the header. A large one is read while it arrives.
     if (reply.file.bytes === undefined || !path.endsWith(WEIGHTS)) return this.infoOfWhole(path, version, first, reader);
@@ -263,6 +276,10 @@ export class FilesSource implements Source {
     const file = this.files.get(path);
     if (file === undefined) throw this.missing(path);
     return bytesOf(path, file.slice(begin, end));
+  }
+
+  weightFiles(dir: string): string[] {
+    return [...this.files.keys()].filter((path) => path.startsWith(dir) && /^[^/.][^/]*\.(gguf|safetensors)$/.test(path.slice(dir.length)));
   }
 
   isSequential(): boolean {

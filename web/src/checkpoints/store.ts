@@ -37,6 +37,8 @@ export type Read = (file: string, begin: number, end: number) => Promise<Uint8Ar
 /** Bytes of the benchmark of the two backends, and the speed-up that OPFS needs to be chosen. */
 const BENCHMARK_BYTES = 8 << 20;
 const MIN_SPEEDUP = 1.25;
+/** Time without a read after which a reader closes its shards. */
+const IDLE_MILLIS = 1_000;
 /** Key of the chosen backend in the settings. */
 const BACKEND_KEY = 'shelf';
 
@@ -98,7 +100,8 @@ export class Store {
     return shardsOf(manifest, sections).filter(({ sha256, bytes }) => sizes.get(sha256) !== bytes);
   }
 
-  /** Returns a reader of the shards of these manifests, which opens the next shard ahead. `onRead` receives every read. */
+  /** Returns a reader of the shards of these manifests, which opens the next shard ahead, and closes all while nothing is read. `onRead`
+      receives every read. */
   reader(manifests: readonly Manifest[], onRead: (file: string, bytes: number) => void): Read {
     const shards = manifests.flatMap((manifest) => shardsOf(manifest));
     const indices = new Map(shards.map(({ file }, index) => [file, index]));
@@ -113,7 +116,14 @@ export class Store {
       open_shards.get(index)?.then((blob) => blob.close(), ignore);
       open_shards.delete(index);
     };
-    return async (file, begin, end) => {
+    // An open file can neither be replaced nor deleted.
+    let [pending, idle] = [0, 0];
+    const closeWhenIdle = (): void => {
+      idle = setTimeout(() => {
+        for (const index of open_shards.keys()) release(index);
+      }, IDLE_MILLIS) as unknown as number;
+    };
+    const read = async (file: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> => {
       const index = indices.get(file);
       const shard = shards[index ?? -1];
       if (index === undefined || shard === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
@@ -125,6 +135,16 @@ export class Store {
       if (next !== undefined) open(index + 1, next).catch(ignore);
       onRead(file, bytes.length);
       return bytes;
+    };
+    return async (file, begin, end) => {
+      clearTimeout(idle);
+      pending += 1;
+      try {
+        return await read(file, begin, end);
+      } finally {
+        pending -= 1;
+        if (pending === 0) closeWhenIdle();
+      }
     };
   }
 

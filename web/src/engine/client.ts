@@ -28,6 +28,8 @@ export interface CheckpointOptions {
   checkpoint: string;
   files?: ReadonlyMap<string, File> | undefined;
   load_text_encoder: boolean;
+  /** The URL of a text encoder in another place: a folder, ending in `/`, or a `.gguf` or `.safetensors` file. */
+  text_encoder?: string | undefined;
   /** Format that a diffusers folder is converted to. */
   dtype: WeightDtype;
   /** Memory to plan with, where that is less than the device seems to have. */
@@ -124,16 +126,20 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async estimate({ checkpoint, files, load_text_encoder, dtype }, measure_above_bytes) {
+    async estimate({ checkpoint, files, load_text_encoder, text_encoder, dtype }, measure_above_bytes) {
       sendFiles(checkpoint, files);
       const id = ++last_id;
-      const reply = await send(id, { kind: 'estimate', id, checkpoint, device, load_text_encoder, storage, dtype, measure_above_bytes });
+      const text = text_encoder === undefined ? {} : { text_encoder };
+      const request = { checkpoint, device, load_text_encoder, storage, dtype, ...text };
+      const reply = await send(id, { kind: 'estimate', id, ...request, measure_above_bytes });
       if (reply.kind === 'estimated') return reply;
       throw unexpected(reply);
     },
-    async load({ checkpoint, files, load_text_encoder, dtype, memory_limit_bytes = null }) {
+    async load({ checkpoint, files, load_text_encoder, text_encoder, dtype, memory_limit_bytes = null }) {
       sendFiles(checkpoint, files);
-      const reply = await send(LOAD_ID, { kind: 'open', checkpoint, device, load_text_encoder, storage, dtype, memory_limit_bytes });
+      const text = text_encoder === undefined ? {} : { text_encoder };
+      const request = { checkpoint, device, load_text_encoder, storage, dtype, ...text };
+      const reply = await send(LOAD_ID, { kind: 'open', ...request, memory_limit_bytes });
       if (reply.kind === 'ready') return reply;
       throw unexpected(reply);
     },

@@ -1,4 +1,5 @@
 //! The npm package `pixart-web`: an engine in a worker, for other people's pages. Changes nothing on the page.
+import { textEncoderUrl } from '../checkpoints/address';
 import type { ImageRequest } from './client';
 import { startEngine } from './engine';
 import { fault, faultOf, ignore } from './fault';
@@ -26,6 +27,8 @@ export type PictureRequest = ImageRequest;
 export interface CreateEngineOptions {
   /** The URL of a diffusers folder or a packed checkpoint. Another origin has to allow this page to read it (CORS). */
   model: string | URL;
+  /** The URL of the text encoder, where it is in another place than the model: a folder, or a `.gguf` or `.safetensors` file. */
+  textEncoder?: string | URL;
   /** The URL of a `pixart serve` that encodes prompts; without one the tab loads the text encoder. */
   companion?: string;
   /** By default the GPU; the CPU where WebGPU is missing or has a fallback adapter only. */
@@ -69,10 +72,11 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
   const { storage = former.store ?? 'auto', dtype = former.convert ?? 'auto' } = options;
   const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
   const text_encoder: TextEncoderSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
+  const text_encoder_url = options.textEncoder && textEncoderUrl(String(options.textEncoder), document.baseURI);
   const engine = startEngine({
     device,
     storage,
-    checkpoint: { checkpoint, dtype, load_text_encoder: companion === undefined },
+    checkpoint: { checkpoint, dtype, load_text_encoder: companion === undefined, text_encoder: text_encoder_url },
     confirmDownload: onEstimate && { measure_above_bytes: 0, confirm: async (estimate) => onEstimate(estimate) },
     onEvent: (event) => onProgress?.(event),
   });

@@ -3,7 +3,16 @@
 import { fault, isRecord } from './fault';
 import type { EngineRequest, Fault } from './protocol.gen';
 
-type FieldType = 'string' | 'boolean' | 'number' | 'id' | 'object' | 'object or missing' | 'number or null' | 'list of bytes';
+type FieldType =
+  | 'string'
+  | 'boolean'
+  | 'number'
+  | 'id'
+  | 'object'
+  | 'object or missing'
+  | 'string or missing'
+  | 'number or null'
+  | 'list of bytes';
 
 /** The fields of each kind of message. */
 const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
@@ -14,6 +23,7 @@ const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
     storage: 'string',
     dtype: 'string',
     memory_limit_bytes: 'number or null',
+    text_encoder: 'string or missing',
   },
   estimate: {
     id: 'id',
@@ -23,6 +33,7 @@ const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
     storage: 'string',
     dtype: 'string',
     measure_above_bytes: 'number',
+    text_encoder: 'string or missing',
   },
   generate: { id: 'id' },
   resume: { request: 'object', model_outputs: 'list of bytes', text_encoder_layer: 'object or missing' },
@@ -45,6 +56,7 @@ const NAMES: Record<FieldType, string> = {
   id: 'whole number from 0 to 4294967295',
   object: 'record',
   'object or missing': 'record, or nothing',
+  'string or missing': 'string, or nothing',
   'number or null': 'finite number, or null',
   'list of bytes': 'list of Uint8Arrays',
 };
@@ -95,6 +107,8 @@ function isOf(type: FieldType, value: unknown): boolean {
       return isRecord(value);
     case 'object or missing':
       return value === undefined || value === null || isRecord(value);
+    case 'string or missing':
+      return value === undefined || value === null || typeof value === 'string';
     case 'number':
       return Number.isFinite(value);
     case 'number or null':

@@ -7,6 +7,7 @@ import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints
 import { ProgressReporter } from '../checkpoints/progress';
 import { PromptCache, promptKey, textEncoderId } from '../checkpoints/prompt-cache';
 import type { Source } from '../checkpoints/source';
+import { ComponentSource } from '../checkpoints/component-source';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
 import { fault, faultOf, ignore, isRecord } from './fault';
@@ -52,6 +53,8 @@ let openingStore: Promise<Store> | undefined;
 let openingPromptCache: Promise<PromptCache> | undefined;
 /** The source of the checkpoint on the device. */
 let loaded: Source | undefined;
+/** The source of its text encoder. */
+let loaded_text: Source | undefined;
 /** Folders of local files, by name. */
 const local_files = new Map<string, ReadonlyMap<string, File>>();
 /** The reason that nothing can be generated; `undefined` once a checkpoint is on the device. */
@@ -135,6 +138,7 @@ async function estimate({
   checkpoint,
   device: kind,
   load_text_encoder,
+  text_encoder,
   storage,
   dtype,
   measure_above_bytes,
@@ -142,7 +146,15 @@ async function estimate({
   const [device, store] = await Promise.all([openDevice(kind), openStore(storage)]);
   const source = sourceOf(checkpoint, local_files.get(checkpoint));
   const checkpoints = new Checkpoints(store, device, dtype, postProgress);
-  const download = await checkpoints.estimateDownload(source, load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser']);
+  const download = await checkpoints.estimateDownload(
+    source,
+    load_text_encoder && text_encoder === undefined ? ['denoiser', 'text_encoder'] : ['denoiser'],
+  );
+  if (load_text_encoder && text_encoder !== undefined) {
+    const text = await checkpoints.estimateDownload(new ComponentSource(source, text_encoder), ['text_encoder']);
+    download.bytes += text.bytes;
+    for (const [path, bytes] of text.configs) download.configs.set(path, bytes);
+  }
   const known = {
     kind: 'estimated',
     id,
@@ -156,27 +168,38 @@ async function estimate({
   post({ ...known, bytes_per_second, generation_cost });
 }
 
-async function load({ checkpoint, device: kind, load_text_encoder, storage, dtype, memory_limit_bytes }: RequestOf<'open'>): Promise<void> {
+async function load({
+  checkpoint,
+  device: kind,
+  load_text_encoder,
+  text_encoder: text_encoder_url,
+  storage,
+  dtype,
+  memory_limit_bytes,
+}: RequestOf<'open'>): Promise<void> {
   const started_millis = performance.now();
   try {
     const [device, store] = await Promise.all([openDevice(kind, memory_limit_bytes), openStore(storage)]);
     const source = sourceOf(checkpoint, local_files.get(checkpoint));
     const checkpoints = new Checkpoints(store, device, dtype, postProgress);
-    await checkpoints.check(source, load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser']);
+    const text_source = text_encoder_url === undefined ? source : new ComponentSource(source, text_encoder_url);
+    const has_own_text = load_text_encoder && text_source === source;
+    await checkpoints.check(source, has_own_text ? ['denoiser', 'text_encoder'] : ['denoiser']);
+    if (load_text_encoder && !has_own_text) await checkpoints.check(text_source, ['text_encoder']);
     let compilation: Promise<void> | undefined;
     const denoiser = await checkpoints.provide(source, 'denoiser', (configs, manifest) => {
       compilation ??= device.prewarm(configs, manifest);
       // Its rejection is thrown where it is awaited below.
       compilation.catch(ignore);
     });
-    const text_encoder = load_text_encoder ? await checkpoints.provide(source, 'text_encoder') : undefined;
+    const text_encoder = load_text_encoder ? await checkpoints.provide(text_source, 'text_encoder') : undefined;
     await compilation;
     const parts: (readonly [Part, StoredManifest])[] = [['denoiser', denoiser]];
     if (text_encoder !== undefined) parts.push(['text_encoder', text_encoder]);
     const { read, stopReporting } = uploadReader(store, parts);
     await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis);
     stopReporting();
-    loaded = source;
+    [loaded, loaded_text] = [source, text_source];
     load_fault = undefined;
   } catch (thrown) {
     load_fault = faultOf(thrown);
@@ -247,8 +270,8 @@ async function encodePrompts(
 
 /** Returns the keys of prompts in the cache; `undefined` while the text encoder is not stored. */
 async function promptKeys(device: Engine, { max_sequence_length }: GenerateRequest, captions: readonly string[]) {
-  if (loaded === undefined || openingStore === undefined) return undefined;
-  const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded, 'text_encoder');
+  if (loaded_text === undefined || openingStore === undefined) return undefined;
+  const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded_text, 'text_encoder');
   if (stored === undefined) return undefined;
   const text_encoder = await textEncoderId(stored.manifest);
   return Promise.all(captions.map((caption) => promptKey(text_encoder, max_sequence_length, caption)));
@@ -263,7 +286,8 @@ async function openPromptCache(): Promise<PromptCache> {
 async function providePart(device: Engine, part: Part): Promise<{ text: string } & UploadReader> {
   if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
   const store = await openingStore;
-  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(loaded, part);
+  const source = part === 'text_encoder' ? (loaded_text ?? loaded) : loaded;
+  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(source, part);
   return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
 }
 
