@@ -16,6 +16,7 @@ mod companion;
 mod images;
 mod page_use;
 pub(crate) mod plot;
+mod real;
 mod table;
 mod weights;
 
@@ -37,7 +38,8 @@ const REL_L2_LIMIT: f64 = 1e-3;
 #[derive(clap::Args)]
 pub(crate) struct BenchOptions {
     /// Area to measure instead of parts of the networks: `weights`, loading a full-size checkpoint in a browser; `companion`,
-    /// the full-size text encoder and the server under load; `page`, input latency and memory while images are generated
+    /// the full-size text encoder and the server under load; `page`, input latency and memory while images are generated; `real`, a full-size PixArt with T5-XXL in a browser, and its
+    /// text encoder natively in little memory
     area: Option<BenchArea>,
     /// Time this workload alone
     #[arg(long, value_name = "WORKLOAD")]
@@ -65,6 +67,7 @@ enum BenchArea {
     Weights,
     Companion,
     Page,
+    Real,
 }
 
 /// Prints the table; exit code 1 where an implementation failed or gave other numbers.
@@ -76,6 +79,7 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
     match options.area {
         Some(BenchArea::Weights) => return weights::bench(workspace, options.quick, options.json.as_deref()),
         Some(BenchArea::Companion) => return companion::bench(workspace, options),
+        Some(BenchArea::Real) => return real::bench(workspace, options.json.as_deref()),
         Some(BenchArea::Page) => return page_use::bench(workspace, options.quick, options.json.as_deref()),
         None => {}
     }
