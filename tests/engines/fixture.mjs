@@ -48,8 +48,12 @@ export function useEngine(open, { originPerTest = false } = {}) {
     the page's own script and before its worker's. */
 export async function servePage(folder = DIST) {
   const state = { script: '' };
-  const transform = (path, bytes) => (/(index|worker)-[^/]*\.js$/.test(path) ? Buffer.concat([Buffer.from(`${state.script}\n`), bytes]) : bytes);
-  return Object.assign(state, await serveFolder(folder, { headers: { 'content-security-policy': CSP, 'cache-control': 'no-store' }, transform }));
+  const transform = (path, bytes) =>
+    /(index|worker)-[^/]*\.js$/.test(path) ? Buffer.concat([Buffer.from(`${state.script}\n`), bytes]) : bytes;
+  return Object.assign(
+    state,
+    await serveFolder(folder, { headers: { 'content-security-policy': CSP, 'cache-control': 'no-store' }, transform }),
+  );
 }
 
 /** Opens the page with the checkpoint that ships with it, on the CPU unless `query` says otherwise. A page that is open and ready

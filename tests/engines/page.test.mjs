@@ -1,7 +1,6 @@
 //! The built page in the engines beside Chromium: it generates, restores, is operated and fits as in Chromium, to the byte where
 //! bytes are compared. Needs web/dist.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { dropPng, fillForm, generate, openBrowser, untilEngine } from '../page/browser.mjs';

@@ -118,7 +118,15 @@ inEachEngine(
       await page.goto(`${server.url}?device=wasm`);
       await untilReady(page);
       assert.equal((await generateImage(page)).fault, undefined);
-      assert.equal(await page.evaluate(() => fetch('nowhere').then(() => 'answered', () => 'failed')), 'failed');
+      assert.equal(
+        await page.evaluate(() =>
+          fetch('nowhere').then(
+            () => 'answered',
+            () => 'failed',
+          ),
+        ),
+        'failed',
+      );
     });
   },
   { originPerTest: true },

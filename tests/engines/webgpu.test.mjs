@@ -38,6 +38,9 @@ describe('firefox with WebGPU', () => {
     const rows = JSON.parse(stdout.trim().split('\n').at(-1));
     assert.ok(Array.isArray(rows), stdout);
     assert.ok(rows.length > 40, `${rows.length} taps`);
-    assert.deepEqual(rows.filter(({ verdict }) => verdict.kind !== 'pass'), []);
+    assert.deepEqual(
+      rows.filter(({ verdict }) => verdict.kind !== 'pass'),
+      [],
+    );
   });
 });

@@ -147,6 +147,24 @@ describe('a server', () => {
     assert.ok(sent() < 100_000, `${sent()} bytes of weights`);
   });
 
+  for (const [path, change, named] of [
+    ['transformer/config.json', { num_layers: 5 }, 'transformer_blocks.4.'],
+    ['transformer/config.json', { caption_channels: 128 }, 'caption_projection.linear_1.weight'],
+    ['vae/config.json', { block_out_channels: [16, 32, 64, 128] }, 'decoder.'],
+    ['text_encoder/config.json', { d_ff: 320 }, 'DenseReluDense'],
+    ['text_encoder/config.json', { num_layers: 9 }, 'encoder.block.'],
+  ]) {
+    const [[key, value]] = Object.entries(change);
+    test(`whose_${path}_has_the_${key}_${value}_of_another_model_is_refused_before_weights_are_downloaded`, async (context) => {
+      const body = JSON.stringify({ ...JSON.parse(readFileSync(join(SCENES, path), 'utf8')), ...change });
+      fixture.server.rule = (request) => (request.path === path ? { body } : undefined);
+      const fault = await faultOf(await openWithText(context));
+      assert.equal(fault.code, 'bad_weights', fault.what);
+      assert.ok(fault.what.includes(named), fault.what);
+      assert.ok(sent() < 100_000, `${sent()} bytes of weights`);
+    });
+  }
+
   test('whose_text_encoder_has_a_damaged_header_is_refused_before_weights_are_downloaded', async (context) => {
     fixture.server.rule = ({ path }) => (path.startsWith('text_encoder/model') ? { flip: 9 } : undefined);
     const fault = await faultOf(await openWithText(context));

@@ -29,10 +29,13 @@ export async function images({ chrome, packed }, count) {
       const name = names[Math.floor(at / PER_MODEL) % names.length];
       if (at % PER_MODEL === 0) await openModel(page, name, at === 0);
       const seed = at % PER_MODEL;
-      const { png, memory } = await page.evaluate(async (request) => {
-        const { png, memory } = await globalThis.pixart.generate(request);
-        return { png: [...png], memory };
-      }, { ...REQUEST, seed });
+      const { png, memory } = await page.evaluate(
+        async (request) => {
+          const { png, memory } = await globalThis.pixart.generate(request);
+          return { png: [...png], memory };
+        },
+        { ...REQUEST, seed },
+      );
       const hash = createHash('sha256').update(Buffer.from(png)).digest('hex');
       const key = `${name} ${seed}`;
       if (!first.has(key)) first.set(key, hash);

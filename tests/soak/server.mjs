@@ -93,17 +93,22 @@ async function client(url, until, counts, random) {
 /** Sends a request on a connection of its own, which is cut after `kill_millis` where that is given. */
 function post(url, path, body, kill_millis) {
   return new Promise((resolve, reject) => {
-    const sent = request(new URL(path, url), { method: 'POST', headers: { 'content-type': 'application/json' }, agent: false }, async (reply) => {
-      let text = '';
-      try {
-        for await (const chunk of reply) text += chunk;
-        resolve({ status: reply.statusCode, text });
-      } catch (error) {
-        reject(error);
-      }
-    });
+    const sent = request(
+      new URL(path, url),
+      { method: 'POST', headers: { 'content-type': 'application/json' }, agent: false },
+      async (reply) => {
+        let text = '';
+        try {
+          for await (const chunk of reply) text += chunk;
+          resolve({ status: reply.statusCode, text });
+        } catch (error) {
+          reject(error);
+        }
+      },
+    );
     sent.on('error', reject);
-    if (kill_millis !== undefined) setTimeout(() => sent.destroy(Object.assign(new Error('killed'), { killed: true })), kill_millis).unref();
+    if (kill_millis !== undefined)
+      setTimeout(() => sent.destroy(Object.assign(new Error('killed'), { killed: true })), kill_millis).unref();
     sent.end(JSON.stringify(body));
   });
 }

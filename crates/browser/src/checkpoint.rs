@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use js_sys::{Array, Function, Map, Uint8Array};
 use pixart_model::{
-    DeviceLimits, Pipeline, WeightFormat, quantization_policy, recommended_weight_format, scheduler_names,
+    DeviceLimits, Pipeline, TextEncoder, WeightFormat, quantization_policy, recommended_weight_format, scheduler_names,
 };
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, Preset, STYLES};
 use pixart_weights::manifest::Shard;
@@ -76,6 +76,33 @@ impl Engine {
         let _guard = CallGuard::begin();
         let converted = convert(conversion, &files, PageFunctions { read, begin, put }).await;
         faults::take_first().and(converted).map_err(|fault| to_js(&fault))
+    }
+
+    /// Checks networks of a diffusers folder before they are converted: their configurations, the tokenizer, and names, shapes and
+    /// dtypes in the headers of the weights, all that `read` is called for. `files` and `read` are those of [`Engine::convert`].
+    ///
+    /// # Errors
+    /// A `Fault` that names the file and key or tensor, or the one that `read` threw.
+    pub async fn check_headers(
+        &self,
+        with_text_encoder: bool,
+        files: Map,
+        weight_format: JsValue,
+        read: Function,
+    ) -> Result<(), JsValue> {
+        let _guard = CallGuard::begin();
+        let folder = folder_of(&files, PageReader(read)).headers_only();
+        let check = async {
+            let format = Some(from_js::<WeightFormat>(weight_format, "the weight format")?);
+            if with_text_encoder {
+                TextEncoder::open(&folder, format, &Device::flex()).await.map(drop)?;
+            } else {
+                Pipeline::load(&folder, &Device::flex(), self.limits, format).await.map(drop)?;
+            }
+            Ok::<_, Fault>(())
+        };
+        let checked = check.await;
+        faults::take_first().and(checked).map_err(|fault| to_js(&fault))
     }
 
     /// Loads transformer and VAE decoder from the packed checkpoint of this manifest. `read: (file, begin, end) =>

@@ -14,6 +14,8 @@ use crate::{check, chrome, compare, engines, page, pixart, python, run, setup, t
 
 /// The word by which tests name their device: it, a colon, and the name.
 const ADAPTER: &str = "adapter";
+/// Files of browser tests that run at once. Each waits for its browser, and computes on one thread where the GPU is not its subject.
+const FILES_AT_ONCE: &str = "--test-concurrency=2";
 /// Time limit of a wasm test. A browser compiles each kernel before its first use, which takes SwiftShader seconds.
 const WASM_TEST_SECONDS: &str = "900";
 
@@ -120,7 +122,9 @@ fn page(workspace: &Workspace) -> Result<Vec<String>> {
     run::log("testing the page in a headless browser");
     let mut node = workspace.command("node");
     let shots = workspace.cache.join("screenshots");
-    node.args(["--test", "tests/page/", "tests/bench/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
+    node.args(["--test", FILES_AT_ONCE, "tests/page/", "tests/bench/"])
+        .env("CHROME", chrome)
+        .env("PIXART", companion.get_program());
     let adapters = run_tests(node.env("SHOTS", &shots), run::minutes(30))?;
     run::log(&format!("screenshots of the page's states: {}", shots.display()));
     run::log("calling the companion with OpenAI's client");
@@ -140,7 +144,7 @@ fn engines(workspace: &Workspace) -> Result<Vec<String>> {
     // Firefox's WebGPU runs on Vulkan.
     vulkan::require_driver()?;
     let mut node = engines::node(workspace)?;
-    node.args(["--test", "tests/engines/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
+    node.args(["--test", FILES_AT_ONCE, "tests/engines/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
     engines::set_programs(workspace, &mut node)?;
     run::log("testing the page in Firefox and in WebKitGTK");
     run_tests(&mut node, run::minutes(30))

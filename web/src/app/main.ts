@@ -311,7 +311,13 @@ async function run(
   const started = { checkpoint: source.checkpoint, request: complete, model_hash: hash, model_outputs: [...model_outputs] };
   const journal = await images.journal(started);
   try {
-    const image = await engine.generate(complete, { signal, model_outputs, model_hash, onStep: (step) => journal?.add(step.model_output) });
+    const image = await engine.generate(complete, {
+      signal,
+      model_outputs,
+      model_hash,
+      onStep: (step) => journal?.add(step.model_output),
+      onAnew: (hash) => journal?.restart(hash),
+    });
     if (image !== undefined) await images.add(request.prompt, image);
     return image;
   } finally {

@@ -59,7 +59,14 @@ export class Conversion {
     const { files, names } = description;
     // A file that arrives once has its header read with its weights.
     if (source.isSequential()) return;
-    const read = (path: string, begin: number, end: number) => source.read(names.get(path) ?? path, begin, end);
+    // Each check reads the headers.
+    const headers = new Map<string, ReturnType<Read>>();
+    const read: Read = (path, begin, end) => {
+      const key = `${path} ${begin} ${end}`;
+      const bytes = headers.get(key) ?? source.read(names.get(path) ?? path, begin, end);
+      headers.set(key, bytes);
+      return bytes;
+    };
     await this.deriveConfig(description, networks, read);
     const weight_format = this.engine.conversion_dtype(networks[0] ?? '', files as Map<string, Uint8Array>) as string;
     const conversion = {
@@ -73,6 +80,10 @@ export class Conversion {
     const stop = (): Promise<never> => Promise.reject(CHECKED);
     await Engine.convert(conversion, files, read, stop, stop).catch((thrown: unknown) => {
       if (faultOf(thrown).what !== CHECKED.what) throw withNames(faultOf(thrown), names);
+    });
+    const checked = this.engine.check_headers(part === 'text_encoder', files as Map<string, Uint8Array>, weight_format, read);
+    await checked.catch((thrown: unknown) => {
+      throw withNames(faultOf(thrown), names);
     });
   }
 

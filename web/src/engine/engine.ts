@@ -37,6 +37,8 @@ export interface GenerateOptions {
   model_hash?: string | null | undefined;
   /** Receives each step that is run. */
   onStep?: (step: DenoisingStep) => void;
+  /** Receives the `model_hash` of the checkpoint with which the generation begins anew: its earlier steps are void. */
+  onAnew?: (model_hash: string | null | undefined) => void;
 }
 
 export interface ResilientEngine {
@@ -111,7 +113,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
 
   const run = async (
     request: ImageRequest,
-    { signal, model_outputs = [], model_hash, onStep: report }: GenerateOptions,
+    { signal, model_outputs = [], model_hash, onStep: report, onAnew }: GenerateOptions,
   ): Promise<ImageResult | undefined> => {
     let outputs = [...model_outputs];
     let outputs_hash = model_hash;
@@ -128,6 +130,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
         if (outputs_hash !== undefined && outputs_hash !== loaded_hash && (outputs.length > 0 || encoding.layer !== undefined)) {
           emit({ kind: 'note', id: 0, text: NOTE_CHANGED });
           [outputs, encoding.layer, furthest] = [[], undefined, 0];
+          onAnew?.(loaded_hash);
         }
         outputs_hash = loaded_hash;
         try {

@@ -33,6 +33,8 @@ export interface Unfinished {
 /** A log of the running generation's steps. */
 export interface Journal {
   add(model_output: Uint8Array): void;
+  /** Drops the steps so far: the generation begins anew with the checkpoint of this hash. */
+  restart(model_hash: string | null | undefined): void;
   /** Removes what was written: the generation is over. */
   end(): Promise<void>;
 }
@@ -140,6 +142,11 @@ export class Gallery {
         written_millis = performance.now();
         // After a failed write the generation resumes from the last step that was written; later steps would leave a gap.
         writing = writing.then(() => (ended ? undefined : write())).catch(() => (ended = true));
+      },
+      restart: (model_hash) => {
+        unfinished.model_hash = model_hash;
+        unwritten.length = 0;
+        written = 0;
       },
       end: async () => {
         ended = true;
