@@ -13,6 +13,7 @@ mod errors;
 mod examples;
 mod goldens;
 mod gpu;
+mod hub;
 mod layout;
 mod metadata;
 mod packaging;

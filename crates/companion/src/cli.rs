@@ -21,6 +21,7 @@ mod encode;
 mod generate;
 mod golden;
 mod pack;
+mod progress;
 mod serve;
 mod sheet;
 mod synth;

@@ -8,7 +8,7 @@ use pixart_verify::recording::Recording;
 use serde::Serialize;
 
 use crate::generate::{ImageGenerator, LoadOptions};
-use crate::{Error, device};
+use crate::{ComponentPaths, Error, device};
 
 /// Difference between a tensor of the second recording and the same tensor of the first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,10 +48,11 @@ pub struct Tolerances {
 /// See [`ImageGenerator::generate`].
 pub fn record(
     checkpoint: PathBuf,
+    components: ComponentPaths,
     device: device::DeviceSpec,
     request: &pixart_protocol::GenerateRequest,
 ) -> Result<Recording, Error> {
-    let options = LoadOptions { checkpoint, device, ..LoadOptions::default() };
+    let options = LoadOptions { checkpoint, components, device, ..LoadOptions::default() };
     let request = pixart_protocol::GenerateRequest { record: true, ..request.clone() };
     let images = ImageGenerator::open(options)?.generate(&request, |_| std::ops::ControlFlow::Continue(()))?;
     let recording = images.into_iter().next().and_then(|image| image.recording);

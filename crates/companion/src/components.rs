@@ -28,6 +28,23 @@ pub struct ComponentPaths {
 }
 
 impl ComponentPaths {
+    /// Returns the places by the name of their component, to be changed.
+    pub fn places_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 5] {
+        [
+            ("transformer", &mut self.transformer),
+            ("vae", &mut self.vae),
+            ("text_encoder", &mut self.text_encoder),
+            ("tokenizer", &mut self.tokenizer),
+            ("scheduler", &mut self.scheduler),
+        ]
+    }
+
+    /// Returns whether `component` of the checkpoint is replaced.
+    #[must_use]
+    pub fn replaces(&self, component: &str) -> bool {
+        self.clone().places_mut().iter().any(|(name, place)| *name == component && place.is_some())
+    }
+
     /// Replaces components of `folder`, and derives the configuration of a text encoder that has none.
     ///
     /// # Errors

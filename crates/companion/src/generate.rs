@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::decode::LATENTS;
 use crate::device::{self, LoadedDevice};
-use crate::{Error, checkpoint, embeds};
+use crate::{Error, checkpoint, embeds, hub};
 
 mod options;
 mod report;
@@ -105,7 +105,7 @@ impl ImageGenerator {
             block_on(pipeline.load_vae_encoder(&folder))?;
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let model = name(&options.checkpoint);
+        let model = hub::model_name(&options.checkpoint);
         let loras = options.loras.iter().map(|(dir, scale)| LoraMetadata { name: name(dir), scale: *scale }).collect();
         let transformer = options.components.transformer.as_deref().map(name);
         let generator = Self { pipeline, stored_embeds, opened, model, loras, transformer, load_millis: 0.0 };

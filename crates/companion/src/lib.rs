@@ -29,6 +29,7 @@ mod encode;
 mod error;
 pub mod generate;
 pub mod golden;
+pub mod hub;
 pub mod pack;
 pub mod prompts;
 pub mod self_test;

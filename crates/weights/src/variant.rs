@@ -69,6 +69,18 @@ impl Folder {
         }
     }
 
+    /// Returns the path of the file that the network in `dir` is read from, or of the index of its shards; `None` without weights.
+    ///
+    /// # Errors
+    /// Several files, none of which has the usual name: which one is meant cannot be told.
+    pub fn network_path(&self, dir: &str, stem: &str) -> Result<Option<String>, Error> {
+        let file = match self.network_file(dir, stem) {
+            Some(file) => Some(file),
+            None => self.lone_file(dir)?,
+        };
+        Ok(file.map(|file| file.path))
+    }
+
     fn network_files(&self, dir: &str, stem: &str) -> impl Iterator<Item = NetworkFile> {
         let prefix = format!("{dir}/{stem}.");
         self.paths().filter_map(move |path| {

@@ -57,6 +57,8 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     add("crates/companion/src/error.rs Error::Cancelled", cancelled.map(drop).expect_err("it is cancelled"));
     let (first, second) = (recording(1), recording(2));
     add("crates/companion/src/compare.rs compare", compare::compare(&first, &second).map(drop).expect_err("two seeds"));
+    faults.extend(crate::hub::faults().into_iter().map(|(site, fault)| ProvokedFault { site, fault }));
+    let mut add = |site: &'static str, error: Error| faults.push(ProvokedFault::new(site, error));
     // These need a device or a disk that fails.
     for (site, error) in [
         ("crates/companion/src/error.rs Error::NoGpu", Error::NoGpu { why: "no adapter was found".to_owned() }),

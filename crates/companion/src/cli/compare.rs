@@ -8,9 +8,11 @@ use clap::{ArgGroup, Args};
 use pixart_companion::Error;
 use pixart_companion::compare::{self, Tolerances};
 use pixart_companion::device::DeviceSpec;
+use pixart_companion::hub::Selection;
 use pixart_protocol::GenerateRequest;
 use pixart_verify::recording::Recording;
 
+use super::components::{self, ComponentArgs};
 use super::{print_line, read, write};
 
 #[derive(Args)]
@@ -23,9 +25,11 @@ pub(crate) struct CompareArgs {
     /// compared with the first instead.
     #[arg(long = "recording", group = "what")]
     recordings: Vec<PathBuf>,
-    /// A diffusers folder or a packed one.
+    /// A diffusers folder or a packed one, or owner/name[@revision] of the hub.
     #[arg(long)]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    components: ComponentArgs,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
     device: DeviceSpec,
@@ -100,7 +104,8 @@ impl CompareArgs {
     /// Generates `request` on `device` and records it.
     fn record(&self, device: DeviceSpec, request: &GenerateRequest) -> anyhow::Result<Recording> {
         let checkpoint = self.checkpoint.clone().context("name the checkpoint to generate with by --checkpoint")?;
-        Ok(compare::record(checkpoint, device, request)?)
+        let (checkpoint, components) = components::fetch(&checkpoint, &self.components.paths(), Selection::default())?;
+        Ok(compare::record(checkpoint, components, device, request)?)
     }
 
     /// The request of --prompt.

@@ -1,9 +1,12 @@
 //! The places of a checkpoint's components, as arguments of several commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pixart_companion::ComponentPaths;
+use pixart_companion::hub::{self, Selection};
+use pixart_companion::{ComponentPaths, Error};
+
+use super::progress::ProgressPrinter;
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ComponentArgs {
@@ -48,4 +51,21 @@ impl TextComponentArgs {
         let Self { text_encoder, tokenizer } = self.clone();
         ComponentPaths { text_encoder, tokenizer, ..ComponentPaths::default() }
     }
+}
+
+/// Returns the checkpoint's folder and the places of its components, after the download of those that are names of the hub.
+pub(crate) fn fetch(
+    checkpoint: &Path,
+    components: &ComponentPaths,
+    selection: Selection<'_>,
+) -> Result<(PathBuf, ComponentPaths), Error> {
+    let mut printer = ProgressPrinter::new("downloaded");
+    let mut printed = String::new();
+    hub::fetch(checkpoint, components, selection, &mut |file, progress| {
+        if printed != file {
+            printed = file.to_owned();
+            tracing::info!(file, bytes = progress.total_bytes, "download");
+        }
+        printer.print(progress);
+    })
 }

@@ -7,17 +7,18 @@ use std::time::Instant;
 use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
+use pixart_companion::hub::Selection;
 use pixart_companion::{Error, PromptEncoder, PromptEncoderOptions, bench, embeds};
 use pixart_model::WeightFormat;
 use pixart_protocol::EncodeRequest;
 use serde_json::json;
 
-use super::components::TextComponentArgs;
+use super::components::{self, TextComponentArgs};
 use super::{TEXT_WEIGHT_FORMATS, print_json, value_by_name, write};
 
 #[derive(Args)]
 pub(crate) struct EncodeArgs {
-    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/.
+    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub.
     #[arg(long)]
     checkpoint: PathBuf,
     #[command(flatten)]
@@ -55,10 +56,12 @@ impl EncodeArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let request = EncodeRequest { captions: self.prompts, max_sequence_length: self.max_sequence_length };
         request.validate().map_err(Error::Request)?;
+        let selection = Selection { unused: &["transformer", "vae", "scheduler"], variant: self.variant.as_deref() };
+        let (checkpoint, components) = components::fetch(&self.checkpoint, &self.components.paths(), selection)?;
         let began = Instant::now();
         let encoder = PromptEncoder::open(&PromptEncoderOptions {
-            checkpoint: self.checkpoint,
-            components: self.components.paths(),
+            checkpoint,
+            components,
             device: self.device,
             weight_format: self.text_dtype,
             layers: self.layers,

@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
+use pixart_companion::hub::Selection;
 use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
 use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
 
-use super::components::ComponentArgs;
+use super::components::{self, ComponentArgs};
 use super::{WEIGHT_FORMATS, create_dir, print_json, read, value_by_name, write};
 
 const OUTPUT_TYPES: [(&str, OutputType); 4] =
@@ -22,7 +23,8 @@ const OUTPUT_TYPES: [(&str, OutputType); 4] =
 #[derive(Args)]
 #[command(group = ArgGroup::new("text").required(true))]
 pub(crate) struct GenerateArgs {
-    /// A packed checkpoint, or a diffusers folder: model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/.
+    /// A packed checkpoint, a diffusers folder (model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/), or
+    /// owner/name[@revision] of the hub, or the address of its page.
     #[arg(long)]
     checkpoint: PathBuf,
     /// The prompt.
@@ -151,15 +153,18 @@ impl GenerateArgs {
         let captions = stored.as_ref().map(|stored| stored.captions.clone()).unwrap_or_default();
         let prompts = self.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
         let shape = stored.as_ref().map(|stored| stored.embeds.shape);
+        let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
+        let selection = Selection { unused, variant: self.variant.as_deref() };
+        let (checkpoint, components) = components::fetch(&self.checkpoint, &self.components.paths(), selection)?;
         let options = LoadOptions {
-            checkpoint: self.checkpoint.clone(),
+            checkpoint,
             device: self.device,
             weight_format: self.dtype,
             prompt_embeds: stored
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
             text_memory: self.text_memory.map(|size| size.0),
             variant: self.variant.clone(),
-            components: self.components.paths(),
+            components,
             loras: self.loras().map_err(Error::from)?,
             vae_encoder: self.image.is_some(),
         };

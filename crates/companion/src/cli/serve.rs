@@ -9,18 +9,19 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
+use pixart_companion::hub::Selection;
 use pixart_companion::serve::queue::Queue;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, model_id};
-use pixart_companion::{AppState, Error, PromptEncoderOptions};
+use pixart_companion::{AppState, ComponentPaths, Error, PromptEncoderOptions};
 use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
 
-use super::components::ComponentArgs;
+use super::components::{self, ComponentArgs};
 use super::{TEXT_WEIGHT_FORMATS, print_line, value_by_name};
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
-    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/. With transformer/ and vae/ it also generates
+    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub. With transformer/ and vae/ it also generates
     /// images.
     #[arg(long)]
     checkpoint: PathBuf,
@@ -75,8 +76,11 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (options, encoder_options) = (self.options()?, self.encoder_options());
+    pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
+        let components;
+        (self.checkpoint, components) =
+            components::fetch(&self.checkpoint, &self.components.paths(), Selection::default())?;
+        let (options, encoder_options) = (self.options()?, self.encoder_options(components));
         let (queue, opened) = Queue::start(self.queue.get(), move || {
             let state = AppState::open(&encoder_options)?;
             let info = state.info().clone();
@@ -145,10 +149,10 @@ impl ServeArgs {
         self.model_aliases.iter().map(parse).collect()
     }
 
-    fn encoder_options(&self) -> PromptEncoderOptions {
+    fn encoder_options(&self, components: ComponentPaths) -> PromptEncoderOptions {
         PromptEncoderOptions {
             checkpoint: self.checkpoint.clone(),
-            components: self.components.paths(),
+            components,
             device: self.device,
             weight_format: self.text_dtype,
             text_memory: self.text_memory.map(|size| size.0),

@@ -16,6 +16,7 @@ use super::queue::DeviceWorker;
 use crate::generate::{GeneratedImage, GenerationProgress};
 use crate::{
     Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, device,
+    hub,
 };
 
 /// Captions in a batch of the text encoder.
@@ -154,7 +155,7 @@ impl DeviceWorker for AppState {
 #[must_use]
 pub fn model_id(checkpoint: &Path) -> String {
     let whole = checkpoint.canonicalize().unwrap_or_else(|_| checkpoint.to_owned());
-    whole.file_name().map_or("pixart".to_owned(), |name| name.to_string_lossy().into_owned())
+    hub::model_name(&whole)
 }
 
 /// See [`ModelInfo::fingerprint`].

@@ -1,0 +1,233 @@
+//! Models of a hub by their name, as `owner/name@revision`. The files that are needed are downloaded into the cache that Python's
+//! `huggingface_hub` uses, small ones first, and are read from there. A local file or folder of the same name is preferred.
+
+use std::path::{Path, PathBuf};
+
+use pixart_weights::manifest::MANIFEST;
+use pixart_weights::packer::NETWORKS;
+use pixart_weights::{Folder, Manifest};
+
+use crate::pack::PackProgress;
+use crate::{ComponentPaths, Error};
+
+mod address;
+mod client;
+
+pub use address::HubAddress;
+pub use client::Hub;
+use client::{Download, Revision};
+
+const MODEL_INDEX: &str = "model_index.json";
+/// Files of which a tokenizer has one at least.
+const TOKENIZER_FILES: [&str; 2] = ["spiece.model", "tokenizer.json"];
+/// Folders of a checkpoint's components.
+const COMPONENTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "transformer", "vae"];
+/// Small files beside them; the model card names the licence.
+const ROOT_FILES: [&str; 2] = [MODEL_INDEX, "README.md"];
+
+/// A selection of a checkpoint's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// Components that are not read at all.
+    pub unused: &'a [&'a str],
+    /// Variant of the weight files, as `fp16`.
+    pub variant: Option<&'a str>,
+}
+
+/// Returns the folder of a checkpoint and the places of the components that replace its own, all of them on this computer. Names of
+/// the hub are downloaded: the small files of all places before the weights of any.
+///
+/// # Errors
+/// A name that the hub does not have or refuses, a network that has no weights in a format that is read, or a failed download.
+pub fn fetch(
+    checkpoint: &Path,
+    components: &ComponentPaths,
+    selection: Selection<'_>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<(PathBuf, ComponentPaths), Error> {
+    let mut places = components.clone();
+    let is_address = |place: &Option<PathBuf>| place.as_deref().and_then(hub_address).is_some();
+    let is_local = hub_address(checkpoint).is_none() && !places.places_mut().iter().any(|(_, place)| is_address(place));
+    if is_local {
+        return Ok((checkpoint.to_owned(), places));
+    }
+    fetch_from(&Hub::from_env()?, checkpoint, components, selection, on_progress)
+}
+
+/// Does what [`fetch`] does with a hub that is not the environment's.
+///
+/// # Errors
+/// See [`fetch`].
+pub fn fetch_from(
+    hub: &Hub,
+    checkpoint: &Path,
+    components: &ComponentPaths,
+    selection: Selection<'_>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<(PathBuf, ComponentPaths), Error> {
+    let mut weights = Vec::new();
+    let mut replaced = components.clone();
+    for (component, place) in replaced.places_mut() {
+        if let Some(found) = place.as_deref().and_then(hub_address) {
+            *place = Some(fetch_component(hub, &found, component, selection, &mut weights, on_progress)?);
+        }
+    }
+    let folder = match hub_address(checkpoint) {
+        Some(address) => fetch_checkpoint(hub, &address, components, selection, &mut weights, on_progress)?,
+        None => checkpoint.to_owned(),
+    };
+    for (revision, file) in &weights {
+        hub.download(revision, file, on_progress)?;
+    }
+    Ok((folder, replaced))
+}
+
+/// Returns the address that `place` is on the hub; `None` for a place on this computer.
+fn hub_address(place: &Path) -> Option<HubAddress> {
+    if place.exists() { None } else { HubAddress::parse(place.to_str()?) }
+}
+
+/// Returns the name of a checkpoint: of its folder, or `owner/name` of a folder in the hub's cache.
+#[must_use]
+pub fn model_name(checkpoint: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let in_cache = checkpoint.ancestors().find_map(|folder| {
+        let is_snapshot = folder.parent().and_then(name).is_some_and(|parent| parent == "snapshots");
+        let repository = is_snapshot.then(|| folder.ancestors().nth(2).and_then(name)).flatten()?;
+        Some(repository.strip_prefix("models--")?.replacen("--", "/", 1))
+    });
+    in_cache.or_else(|| name(checkpoint)).unwrap_or_else(|| "pixart".to_owned())
+}
+
+fn fetch_checkpoint(
+    hub: &Hub,
+    address: &HubAddress,
+    components: &ComponentPaths,
+    selection: Selection<'_>,
+    weights: &mut Vec<Download>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<PathBuf, Error> {
+    let revision = hub.revision(address)?;
+    let prefix = if address.path.is_empty() { String::new() } else { format!("{}/", address.path) };
+    let files: Vec<&str> = revision.files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
+    let root = hub.snapshot(&revision).join(&address.path);
+    if files.contains(&MANIFEST) {
+        let path = hub.download(&revision, &format!("{prefix}{MANIFEST}"), on_progress)?;
+        let text = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+        let manifest = Manifest::read(&text).map_err(pixart_model::Error::Weights)?;
+        let shards = manifest.sections.iter().flat_map(|section| &section.shards);
+        weights.extend(shards.map(|shard| (revision.clone(), format!("{prefix}{}", shard.file))));
+        return Ok(root);
+    }
+    let is_used = |dir: &str| !selection.unused.contains(&dir);
+    // What encodes prompts alone needs no index of a pipeline.
+    if is_used("transformer") && !files.contains(&MODEL_INDEX) {
+        return Err(address.lacks(MODEL_INDEX));
+    }
+    let has_tokenizer = TOKENIZER_FILES.iter().any(|file| files.contains(&format!("tokenizer/{file}").as_str()));
+    if is_used("tokenizer") && components.tokenizer.is_none() && !has_tokenizer {
+        return Err(address.lacks("tokenizer/spiece.model or tokenizer/tokenizer.json"));
+    }
+    for file in &files {
+        let is_needed = match file.split_once('/') {
+            None => ROOT_FILES.contains(file),
+            Some((dir, name)) => COMPONENTS.contains(&dir) && is_used(dir) && !name.contains('/') && is_small(name),
+        };
+        if is_needed {
+            hub.download(&revision, &format!("{prefix}{file}"), on_progress)?;
+        }
+    }
+    for (dir, stem) in NETWORKS {
+        if is_used(dir) && !components.replaces(dir) {
+            let found = weight_files(hub, &revision, &prefix, (dir, stem), selection.variant, on_progress)?;
+            let found = found.ok_or_else(|| address.lacks(&format!("{dir}/{stem}.safetensors")))?;
+            weights.extend(found.into_iter().map(|file| (revision.clone(), file)));
+        }
+    }
+    Ok(root)
+}
+
+fn fetch_component(
+    hub: &Hub,
+    address: &HubAddress,
+    component: &str,
+    selection: Selection<'_>,
+    weights: &mut Vec<Download>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<PathBuf, Error> {
+    let revision = hub.revision(address)?;
+    let snapshot = hub.snapshot(&revision);
+    if revision.files.contains(&address.path) {
+        if is_small(&address.path) {
+            hub.download(&revision, &address.path, on_progress)?;
+        } else {
+            weights.push((revision.clone(), address.path.clone()));
+        }
+        return Ok(snapshot.join(&address.path));
+    }
+    // The component's own folder, or the folder of a checkpoint that has it.
+    let own = if address.path.is_empty() { String::new() } else { format!("{}/", address.path) };
+    let nested = format!("{own}{component}/");
+    let prefix = if revision.files.iter().any(|file| file.starts_with(&nested)) { nested } else { own };
+    for file in &revision.files {
+        if file.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/') && is_small(rest)) {
+            hub.download(&revision, file, on_progress)?;
+        }
+    }
+    if let Some((dir, stem)) = NETWORKS.into_iter().find(|(dir, _)| *dir == component) {
+        let found = weight_files_below(hub, &revision, &prefix, (dir, stem), selection.variant, on_progress)?;
+        let found = found.ok_or_else(|| address.lacks(&format!("{prefix}{stem}.safetensors")))?;
+        weights.extend(found.into_iter().map(|file| (revision.clone(), file)));
+    }
+    Ok(snapshot.join(prefix.trim_end_matches('/')))
+}
+
+/// Returns the files with the weights of a checkpoint's network; `None` without any that are read.
+fn weight_files(
+    hub: &Hub,
+    revision: &Revision,
+    prefix: &str,
+    (dir, stem): (&str, &str),
+    variant: Option<&str>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<Option<Vec<String>>, Error> {
+    weight_files_below(hub, revision, &format!("{prefix}{dir}/"), (dir, stem), variant, on_progress)
+}
+
+fn weight_files_below(
+    hub: &Hub,
+    revision: &Revision,
+    prefix: &str,
+    (dir, stem): (&str, &str),
+    variant: Option<&str>,
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<Option<Vec<String>>, Error> {
+    let mut names = Folder::default();
+    for file in revision.files.iter().filter_map(|file| file.strip_prefix(prefix)) {
+        names.insert(format!("{dir}/{file}"), Vec::new());
+    }
+    names.set_variant(variant.map(str::to_owned));
+    let Some(chosen) = names.network_path(dir, stem).map_err(pixart_model::Error::Weights)? else { return Ok(None) };
+    let chosen = format!("{prefix}{}", &chosen[dir.len() + 1..]);
+    if !chosen.ends_with(".json") {
+        return Ok(Some(vec![chosen]));
+    }
+    let path = hub.download(revision, &chosen, on_progress)?;
+    let text = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+    let bad = |why: String| pixart_model::Error::Weights(pixart_weights::Error::BadJson { file: chosen.clone(), why });
+    let index: Index = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    let mut shards: Vec<String> = index.weight_map.into_values().map(|file| format!("{prefix}{file}")).collect();
+    shards.sort();
+    shards.dedup();
+    Ok(Some(shards))
+}
+
+/// The index of a network's shards.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: std::collections::BTreeMap<String, String>,
+}
+
+fn is_small(file: &str) -> bool {
+    file.ends_with(".json") || file.ends_with(".model") || file == "README.md"
+}
