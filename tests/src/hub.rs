@@ -23,7 +23,7 @@ fn scenes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/models/scenes")
 }
 
-/// What a hub has and does, and the requests it got.
+/// State of a hub: its files, its faults and the requests it received.
 #[derive(Default)]
 struct HubState {
     /// Paths and contents of the repository `owner/name`.

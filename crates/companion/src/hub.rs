@@ -12,6 +12,7 @@ use crate::{ComponentPaths, Error};
 
 mod address;
 mod client;
+mod transfer;
 
 pub use address::HubAddress;
 pub use client::Hub;

@@ -4,16 +4,17 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pixart_protocol::{Fault, FaultCode};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use ureq::http::{HeaderMap, Response};
+use ureq::http::Response;
 
 use super::HubAddress;
+use super::transfer::{FileHeaders, copy, create_parent, is_safe, origin, place, write};
 use crate::Error;
 use crate::pack::PackProgress;
 
@@ -21,8 +22,6 @@ use crate::pack::PackProgress;
 const REDIRECTS_MAX: usize = 5;
 /// Broken transfers in a row, none of which brought a byte, after which a download fails.
 const ATTEMPTS_MAX: usize = 5;
-/// Bytes that are read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Hexadecimal digits of a SHA-256, which is the ETag of a large file.
 const SHA256_DIGITS: usize = 64;
 
@@ -291,63 +290,6 @@ impl Hub {
     }
 }
 
-/// Headers about a file.
-#[derive(Debug, Default)]
-struct FileHeaders {
-    etag: Option<String>,
-    bytes: Option<u64>,
-    /// The hub itself said it, of a file on another host.
-    is_linked: bool,
-}
-
-impl FileHeaders {
-    fn read(&mut self, headers: &HeaderMap, is_file: bool) {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let is_name =
-            |etag: &&str| !etag.is_empty() && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        let etag = |text: &str| {
-            Some(text.trim_start_matches("W/").trim_matches('"')).filter(|etag| is_name(etag)).map(str::to_owned)
-        };
-        if let Some(linked) = text("x-linked-etag").and_then(etag) {
-            self.etag = Some(linked);
-            self.bytes = text("x-linked-size").and_then(|size| size.parse().ok());
-            self.is_linked = true;
-        } else if is_file && !self.is_linked {
-            self.etag = text("etag").and_then(etag);
-            self.bytes = text("content-length").and_then(|size| size.parse().ok());
-        }
-    }
-}
-
-/// Appends the body to `out` and returns why it broke off; `None` where it ended.
-fn copy(
-    response: Response<ureq::Body>,
-    out: &mut File,
-    bytes: u64,
-    at: &mut u64,
-    report: &mut dyn FnMut(u64),
-) -> io::Result<Option<String>> {
-    let mut body = response.into_body().into_reader();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match body.read(&mut chunk) {
-            Ok(0) if *at < bytes => return Ok(Some(format!("it ended after {at} of {bytes} bytes"))),
-            Ok(0) => return Ok(None),
-            Ok(got) => {
-                // Never more than the hub named.
-                let got = (got as u64).min(bytes - *at) as usize;
-                out.write_all(&chunk[..got])?;
-                *at += got as u64;
-                report(*at);
-                if *at == bytes {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Ok(Some(error.to_string())),
-        }
-    }
-}
-
 /// Compares the SHA-256 of a downloaded file with the hub's, and removes a file that differs.
 fn check(address: &HubAddress, file: &str, path: &Path, sha256: &str) -> Result<(), Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
@@ -358,41 +300,6 @@ fn check(address: &HubAddress, file: &str, path: &Path, sha256: &str) -> Result<
     }
     fs::remove_file(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
     Err(unreachable(address, file, &"its SHA-256 is not the hub's"))
-}
-
-#[cfg(unix)]
-fn place(target: &Path, _blob: &Path, link: &Path) -> io::Result<()> {
-    match std::os::unix::fs::symlink(target, link) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
-        made => made,
-    }
-}
-
-/// Moves the file where links need rights that users do not have.
-#[cfg(not(unix))]
-fn place(_target: &Path, blob: &Path, link: &Path) -> io::Result<()> {
-    fs::rename(blob, link)
-}
-
-fn create_parent(path: &Path) -> Result<(), Error> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    create_parent(path)?;
-    fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
-/// Returns whether a path of the hub stays below the folder it is joined to.
-fn is_safe(file: &str) -> bool {
-    file.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']))
-}
-
-/// Returns scheme, host and port of an address.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    url[host..].find('/').map_or(url, |end| &url[..host + end])
 }
 
 /// Names a file, or the repository where `file` is empty.
