@@ -166,8 +166,9 @@ fn parse(path: &str, bytes: &[u8], length: u64) -> Result<BTreeMap<String, Tenso
         let mut shape = Vec::new();
         for _ in 0..axes {
             let side = cursor.u64()?;
-            let side = usize::try_from(side).map_err(|_| cursor.corrupt(format!("`{name}` has an axis of {side}")))?;
-            shape.insert(0, side);
+            // No file has an empty tensor, and loops over its rows could take forever.
+            let held = usize::try_from(side).ok().filter(|side| *side > 0);
+            shape.insert(0, held.ok_or_else(|| cursor.corrupt(format!("`{name}` has an axis of {side}")))?);
         }
         let (kind, offset) = (cursor.u32()?, cursor.u64()?);
         described.push((name, shape, kind, offset));

@@ -1,4 +1,4 @@
-//! Files from anywhere: safetensors and manifests are mutated at random, and whatever comes out is refused or read, without a
+//! Files from anywhere: safetensors, GGUF files and manifests are mutated at random, and whatever comes out is refused or read, without a
 //! panic, without much more memory than the file takes, and without a path outside of the checkpoint.
 //!
 //! `HOSTILE_SECONDS` says how long each kind is tried, in place of a few thousand cases; `HOSTILE_SEED` begins elsewhere. What
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 mod checks;
 
-use checks::{is_manifest, is_safetensors};
+use checks::{is_gguf, is_manifest, is_safetensors};
 
 const CASES: u32 = 4_000;
 /// Memory that a file may take while it is read: what its JSON becomes, and a copy of its numbers.
@@ -156,6 +156,18 @@ fn in_bytes(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Changes a number of 4 or 8 bytes anywhere after the version, or bytes.
+fn in_gguf(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
+    if bytes.len() < 32 || chance.below(3) == 0 {
+        return in_bytes(chance, bytes);
+    }
+    let mut bytes = bytes.to_vec();
+    let at = 8 + chance.below(bytes.len() - 16);
+    let size = *chance.pick(&[4, 8]);
+    bytes[at..at + size].copy_from_slice(&chance.pick(&NUMBERS).to_le_bytes()[..size]);
+    bytes
+}
+
 /// Changes a value of a JSON text, or its bytes.
 fn in_json(chance: &mut Chance, bytes: &[u8]) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return in_bytes(chance, bytes) };
@@ -212,6 +224,47 @@ fn safetensors() -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 1034]].concat()
 }
 
+/// A safetensors file of 8-bit floats, with ComfyUI's scales.
+fn eight_bit_floats() -> Vec<u8> {
+    let header = json!({
+        "m.weight": { "dtype": "F8_E4M3", "shape": [8, 32], "data_offsets": [0, 256] },
+        "m.scale_weight": { "dtype": "F32", "shape": [], "data_offsets": [256, 260] },
+        "n.weight": { "dtype": "F8_E5M2", "shape": [5], "data_offsets": [260, 265] },
+        "n.scale_weight": { "dtype": "F32", "shape": [1], "data_offsets": [265, 269] },
+        "scaled_fp8": { "dtype": "F8_E4M3", "shape": [2], "data_offsets": [269, 271] },
+    });
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0x3e; 271]].concat()
+}
+
+/// A GGUF file with an array of texts and tensors of several types.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    // Name, sides, number of the type, bytes.
+    let tensors: [(&str, &[u64], u32, usize); 6] = [
+        ("enc.blk.0.attn_q.weight", &[32, 8], 8, 272),
+        ("enc.blk.0.attn_k.weight", &[32, 8], 2, 144),
+        ("blocks.0.attn.qkv.weight", &[256, 3], 12, 432),
+        ("token_embd.weight", &[4, 3], 1, 24),
+        ("enc.output_norm.weight", &[4], 0, 16),
+        ("y_embedder.y_proj.fc1.bias", &[6], 30, 12),
+    ];
+    let mut file = [&b"GGUF"[..], &3_u32.to_le_bytes(), &6_u64.to_le_bytes(), &2_u64.to_le_bytes()].concat();
+    file.extend([text("tokenizer.ggml.tokens"), 9_u32.to_le_bytes().to_vec(), 8_u32.to_le_bytes().to_vec()].concat());
+    file.extend([2_u64.to_le_bytes().to_vec(), text("<pad>"), text("</s>")].concat());
+    file.extend([text("general.alignment"), 4_u32.to_le_bytes().to_vec(), 32_u32.to_le_bytes().to_vec()].concat());
+    let mut offset = 0_usize;
+    for (name, sides, kind, bytes) in tensors {
+        file.extend([text(name), (sides.len() as u32).to_le_bytes().to_vec()].concat());
+        sides.iter().for_each(|side| file.extend(side.to_le_bytes()));
+        file.extend([&kind.to_le_bytes()[..], &(offset as u64).to_le_bytes()].concat());
+        offset += bytes.next_multiple_of(32);
+    }
+    let data = file.len().next_multiple_of(32);
+    file.resize(data + offset, 0x2e);
+    file
+}
+
 fn manifest() -> Vec<u8> {
     let hash = "0123456789abcdef".repeat(4);
     let shard = |index: u32, bytes: u64| json!({ "file": format!("t-{index:05}.bin"), "bytes": bytes, "sha256": hash });
@@ -236,7 +289,14 @@ fn manifest() -> Vec<u8> {
 #[test]
 fn safetensors_from_anywhere_are_read_or_refused() {
     assert!(is_safetensors(&safetensors()));
-    try_all("safetensors", vec![safetensors()], in_bytes, is_safetensors);
+    assert!(is_safetensors(&eight_bit_floats()));
+    try_all("safetensors", vec![safetensors(), eight_bit_floats()], in_bytes, is_safetensors);
+}
+
+#[test]
+fn gguf_files_from_anywhere_are_read_or_refused() {
+    assert!(is_gguf(&gguf()));
+    try_all("gguf", vec![gguf()], in_gguf, is_gguf);
 }
 
 #[test]

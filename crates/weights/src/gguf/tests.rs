@@ -149,6 +149,8 @@ fn what_is_not_supported_is_named() {
     assert!(text.contains("`text_encoder/t5.gguf`: `w`: its type is number 16 of ggml"), "{text}");
     let text = refusal(8, &[33, 1]);
     assert!(text.contains("a tensor of shape [1, 33] cannot be stored as Q8_0"), "{text}");
+    let text = refusal(0, &[0, 1 << 40]);
+    assert!(text.contains("`w` has an axis of 0"), "{text}");
     let mut other = gguf(&[]);
     other[4] = 1;
     let text = block_on(Weights::open(&folder_of(other), "text_encoder", "model")).err().expect("an old version");

@@ -30,6 +30,26 @@ pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
     names.iter().map(is_readable).fold(true, |all, one| all & one)
 }
 
+/// Returns whether `bytes` are a GGUF file whose tensors can all be read, as a text encoder and as a transformer.
+pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
+    let is_read = |dir: &str| {
+        let mut folder = Folder::default();
+        folder.insert(format!("{dir}/a.gguf"), bytes.to_vec());
+        let Ok(weights) = block_on(Weights::open(&folder, dir, "unused")) else { return false };
+        let names: Vec<String> = weights.names().map(str::to_owned).collect();
+        let is_readable = |name: &String| {
+            let shape = weights.shape(name).expect("the name is listed").to_vec();
+            if let [outputs, inputs] = shape[..] {
+                let _ = block_on(weights.matrix(name, [outputs, inputs], WeightFormat::Q8));
+                let _ = block_on(weights.f32_rows(name, &shape, &[outputs - 1, 0]));
+            }
+            block_on(weights.f32(name, &shape)).is_ok()
+        };
+        names.iter().map(is_readable).fold(true, |all, one| all & one)
+    };
+    is_read("text_encoder") & is_read("transformer")
+}
+
 /// Returns zeros, and asserts that nothing outside of a shard is read.
 struct ZeroShards(Vec<(String, u64)>);
 
