@@ -115,6 +115,22 @@ describe('a server', () => {
     assert.deepEqual([...queries], ['?X-Sig=a%2Fb&Expires=1']);
   });
 
+  test('whose_address_is_signed_is_stored_without_the_signature', async (context) => {
+    for (const query of ['v=2&X-Amz-Signature=1&X-Amz-Expires=9', 'v=2&token=abc', 'sv=1&sig=x&v=2&se=3', 'v=2&Expires=1&Signature=y']) {
+      const page = await openWithText(context, `?${query}`);
+      await untilLoaded(page);
+      const stored = await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
+      assert.deepEqual([...new Set(stored.map(({ checkpoint }) => checkpoint))], [`${fixture.server.url}?v=2`], query);
+      await page.close();
+    }
+  });
+
+  test('that_has_the_manifest_of_a_web_app_beside_the_weights_is_opened', async (context) => {
+    const body = JSON.stringify({ name: 'app', start_url: '.', icons: [{ src: 'icon.svg', sizes: 'any' }] });
+    fixture.server.rule = ({ path }) => (path === 'manifest.json' ? { body } : undefined);
+    await untilLoaded(await openWithText(context));
+  });
+
   for (const [lacks, named] of [
     [/^tokenizer\//, 'tokenizer/tokenizer.json and no tokenizer/spiece.model'],
     [/^vae\/config/, 'vae/config.json'],

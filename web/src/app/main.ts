@@ -1,6 +1,7 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
 import { checkpointUrl, textEncoderUrl } from '../checkpoints/address';
+import { withoutSignature } from '../checkpoints/source';
 import type { ImageRequest } from '../engine/client';
 import { type GenerateOptions, type ResilientEngine, startEngine } from '../engine/engine';
 import { faultOf, ignore } from '../engine/fault';
@@ -242,7 +243,7 @@ function notify(notice: Notice): void {
 /** Offers to resume the generation that was running when this tab was closed or reloaded. */
 async function offerUnfinished(): Promise<void> {
   const unfinished = await images.unfinished();
-  if (unfinished === undefined || unfinished.checkpoint !== source.checkpoint) return;
+  if (unfinished === undefined || unfinished.checkpoint !== withoutSignature(source.checkpoint)) return;
   const { request, model_outputs, model_hash } = unfinished;
   unfinishedGroup.hidden = false;
   element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
@@ -308,7 +309,12 @@ async function run(
   });
   const complete = withPromptSize({ ...request, ...read });
   const hash = model_hash ?? state.checkpoint?.model_hash;
-  const started = { checkpoint: source.checkpoint, request: complete, model_hash: hash, model_outputs: [...model_outputs] };
+  const started = {
+    checkpoint: withoutSignature(source.checkpoint),
+    request: complete,
+    model_hash: hash,
+    model_outputs: [...model_outputs],
+  };
   const journal = await images.journal(started);
   try {
     const image = await engine.generate(complete, {

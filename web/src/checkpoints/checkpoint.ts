@@ -18,7 +18,7 @@ import {
 import { describe, isSameVersion } from './describe';
 import { FileChangedError, isRefusal, measureRate, refusalFault, requestFile, stream } from './http';
 import { ProgressReporter } from './progress';
-import { isJson, isOutdated, MANIFEST, markCurrent } from './revalidate';
+import { isOutdated, MANIFEST, markCurrent, mayBeManifest } from './revalidate';
 import { sha256Of } from './sha256';
 import { FilesSource, HttpSource, readFile, type Source } from './source';
 import { type Manifest, type Shard, type Store, shardsOf } from './store';
@@ -166,7 +166,7 @@ export class Checkpoints {
     const stored = is_valid ? row.manifest : undefined;
     const bytes = stored === undefined ? await readFile(source, MANIFEST) : undefined;
     const text = stored ?? (bytes && new TextDecoder().decode(bytes));
-    if (text === undefined || !isJson(text)) return undefined;
+    if (text === undefined || !mayBeManifest(text)) return undefined;
     Engine.validate_manifest(text);
     return { text, manifest: JSON.parse(text) as Manifest };
   }

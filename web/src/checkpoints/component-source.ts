@@ -1,7 +1,7 @@
 //! A text encoder from another place than its checkpoint: a diffusers folder, its own folder, a packed one, or a single file. Its tokenizer
 //! may be the checkpoint's.
 import type { Fault } from '../engine/protocol.gen';
-import { type FileInfo, HttpSource, type Source } from './source';
+import { type FileInfo, HttpSource, type Source, withoutSignature } from './source';
 
 const DIR = 'text_encoder/';
 /** Files of weights that stand alone. */
@@ -23,7 +23,7 @@ export class ComponentSource implements Source {
   ) {
     const [, folder, file, query = ''] = FILE.exec(url) ?? [];
     this.file = file === undefined ? undefined : decodeURIComponent(file);
-    this.name = url;
+    this.name = withoutSignature(url);
     this.component = new HttpSource(file === undefined ? url : `${folder}${query}`);
     this.title = this.component.title;
   }

@@ -19,7 +19,7 @@ export function isOutdated(source: Source, row: CheckpointRow): Promise<boolean>
   if (!(source instanceof HttpSource) || !navigator.onLine) return Promise.resolve(false);
   const known = answers.get(row.key);
   if (known !== undefined && performance.now() < known.until_millis) return known.is_outdated;
-  const answer = { until_millis: performance.now() + VALID_MILLIS, is_outdated: request(source.name, row) };
+  const answer = { until_millis: performance.now() + VALID_MILLIS, is_outdated: request(source.url, row) };
   answers.set(row.key, answer);
   return answer.is_outdated;
 }
@@ -29,15 +29,15 @@ export function markCurrent(key: string): void {
   answers.delete(key);
 }
 
-async function request(name: string, row: CheckpointRow): Promise<boolean> {
+async function request(url: string, row: CheckpointRow): Promise<boolean> {
   const cancellation = new AbortController();
   const timer = setTimeout(() => cancellation.abort(), TIMEOUT_MILLIS);
-  const server = new HttpSource(name, { max_attempts: 1, signal: cancellation.signal });
+  const server = new HttpSource(url, { max_attempts: 1, signal: cancellation.signal });
   try {
     if (row.converted) return await hasOtherVersions(server, row);
     const bytes = await readFile(server, MANIFEST);
     const text = bytes && new TextDecoder().decode(bytes);
-    return text !== undefined && text !== row.manifest && isJson(text);
+    return text !== undefined && text !== row.manifest && mayBeManifest(text);
   } catch {
     // It does not answer, or no longer has the checkpoint.
     return false;
@@ -54,7 +54,14 @@ async function hasOtherVersions(server: Source, { key, checkpoint, version }: Ch
   return !isSameVersion(JSON.parse(version) as Record<string, string>, (await describe(server, networks)).versions);
 }
 
-/** Returns whether a file may be a manifest: a server may answer with an HTML page where it has none. */
-export function isJson(text: string): boolean {
-  return /^\s*\{/.test(text);
+/** Returns whether a file may be a packed checkpoint's manifest. A server may have a web page there, or the manifest of a web app. */
+export function mayBeManifest(text: string): boolean {
+  if (!/^\s*\{/.test(text)) return false;
+  try {
+    const { format, sections } = JSON.parse(text) as { format?: unknown; sections?: unknown };
+    return format !== undefined || sections !== undefined;
+  } catch {
+    // A damaged one: the engine says what is wrong with it.
+    return true;
+  }
 }

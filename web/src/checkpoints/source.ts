@@ -57,6 +57,7 @@ const MAX_HEADER_BYTES = 100_000_000;
     `<repo>/resolve/<revision>/`, or any other. */
 export class HttpSource implements Source {
   readonly title: string;
+  readonly name: string;
   private readonly versions = new Map<string, string>();
   private readonly sequential_files = new Map<string, SequentialReader>();
   private readonly refusals = new Map<string, Refusal>();
@@ -64,14 +65,16 @@ export class HttpSource implements Source {
   private readonly pages = new Set<string>();
 
   constructor(
-    readonly name: string,
+    /** The URL with its signature, which is not stored. */
+    readonly url: string,
     private readonly options: RequestOptions = {},
   ) {
-    this.title = name.replace(/\?.*$/, '');
+    this.title = url.replace(/\?.*$/, '');
+    this.name = withoutSignature(url);
   }
 
   urlOf(path: string): string {
-    const query = this.name.slice(this.title.length);
+    const query = this.url.slice(this.title.length);
     return this.title + path.split('/').map(encodeURIComponent).join('/') + query;
   }
 
@@ -184,6 +187,19 @@ export class HttpSource implements Source {
   isSequential(): boolean {
     return [...this.sequential_files.values()].some((file) => file.isSequential());
   }
+}
+
+/** Names of a signature's parameters: those of S3, Google, CloudFront and other hosts, and those of Azure beside its `sig`. */
+const SIGNATURE = /^(x-(amz|goog|sig)(-.*)?|signature|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid|sig|(access_?)?token)=/i;
+const AZURE_SIGNATURE = /^(s[a-z]|spr|sk[a-z]+)=/;
+
+/** Returns a URL without the parameters that sign it: they expire, are secret, and do not tell checkpoints apart. */
+export function withoutSignature(url: string): string {
+  const [address = '', query = ''] = url.split(/\?(.*)/);
+  const parameters = query.split('&');
+  const is_azure = parameters.some((parameter) => parameter.startsWith('sig='));
+  const kept = parameters.filter((one) => one !== '' && !SIGNATURE.test(one) && !(is_azure && AZURE_SIGNATURE.test(one)));
+  return kept.length > 0 ? `${address}?${kept.join('&')}` : address;
 }
 
 /** A file on a server without Range requests: read once, in order, or in memory. */

@@ -3,11 +3,11 @@
 //! unknown state, it replies with that fault only.
 import init, { Engine } from '../../pkg/pixart_browser.js';
 import { Checkpoints, sourceOf, tensorBytes } from '../checkpoints/checkpoint';
+import { ComponentSource } from '../checkpoints/component-source';
 import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints/convert';
 import { ProgressReporter } from '../checkpoints/progress';
 import { PromptCache, promptKey, textEncoderId } from '../checkpoints/prompt-cache';
 import type { Source } from '../checkpoints/source';
-import { ComponentSource } from '../checkpoints/component-source';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
 import { fault, faultOf, ignore, isRecord } from './fault';
