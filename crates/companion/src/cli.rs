@@ -97,19 +97,25 @@ fn man(to: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Weight formats of the transformer's blocks.
-const WEIGHT_FORMATS: [(&str, WeightFormat); 5] = [
+const WEIGHT_FORMATS: [(&str, WeightFormat); 6] = [
     ("f32", WeightFormat::F32),
     ("bf16", WeightFormat::Bf16),
     ("f16", WeightFormat::F16),
     ("q8", WeightFormat::Q8),
+    ("q4_affine", WeightFormat::Q4Affine),
     ("q4", WeightFormat::Q4),
 ];
 /// Weight formats of the text encoder. f16 is accepted here, to be rejected with the reason.
 const TEXT_WEIGHT_FORMATS: [(&str, WeightFormat); 4] =
     [("f32", WeightFormat::F32), ("bf16", WeightFormat::Bf16), ("f16", WeightFormat::F16), ("q8", WeightFormat::Q8)];
 /// Weight formats of a packed checkpoint.
-const PACKED_WEIGHT_FORMATS: [(&str, WeightFormat); 4] =
-    [("f32", WeightFormat::F32), ("f16", WeightFormat::F16), ("q8", WeightFormat::Q8), ("q4", WeightFormat::Q4)];
+const PACKED_WEIGHT_FORMATS: [(&str, WeightFormat); 5] = [
+    ("f32", WeightFormat::F32),
+    ("f16", WeightFormat::F16),
+    ("q8", WeightFormat::Q8),
+    ("q4_affine", WeightFormat::Q4Affine),
+    ("q4", WeightFormat::Q4),
+];
 
 /// Parser of a value by its name in `table`.
 fn value_by_name<T: Copy + Send + Sync + 'static, const N: usize>(

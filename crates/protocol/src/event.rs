@@ -109,7 +109,7 @@ pub struct Checkpoint {
     pub model: String,
     /// Hash of the packed checkpoint, as in the metadata of its images.
     pub model_hash: Option<String>,
-    /// Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8` or `q4`.
+    /// Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8`, `q4_affine` or `q4`.
     pub weight_format: String,
     /// Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
     pub storage: String,

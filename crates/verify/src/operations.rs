@@ -26,11 +26,12 @@ impl OperationCheck {
 }
 
 /// All operations of a generation.
-pub const OPERATIONS: [OperationCheck; 16] = [
+pub const OPERATIONS: [OperationCheck; 17] = [
     OperationCheck { name: "linear, f32", run: |device| product(device, WeightFormat::F32) },
     OperationCheck { name: "linear, bf16", run: |device| product(device, WeightFormat::Bf16) },
     OperationCheck { name: "linear, f16", run: |device| product(device, WeightFormat::F16) },
     OperationCheck { name: "linear, q8", run: |device| product(device, WeightFormat::Q8) },
+    OperationCheck { name: "linear, q4_affine", run: |device| product(device, WeightFormat::Q4Affine) },
     OperationCheck { name: "linear, q4", run: |device| product(device, WeightFormat::Q4) },
     OperationCheck { name: "linear, gated", run: gated },
     OperationCheck { name: "linear, SiLU", run: |device| activated(device, Activation::Silu) },

@@ -21,6 +21,9 @@ pub enum StoredDtype {
     F16,
     /// 8-bit integers with a scale per block, as [`WeightFormat::Q8`].
     Q8,
+    /// 4-bit integers with a scale and a minimum per block, as [`WeightFormat::Q4Affine`].
+    #[serde(rename = "q4_affine")]
+    Q4Affine,
     /// 4-bit integers with a scale per block, as [`WeightFormat::Q4`].
     Q4,
     /// Bytes of a file that is stored whole.
@@ -46,7 +49,7 @@ impl StoredDtype {
             Self::F32 => Some(4),
             Self::Bf16 | Self::F16 => Some(2),
             Self::U8 | Self::F8E4M3 | Self::F8E5M2 => Some(1),
-            Self::Q8 | Self::Q4 | Self::Ggml(_) => None,
+            Self::Q8 | Self::Q4Affine | Self::Q4 | Self::Ggml(_) => None,
             Self::Other(dtype) => Some(dtype.bitsize() as u64 / 8),
         }
     }
@@ -86,7 +89,7 @@ impl StoredDtype {
             // The high byte of an f16.
             Self::F8E5M2 => bytes.iter().map(|byte| f16::from_le_bytes([0, *byte]).to_f32()).collect(),
             Self::Ggml(ggml_type) => dequantize(ggml_type, bytes),
-            Self::Q8 | Self::Q4 | Self::U8 | Self::Other(_) => return None,
+            Self::Q8 | Self::Q4Affine | Self::Q4 | Self::U8 | Self::Other(_) => return None,
         })
     }
 }
@@ -109,6 +112,7 @@ impl From<WeightFormat> for StoredDtype {
             WeightFormat::Bf16 => Self::Bf16,
             WeightFormat::F16 => Self::F16,
             WeightFormat::Q8 => Self::Q8,
+            WeightFormat::Q4Affine => Self::Q4Affine,
             WeightFormat::Q4 => Self::Q4,
         }
     }
@@ -124,6 +128,7 @@ impl TryFrom<StoredDtype> for WeightFormat {
             StoredDtype::Bf16 => Ok(Self::Bf16),
             StoredDtype::F16 => Ok(Self::F16),
             StoredDtype::Q8 => Ok(Self::Q8),
+            StoredDtype::Q4Affine => Ok(Self::Q4Affine),
             StoredDtype::Q4 => Ok(Self::Q4),
             _ => Err(dtype),
         }
@@ -152,6 +157,7 @@ impl fmt::Display for StoredDtype {
             Self::Bf16 => out.write_str("BF16"),
             Self::F16 => out.write_str("F16"),
             Self::Q8 => out.write_str("Q8"),
+            Self::Q4Affine => out.write_str("Q4_AFFINE"),
             Self::Q4 => out.write_str("Q4"),
             Self::U8 => out.write_str("U8"),
             Self::F8E4M3 => out.write_str("F8_E4M3"),

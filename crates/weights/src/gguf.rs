@@ -16,7 +16,7 @@ mod tests;
 
 pub use ggml_type::GgmlType;
 
-pub(crate) use dequantize::{dequantize, integers};
+pub(crate) use dequantize::{affine_block, dequantize, integers};
 pub(crate) use names::renamed_t5;
 
 const MAGIC: &[u8] = b"GGUF";

@@ -6,6 +6,7 @@
 //! - q8: s = max|w| / 127, q in -127..=127.
 //! - q4: q in -8..=7. Of a few candidates for s around max|w|/7 and max|w|/8, of either sign, the one of the least squared
 //!   error is taken.
+//! - q4_affine: w ≈ q·s + m, with q in 0..=15, m = min w and s = (max w - m) / 15, both in f32 ([`affine`]).
 
 use std::borrow::Cow;
 
@@ -13,7 +14,10 @@ use half::{bf16, f16};
 
 use crate::{BLOCK, GgmlType, MatrixData, WeightFormat, gguf};
 
+mod affine;
 mod blocks;
+
+pub(crate) use affine::AffineBlock;
 
 /// Candidate scales of a q4 block below each starting point, and their distance relative to it.
 const SCALE_CANDIDATES: u8 = 6;
@@ -96,16 +100,22 @@ impl QuantizedMatrix {
         Self { words, shape, format }
     }
 
-    /// Takes the integers and scales of ggml's blocks, rows `[outputs, inputs]` in Q8_0 or Q4_0, without rounding.
+    /// Takes the integers, scales and minimums of ggml's blocks, rows `[outputs, inputs]` in Q8_0, Q4_0, Q4_1 or Q4_K, without
+    /// rounding.
     ///
     /// # Panics
     /// For another type, or a shape that does not match the bytes or the format.
     pub(crate) fn from_integer_blocks(rows: &[u8], [inputs, outputs]: [usize; 2], ggml_type: GgmlType) -> Self {
         let format = ggml_type.same_numbers().expect("a type of integers with one scale");
         let block_bytes = ggml_type.block_bytes();
-        let row_bytes = inputs / BLOCK * block_bytes;
+        let row_bytes = inputs / ggml_type.block_values() * block_bytes;
         assert_eq!(rows.len(), outputs * row_bytes, "rows of a {inputs} × {outputs} matrix as {ggml_type}");
         assert!(format.fits(inputs, outputs), "{inputs} × {outputs} cannot be stored as {format}");
+        if format == WeightFormat::Q4Affine {
+            let block =
+                |output: usize, block| gguf::affine_block(ggml_type, &rows[output * row_bytes..][..row_bytes], block);
+            return Self::from_affine_blocks(block, [inputs, outputs]);
+        }
         let (bits, columns) = (format.bits(), 32 / format.bits());
         let (row_words, mask, offset) = (outputs / columns, u32::MAX >> (32 - bits), if bits == 4 { 8 } else { 0 });
         let mut words = vec![0_u32; format.bytes(inputs, outputs) / 4];
@@ -135,16 +145,15 @@ impl QuantizedMatrix {
     /// Copies these columns to their places, from `first` on, in the words of a matrix of `outputs` columns.
     pub(crate) fn place_columns(&self, into: &mut [u32], outputs: usize, first: usize) {
         let ([inputs, columns], format) = (self.shape, self.format);
-        let value_words = |columns: usize| inputs * columns * format.bits() / 32;
-        let values = (0, 0, inputs, format.bits());
-        let scales = format.has_scales().then(|| (value_words(outputs), value_words(columns), inputs / BLOCK, 16));
-        for (to, from, rows, bits) in std::iter::once(values).chain(scales) {
+        let (mut part_to, mut part_from) = (0, 0);
+        for (rows, bits) in format.parts(inputs) {
             let words = columns * bits / 32;
             for row in 0..rows {
-                let to = to + (row * outputs + first) * bits / 32;
-                let from = from + row * words;
+                let to = part_to + (row * outputs + first) * bits / 32;
+                let from = part_from + row * words;
                 into[to..to + words].copy_from_slice(&self.words[from..from + words]);
             }
+            (part_to, part_from) = (part_to + rows * outputs * bits / 32, part_from + rows * words);
         }
     }
 
@@ -170,7 +179,8 @@ impl QuantizedMatrix {
         }
     }
 
-    /// Finds the first value, or the first scale of a format that has scales, that is not finite: its index and value.
+    /// Finds the first value, or the first scale of a format that has scales, that is not finite: its index and value. In q4_affine
+    /// a block is not finite where its largest or smallest weight is not.
     pub(crate) fn find_non_finite(&self) -> Option<(usize, f32)> {
         // A 16-bit float is not finite if all bits of its exponent are set.
         let halves = |words: &[u32], exponent: u32, value: fn(u16) -> f32| {
@@ -187,6 +197,7 @@ impl QuantizedMatrix {
             }
             WeightFormat::Bf16 => halves(&self.words, 0x7f80, |bits| bf16::from_bits(bits).to_f32()),
             WeightFormat::F16 => f16s(&self.words),
+            WeightFormat::Q4Affine => affine::find_non_finite(&self.words, self.shape),
             WeightFormat::Q8 | WeightFormat::Q4 => {
                 f16s(&self.words[self.shape[0] * self.shape[1] * self.format.bits() / 32..])
             }
@@ -223,9 +234,10 @@ impl QuantizedMatrix {
         let halves =
             |words: &[u32]| -> Vec<u32> { words.iter().flat_map(|word| [word & 0xffff, word >> 16]).collect() };
         let mut merged = Vec::with_capacity(matrices.iter().map(|matrix| matrix.words.len()).sum());
-        let value_words = inputs * outputs * format.bits() / 32;
-        let values_and_scales = [(0..value_words, format.bits()), (value_words..matrices[0].words.len(), 16)];
-        for (range, bits) in values_and_scales {
+        let mut end = 0;
+        for (rows, bits) in format.parts(inputs) {
+            let range = end..end + rows * outputs * bits / 32;
+            end = range.end;
             let whole_words = (group * bits).is_multiple_of(32);
             let parts: Vec<Cow<'_, [u32]>> = matrices
                 .iter()
@@ -267,6 +279,7 @@ pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFor
         WeightFormat::F32 => return values.iter().map(|value| value.to_bits()).collect(),
         WeightFormat::Bf16 => return halves(values, |value| bf16::from_f32(value).to_bits()),
         WeightFormat::F16 => return f16s(values),
+        WeightFormat::Q4Affine => return affine::quantize(values, [inputs, outputs]),
         WeightFormat::Q8 | WeightFormat::Q4 => {}
     }
     let bits = format.bits();
@@ -291,6 +304,7 @@ fn dequantized(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightForma
         WeightFormat::F32 => f32::from_bits(words[at]),
         WeightFormat::Bf16 => bf16::from_bits(bits(words, at)).to_f32(),
         WeightFormat::F16 => half(words, at),
+        WeightFormat::Q4Affine => affine::dequantized(words, [inputs, outputs], at),
         WeightFormat::Q8 | WeightFormat::Q4 => {
             let scales = &words[inputs * outputs / if format == WeightFormat::Q8 { 4 } else { 8 }..];
             let scale = half(scales, at / outputs / BLOCK * outputs + at % outputs);

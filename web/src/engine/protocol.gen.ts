@@ -294,7 +294,7 @@ model: string,
  */
 model_hash: string | null, 
 /**
- * Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8` or `q4`.
+ * Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8`, `q4_affine` or `q4`.
  */
 weight_format: string, 
 /**

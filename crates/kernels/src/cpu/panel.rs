@@ -33,7 +33,7 @@ pub(super) fn pack<L: Lanes>(
     if let WeightSlice::Mapped(matrix) = weights {
         return pack_transposed::<L>(matrix, inputs, columns, panels);
     }
-    let mut scales = [0.0_f32; MOST_COLUMNS];
+    let (mut scales, mut minimums) = ([0.0_f32; MOST_COLUMNS], [0.0_f32; MOST_COLUMNS]);
     for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
         for row in inputs.clone() {
             let panel = (at * inputs.len() + row - inputs.start) * width::<L>();
@@ -50,6 +50,16 @@ pub(super) fn pack<L: Lanes>(
                 WeightSlice::Mapped(_) => unreachable!("packed above"),
                 WeightSlice::Quantized(words, WeightFormat::Bf16) => brain_halves(&words[place / 2..], values),
                 WeightSlice::Quantized(words, WeightFormat::F16) => halves(&words[place / 2..], values),
+                WeightSlice::Quantized(words, WeightFormat::Q4Affine) => {
+                    let scales = &mut scales[at * width::<L>()..][..values.len()];
+                    let minimums = &mut minimums[at * width::<L>()..][..values.len()];
+                    if row == inputs.start || row.is_multiple_of(BLOCK) {
+                        let from = k * n / 8 + row / BLOCK * n + first;
+                        singles(&words[from..], scales);
+                        singles(&words[from + k / BLOCK * n..], minimums);
+                    }
+                    affine_nibbles(&words[place / 8..], scales, minimums, values);
+                }
                 WeightSlice::Quantized(words, format) => {
                     let (in_word, integers) = if format == WeightFormat::Q8 { (4, k * n / 4) } else { (8, k * n / 8) };
                     let scales = &mut scales[at * width::<L>()..][..values.len()];
@@ -128,6 +138,22 @@ fn nibbles(words: &[i32], scales: &[f32], values: &mut [f32]) {
     for ((eight, scales), word) in values.chunks_exact_mut(8).zip(scales.chunks_exact(8)).zip(words) {
         for (i, (value, scale)) in eight.iter_mut().zip(scales).enumerate() {
             *value = ((word >> (4 * i) & 15) - 8) as f32 * scale;
+        }
+    }
+}
+
+/// Reads one f32 of each word.
+#[inline(always)]
+fn singles(words: &[i32], values: &mut [f32]) {
+    values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(word.cast_unsigned()));
+}
+
+#[inline(always)]
+fn affine_nibbles(words: &[i32], scales: &[f32], minimums: &[f32], values: &mut [f32]) {
+    let blocks = scales.chunks_exact(8).zip(minimums.chunks_exact(8));
+    for ((eight, (scales, minimums)), word) in values.chunks_exact_mut(8).zip(blocks).zip(words) {
+        for (i, (value, (scale, minimum))) in eight.iter_mut().zip(scales.iter().zip(minimums)).enumerate() {
+            *value = (word >> (4 * i) & 15) as f32 * scale + minimum;
         }
     }
 }

@@ -36,7 +36,7 @@ fn products_of_every_shape_agree() {
 
 #[test]
 fn packed_weights_give_what_they_stand_for() {
-    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4] {
         // Blocks of 32 inputs across pieces of 256, and columns that fill no panel.
         for [m, k, n] in [[3, 32, 8], [13, 320, 72], [8, 288, 24]] {
             let tame: Vec<f32> = values(2, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();

@@ -28,14 +28,21 @@ fn unpacking(format: WeightFormat) -> &'static str {
         WeightFormat::Bf16 => files::WEIGHTS_BF16,
         WeightFormat::F16 => files::WEIGHTS_F16,
         WeightFormat::Q8 => files::WEIGHTS_Q8,
+        WeightFormat::Q4Affine => files::WEIGHTS_Q4_AFFINE,
         WeightFormat::Q4 => files::WEIGHTS_Q4,
     }
 }
 
 /// Returns every specialisation of the two shaders of a matrix product: all formats in all tilings.
 pub(super) fn product_specialisations(shaders: [Shader; 2], register_rows: RegisterRows) -> Vec<(Shader, Spec)> {
-    const FORMATS: [WeightFormat; 5] =
-        [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
+    const FORMATS: [WeightFormat; 6] = [
+        WeightFormat::F32,
+        WeightFormat::Bf16,
+        WeightFormat::F16,
+        WeightFormat::Q8,
+        WeightFormat::Q4Affine,
+        WeightFormat::Q4,
+    ];
     let [registers, workgroup] = shaders;
     let tilings = MatmulTiling::all(register_rows);
     let each = tilings.iter().flat_map(|tiling| FORMATS.map(|format| (tiling, format)));

@@ -205,8 +205,12 @@ impl Planner {
         let batch = self.native_batch();
         // f16 is preferred to bf16: it has more mantissa bits in the same bytes.
         let mut last = None;
-        let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
-        for format in all.into_iter().filter(|format| *format >= self.stored_format) {
+        // q4_affine is for weights that are stored so: of floats, q4 loses about as much in fewer bytes.
+        let all = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4];
+        let is_tried = |format: &WeightFormat| {
+            *format >= self.stored_format && (*format != WeightFormat::Q4Affine || *format == self.stored_format)
+        };
+        for format in all.into_iter().filter(is_tried) {
             match self.plan(batch, format) {
                 Ok(plan) if !matches!(plan.decode_mode, DecodeMode::Tiles(_)) => return Ok(format),
                 Ok(_) => last = Some(Ok(format)),

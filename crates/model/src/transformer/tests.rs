@@ -121,7 +121,12 @@ fn quantised_weights_change_the_output_by_their_rounding_error_only() {
             predicted(&dit, 2, 8, false, &device).0
         };
         let full = predict(WeightFormat::F32);
-        for (format, tolerance) in [(WeightFormat::F16, 2e-3), (WeightFormat::Q8, 2e-2), (WeightFormat::Q4, 0.4)] {
+        for (format, tolerance) in [
+            (WeightFormat::F16, 2e-3),
+            (WeightFormat::Q8, 2e-2),
+            (WeightFormat::Q4Affine, 0.4),
+            (WeightFormat::Q4, 0.4),
+        ] {
             let small = predict(format);
             assert!(small != full, "{format} weights are not used");
             assert_near(&small, &full, tolerance, &format!("{format}"));

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::GgmlType;
+use crate::quantize::AffineBlock;
 
 /// Levels of IQ4_NL and IQ4_XS.
 const IQ4_LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -51,6 +52,27 @@ pub(crate) fn integers(ggml_type: GgmlType, block: &[u8]) -> (u16, [i8; INTEGER_
         _ => panic!("blocks of {ggml_type} are no integers with one scale"),
     };
     (scale, std::array::from_fn(integer))
+}
+
+/// Returns the scale, the minimum and the integers of 32 inputs of a row of Q4_1 or Q4_K: those from 32·`at` on.
+///
+/// # Panics
+/// For another type.
+pub(crate) fn affine_block(ggml_type: GgmlType, row: &[u8], at: usize) -> AffineBlock {
+    let groups = ggml_type.block_values() / INTEGER_BLOCK;
+    let block = &row[at / groups * ggml_type.block_bytes()..][..ggml_type.block_bytes()];
+    match ggml_type {
+        GgmlType::Q4_1 => {
+            let integers = std::array::from_fn(|at| nibble(&block[4..], at));
+            AffineBlock { scale: half(block, 0), minimum: half(block, 2), integers }
+        }
+        GgmlType::Q4_K => {
+            let (scale, min, quants) = q4_k_group(block, at % groups);
+            // To subtract a number is to add its negative.
+            AffineBlock { scale, minimum: -min, integers: quants }
+        }
+        _ => panic!("blocks of {ggml_type} have no scale and minimum of 32 integers of four bits"),
+    }
 }
 
 fn half(bytes: &[u8], at: usize) -> f32 {
@@ -132,14 +154,18 @@ fn scale_and_min(scales: &[u8], group: usize) -> (f32, f32) {
 }
 
 fn q4_k(block: &[u8], values: &mut [f32]) {
-    let (d, dmin, scales, quants) = (half(block, 0), half(block, 2), &block[4..16], &block[16..]);
-    for (group, values) in values.chunks_exact_mut(32).enumerate() {
-        let (scale, min) = scale_and_min(scales, group);
-        let (scale, min, quants) = (d * scale, dmin * min, &quants[group / 2 * 32..][..32]);
-        for (value, byte) in values.iter_mut().zip(quants) {
-            *value = scale * f32::from(byte >> (4 * (group % 2)) & 15) - min;
-        }
+    for (group, values) in values.chunks_exact_mut(INTEGER_BLOCK).enumerate() {
+        let (scale, min, quants) = q4_k_group(block, group);
+        values.iter_mut().zip(quants).for_each(|(value, quant)| *value = scale * f32::from(quant) - min);
     }
+}
+
+/// Returns the scale, the minimum that is subtracted, and the integers of a group of a block of Q4_K.
+fn q4_k_group(block: &[u8], group: usize) -> (f32, f32, [u8; INTEGER_BLOCK]) {
+    let (d, dmin, scales, quants) = (half(block, 0), half(block, 2), &block[4..16], &block[16..]);
+    let (scale, min) = scale_and_min(scales, group);
+    let quants = &quants[group / 2 * INTEGER_BLOCK..];
+    (d * scale, dmin * min, std::array::from_fn(|at| quants[at] >> (4 * (group % 2)) & 15))
 }
 
 fn q5_k(block: &[u8], values: &mut [f32]) {

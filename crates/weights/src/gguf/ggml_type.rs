@@ -78,6 +78,7 @@ impl GgmlType {
         match self {
             Self::Q8_0 => Some(WeightFormat::Q8),
             Self::Q4_0 => Some(WeightFormat::Q4),
+            Self::Q4_1 | Self::Q4_K => Some(WeightFormat::Q4Affine),
             _ => None,
         }
     }

@@ -111,7 +111,7 @@ fn packed(
 
 #[test]
 fn what_is_packed_is_read_again() {
-    for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4] {
         let (kept, manifest) = packed(&checkpoint(&tensors()), format, |_| ());
         let manifest = manifest.expect("it is packed");
         assert_eq!(Manifest::read(&manifest.to_json()), Ok(manifest.clone()), "it is its own reader's");
@@ -148,7 +148,7 @@ fn packed_matrices_are_merged_as_they_are_read() {
     let tensor = |seed, name: &'static str| (name, vec![96, 64], values(seed, 96 * 64));
     let tensors = [tensor(1, "blocks.0.q"), tensor(2, "blocks.0.k"), tensor(3, "blocks.0.v")];
     let names: Vec<String> = tensors.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4] {
         // Shards end within a row.
         let (kept, manifest) = packed(&checkpoint(&tensors), format, |packer| packer.shard_bytes = 1_000);
         let (mut folder, reader): (_, Rc<dyn Reader>) = (Folder::default(), Rc::new(kept));

@@ -8,8 +8,6 @@ use crate::{ColumnOrder, Error, QuantizedMatrix, WeightFormat};
 
 /// Columns of each matrix that are neighbours in an interleaved one.
 const INTERLEAVED_COLUMNS: usize = 4;
-/// Bits of a scale.
-const SCALE_BITS: usize = 16;
 
 impl Weights<'_> {
     /// Reads matrices of shape `[outputs, inputs]`, which are stored as integers of one format, as one matrix. Returns none where one
@@ -46,9 +44,8 @@ impl Weights<'_> {
             ColumnOrder::Concatenated => outputs,
             ColumnOrder::Interleaved => INTERLEAVED_COLUMNS,
         };
-        // The integers, then the scales.
         let mut at = 0;
-        for (rows, bits) in [(inputs, format.bits()), (inputs / crate::BLOCK, SCALE_BITS)] {
+        for (rows, bits) in format.parts(inputs) {
             let (row_bytes, group_bytes) = (outputs * bits / 8, group * bits / 8);
             let chunk_rows = (CHUNK_BYTES as usize / row_bytes).max(1);
             for first in (0..rows).step_by(chunk_rows) {

@@ -174,7 +174,7 @@ async fn moments_are_those_of_y(device: &Device) {
 }
 
 async fn each_weight_format_agrees_with_the_f64_reference(device: &Device) {
-    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4] {
         for shape in [[1, 3, 5, 32, 8], [2, 9, 8, 64, 72]] {
             Case { shape, format, ..PLAIN }.check(device).await;
         }

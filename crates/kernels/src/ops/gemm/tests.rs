@@ -159,7 +159,7 @@ async fn each_epilogue_agrees_with_the_f64_reference(device: &Device) {
 }
 
 async fn each_weight_format_agrees_with_the_f64_reference(device: &Device) {
-    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+    for format in [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4Affine, WeightFormat::Q4] {
         for (t, k, n) in [(1, 32, 8), (65, 96, 72), (64, 128, 64)] {
             Case { t, k, n, format, biased: true, ..PLAIN }.check(device).await;
         }
