@@ -79,7 +79,8 @@ pub fn compare(first: &Recording, second: &Recording) -> Result<ComparisonReport
     if first.latents.len() != second.latents.len() {
         return Err(differ("steps differ", first.latents.len().to_string(), second.latents.len().to_string()));
     }
-    let mut pairs = vec![("prompt_embeds".to_owned(), &first.embeds, &second.embeds)];
+    let embeds = [first, second].map(without_padding);
+    let mut pairs = vec![("prompt_embeds".to_owned(), &embeds[0], &embeds[1])];
     let steps = first.latents.iter().zip(&second.latents);
     pairs.extend((1..).zip(steps).map(|(step, (a, b))| (format!("step {step}"), a, b)));
     let mut rows = Vec::new();
@@ -103,6 +104,15 @@ pub fn compare(first: &Recording, second: &Recording) -> Result<ComparisonReport
     rows.push(difference("image".to_owned(), values(a), values(b), 255.0));
     let devices = [first.device.clone(), second.device.clone()];
     Ok(ComparisonReport { devices, prompt: first.request.prompt.clone(), seed: first.request.seed, rows })
+}
+
+/// Returns the prompt embeddings with zeros for padding, which no image depends on: a tab does not keep it.
+fn without_padding(recording: &Recording) -> (Vec<usize>, Vec<f32>) {
+    let (shape, embeds) = &recording.embeds;
+    let channels = shape.last().copied().unwrap_or(1).max(1);
+    let rows = embeds.chunks_exact(channels).zip(&recording.mask.1);
+    let kept = rows.flat_map(|(row, mask)| row.iter().map(|value| if *mask > 0.0 { *value } else { 0.0 }));
+    (shape.clone(), kept.collect())
 }
 
 /// Measures how far `b` is from `a`, whose largest magnitude is `peak`.
@@ -200,6 +210,18 @@ mod tests {
     }
 
     const TOLERANCES: Tolerances = Tolerances { max_relative: 1e-3, max_pixel: 1.0 };
+
+    #[test]
+    fn embeddings_of_padding_are_not_compared() {
+        let padded = |padding: f32, mask: f32| Recording {
+            embeds: (vec![1, 2, 2], vec![3.0, 4.0, padding, padding]),
+            mask: (vec![1, 2], vec![1.0, mask]),
+            ..recording([1.0, 1.0], [0; 3])
+        };
+        let distance = |other: &Recording| compare(&padded(0.0, 0.0), other).expect("of one request").rows[0].max_abs;
+        assert_eq!(distance(&padded(7.0, 0.0)), 0.0);
+        assert_eq!(distance(&padded(7.0, 1.0)), 7.0, "a token that the other does not have");
+    }
 
     #[test]
     fn equal_recordings_are_within_every_tolerance() {
