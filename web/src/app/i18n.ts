@@ -78,7 +78,7 @@ const TEXTS = {
   ],
   storedPrompts: [
     'Encoded prompts: {count}, {megabytes} MB. They need no text encoder again. ',
-    'Kodierte Prompts: {count}, {megabytes} MB. Sie brauchen den Textencoder nicht wieder. ',
+    'Kodierte Prompts: {count}, {megabytes} MB. Der Textencoder wird dafür nicht wieder gebraucht. ',
   ],
   stepOf: ['Generating: step {step} of {steps}', 'Generiert: Schritt {step} von {steps}'],
   timeLeft: [', {seconds} s left', ', noch {seconds} s'],
