@@ -77,6 +77,18 @@ pub(crate) fn is_weights(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
+/// Inserts the file at `path` on the disk as `place`: one of weights stays there, any other is read.
+pub(crate) fn insert_file(folder: &mut Folder, place: String, path: &Path) -> Result<(), Error> {
+    if !is_weights(&place) {
+        folder.insert(place, bytes_of(path)?);
+        return Ok(());
+    }
+    let bytes = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
+    let reader: Rc<dyn Reader> = Rc::new(RenamedFile::new(path));
+    folder.insert_with_reader(place, bytes, &reader);
+    Ok(())
+}
+
 /// Reads the manifest of the packed checkpoint in `dir` and checks the lengths of its shards.
 fn read_packed(dir: &Path) -> Result<Folder, Error> {
     let manifest = Manifest::read(&bytes_of(&dir.join(MANIFEST))?).map_err(pixart_model::Error::Weights)?;
@@ -107,7 +119,7 @@ pub fn read_into(folder: &mut Folder, dir: &Path, prefix: &str, unused: &[&str])
     })
 }
 
-fn walk(
+pub(crate) fn walk(
     dir: &Path,
     prefix: &str,
     unused: &[&str],
@@ -140,14 +152,14 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Reader of the files below a folder; each is opened once. Matrices that are used as stored are memory-mapped, so that a
 /// checkpoint must not be truncated while it is in use: the process would end with SIGBUS.
-pub(crate) struct FileReader {
+struct FileReader {
     root: PathBuf,
     open: RefCell<BTreeMap<String, Arc<File>>>,
     maps: RefCell<BTreeMap<String, Arc<Mmap>>>,
 }
 
 impl FileReader {
-    pub(crate) fn new(root: &Path) -> Self {
+    fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), open: RefCell::default(), maps: RefCell::default() }
     }
 
@@ -205,12 +217,17 @@ fn prefetch(_: &Arc<File>) -> std::io::Result<()> {
 }
 
 /// Reader of one file, under whatever name it is asked for.
-pub(crate) struct RenamedFile {
-    pub(crate) reader: FileReader,
-    pub(crate) name: PathBuf,
+struct RenamedFile {
+    reader: FileReader,
+    name: PathBuf,
 }
 
 impl RenamedFile {
+    fn new(path: &Path) -> Self {
+        let (dir, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+        Self { reader: FileReader::new(dir), name: name.into() }
+    }
+
     fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
     }
@@ -274,17 +291,12 @@ pub fn replace_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error
         )
         .into());
     }
-    let unreadable = |source| Error::Read { path: file.to_owned(), source };
     let mut start = [0; ZIP_START.len()];
-    let length = File::open(file).and_then(|mut opened| {
-        let length = opened.metadata()?.len();
-        opened.read_exact(&mut start).or_else(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => Ok(()),
-            _ => Err(error),
-        })?;
-        Ok(length)
+    let opened = File::open(file).and_then(|mut opened| match opened.read_exact(&mut start) {
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(()),
     });
-    let length = length.map_err(unreadable)?;
+    opened.map_err(|source| Error::Read { path: file.to_owned(), source })?;
     let is_safetensors = start != ZIP_START && file.extension().is_some_and(|extension| extension == "safetensors");
     let old: Vec<String> =
         folder.paths().filter(|path| path.starts_with(TRANSFORMER_WEIGHTS)).map(str::to_owned).collect();
@@ -293,10 +305,7 @@ pub fn replace_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error
     }
     let name = format!("{TRANSFORMER_WEIGHTS}.safetensors");
     if is_safetensors {
-        let (dir, file) = (file.parent().unwrap_or(Path::new("")), file.file_name().unwrap_or_default());
-        let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
-        folder.insert_with_reader(name, length, &reader);
-        return Ok(());
+        return insert_file(folder, name, file);
     }
     let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
     folder.insert(name, weights.map_err(pixart_model::Error::Weights)?);

@@ -1,16 +1,14 @@
 //! Components of a checkpoint from several places, as diffusers' users compose them: each network, the tokenizer and the scheduler may
 //! have a folder or a file of its own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use futures_lite::future::block_on;
 use pixart_protocol::{Fault, FaultCode};
-use pixart_weights::{Folder, Reader, derive_text_encoder_config};
+use pixart_weights::{Folder, derive_text_encoder_config};
 
 use crate::Error;
-use crate::checkpoint::{self, FileReader, RenamedFile};
+use crate::checkpoint;
 
 /// Places of components that replace a checkpoint's own; `None` keeps the checkpoint's.
 #[derive(Clone, Debug, Default)]
@@ -50,15 +48,8 @@ impl ComponentPaths {
     /// # Errors
     /// A place that cannot be read or holds no such component; a component of a packed checkpoint, which cannot be replaced.
     pub fn mount(&self, folder: &mut Folder) -> Result<(), Error> {
-        let components = [
-            ("transformer", &self.transformer),
-            ("vae", &self.vae),
-            ("text_encoder", &self.text_encoder),
-            ("tokenizer", &self.tokenizer),
-            ("scheduler", &self.scheduler),
-        ];
-        for (component, path) in components {
-            if let Some(path) = path {
+        for (component, place) in self.clone().places_mut() {
+            if let Some(path) = place {
                 mount(folder, component, path)?;
             }
         }
@@ -83,42 +74,27 @@ fn mount(folder: &mut Folder, component: &str, path: &Path) -> Result<(), Error>
     if component == "transformer" && !name.ends_with(".gguf") {
         return checkpoint::replace_transformer(folder, path);
     }
-    let unreadable = |source| Error::Read { path: path.to_owned(), source };
-    let length = fs::metadata(path).map_err(unreadable)?.len();
-    let is_weights = [".safetensors", ".gguf"].iter().any(|extension| name.ends_with(extension));
+    let is_weights = checkpoint::is_weights(&name);
     // The configuration beside replaced weights stays, and the other way round.
     remove(folder, component, |file| !is_weights || checkpoint::is_weights(file));
-    let place = format!("{component}/{name}");
-    if is_weights {
-        let (dir, file) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-        let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
-        folder.insert_with_reader(place, length, &reader);
-    } else {
-        folder.insert(place, fs::read(path).map_err(unreadable)?);
-    }
-    Ok(())
+    checkpoint::insert_file(folder, format!("{component}/{name}"), path)
 }
 
 fn mount_folder(folder: &mut Folder, component: &str, dir: &Path) -> Result<(), Error> {
-    let found = checkpoint::read_networks(dir, &[])?;
-    let files: Vec<String> = found.paths().filter(|file| !file.contains('/')).map(str::to_owned).collect();
+    let (prefix, mut files) = (format!("{component}/"), Vec::new());
+    checkpoint::walk(dir, &prefix, &[], &mut |place, path| {
+        if !place[prefix.len()..].contains('/') {
+            files.push((place, path.to_owned()));
+        }
+        Ok(())
+    })?;
     if files.is_empty() {
         let what = format!("{} holds no file of a {component}", dir.display());
         let remedy = "name the component's own folder, the folder of a checkpoint, or a file";
         return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
     }
     remove(folder, component, |_| true);
-    for file in files {
-        let place = format!("{component}/{file}");
-        if checkpoint::is_weights(&file) {
-            let length = found.length(&file).map_err(pixart_model::Error::Weights)?;
-            let reader: Rc<dyn Reader> = Rc::new(RenamedFile { reader: FileReader::new(dir), name: file.into() });
-            folder.insert_with_reader(place, length, &reader);
-        } else {
-            folder.insert(place, found.bytes(&file).map_err(pixart_model::Error::Weights)?.to_vec());
-        }
-    }
-    Ok(())
+    files.into_iter().try_for_each(|(place, path)| checkpoint::insert_file(folder, place, &path))
 }
 
 fn remove(folder: &mut Folder, component: &str, is_replaced: impl Fn(&str) -> bool) {

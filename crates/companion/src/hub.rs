@@ -66,19 +66,19 @@ pub fn fetch_from(
     selection: Selection<'_>,
     on_progress: &mut dyn FnMut(&str, PackProgress),
 ) -> Result<(PathBuf, ComponentPaths), Error> {
-    let mut weights = Vec::new();
+    let mut fetch = Fetch { hub, selection, weights: Vec::new(), on_progress };
     let mut replaced = components.clone();
     for (component, place) in replaced.places_mut() {
         if let Some(found) = place.as_deref().and_then(hub_address) {
-            *place = Some(fetch_component(hub, &found, component, selection, &mut weights, on_progress)?);
+            *place = Some(fetch.component(&found, component)?);
         }
     }
     let folder = match hub_address(checkpoint) {
-        Some(address) => fetch_checkpoint(hub, &address, components, selection, &mut weights, on_progress)?,
+        Some(address) => fetch.checkpoint(&address, components)?,
         None => checkpoint.to_owned(),
     };
-    for (revision, file) in &weights {
-        hub.download(revision, file, on_progress)?;
+    for (revision, file) in std::mem::take(&mut fetch.weights) {
+        fetch.download(&revision, &file)?;
     }
     Ok((folder, replaced))
 }
@@ -100,127 +100,118 @@ pub fn model_name(checkpoint: &Path) -> String {
     in_cache.or_else(|| name(checkpoint)).unwrap_or_else(|| "pixart".to_owned())
 }
 
-fn fetch_checkpoint(
-    hub: &Hub,
-    address: &HubAddress,
-    components: &ComponentPaths,
-    selection: Selection<'_>,
-    weights: &mut Vec<Download>,
-    on_progress: &mut dyn FnMut(&str, PackProgress),
-) -> Result<PathBuf, Error> {
-    let revision = hub.revision(address)?;
-    let prefix = if address.path.is_empty() { String::new() } else { format!("{}/", address.path) };
-    let files: Vec<&str> = revision.files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
-    let root = hub.snapshot(&revision).join(&address.path);
-    if files.contains(&MANIFEST) {
-        let path = hub.download(&revision, &format!("{prefix}{MANIFEST}"), on_progress)?;
+/// A download of small files. The weights that it finds are listed, to be downloaded after all small files.
+struct Fetch<'a> {
+    hub: &'a Hub,
+    selection: Selection<'a>,
+    weights: Vec<Download>,
+    on_progress: &'a mut dyn FnMut(&str, PackProgress),
+}
+
+impl Fetch<'_> {
+    fn download(&mut self, revision: &Revision, file: &str) -> Result<PathBuf, Error> {
+        self.hub.download(revision, file, self.on_progress)
+    }
+
+    fn checkpoint(&mut self, address: &HubAddress, components: &ComponentPaths) -> Result<PathBuf, Error> {
+        let revision = self.hub.revision(address)?;
+        let prefix = address.prefix();
+        let files: Vec<&str> = revision.files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
+        let root = self.hub.snapshot(&revision).join(&address.path);
+        if files.contains(&MANIFEST) {
+            let path = self.download(&revision, &format!("{prefix}{MANIFEST}"))?;
+            let text = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+            let manifest = Manifest::read(&text).map_err(pixart_model::Error::Weights)?;
+            let shards = manifest.sections.iter().flat_map(|section| &section.shards);
+            self.weights.extend(shards.map(|shard| (revision.clone(), format!("{prefix}{}", shard.file))));
+            return Ok(root);
+        }
+        let unused = self.selection.unused;
+        let is_used = |dir: &str| !unused.contains(&dir);
+        // What encodes prompts alone needs no index of a pipeline.
+        if is_used("transformer") && !files.contains(&MODEL_INDEX) {
+            return Err(address.lacks(MODEL_INDEX));
+        }
+        let has_tokenizer = TOKENIZER_FILES.iter().any(|file| files.contains(&format!("tokenizer/{file}").as_str()));
+        if is_used("tokenizer") && components.tokenizer.is_none() && !has_tokenizer {
+            return Err(address.lacks("tokenizer/spiece.model or tokenizer/tokenizer.json"));
+        }
+        for file in &files {
+            let is_needed = match file.split_once('/') {
+                None => ROOT_FILES.contains(file),
+                Some((dir, name)) => COMPONENTS.contains(&dir) && is_used(dir) && !name.contains('/') && is_small(name),
+            };
+            if is_needed {
+                self.download(&revision, &format!("{prefix}{file}"))?;
+            }
+        }
+        for (dir, stem) in NETWORKS {
+            if is_used(dir) && !components.replaces(dir) {
+                let missing = format!("{dir}/{stem}.safetensors");
+                self.list_weights(address, &revision, &format!("{prefix}{dir}/"), (dir, stem), &missing)?;
+            }
+        }
+        Ok(root)
+    }
+
+    fn component(&mut self, address: &HubAddress, component: &str) -> Result<PathBuf, Error> {
+        let revision = self.hub.revision(address)?;
+        let snapshot = self.hub.snapshot(&revision);
+        if revision.files.contains(&address.path) {
+            if is_small(&address.path) {
+                self.download(&revision, &address.path)?;
+            } else {
+                self.weights.push((revision.clone(), address.path.clone()));
+            }
+            return Ok(snapshot.join(&address.path));
+        }
+        // The component's own folder, or the folder of a checkpoint that has it.
+        let own = address.prefix();
+        let nested = format!("{own}{component}/");
+        let prefix = if revision.files.iter().any(|file| file.starts_with(&nested)) { nested } else { own };
+        for file in &revision.files {
+            if file.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/') && is_small(rest)) {
+                self.download(&revision, file)?;
+            }
+        }
+        if let Some((dir, stem)) = NETWORKS.into_iter().find(|(dir, _)| *dir == component) {
+            self.list_weights(address, &revision, &prefix, (dir, stem), &format!("{prefix}{stem}.safetensors"))?;
+        }
+        Ok(snapshot.join(prefix.trim_end_matches('/')))
+    }
+
+    /// Lists the files below `prefix` with the weights of a network. Where there are none that are read, `missing` is named.
+    fn list_weights(
+        &mut self,
+        address: &HubAddress,
+        revision: &Revision,
+        prefix: &str,
+        (dir, stem): (&str, &str),
+        missing: &str,
+    ) -> Result<(), Error> {
+        let mut names = Folder::default();
+        for file in revision.files.iter().filter_map(|file| file.strip_prefix(prefix)) {
+            names.insert(format!("{dir}/{file}"), Vec::new());
+        }
+        names.set_variant(self.selection.variant.map(str::to_owned));
+        let chosen = names.network_path(dir, stem).map_err(pixart_model::Error::Weights)?;
+        let chosen = chosen.ok_or_else(|| address.lacks(missing))?;
+        let chosen = format!("{prefix}{}", &chosen[dir.len() + 1..]);
+        if !chosen.ends_with(".json") {
+            self.weights.push((revision.clone(), chosen));
+            return Ok(());
+        }
+        let path = self.download(revision, &chosen)?;
         let text = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
-        let manifest = Manifest::read(&text).map_err(pixart_model::Error::Weights)?;
-        let shards = manifest.sections.iter().flat_map(|section| &section.shards);
-        weights.extend(shards.map(|shard| (revision.clone(), format!("{prefix}{}", shard.file))));
-        return Ok(root);
+        let index: Index = serde_json::from_slice(&text).map_err(|error| {
+            pixart_model::Error::Weights(pixart_weights::Error::BadJson { file: chosen, why: error.to_string() })
+        })?;
+        let mut shards: Vec<String> = index.weight_map.into_values().map(|file| format!("{prefix}{file}")).collect();
+        shards.sort();
+        shards.dedup();
+        self.weights.extend(shards.into_iter().map(|shard| (revision.clone(), shard)));
+        Ok(())
     }
-    let is_used = |dir: &str| !selection.unused.contains(&dir);
-    // What encodes prompts alone needs no index of a pipeline.
-    if is_used("transformer") && !files.contains(&MODEL_INDEX) {
-        return Err(address.lacks(MODEL_INDEX));
-    }
-    let has_tokenizer = TOKENIZER_FILES.iter().any(|file| files.contains(&format!("tokenizer/{file}").as_str()));
-    if is_used("tokenizer") && components.tokenizer.is_none() && !has_tokenizer {
-        return Err(address.lacks("tokenizer/spiece.model or tokenizer/tokenizer.json"));
-    }
-    for file in &files {
-        let is_needed = match file.split_once('/') {
-            None => ROOT_FILES.contains(file),
-            Some((dir, name)) => COMPONENTS.contains(&dir) && is_used(dir) && !name.contains('/') && is_small(name),
-        };
-        if is_needed {
-            hub.download(&revision, &format!("{prefix}{file}"), on_progress)?;
-        }
-    }
-    for (dir, stem) in NETWORKS {
-        if is_used(dir) && !components.replaces(dir) {
-            let found = weight_files(hub, &revision, &prefix, (dir, stem), selection.variant, on_progress)?;
-            let found = found.ok_or_else(|| address.lacks(&format!("{dir}/{stem}.safetensors")))?;
-            weights.extend(found.into_iter().map(|file| (revision.clone(), file)));
-        }
-    }
-    Ok(root)
-}
-
-fn fetch_component(
-    hub: &Hub,
-    address: &HubAddress,
-    component: &str,
-    selection: Selection<'_>,
-    weights: &mut Vec<Download>,
-    on_progress: &mut dyn FnMut(&str, PackProgress),
-) -> Result<PathBuf, Error> {
-    let revision = hub.revision(address)?;
-    let snapshot = hub.snapshot(&revision);
-    if revision.files.contains(&address.path) {
-        if is_small(&address.path) {
-            hub.download(&revision, &address.path, on_progress)?;
-        } else {
-            weights.push((revision.clone(), address.path.clone()));
-        }
-        return Ok(snapshot.join(&address.path));
-    }
-    // The component's own folder, or the folder of a checkpoint that has it.
-    let own = if address.path.is_empty() { String::new() } else { format!("{}/", address.path) };
-    let nested = format!("{own}{component}/");
-    let prefix = if revision.files.iter().any(|file| file.starts_with(&nested)) { nested } else { own };
-    for file in &revision.files {
-        if file.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/') && is_small(rest)) {
-            hub.download(&revision, file, on_progress)?;
-        }
-    }
-    if let Some((dir, stem)) = NETWORKS.into_iter().find(|(dir, _)| *dir == component) {
-        let found = weight_files_below(hub, &revision, &prefix, (dir, stem), selection.variant, on_progress)?;
-        let found = found.ok_or_else(|| address.lacks(&format!("{prefix}{stem}.safetensors")))?;
-        weights.extend(found.into_iter().map(|file| (revision.clone(), file)));
-    }
-    Ok(snapshot.join(prefix.trim_end_matches('/')))
-}
-
-/// Returns the files with the weights of a checkpoint's network; `None` without any that are read.
-fn weight_files(
-    hub: &Hub,
-    revision: &Revision,
-    prefix: &str,
-    (dir, stem): (&str, &str),
-    variant: Option<&str>,
-    on_progress: &mut dyn FnMut(&str, PackProgress),
-) -> Result<Option<Vec<String>>, Error> {
-    weight_files_below(hub, revision, &format!("{prefix}{dir}/"), (dir, stem), variant, on_progress)
-}
-
-fn weight_files_below(
-    hub: &Hub,
-    revision: &Revision,
-    prefix: &str,
-    (dir, stem): (&str, &str),
-    variant: Option<&str>,
-    on_progress: &mut dyn FnMut(&str, PackProgress),
-) -> Result<Option<Vec<String>>, Error> {
-    let mut names = Folder::default();
-    for file in revision.files.iter().filter_map(|file| file.strip_prefix(prefix)) {
-        names.insert(format!("{dir}/{file}"), Vec::new());
-    }
-    names.set_variant(variant.map(str::to_owned));
-    let Some(chosen) = names.network_path(dir, stem).map_err(pixart_model::Error::Weights)? else { return Ok(None) };
-    let chosen = format!("{prefix}{}", &chosen[dir.len() + 1..]);
-    if !chosen.ends_with(".json") {
-        return Ok(Some(vec![chosen]));
-    }
-    let path = hub.download(revision, &chosen, on_progress)?;
-    let text = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
-    let bad = |why: String| pixart_model::Error::Weights(pixart_weights::Error::BadJson { file: chosen.clone(), why });
-    let index: Index = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-    let mut shards: Vec<String> = index.weight_map.into_values().map(|file| format!("{prefix}{file}")).collect();
-    shards.sort();
-    shards.dedup();
-    Ok(Some(shards))
 }
 
 /// The index of a network's shards.

@@ -36,10 +36,7 @@ pub(crate) async fn read_network(
     dir: &str,
     stem: &str,
 ) -> Result<Option<(String, BTreeMap<String, TensorLocation>)>, Error> {
-    let file = match folder.network_file(dir, stem) {
-        Some(file) => Some(file),
-        None => folder.lone_file(dir)?,
-    };
+    let file = folder.weights_file(dir, stem)?;
     let Some(NetworkFile { path, is_index, is_gguf, .. }) = file else { return Ok(None) };
     let tensors = match (is_index, is_gguf) {
         (true, _) => read_shards(folder, dir, &path).await?,

@@ -74,11 +74,18 @@ impl Folder {
     /// # Errors
     /// Several files, none of which has the usual name: which one is meant cannot be told.
     pub fn network_path(&self, dir: &str, stem: &str) -> Result<Option<String>, Error> {
-        let file = match self.network_file(dir, stem) {
-            Some(file) => Some(file),
-            None => self.lone_file(dir)?,
-        };
-        Ok(file.map(|file| file.path))
+        Ok(self.weights_file(dir, stem)?.map(|file| file.path))
+    }
+
+    /// Returns the file of the usual name of the network in `dir`, else the only one there.
+    ///
+    /// # Errors
+    /// Several files, none of which has the usual name.
+    pub(crate) fn weights_file(&self, dir: &str, stem: &str) -> Result<Option<NetworkFile>, Error> {
+        match self.network_file(dir, stem) {
+            Some(file) => Ok(Some(file)),
+            None => self.lone_file(dir),
+        }
     }
 
     fn network_files(&self, dir: &str, stem: &str) -> impl Iterator<Item = NetworkFile> {

@@ -38,6 +38,9 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
+    /// All formats, most precise first.
+    pub const ALL: [Self; 6] = [Self::F32, Self::Bf16, Self::F16, Self::Q8, Self::Q4Affine, Self::Q4];
+
     /// Returns whether a matrix of `inputs` × `outputs` can be stored in this format.
     #[must_use]
     pub fn fits(self, inputs: usize, outputs: usize) -> bool {

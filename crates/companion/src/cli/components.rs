@@ -17,12 +17,8 @@ pub(crate) struct ComponentArgs {
     /// The VAE's own folder or .safetensors file, in place of the checkpoint's.
     #[arg(long)]
     vae: Option<PathBuf>,
-    /// The text encoder's own folder, or a .safetensors or .gguf file, in place of the checkpoint's.
-    #[arg(long)]
-    text_encoder: Option<PathBuf>,
-    /// The tokenizer's own folder, or spiece.model or tokenizer.json, in place of the checkpoint's.
-    #[arg(long)]
-    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    text: TextComponentArgs,
     /// The scheduler's own folder, or scheduler_config.json, in place of the checkpoint's.
     #[arg(long)]
     scheduler_config: Option<PathBuf>,
@@ -30,8 +26,8 @@ pub(crate) struct ComponentArgs {
 
 impl ComponentArgs {
     pub(crate) fn paths(&self) -> ComponentPaths {
-        let Self { transformer, vae, text_encoder, tokenizer, scheduler_config } = self.clone();
-        ComponentPaths { transformer, vae, text_encoder, tokenizer, scheduler: scheduler_config }
+        let Self { transformer, vae, text, scheduler_config } = self.clone();
+        ComponentPaths { transformer, vae, scheduler: scheduler_config, ..text.paths() }
     }
 }
 

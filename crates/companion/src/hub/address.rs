@@ -45,6 +45,11 @@ impl HubAddress {
         is_address.then(|| Self { repository: format!("{owner}/{name}"), revision, path: path.join("/") })
     }
 
+    /// Returns the path as the beginning of those below it.
+    pub(super) fn prefix(&self) -> String {
+        if self.path.is_empty() { String::new() } else { format!("{}/", self.path) }
+    }
+
     /// The error of a repository that does not have `file`.
     pub(super) fn lacks(&self, file: &str) -> Error {
         let folder = if self.path.is_empty() { String::new() } else { format!(" in {}", self.path) };

@@ -35,17 +35,9 @@ fn unpacking(format: WeightFormat) -> &'static str {
 
 /// Returns every specialisation of the two shaders of a matrix product: all formats in all tilings.
 pub(super) fn product_specialisations(shaders: [Shader; 2], register_rows: RegisterRows) -> Vec<(Shader, Spec)> {
-    const FORMATS: [WeightFormat; 6] = [
-        WeightFormat::F32,
-        WeightFormat::Bf16,
-        WeightFormat::F16,
-        WeightFormat::Q8,
-        WeightFormat::Q4Affine,
-        WeightFormat::Q4,
-    ];
     let [registers, workgroup] = shaders;
     let tilings = MatmulTiling::all(register_rows);
-    let each = tilings.iter().flat_map(|tiling| FORMATS.map(|format| (tiling, format)));
+    let each = tilings.iter().flat_map(|tiling| WeightFormat::ALL.map(|format| (tiling, format)));
     each.map(|(tiling, format)| {
         let imports = vec![(WEIGHTS, unpacking(format))];
         (tiling.shader(registers, workgroup), Spec { constants: tiling.constants(), imports, half: false })

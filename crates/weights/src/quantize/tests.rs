@@ -3,15 +3,6 @@
 use super::*;
 
 const SHAPE: [usize; 2] = [64, 24];
-const ALL: [WeightFormat; 6] = [
-    WeightFormat::F32,
-    WeightFormat::Bf16,
-    WeightFormat::F16,
-    WeightFormat::Q8,
-    WeightFormat::Q4Affine,
-    WeightFormat::Q4,
-];
-
 /// Numbers in -1..1, and now and then 30.
 fn values(seed: u32, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
@@ -35,7 +26,7 @@ fn merged(maps: &[Vec<f32>], columns: usize, turn: usize) -> Vec<f32> {
 fn maps_are_merged_as_their_values_would_be() {
     let maps = [values(2, SHAPE[0] * SHAPE[1]), values(3, SHAPE[0] * SHAPE[1])];
     let wide = [SHAPE[0], 2 * SHAPE[1]];
-    for format in ALL {
+    for format in WeightFormat::ALL {
         let packed = maps.each_ref().map(|map| QuantizedMatrix::new(map, SHAPE, format));
         let beside = QuantizedMatrix::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, format);
         assert_eq!(QuantizedMatrix::concat_columns(&packed), beside);

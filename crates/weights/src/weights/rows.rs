@@ -147,16 +147,7 @@ mod tests {
         let shape = [16, 64];
         let values: Vec<f32> = (0..16 * 64).map(|at| ((at * 37) % 101) as f32 / 64.0 - 0.7).collect();
         let stored = crate::transposed(&values, 16, 64);
-        for layout in [
-            WeightFormat::F32,
-            WeightFormat::Bf16,
-            WeightFormat::F16,
-            WeightFormat::Q8,
-            WeightFormat::Q4Affine,
-            WeightFormat::Q4,
-        ]
-        .map(|format| TensorLayout { dtype: format.into(), transposed: true })
-        {
+        for layout in WeightFormat::ALL.map(|format| TensorLayout { dtype: format.into(), transposed: true }) {
             let words = crate::quantize(&stored, [64, 16], layout.weight_format().expect("transposed"));
             let mut folder = Folder::default();
             folder.insert("m", words.iter().flat_map(|word| word.to_le_bytes()).collect());
