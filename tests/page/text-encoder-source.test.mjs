@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fillForm, generate } from './browser.mjs';
+import { fillForm, generate, pixels } from './browser.mjs';
 import { faultOf, SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 import { writeGguf } from './gguf.mjs';
 
@@ -41,16 +41,7 @@ describe('a text encoder', () => {
     await fillForm(page, SMALL);
     const { png, fault } = await generate(page, 60_000);
     assert.equal(fault, undefined, fault?.what);
-    const chunks = await page.evaluate(
-      async (bytes) => {
-        const image = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
-        const canvas = new OffscreenCanvas(image.width, image.height).getContext('2d');
-        canvas.drawImage(image, 0, 0);
-        return [...canvas.getImageData(0, 0, image.width, image.height).data];
-      },
-      [...png],
-    );
-    return chunks.join();
+    return (await pixels(page, png)).join();
   };
 
   test('in_a_gguf_file_or_in_another_folder_gives_the_same_image', async (context) => {

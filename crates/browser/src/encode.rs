@@ -1,6 +1,5 @@
 //! Encodes the prompts of a request, block by block of the text encoder: emits its progress, and resumes at a block.
 
-use burn::tensor::{Tensor, TensorData};
 use js_sys::{Array, Uint8Array};
 use pixart_model::{EncodedPrompt, Pipeline, PreparedRequest, PromptEmbeds, Taps, TextEncoding, values_read};
 use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerationStage, TextEncoderLayer};
@@ -9,7 +8,7 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::engine::{EncodedRequest, Engine};
 use crate::faults::{self, CallGuard};
-use crate::interop::{from_js, now_millis, to_js};
+use crate::interop::{f32_bytes, from_js, now_millis, tensor_of_bytes, to_js};
 
 /// Bytes of a block from which progress is emitted for each: a smaller encoder is done in less time than the readbacks take.
 const REPORTED_BLOCK_BYTES: u64 = 1 << 20;
@@ -133,7 +132,7 @@ impl Engine {
             layer: encoding.layer() as u32,
             layers: encoding.layers() as u32,
             is_streamed,
-            hidden_state: hidden_state.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            hidden_state: f32_bytes(&hidden_state),
         };
         self.emitter.emit(&EngineEvent::TextEncoderLayer(layer));
         self.yield_on_cpu().await;
@@ -142,12 +141,8 @@ impl Engine {
 
     fn resume_encoding(&self, encoding: &mut TextEncoding<'_>, layer: &TextEncoderLayer) -> Result<(), Fault> {
         let shape = encoding.hidden_state().dims();
-        let (numbers, rest) = layer.hidden_state.as_chunks::<4>();
-        let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-        let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
-        if fits
-            && encoding.resume(layer.layer as usize, Tensor::from_data(TensorData::new(numbers, shape), &self.device))
-        {
+        let hidden_state = tensor_of_bytes(&layer.hidden_state, shape, &self.device);
+        if hidden_state.is_some_and(|hidden_state| encoding.resume(layer.layer as usize, hidden_state)) {
             return Ok(());
         }
         let what = format!(

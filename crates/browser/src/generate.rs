@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::{
@@ -20,7 +20,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::encode::not_prepared;
 use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
-use crate::interop::{from_js, heap_bytes, now_millis, to_js};
+use crate::interop::{f32_bytes, from_js, heap_bytes, now_millis, tensor_of_bytes, to_js};
 
 /// Result of a generation.
 enum GenerationOutcome {
@@ -214,11 +214,8 @@ impl Engine {
     /// Replays a step with its recorded model output.
     fn replay_step(&self, sampler: &mut Sampler<'_>, model_output: &[u8]) -> Result<(), Fault> {
         let shape = sampler.latents().dims();
-        let (numbers, rest) = model_output.as_chunks::<4>();
-        let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-        let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
-        let data = fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), &self.device));
-        if data.is_some_and(|model_output| sampler.replay(model_output)) {
+        let recorded = tensor_of_bytes(model_output, shape, &self.device);
+        if recorded.is_some_and(|model_output| sampler.replay(model_output)) {
             return Ok(());
         }
         let what = format!(
@@ -261,8 +258,7 @@ impl Engine {
             }
             None => None,
         };
-        let model_output = model_output.iter().flat_map(|number| number.to_le_bytes()).collect();
-        Ok(DenoisingStep { preview, model_output, ..progress })
+        Ok(DenoisingStep { preview, model_output: f32_bytes(model_output), ..progress })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Interop with JavaScript: values, events, the event loop and the clock.
 
+use burn::tensor::{Device, Tensor, TensorData};
 use pixart_protocol::{EngineEvent, Fault, FaultCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,6 +71,23 @@ pub(crate) async fn yield_to_event_loop() {
     channel.port2().post_message(JsValue::NULL);
     JsFuture::from(received).await.expect("a posted message is received");
     channel.port1().close();
+}
+
+/// Returns the little-endian bytes of numbers.
+pub(crate) fn f32_bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Returns the tensor of this shape whose numbers [`f32_bytes`] wrote; `None` where they do not fill it.
+pub(crate) fn tensor_of_bytes<const RANK: usize>(
+    bytes: &[u8],
+    shape: [usize; RANK],
+    device: &Device,
+) -> Option<Tensor<RANK>> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    let fits = rest.is_empty() && numbers.len() == shape.iter().product::<usize>();
+    let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+    fits.then(|| Tensor::from_data(TensorData::new(numbers, shape), device))
 }
 
 /// Returns the milliseconds since the page's time origin.

@@ -55,6 +55,8 @@ let openingPromptCache: Promise<PromptCache> | undefined;
 let loaded: Source | undefined;
 /** The source of its text encoder. */
 let loaded_text: Source | undefined;
+/** The identity of that text encoder, once it is stored: asked for once, not for every image. */
+let text_encoder_id: string | undefined;
 /** Folders of local files, by name. */
 const local_files = new Map<string, ReadonlyMap<string, File>>();
 /** The reason that nothing can be generated; `undefined` once a checkpoint is on the device. */
@@ -200,6 +202,7 @@ async function load({
     await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis);
     stopReporting();
     [loaded, loaded_text] = [source, text_source];
+    text_encoder_id = text_encoder && (await textEncoderId(text_encoder.manifest));
     load_fault = undefined;
   } catch (thrown) {
     load_fault = faultOf(thrown);
@@ -251,15 +254,18 @@ async function encodePrompts(
   // A cache that cannot be read costs time, and nothing else.
   const stored = await Promise.all(captions.map((_, at) => keys && cache?.get(keys[at] ?? '').catch(() => undefined)));
   try {
-    if (stored.includes(undefined)) await loadTextEncoder(device);
+    if (stored.includes(undefined)) {
+      await loadTextEncoder(device);
+      // It may have been stored just now.
+      if (uses_cache) keys = await promptKeys(device, request, captions);
+    }
     if (signal.aborted) return false;
     const entries = await device.encode(request.id, stored, layer);
     if (entries === undefined) return false;
-    // The text encoder may have been stored just now.
-    keys ??= uses_cache ? await promptKeys(device, request, captions) : undefined;
     for (const [at, entry] of (entries as Uint8Array<ArrayBuffer>[]).entries()) {
       const key = keys?.[at];
-      if (key !== undefined && stored[at] === undefined) await cache?.put(key, entry);
+      // A full storage costs the next image time, and this one nothing.
+      if (key !== undefined && stored[at] === undefined) await cache?.put(key, entry).catch(ignore);
     }
   } catch (thrown) {
     if (signal.aborted) return false;
@@ -271,10 +277,12 @@ async function encodePrompts(
 /** Returns the keys of prompts in the cache; `undefined` while the text encoder is not stored. */
 async function promptKeys(device: Engine, { max_sequence_length }: GenerateRequest, captions: readonly string[]) {
   if (loaded_text === undefined || openingStore === undefined) return undefined;
-  const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded_text, 'text_encoder');
-  if (stored === undefined) return undefined;
-  const text_encoder = await textEncoderId(stored.manifest);
-  return Promise.all(captions.map((caption) => promptKey(text_encoder, max_sequence_length, caption)));
+  if (text_encoder_id === undefined) {
+    const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded_text, 'text_encoder');
+    text_encoder_id = stored && (await textEncoderId(stored.manifest));
+  }
+  const text_encoder = text_encoder_id;
+  return text_encoder && Promise.all(captions.map((caption) => promptKey(text_encoder, max_sequence_length, caption)));
 }
 
 async function openPromptCache(): Promise<PromptCache> {
@@ -288,6 +296,8 @@ async function providePart(device: Engine, part: Part): Promise<{ text: string }
   const store = await openingStore;
   const source = part === 'text_encoder' ? (loaded_text ?? loaded) : loaded;
   const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(source, part);
+  // The server may have had another one since it was asked.
+  if (part === 'text_encoder') text_encoder_id = await textEncoderId(stored.manifest);
   return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
 }
 
