@@ -1,6 +1,7 @@
 //! Messages between the page, its worker and the companion: plain data with serde names, and their validation. Contract: every
 //! type that crosses into TypeScript is listed in [`typescript::render`], whose text is `web/src/engine/protocol.gen.ts`.
 
+mod catalogue;
 mod event;
 mod fault;
 mod preset;
@@ -11,6 +12,9 @@ mod text_encoder_layer;
 mod token_count;
 pub mod typescript;
 
+pub use catalogue::{
+    BytesFrom, Catalogue, CatalogueComponent, CatalogueComponents, CatalogueFile, CatalogueModel, CatalogueTextEncoder,
+};
 pub use event::{
     AdapterInfo, Checkpoint, DenoisingStep, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult,
     MemoryUsage, PreviewImage, StageMillis, TapRow, TokensCounted, Verdict,

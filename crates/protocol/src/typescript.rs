@@ -3,11 +3,12 @@
 use ts_rs::{Config, TS};
 
 use crate::{
-    AdapterInfo, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent, EngineRequest,
-    Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits, LoadProgress,
-    LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, PromptCacheSize, StageMillis, StorageBackend,
-    StorageTask, StoredCheckpoint, TapRow, TextEncoderLayer, TextEncoderSource, TokenCount, TokensCounted, Verdict,
-    WeightDtype,
+    AdapterInfo, BytesFrom, Catalogue, CatalogueComponent, CatalogueComponents, CatalogueFile, CatalogueModel,
+    CatalogueTextEncoder, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent,
+    EngineRequest, Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits,
+    LoadProgress, LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, PromptCacheSize, StageMillis,
+    StorageBackend, StorageTask, StoredCheckpoint, TapRow, TextEncoderLayer, TextEncoderSource, TokenCount,
+    TokensCounted, Verdict, WeightDtype,
 };
 
 /// Returns all message types as one TypeScript module.
@@ -48,6 +49,13 @@ pub fn render() -> String {
         MemoryUsage::decl(&config),
         TapRow::decl(&config),
         Verdict::decl(&config),
+        Catalogue::decl(&config),
+        CatalogueModel::decl(&config),
+        CatalogueComponents::decl(&config),
+        CatalogueTextEncoder::decl(&config),
+        CatalogueComponent::decl(&config),
+        CatalogueFile::decl(&config),
+        BytesFrom::decl(&config),
         Fault::decl(&config),
         FaultCode::decl(&config),
     ];

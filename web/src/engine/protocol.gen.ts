@@ -393,6 +393,76 @@ tolerance: number, verdict: Verdict, };
 
 export type Verdict = { "kind": "pass" } | { "kind": "fail", why: string, } | { "kind": "not_built", why: string, };
 
+export type Catalogue = { models: Array<CatalogueModel>, 
+/**
+ * Smaller files of the models' text encoder.
+ */
+text_encoders: Array<CatalogueTextEncoder>, };
+
+export type CatalogueModel = { 
+/**
+ * As `pixart-sigma-512`.
+ */
+name: string, title: string, 
+/**
+ * Licence of the transformer's repository, by the hub's identifier.
+ */
+license: string, 
+/**
+ * A name of [`Preset::NAMES`](crate::Preset::NAMES).
+ */
+preset: string, 
+/**
+ * Side of the native image in pixels.
+ */
+size: number, 
+/**
+ * Variant of the weight files, where a component has one.
+ */
+variant: string | null, 
+/**
+ * `owner/name@revision` of the repository with the pipeline's `model_index.json`.
+ */
+base: string, components: CatalogueComponents, };
+
+export type CatalogueComponents = { transformer: CatalogueComponent, vae: CatalogueComponent, text_encoder: CatalogueComponent, tokenizer: CatalogueComponent, scheduler: CatalogueComponent, };
+
+export type CatalogueTextEncoder = { 
+/**
+ * As `t5-xxl-q8_0`.
+ */
+name: string, title: string, component: CatalogueComponent, };
+
+export type CatalogueComponent = { 
+/**
+ * `owner/name`.
+ */
+repository: string, 
+/**
+ * A commit, or a branch.
+ */
+revision: string, 
+/**
+ * By the hub's identifier.
+ */
+license: string, 
+/**
+ * The network, as `pixart synth --arch` names it; none for a tokenizer or a scheduler.
+ */
+architecture: string | null, 
+/**
+ * Dtype of the weights, or the quantization of a GGUF file: `q4_k_m`.
+ */
+dtype: string | null, 
+/**
+ * Whether the files were downloaded and generated an image with this program.
+ */
+verified: boolean, files: Array<CatalogueFile>, };
+
+export type CatalogueFile = { path: string, bytes: number, bytes_from: BytesFrom, };
+
+export type BytesFrom = "pointer" | "listing" | "inferred";
+
 export type Fault = { code: FaultCode, 
 /**
  * Description of the failure, with the value that caused it.
