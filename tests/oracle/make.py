@@ -34,6 +34,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 import captions
 import lora
+import lycoris
 import original
 import over
 import recorder
@@ -320,6 +321,7 @@ PARTS = {
     "loose": loose,
     "captions": lambda: captions.main(ROOT),
     "lora": lambda: lora.main(GOLDEN),
+    "lycoris": lambda: lycoris.main(GOLDEN),
     "original": lambda: original.main(GOLDEN),
     "over": lambda: over.main(GOLDEN),
     "schedulers": lambda: schedulers.main(GOLDEN),

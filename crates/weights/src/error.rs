@@ -44,6 +44,11 @@ pub enum Error {
     )]
     LoraDoesNotFit { tensor: String, shape: Vec<usize>, found: String },
 
+    #[error(
+        "`{file}` is a LoRA for {network}, as its tensor `{tensor}` tells; use a LoRA that was trained on a PixArt model"
+    )]
+    LoraOfAnotherNetwork { file: String, tensor: String, network: String },
+
     #[error("`{file}` holds no tensor `{tensor}`; check that the file belongs to this network and its config.json")]
     MissingTensor { file: String, tensor: String },
 

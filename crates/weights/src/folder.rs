@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::header::{TEXT_ENCODER, TRANSFORMER};
 use crate::manifest::{Manifest, Section};
 use crate::{Error, LoraAdapter, MappedBytes, Tensors, lora};
 
@@ -121,9 +122,15 @@ impl Folder {
         self.headers_only
     }
 
-    /// Merges `adapter` into the weights of the network in `dir` whenever they are read, after adapters inserted before.
+    /// Merges `adapter` into the weights of the transformer in `dir` whenever they are read, after adapters inserted before. What it
+    /// changes of the text encoder is merged into that of the same checkpoint, which is in `text_encoder` beside `transformer`.
     pub fn insert_lora(&mut self, dir: &str, adapter: LoraAdapter) {
-        self.lora_adapters.push((dir.to_owned(), Arc::new(adapter)));
+        let [transformer, text_encoder] = adapter.split();
+        for (dir, adapter) in [(dir.to_owned(), transformer), (dir.replace(TRANSFORMER, TEXT_ENCODER), text_encoder)] {
+            if !adapter.is_empty() {
+                self.lora_adapters.push((dir, Arc::new(adapter)));
+            }
+        }
     }
 
     /// Reads a LoRA adapter: PEFT's two files, diffusers' one, or the only safetensors file of the folder. `scale` is the factor of

@@ -19,9 +19,9 @@ const PREFIX_BYTES: u64 = 8;
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// The folder of the network whose tensors may have PixArt's own names.
-const TRANSFORMER: &str = "transformer";
+pub(crate) const TRANSFORMER: &str = "transformer";
 /// The folder of the network whose tensors may have llama.cpp's names.
-const TEXT_ENCODER: &str = "text_encoder";
+pub(crate) const TEXT_ENCODER: &str = "text_encoder";
 
 /// Reads the headers of a network: of its file, or of the shards that its index lists. Without a file of the usual name, the only
 /// safetensors or GGUF file in `dir` is read. Tensors of a transformer have diffusers' names, and those of a text encoder

@@ -1,31 +1,43 @@
-//! LoRA adapters (low-rank adaptation, Hu et al. 2021): folders of PEFT (`adapter_config.json` and `adapter_model.safetensors`), files
-//! of diffusers (`pytorch_lora_weights.safetensors`) and of kohya's trainers.
+//! LoRA adapters (low-rank adaptation, Hu et al. 2021) and their kin: folders of PEFT (`adapter_config.json` and
+//! `adapter_model.safetensors`), and single files of diffusers, kohya's trainers, LyCORIS, OneTrainer, SimpleTuner and ComfyUI. One
+//! file may change the transformer and the text encoder.
 //!
 //! A weight is merged while it is read, W + s·(α/r)·B·A, so that networks do not know of adapters. Loading the checkpoint
 //! again without the adapter removes it. The merged weights are those of PEFT's `merge_and_unload()`, with DoRA (Liu et al. 2024),
-//! trained biases and modules that are saved whole.
+//! trained biases and modules that are saved whole, and those of LyCORIS for LoHa, LoKr and differences.
 //!
-//! Adapters that changed the base weights they were trained on (PiSSA, OLoRA, CorDA, LoftQ) and those that are not low-rank updates
-//! (LoHa, LoKr, IA³) are refused by name.
+//! Adapters that changed the base weights they were trained on (PiSSA, OLoRA, CorDA, LoftQ) and those that do not add to weights
+//! (IA³, OFT, GLoRA) are refused by name, as are those of other networks.
+//!
+//! An adapter holds its tensors as the file does. They are read to f32 for one weight at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::gguf::is_t5;
 use crate::original_names::diffusers_names;
+use crate::tensors::StoredTensor;
 use crate::{Error, Tensors};
 
 mod config;
+mod factors;
 mod keys;
+mod module;
 
 use config::LoraConfig;
+use factors::ChangeShape;
 use keys::{LoraKey, LoraPart};
+use module::{Decomposition, LoraModule, ModuleMerge};
 
 /// The configuration file of a PEFT folder.
 pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
 /// The weights files of PEFT and of diffusers.
 pub(crate) const MODEL_FILES: [&str; 2] = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
+/// Keys of a safetensors file's metadata that say what an adapter was trained on: Stability's `modelspec`, and sd-scripts'.
+const TRAINED_ON: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"];
 
 /// A LoRA adapter, ready to be merged into weights.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoraAdapter {
     /// By the name of the adapted tensor, in the order in which they are applied.
     updates: BTreeMap<String, Vec<LoraUpdate>>,
@@ -36,36 +48,24 @@ pub struct LoraAdapter {
 enum LoraUpdate {
     Delta(LoraDelta),
     /// Another tensor in place of it.
-    Replace {
-        values: Vec<f32>,
-        shape: Vec<usize>,
-    },
-    /// The bias of lora_B, times the scale.
-    Add {
-        values: Vec<f32>,
-        shape: Vec<usize>,
-        scale: f32,
-    },
+    Replace(Arc<StoredTensor>),
 }
 
-/// The update scale·B·A of one weight, with A `[rank, inputs]` and B `[outputs, rank]`. The window of a convolution counts
-/// as inputs.
+/// The rows of a module's change that a tensor has.
 #[derive(Clone, Debug, PartialEq)]
 struct LoraDelta {
-    a: Vec<f32>,
-    b: Vec<f32>,
-    /// The shape of the adapted weight.
-    shape: Vec<usize>,
-    rank: usize,
-    scale: f32,
-    /// The length that DoRA gives to each output's row of the merged weight.
-    magnitude: Option<Vec<f32>>,
+    module: Arc<LoraModule>,
+    first_row: usize,
+    shape: [usize; 2],
+    /// Factors of the change and of the difference to the merged weight.
+    scales: [f32; 2],
+    decomposition: Option<Decomposition>,
 }
 
-/// The tensors of one adapted module.
-#[derive(Default)]
-struct LoraModule<'a> {
-    parts: BTreeMap<LoraPart, &'a str>,
+/// A change of one tensor, with its values read.
+pub(crate) enum LoraMerge {
+    Module(ModuleMerge),
+    Replace(Vec<f32>),
 }
 
 impl LoraAdapter {
@@ -73,137 +73,236 @@ impl LoraAdapter {
     /// of the update.
     ///
     /// # Errors
-    /// A key that is missing, a kind of adapter that is not supported, or matrices that do not fit each other.
+    /// A key that is missing, a kind of adapter that is not supported, an adapter of another network, or matrices that do not fit
+    /// each other.
     pub fn new(config: Option<&[u8]>, file: &str, tensors: &Tensors<'_>, scale: f64) -> Result<Self, Error> {
-        let config = LoraConfig::read(config, tensors)?;
+        if let Some((tensor, architecture)) =
+            tensors.names().find_map(|name| Some((name, keys::other_architecture(name)?)))
+        {
+            return Err(other_network(file, tensor, architecture));
+        }
+        let configs = [LoraConfig::TRANSFORMER, LoraConfig::TEXT_ENCODER]
+            .map(|network| LoraConfig::read(config, tensors, network));
+        let [transformer_config, text_config] = configs;
+        let (transformer_config, text_config) = (transformer_config?, text_config?);
+        let config_of = |name: &str| if is_t5(name) { &text_config } else { &transformer_config };
         let corrupt = |why: String| Error::Corrupt { file: file.into(), why };
-        let values = |name: &str| {
-            let (shape, values) = tensors.any_f32(name)?;
-            match values.iter().find(|value| !value.is_finite()) {
+        let stored = |name: &str| {
+            let tensor = tensors.stored(name)?;
+            match tensor.values().into_iter().find(|value| !value.is_finite()) {
                 Some(value) => Err(corrupt(format!("`{name}` holds {value}"))),
-                None => Ok((shape, values)),
+                None => Ok(tensor),
             }
         };
-        let mut adapter = Self { updates: BTreeMap::new() };
-        let mut modules: BTreeMap<String, LoraModule<'_>> = BTreeMap::new();
+        let mut adapter = Self::default();
+        let mut modules: BTreeMap<String, LoraModule> = BTreeMap::new();
         for name in tensors.names() {
             match keys::parse(name) {
                 Ok(LoraKey::Part(module, part)) => {
-                    if modules.entry(module.clone()).or_default().parts.insert(part, name).is_some() {
+                    if modules.entry(module.clone()).or_default().parts.insert(part, stored(name)?).is_some() {
                         return Err(corrupt(format!("two tensors are the {part} of `{module}`")));
                     }
                 }
-                Ok(LoraKey::Whole(tensor)) if config.saves_whole(&tensor) => {
-                    let (shape, values) = values(name)?;
+                Ok(LoraKey::Whole(tensor)) if config_of(&tensor).saves_whole(&tensor) => {
+                    let values = stored(name)?;
                     let names = diffusers_names(&tensor).filter(|names| names.len() == 1);
                     let tensor = names.map_or(tensor, |mut names| names.remove(0));
-                    adapter.push(tensor, LoraUpdate::Replace { values, shape });
+                    adapter.push(tensor, LoraUpdate::Replace(Arc::new(values)));
                 }
-                Ok(LoraKey::Whole(_)) => return Err(unsupported(file, name, "it is no matrix of a LoRA adapter")),
-                Err(why) => return Err(unsupported(file, name, why)),
-            }
-        }
-        for (module, LoraModule { parts }) in &modules {
-            let of = |part: LoraPart| parts.get(&part).map(|name| values(name)).transpose();
-            let (Some((a_shape, a)), Some((b_shape, b))) = (of(LoraPart::A)?, of(LoraPart::B)?) else {
-                return Err(corrupt(format!("`{module}` has not both of lora_A and lora_B")));
-            };
-            let fits = a_shape.len() >= 2 && b_shape.len() == a_shape.len() && b_shape[1] == a_shape[0];
-            if !fits || b_shape[2..].iter().any(|side| *side != 1) || a_shape[0] == 0 || b_shape[0] == 0 {
-                return Err(corrupt(format!("the matrices of `{module}` have shapes {a_shape:?} and {b_shape:?}")));
-            }
-            let (rank, outputs) = (a_shape[0], b_shape[0]);
-            let vector = |part: LoraPart| match of(part)? {
-                Some((shape, _)) if shape.iter().product::<usize>() != outputs => Err(corrupt(format!(
-                    "the {part} of `{module}` has shape {shape:?}, and {outputs} numbers are expected"
-                ))),
-                found => Ok(found.map(|(_, values)| values)),
-            };
-            let alpha = match of(LoraPart::Alpha)? {
-                Some((_, alpha)) if alpha.len() == 1 => Some(f64::from(alpha[0])),
-                Some((shape, _)) => return Err(corrupt(format!("the alpha of `{module}` has shape {shape:?}"))),
-                None => None,
-            };
-            let scale = (scale * config.scaling(module, rank, alpha)?) as f32;
-            let magnitude = vector(LoraPart::Magnitude)?;
-            if magnitude.is_none() && config.use_dora {
-                return Err(corrupt(format!("`{module}` has no lora_magnitude_vector, and the adapter uses DoRA")));
-            }
-            // A fused module of PixArt's own names is several of diffusers', which have its rows in turn.
-            let weight = format!("{module}.weight");
-            let names = diffusers_names(&weight).unwrap_or_else(|| vec![weight]);
-            if !outputs.is_multiple_of(names.len()) {
-                return Err(corrupt(format!(
-                    "`{module}` has {outputs} outputs, which are not {} equal parts",
-                    names.len()
-                )));
-            }
-            let rows = outputs / names.len();
-            let bias = vector(LoraPart::BiasOfB)?;
-            for (index, name) in names.into_iter().enumerate() {
-                let own =
-                    |values: &[f32], width: usize| values[index * rows * width..(index + 1) * rows * width].to_vec();
-                if let (Some(bias), Some(module)) = (&bias, name.strip_suffix("weight")) {
-                    adapter.push(
-                        format!("{module}bias"),
-                        LoraUpdate::Add { values: own(bias, 1), shape: vec![rows], scale },
-                    );
+                Ok(LoraKey::Whole(_)) => return Err(unsupported(file, name, "it is no part of a LoRA, LoHa or LoKr")),
+                Err(why) => {
+                    let trained_on = TRAINED_ON.iter().find_map(|key| tensors.metadata(key));
+                    return Err(match trained_on.filter(|model| !model.to_lowercase().contains("pixart")) {
+                        Some(model) => other_network(file, name, model),
+                        None => unsupported(file, name, why),
+                    });
                 }
-                let shape = [&[rows], &a_shape[1..]].concat();
-                let magnitude = magnitude.as_ref().map(|magnitude| own(magnitude, 1));
-                let delta = LoraDelta { a: a.clone(), b: own(&b, rank), shape, rank, scale, magnitude };
-                adapter.push(name, LoraUpdate::Delta(delta));
             }
         }
         if modules.is_empty() {
             return Err(corrupt("it holds no lora_A and lora_B".into()));
         }
+        for (name, module) in modules {
+            let added = adapter.push_module(&name, module, config_of(&name), scale);
+            added.map_err(|fault| fault.of(file, &name))?;
+        }
         Ok(adapter)
+    }
+
+    /// Adds the changes that a module makes.
+    fn push_module(
+        &mut self,
+        name: &str,
+        mut module: LoraModule,
+        config: &LoraConfig,
+        scale: f64,
+    ) -> Result<(), ModuleFault> {
+        let alpha = match module.parts.remove(&LoraPart::Alpha).map(|tensor| (tensor.values(), tensor)) {
+            Some((alpha, tensor)) if alpha.len() != 1 => {
+                return Err(format!("its alpha has shape {:?}", tensor.shape).into());
+            }
+            Some((alpha, _)) => Some(f64::from(alpha[0])),
+            None => None,
+        };
+        let bias = module.parts.remove(&LoraPart::BiasOfB);
+        let bias_difference = module.parts.remove(&LoraPart::DiffBias);
+        // A fused module of PixArt's own names is several of diffusers', which have its rows in turn.
+        let weight = format!("{name}.weight");
+        let names = diffusers_names(&weight).unwrap_or_else(|| vec![weight]);
+        let split = |outputs: usize| match outputs.is_multiple_of(names.len()) {
+            true => Ok(outputs / names.len()),
+            false => Err(format!("it has {outputs} outputs, which are not {} equal parts", names.len())),
+        };
+        let mut factor = scale;
+        if !module.parts.is_empty() {
+            let change = ChangeShape::of(&module)?;
+            let rows = split(change.rows)?;
+            let decomposition = module.decomposition(change)?;
+            if decomposition.is_none() && config.use_dora {
+                return Err("it has no lora_magnitude_vector, and the adapter uses DoRA".to_owned().into());
+            }
+            if names.len() > 1 && decomposition.is_some_and(|found| found.by_input) {
+                return Err(ModuleFault::Unsupported(
+                    "DoRA by inputs of a fused module is not supported, only by outputs",
+                ));
+            }
+            let scaling = config.scaling(name, change.rank, alpha)?;
+            factor *= scaling;
+            let scales = match decomposition {
+                Some(Decomposition { interpolates: true, .. }) => [scaling as f32, scale as f32],
+                _ => [factor as f32, 1.0],
+            };
+            let module = Arc::new(module);
+            for (index, name) in names.iter().enumerate() {
+                let (first_row, shape) = (index * rows, [rows, change.width]);
+                let delta = LoraDelta { module: Arc::clone(&module), first_row, shape, scales, decomposition };
+                self.push(name.clone(), LoraUpdate::Delta(delta));
+            }
+        }
+        for (bias, scale) in [(bias, factor), (bias_difference, scale)] {
+            let Some(tensor) = bias else { continue };
+            let module = LoraModule { parts: [(LoraPart::Diff, tensor)].into() };
+            let change = ChangeShape::of(&module)?;
+            let (rows, module) = (split(change.rows)?, Arc::new(module));
+            for (index, name) in names.iter().enumerate() {
+                let name = name.strip_suffix("weight").expect("it was added above");
+                let delta = LoraDelta {
+                    module: Arc::clone(&module),
+                    first_row: index * rows,
+                    shape: [rows, change.width],
+                    scales: [scale as f32, 1.0],
+                    decomposition: None,
+                };
+                self.push(format!("{name}bias"), LoraUpdate::Delta(delta));
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, tensor: String, update: LoraUpdate) {
         self.updates.entry(tensor).or_default().push(update);
     }
 
-    /// Returns the names and shapes of the adapted tensors.
-    pub(crate) fn weights(&self) -> impl Iterator<Item = (&str, &[usize])> {
+    /// Returns whether the adapter changes the text encoder, beside or instead of the transformer. Embeddings of prompts then
+    /// depend on it.
+    #[must_use]
+    pub fn adapts_text_encoder(&self) -> bool {
+        self.updates.keys().any(|name| is_t5(name))
+    }
+
+    /// Splits the adapter into that of the transformer and that of the text encoder.
+    pub(crate) fn split(mut self) -> [Self; 2] {
+        let (text, transformer) = std::mem::take(&mut self.updates).into_iter().partition(|(name, _)| is_t5(name));
+        [Self { updates: transformer }, Self { updates: text }]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.updates.is_empty()
+    }
+
+    /// Returns the names of the adapted tensors, each with the rows and the width that its change has.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
         let updates = self.updates.iter().flat_map(move |(name, updates)| std::iter::repeat(name).zip(updates));
         updates.map(|(name, update)| match update {
-            LoraUpdate::Delta(LoraDelta { shape, .. })
-            | LoraUpdate::Replace { shape, .. }
-            | LoraUpdate::Add { shape, .. } => (name.as_str(), shape.as_slice()),
+            LoraUpdate::Delta(LoraDelta { shape, .. }) => (name.as_str(), *shape),
+            LoraUpdate::Replace(tensor) => (name.as_str(), rows_and_width(&tensor.shape)),
         })
     }
 
-    /// Applies the changes of the tensor `name`, if the adapter has any.
-    pub(crate) fn merge_into(&self, name: &str, weight: &mut [f32]) {
-        for update in self.updates.get(name).into_iter().flatten() {
-            match update {
-                LoraUpdate::Delta(delta) => delta.merge_into(weight),
-                LoraUpdate::Replace { values, .. } => weight.copy_from_slice(values),
-                LoraUpdate::Add { values, scale, .. } => {
-                    weight.iter_mut().zip(values).for_each(|(weight, value)| *weight += scale * value);
-                }
+    /// Returns whether the adapter changes the tensor `name`.
+    pub(crate) fn adapts(&self, name: &str) -> bool {
+        self.updates.contains_key(name)
+    }
+
+    /// Reads the changes of the tensor `name`, in the order in which they are merged.
+    pub(crate) fn merges(&self, name: &str) -> impl Iterator<Item = LoraMerge> {
+        self.updates.get(name).into_iter().flatten().map(|update| match update {
+            LoraUpdate::Delta(LoraDelta { module, first_row, scales, decomposition, .. }) => {
+                LoraMerge::Module(ModuleMerge::new(module, *first_row, *scales, *decomposition))
             }
+            LoraUpdate::Replace(tensor) => LoraMerge::Replace(tensor.values()),
+        })
+    }
+
+    /// Returns whether the merged tensor `name` must be whole: the length of a column is that of all its rows.
+    pub(crate) fn needs_whole(&self, name: &str) -> bool {
+        let by_input = |update: &LoraUpdate| match update {
+            LoraUpdate::Delta(LoraDelta { decomposition, .. }) => decomposition.is_some_and(|found| found.by_input),
+            LoraUpdate::Replace(_) => false,
+        };
+        self.updates.get(name).into_iter().flatten().any(by_input)
+    }
+}
+
+impl LoraMerge {
+    /// Changes the rows of a tensor from `first` on, each of `width` values.
+    pub(crate) fn merge(&self, first: usize, rows: &mut [f32], width: usize) {
+        match self {
+            Self::Module(module) => module.merge(first, rows, width),
+            Self::Replace(values) => rows.copy_from_slice(&values[first * width..][..rows.len()]),
         }
     }
 }
 
-impl LoraDelta {
-    fn merge_into(&self, weight: &mut [f32]) {
-        let Self { a, b, rank, scale, magnitude, .. } = self;
-        let inputs = a.len() / rank;
-        for (output, (row, b)) in weight.chunks_exact_mut(inputs).zip(b.chunks_exact(*rank)).enumerate() {
-            for (b, a) in b.iter().zip(a.chunks_exact(inputs)) {
-                row.iter_mut().zip(a).for_each(|(weight, a)| *weight += scale * b * a);
-            }
-            if let Some(magnitude) = magnitude {
-                let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-                let factor = (f64::from(magnitude[output]) / length) as f32;
-                row.iter_mut().for_each(|value| *value *= factor);
-            }
+/// Returns the first axis of a shape and the product of the others.
+pub(crate) fn rows_and_width(shape: &[usize]) -> [usize; 2] {
+    let rows = shape.first().copied().unwrap_or(1);
+    [rows, shape.iter().skip(1).product()]
+}
+
+/// The reason that a module cannot be merged.
+enum ModuleFault {
+    /// Tensors that do not fit each other.
+    Corrupt(String),
+    /// A kind of change that is not supported.
+    Unsupported(&'static str),
+    Because(Error),
+}
+
+impl ModuleFault {
+    fn of(self, file: &str, module: &str) -> Error {
+        match self {
+            Self::Corrupt(why) => Error::Corrupt { file: file.into(), why: format!("`{module}`: {why}") },
+            Self::Unsupported(why) => unsupported(file, module, why),
+            Self::Because(error) => error,
         }
     }
+}
+
+impl From<String> for ModuleFault {
+    fn from(why: String) -> Self {
+        Self::Corrupt(why)
+    }
+}
+
+impl From<Error> for ModuleFault {
+    fn from(error: Error) -> Self {
+        Self::Because(error)
+    }
+}
+
+fn other_network(file: &str, tensor: &str, network: &str) -> Error {
+    Error::LoraOfAnotherNetwork { file: file.into(), tensor: tensor.into(), network: network.into() }
 }
 
 fn unsupported(file: &str, key: &str, why: impl Into<String>) -> Error {

@@ -9,6 +9,7 @@
 //! - q4_affine: w ≈ q·s + m, with q in 0..=15, m = min w and s = (max w - m) / 15, both in f32 ([`affine`]).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use half::{bf16, f16};
 
@@ -155,6 +156,21 @@ impl QuantizedMatrix {
             }
             (part_to, part_from) = (part_to + rows * outputs * bits / 32, part_from + rows * words);
         }
+    }
+
+    /// Returns a copy of neighbouring columns, whose number and first index are multiples of 8, or the last of all.
+    pub(crate) fn take_columns(&self, columns: Range<usize>) -> Self {
+        let ([inputs, outputs], format) = (self.shape, self.format);
+        let mut words = Vec::with_capacity(format.bytes(inputs, columns.len()) / size_of::<u32>());
+        let mut part = 0;
+        for (rows, bits) in format.parts(inputs) {
+            for row in 0..rows {
+                let from = part + row * outputs * bits / 32;
+                words.extend_from_slice(&self.words[from + columns.start * bits / 32..from + columns.end * bits / 32]);
+            }
+            part += rows * outputs * bits / 32;
+        }
+        Self { words, shape: [inputs, columns.len()], format }
     }
 
     /// Returns the dequantized values `[inputs, outputs]`.

@@ -40,6 +40,21 @@ struct TensorBytes<'bytes> {
     bytes: &'bytes [u8],
 }
 
+/// A float or integer tensor as its file holds it, which takes less memory than its values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredTensor {
+    dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl StoredTensor {
+    /// Returns the values, each rounded to the nearest f32.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        TensorBytes { dtype: self.dtype, shape: Vec::new(), bytes: &self.bytes }.values()
+    }
+}
+
 impl<'bytes> Tensors<'bytes> {
     /// Parses a safetensors file; errors name it `file`.
     ///
@@ -92,16 +107,20 @@ impl<'bytes> Tensors<'bytes> {
     /// # Errors
     /// A tensor that is missing or of another dtype.
     pub fn any_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> {
+        let tensor = self.number_tensor(name)?;
+        Ok((tensor.shape.clone(), tensor.values()))
+    }
+
+    /// Returns a copy of a float or integer tensor.
+    pub(crate) fn stored(&self, name: &str) -> Result<StoredTensor, Error> {
+        let TensorBytes { dtype, shape, bytes } = self.number_tensor(name)?;
+        Ok(StoredTensor { dtype: *dtype, shape: shape.clone(), bytes: bytes.to_vec() })
+    }
+
+    fn number_tensor(&self, name: &str) -> Result<&TensorBytes<'bytes>, Error> {
         let tensor = self.tensor(name)?;
-        let values = match tensor.dtype {
-            dtype if FLOAT_DTYPES.contains(&dtype) => tensor.floats(),
-            dtype if INTEGER_DTYPES.contains(&dtype) => tensor.integers().into_iter().map(|it| it as f32).collect(),
-            _ => {
-                let accepted = [&FLOAT_DTYPES[..], &INTEGER_DTYPES].concat();
-                return Err(self.wrong_dtype(name, tensor, &accepted));
-            }
-        };
-        Ok((tensor.shape.clone(), values))
+        let accepted = [&FLOAT_DTYPES[..], &INTEGER_DTYPES].concat();
+        if accepted.contains(&tensor.dtype) { Ok(tensor) } else { Err(self.wrong_dtype(name, tensor, &accepted)) }
     }
 
     /// Returns the shape and values of an integer tensor; booleans are 0 and 1.
@@ -139,6 +158,13 @@ impl<'bytes> Tensors<'bytes> {
 }
 
 impl TensorBytes<'_> {
+    fn values(&self) -> Vec<f32> {
+        if FLOAT_DTYPES.contains(&self.dtype) {
+            return self.floats();
+        }
+        self.integers().into_iter().map(|integer| integer as f32).collect()
+    }
+
     fn floats(&self) -> Vec<f32> {
         match self.dtype {
             Dtype::F32 => self.elements(f32::from_le_bytes),

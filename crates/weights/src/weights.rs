@@ -9,9 +9,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::header::{read_header, read_network};
+use crate::lora::rows_and_width;
 use crate::tensor_location::TensorLocation;
 use crate::{ColumnOrder, Error, Folder, LoraAdapter, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat};
 
+mod adapted;
 mod merged;
 mod rows;
 mod values;
@@ -48,7 +50,7 @@ impl<'folder> Weights<'folder> {
         weights.adapters = folder.lora_adapters(dir);
         for (name, shape) in weights.adapters.iter().flat_map(|adapter| adapter.weights()) {
             let found = weights.tensors.get(name).map(|tensor| &tensor.shape[..]);
-            if found != Some(shape) {
+            if found.map(rows_and_width) != Some(shape) {
                 let found = found.map_or("no such tensor".to_owned(), |shape| format!("shape {shape:?}"));
                 return Err(Error::LoraDoesNotFit { tensor: name.to_owned(), shape: shape.to_vec(), found });
             }
@@ -145,7 +147,8 @@ impl<'folder> Weights<'folder> {
             }
             None => self.read_values(name, tensor).await?,
         };
-        self.adapters.iter().for_each(|adapter| adapter.merge_into(name, &mut values));
+        let [_, width] = rows_and_width(shape);
+        self.merges(name).for_each(|merge| merge.merge(0, &mut values, width));
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(not_finite(name, tensor, index, values[index]));
         }
@@ -168,32 +171,34 @@ impl<'folder> Weights<'folder> {
             _ => layout.weight_format(),
         };
         Ok(match stored {
-            Some(stored) if !self.has_lora(name) && (stored >= format || !format.fits(inputs, outputs)) => stored,
+            Some(stored) if stored >= format || !format.fits(inputs, outputs) => stored,
             _ if format.fits(inputs, outputs) => format,
             _ => WeightFormat::F32,
         })
     }
 
-    /// Reads the matrix `name` of shape `[outputs, inputs]` in `format`; in the format it is stored in where that is a
-    /// smaller one; in f32 where its shape does not permit `format`.
+    /// Reads the matrix `name` of shape `[outputs, inputs]` in `format`, with LoRA adapters merged; in the format it is stored in
+    /// where that is a smaller one; in f32 where its shape does not permit `format`.
     ///
     /// # Errors
     /// As [`Weights::f32`].
     pub async fn matrix(&self, name: &str, shape: [usize; 2], format: WeightFormat) -> Result<QuantizedMatrix, Error> {
         let [outputs, inputs] = shape;
         let tensor = self.location_of_shape(name, &shape)?;
-        let has_lora = self.has_lora(name);
         let format = self.matrix_format(name, shape, format)?;
-        if !has_lora && tensor.layout.weight_format() == Some(format) {
+        if self.has_lora(name) {
+            return self.adapted_matrix(name, tensor, format).await;
+        }
+        if tensor.layout.weight_format() == Some(format) {
             return self.read_words(name, tensor, format).await;
         }
-        if let (StoredDtype::Ggml(ggml_type), false) = (tensor.layout.dtype, has_lora)
+        if let StoredDtype::Ggml(ggml_type) = tensor.layout.dtype
             && ggml_type.same_numbers() == Some(format)
         {
             return self.read_integer_blocks(name, tensor, ggml_type).await;
         }
         let is_bf16 = !tensor.layout.transposed && tensor.layout.dtype == StoredDtype::Bf16;
-        if is_bf16 && !has_lora && format == WeightFormat::Bf16 {
+        if is_bf16 && format == WeightFormat::Bf16 {
             let halves = transposed(&self.read_elements(tensor, u16::from_le_bytes).await?, outputs, inputs);
             return finite(name, tensor, QuantizedMatrix::from_halves(&halves, [inputs, outputs], format));
         }
@@ -234,7 +239,7 @@ impl<'folder> Weights<'folder> {
     }
 
     fn has_lora(&self, name: &str) -> bool {
-        self.adapters.iter().flat_map(|adapter| adapter.weights()).any(|(adapted, _)| adapted == name)
+        self.adapters.iter().any(|adapter| adapter.adapts(name))
     }
 
     /// Reads a matrix that is stored as words.

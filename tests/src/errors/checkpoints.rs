@@ -25,6 +25,7 @@ fn site(error: &Error) -> &'static str {
         Error::MissingKey { .. } => "crates/weights/src/error.rs Error::MissingKey",
         Error::Unsupported { .. } => "crates/weights/src/error.rs Error::Unsupported",
         Error::LoraDoesNotFit { .. } => "crates/weights/src/error.rs Error::LoraDoesNotFit",
+        Error::LoraOfAnotherNetwork { .. } => "crates/weights/src/error.rs Error::LoraOfAnotherNetwork",
         Error::MissingTensor { .. } => "crates/weights/src/error.rs Error::MissingTensor",
         Error::WrongShape { .. } => "crates/weights/src/error.rs Error::WrongShape",
         Error::WrongDtype { .. } => "crates/weights/src/error.rs Error::WrongDtype",
@@ -50,6 +51,42 @@ fn with(index: usize, value: f32) -> Vec<u8> {
     tensor(&values)
 }
 
+/// A folder of a LoRA with these tensors of zeros.
+fn lora(tensors: &[(&str, [usize; 2])]) -> Folder {
+    let tensor = |(name, shape): &(&str, [usize; 2])| {
+        ((*name).to_owned(), Dtype::F16, shape.to_vec(), vec![0; shape[0] * shape[1] * 2])
+    };
+    let mut folder = Folder::default();
+    folder.insert("style.safetensors", serialize_tensors(tensors.iter().map(tensor).collect(), Default::default()));
+    folder
+}
+
+/// Returns the errors of LoRAs that cannot be merged rightly.
+fn lora_errors() -> Vec<Error> {
+    let refused = |tensors: &[(&str, [usize; 2])]| lora(tensors).read_lora(1.0).map(drop).expect_err("it is refused");
+    let mut unknown_kind = lora(&[("proj_out.lora_A.weight", [4, 64])]);
+    unknown_kind.insert("adapter_config.json", br#"{"peft_type": "OFT"}"#.to_vec());
+    let fitting = |module: &str, [outputs, inputs]: [usize; 2]| {
+        let names = ["lora_A", "lora_B"].map(|part| format!("{module}.{part}.weight"));
+        let adapter = lora(&[(&names[0], [4, inputs]), (&names[1], [outputs, 4])]).read_lora(1.0).expect("it is read");
+        let mut folder = holding(tensor(&[0.0; 64]));
+        folder.insert_lora("transformer", adapter);
+        block_on(Weights::open(&folder, "transformer", "diffusion_pytorch_model"))
+            .map(drop)
+            .expect_err("no such weight")
+    };
+    vec![
+        unknown_kind.read_lora(1.0).map(drop).expect_err("another kind"),
+        refused(&[("transformer.proj_out.oft_R.weight", [1, 64])]),
+        refused(&[("lora_unet_head.lora_up.weight", [1, 64])]),
+        refused(&[("proj_out.lora_A.weight", [4, 64]), ("proj_out.lora_B.weight", [32, 8])]),
+        refused(&[("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight", [320, 4])]),
+        refused(&[("transformer.single_transformer_blocks.0.proj_out.lora_B.weight", [3072, 16])]),
+        fitting("transformer_blocks.28.attn1.to_q", [1152, 1152]),
+        fitting("proj_out", [32, 1152]),
+    ]
+}
+
 pub(super) fn faults() -> Vec<ProvokedFault> {
     let mut errors = vec![
         Folder::default().bytes("vae/config.json").map(drop).expect_err("an empty folder"),
@@ -73,7 +110,8 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     several.insert("text_encoder/t5-q4.gguf", Vec::new());
     several.insert("text_encoder/t5-q8.gguf", Vec::new());
     errors.push(block_on(Weights::open(&several, "text_encoder", "model")).map(drop).expect_err("either"));
-    // These need a disk that fails, or an adapter of another network.
+    errors.extend(lora_errors());
+    // These need a disk that fails.
     let file = FILE.to_owned();
     errors.extend([
         Error::TooLargeForF16 { file: file.clone(), tensor: "proj_out.weight".to_owned(), value: 1e6 },
@@ -81,16 +119,6 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
         Error::Unreadable { file: file.clone(), why: "permission denied".to_owned() },
         Error::Unwritable { file: file.clone(), why: "the disk is full".to_owned() },
         Error::MissingKey { file: "model.safetensors.index.json".to_owned(), key: "weight_map".to_owned() },
-        Error::Unsupported {
-            file: "adapter_config.json".to_owned(),
-            key: "peft_type".to_owned(),
-            why: "it is `LOHA`; `LORA` is supported".to_owned(),
-        },
-        Error::LoraDoesNotFit {
-            tensor: "transformer_blocks.0.attn1.to_q.weight".to_owned(),
-            shape: vec![1152, 1152],
-            found: "none of that name".to_owned(),
-        },
     ]);
     let mut faults: Vec<ProvokedFault> =
         errors.into_iter().map(|error| ProvokedFault::new(site(&error), pixart_model::Error::Weights(error))).collect();

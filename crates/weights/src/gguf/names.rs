@@ -53,6 +53,24 @@ fn transformers_name(name: &str) -> Option<String> {
     (rest.starts_with("encoder.") || rest.starts_with("shared.")).then(|| rest.to_owned())
 }
 
+/// Returns whether transformers calls a tensor or module of a T5 encoder `name`.
+pub(crate) fn is_t5(name: &str) -> bool {
+    ["encoder.block.", "encoder.final_layer_norm.", "shared."].iter().any(|first| name.starts_with(first))
+}
+
+/// Returns the module of a T5 encoder that trainers call `flat`, with underscores for dots: `encoder_block_0_layer_0_SelfAttention_q`.
+pub(crate) fn t5_module_from_flat(flat: &str) -> Option<String> {
+    let is_flat = |module: &str| module.replace('.', "_") == flat;
+    if let Some((_, module)) = MODULES.iter().find(|(_, module)| is_flat(module)) {
+        return Some((*module).to_owned());
+    }
+    let (block, own) = flat.strip_prefix("encoder_block_")?.split_once('_')?;
+    block.parse::<u32>().ok()?;
+    let (_, module) =
+        BLOCK_MODULES.iter().find(|(_, module)| own.strip_prefix("layer_") == Some(&module.replace('.', "_")))?;
+    Some(format!("encoder.block.{block}.layer.{module}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

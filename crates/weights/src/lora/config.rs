@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::{CONFIG_FILE, unsupported};
 use crate::{Error, Tensors};
 
-/// Key of a safetensors file's metadata under which diffusers saves PEFT's configuration, its keys after `transformer.`.
+/// Key of a safetensors file's metadata under which diffusers saves PEFT's configuration, its keys after the network's name.
 const METADATA: &str = "lora_adapter_metadata";
-const TRANSFORMER: &str = "transformer.";
+/// Kinds of PEFT's adapters, with their key of α.
+const KINDS: [(&str, &str); 3] = [("LORA", "lora_alpha"), ("LOHA", "alpha"), ("LOKR", "alpha")];
 /// Values of `init_lora_weights` that leave the base weights as they are.
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 /// Settings whose updates are not those of LoRA.
@@ -30,11 +31,15 @@ const OFF: [&str; 13] = [
 ];
 
 /// The settings that merging needs.
+#[derive(Default)]
 pub(super) struct LoraConfig {
     /// α; none where the file has no settings, which means the rank.
     alpha: Option<f64>,
     /// α by module name, or by the end of one.
     alpha_pattern: BTreeMap<String, f64>,
+    /// The rank of changes that have none themselves, and those by module.
+    rank: Option<f64>,
+    rank_pattern: BTreeMap<String, f64>,
     /// True if the scale is α/√r instead of α/r (rsLoRA).
     rank_stabilized: bool,
     /// True if the length of the merged rows is trained (DoRA).
@@ -45,32 +50,34 @@ pub(super) struct LoraConfig {
 }
 
 impl LoraConfig {
-    /// Reads the settings from a configuration file, else from the metadata of `tensors`.
-    pub(super) fn read(file: Option<&[u8]>, tensors: &Tensors<'_>) -> Result<Self, Error> {
+    /// Starts of the keys of each network in diffusers' metadata.
+    pub(super) const TRANSFORMER: &str = "transformer.";
+    pub(super) const TEXT_ENCODER: &str = "text_encoder.";
+
+    /// Reads the settings from a configuration file, else those of `network` from the metadata of `tensors`.
+    pub(super) fn read(file: Option<&[u8]>, tensors: &Tensors<'_>, network: &str) -> Result<Self, Error> {
         let bad_json = |why: String| Error::BadJson { file: CONFIG_FILE.into(), why };
-        let Some(text) = file.or(tensors.metadata(METADATA).map(str::as_bytes)) else {
-            return Ok(Self {
-                alpha: None,
-                alpha_pattern: BTreeMap::new(),
-                rank_stabilized: false,
-                use_dora: false,
-                saves_biases: false,
-                modules_to_save: Vec::new(),
-            });
-        };
+        let text = file.or(tensors.metadata(METADATA).map(str::as_bytes)).unwrap_or(b"{}");
         let mut json: Map<String, Value> = serde_json::from_slice(text).map_err(|error| bad_json(error.to_string()))?;
         if file.is_none() {
-            let own =
-                json.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(TRANSFORMER)?.to_owned(), value)));
+            let own = json.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(network)?.to_owned(), value)));
             json = own.collect();
-        } else if json.get("peft_type").is_none_or(|kind| kind != "LORA") {
-            let kind = json.get("peft_type").cloned().unwrap_or_default();
-            return Err(unsupported(CONFIG_FILE, "peft_type", format!("{kind} is not supported, only \"LORA\"")));
+            if json.is_empty() {
+                return Ok(Self::default());
+            }
+            return Self::parse(&json.into(), KINDS[0].1);
         }
-        Self::parse(&json.into())
+        let kind = json.get("peft_type").cloned().unwrap_or_default();
+        match KINDS.iter().find(|(name, _)| kind == *name) {
+            Some((_, alpha)) => Self::parse(&json.into(), alpha),
+            None => {
+                let why = format!("{kind} is not supported, only \"LORA\", \"LOHA\" and \"LOKR\"");
+                Err(unsupported(CONFIG_FILE, "peft_type", why))
+            }
+        }
     }
 
-    fn parse(json: &Value) -> Result<Self, Error> {
+    fn parse(json: &Value, alpha_key: &str) -> Result<Self, Error> {
         let refused = |key: &str, only: &str| {
             unsupported(CONFIG_FILE, key, format!("{} is not supported, only {only}", json[key]))
         };
@@ -118,20 +125,28 @@ impl LoraConfig {
             _ => Err(refused(key, "a list of module names")),
         };
         let number = |key: &str| json[key].as_f64().filter(|number| number.is_finite());
-        let missing = || Error::MissingKey { file: CONFIG_FILE.into(), key: "lora_alpha".into() };
-        let alphas = json["alpha_pattern"].as_object().cloned().unwrap_or_default();
-        let alphas = alphas.into_iter().map(|(module, alpha)| match alpha.as_f64() {
-            // PEFT reads these as regular expressions. Its own examples hold plain names only, after ^ whole ones.
-            Some(alpha)
-                if module.trim_start_matches('^').chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c)) =>
-            {
-                Ok((module, alpha))
-            }
-            _ => Err(refused("alpha_pattern", "names of modules with a number each")),
-        });
+        let missing = || Error::MissingKey { file: CONFIG_FILE.into(), key: alpha_key.into() };
+        let pattern = |key: &str| {
+            let numbers = json[key].as_object().cloned().unwrap_or_default();
+            let numbers = numbers.into_iter().map(|(module, number)| match number.as_f64() {
+                // PEFT reads these as regular expressions. Its own examples hold plain names only, after ^ whole ones.
+                Some(number)
+                    if module
+                        .trim_start_matches('^')
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "._".contains(c)) =>
+                {
+                    Ok((module, number))
+                }
+                _ => Err(refused(key, "names of modules with a number each")),
+            });
+            numbers.collect::<Result<_, _>>()
+        };
         Ok(Self {
-            alpha: Some(number("lora_alpha").ok_or_else(missing)?),
-            alpha_pattern: alphas.collect::<Result<_, _>>()?,
+            alpha: Some(number(alpha_key).ok_or_else(missing)?),
+            alpha_pattern: pattern("alpha_pattern")?,
+            rank: number("r"),
+            rank_pattern: if alpha_key == KINDS[0].1 { BTreeMap::new() } else { pattern("rank_pattern")? },
             rank_stabilized: flag("use_rslora")?,
             use_dora: flag("use_dora")?,
             saves_biases,
@@ -139,20 +154,21 @@ impl LoraConfig {
         })
     }
 
-    /// Returns the factor of B·A, with the α of the file's own `.alpha` tensor where there is one.
-    pub(super) fn scaling(&self, module: &str, rank: usize, own_alpha: Option<f64>) -> Result<f64, Error> {
-        let matches = |name: &str| match name.strip_prefix('^') {
-            Some(whole) => module == whole,
-            None => module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),
+    /// Returns the factor of a change of rank `rank`, with the α of the file's own `.alpha` tensor where there is one. A change
+    /// without a rank has the factor 1, or that of PEFT's settings.
+    pub(super) fn scaling(&self, module: &str, rank: Option<usize>, own_alpha: Option<f64>) -> Result<f64, Error> {
+        let configured = if rank.is_none() && own_alpha.is_some() { None } else { self.rank };
+        let rank = match (rank, configured) {
+            (Some(rank), _) => rank as f64,
+            (None, Some(configured)) => matching(module, &self.rank_pattern, "rank_pattern")?.unwrap_or(configured),
+            (None, None) => return Ok(1.0),
         };
-        let mut alphas = self.alpha_pattern.iter().filter(|(name, _)| matches(name)).map(|(_, alpha)| *alpha);
-        let pattern = alphas.next();
-        if alphas.any(|alpha| Some(alpha) != pattern) {
-            let why = format!("two patterns with different numbers match `{module}`");
-            return Err(unsupported(CONFIG_FILE, "alpha_pattern", why));
-        }
-        let rank = rank as f64;
-        let alpha = own_alpha.or(pattern).or(self.alpha).unwrap_or(rank);
+        // A trainer takes an α of zero for the rank.
+        let own_alpha = own_alpha.map(|alpha| if alpha == 0.0 { rank } else { alpha });
+        let alpha = match own_alpha {
+            Some(alpha) => alpha,
+            None => matching(module, &self.alpha_pattern, "alpha_pattern")?.or(self.alpha).unwrap_or(rank),
+        };
         Ok(alpha / if self.rank_stabilized { rank.sqrt() } else { rank })
     }
 
@@ -163,5 +179,22 @@ impl LoraConfig {
             path.contains(&format!(".{module}."))
         };
         (self.saves_biases && tensor.ends_with(".bias")) || self.modules_to_save.iter().any(within)
+    }
+}
+
+/// Returns the number of the patterns that match a module.
+fn matching(module: &str, patterns: &BTreeMap<String, f64>, key: &str) -> Result<Option<f64>, Error> {
+    let matches = |name: &str| match name.strip_prefix('^') {
+        Some(whole) => module == whole,
+        None => module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),
+    };
+    let mut numbers = patterns.iter().filter(|(name, _)| matches(name)).map(|(_, number)| *number);
+    let first = numbers.next();
+    match numbers.any(|number| Some(number) != first) {
+        true => {
+            let why = format!("two patterns with different numbers match `{module}`");
+            Err(unsupported(CONFIG_FILE, key, why))
+        }
+        false => Ok(first),
     }
 }

@@ -62,7 +62,8 @@ impl Weights<'_> {
         Ok(values)
     }
 
-    async fn read_rows(
+    /// Reads neighbouring rows of a row-major weight.
+    pub(super) async fn read_rows(
         &self,
         name: &str,
         tensor: &TensorLocation,

@@ -7,7 +7,7 @@ use crate::tensor_location::TensorLocation;
 use crate::{Error, Folder, GgmlType, QuantizedMatrix, StoredDtype};
 
 /// Rows that a part of a matrix is a multiple of, so that the words of every format are whole.
-const ROW_GROUP: u64 = 8;
+pub(super) const ROW_GROUP: u64 = 8;
 
 impl Weights<'_> {
     /// Reads the values of a row-major weight, with the scale that a file may hold for it.
