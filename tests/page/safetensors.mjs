@@ -38,3 +38,35 @@ export function split(file) {
   });
   return { files, weight_map };
 }
+
+/** The tensors of a file of F16 and F32, by name: `{ shape, values }`. */
+export function readTensors(file) {
+  const header_bytes = Number(file.readBigUInt64LE(0));
+  const { __metadata__: _, ...header } = JSON.parse(file.toString('utf8', 8, 8 + header_bytes));
+  const valueAt = { F16: [2, halfAt], F32: [4, (bytes, at) => bytes.readFloatLE(at)] };
+  return new Map(
+    Object.entries(header).map(([name, { dtype, shape, data_offsets }]) => {
+      const [size, read] = valueAt[dtype];
+      const bytes = file.subarray(...data_offsets.map((offset) => 8 + header_bytes + offset));
+      return [name, { shape, values: Float32Array.from({ length: bytes.length / size }, (_, index) => read(bytes, index * size)) }];
+    }),
+  );
+}
+
+/** A file of F32 tensors. */
+export function writeTensors(tensors) {
+  const header = {};
+  let end = 0;
+  for (const [name, { shape, values }] of tensors) header[name] = { dtype: 'F32', shape, data_offsets: [end, (end += 4 * values.length)] };
+  const text = JSON.stringify(header);
+  const padded = Buffer.from(text.padEnd(Math.ceil(text.length / 8) * 8));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(padded.length));
+  return Buffer.concat([length, padded, ...[...tensors.values()].map(({ values }) => Buffer.from(Float32Array.from(values).buffer))]);
+}
+
+function halfAt(bytes, at) {
+  const bits = bytes.readUInt16LE(at);
+  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+}

@@ -13,7 +13,7 @@ use pixart_model::{
 use pixart_protocol::{Checkpoint, EngineEvent, Fault, Preset, STYLES};
 use pixart_weights::manifest::Shard;
 use pixart_weights::packer::{Packer, ShardSink};
-use pixart_weights::{Error, Manifest, derive_text_encoder_config};
+use pixart_weights::{Error, Folder, Manifest, derive_text_encoder_config};
 use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
 use crate::folder::{PageReader, await_promise, folder_of, memory_folder, packed_folder, promise};
 use crate::interop::{from_js, heap_bytes, now_millis, to_js};
+use crate::loras::insert_loras;
 
 #[wasm_bindgen]
 impl Engine {
@@ -79,7 +80,8 @@ impl Engine {
     }
 
     /// Checks networks of a diffusers folder before they are converted: their configurations, the tokenizer, and names, shapes and
-    /// dtypes in the headers of the weights, all that `read` is called for. `files` and `read` are those of [`Engine::convert`].
+    /// dtypes in the headers of the weights, all that `read` is called for; and whether the LoRAs fit the transformer. `files` and
+    /// `read` are those of [`Engine::convert`], `loras` those of [`Engine::load`].
     ///
     /// # Errors
     /// A `Fault` that names the file and key or tensor, or the one that `read` threw.
@@ -89,10 +91,13 @@ impl Engine {
         files: Map,
         weight_format: JsValue,
         read: Function,
+        loras: Array,
     ) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
-        let folder = folder_of(&files, PageReader(read)).headers_only();
+        let mut folder = folder_of(&files, PageReader(read));
         let check = async {
+            insert_loras(&mut folder, &loras)?;
+            let folder = folder.headers_only();
             let format = Some(from_js::<WeightFormat>(weight_format, "the weight format")?);
             if with_text_encoder {
                 TextEncoder::open(&folder, format, &Device::flex()).await.map(drop)?;
@@ -107,7 +112,7 @@ impl Engine {
 
     /// Loads transformer and VAE decoder from the packed checkpoint of this manifest. `read: (file, begin, end) =>
     /// Promise<Uint8Array>` reads its shards. `storage` is the name of the storage backend. With `text_manifest` the text encoder is
-    /// loaded, too.
+    /// loaded, too. `loras` is an array of `{ name, scale, file, bytes, config }`.
     ///
     /// # Errors
     /// A `Fault` that names the file, key or tensor, or the one that `read` threw.
@@ -118,9 +123,16 @@ impl Engine {
         storage: String,
         text_manifest: Option<String>,
         began_millis: f64,
+        loras: Array,
     ) -> Result<(), JsValue> {
         let _guard = CallGuard::begin();
-        let loaded = self.try_load(manifest, read, storage, text_manifest, began_millis).await;
+        let load = async {
+            let mut folder = packed_folder(manifest, PageReader(read.clone()))?;
+            let merged = insert_loras(&mut folder, &loras)?;
+            self.loras.replace(merged);
+            self.try_load(&folder, read, storage, text_manifest, began_millis).await
+        };
+        let loaded = load.await;
         faults::take_first().and(loaded).map_err(|fault| to_js(&fault))
     }
 
@@ -161,18 +173,17 @@ impl Engine {
 impl Engine {
     async fn try_load(
         &self,
-        manifest: &str,
+        folder: &Folder,
         read: Function,
         storage: String,
         text_manifest: Option<String>,
         began_millis: f64,
     ) -> Result<(), Fault> {
         let upload_started = now_millis();
-        let folder = packed_folder(manifest, PageReader(read.clone()))?;
         // The previous checkpoint is dropped first.
         self.pipeline.take();
         self.device.memory_cleanup();
-        let pipeline = Pipeline::load(&folder, &self.device, self.limits, None).await?;
+        let pipeline = Pipeline::load(folder, &self.device, self.limits, None).await?;
         if let Some(manifest) = text_manifest {
             pipeline.load_text_encoder(&packed_folder(&manifest, PageReader(read))?).await?;
         }
@@ -190,6 +201,7 @@ impl Engine {
             model: pipeline.model().0.to_owned(),
             model_hash: pipeline.model().1.map(str::to_owned),
             weight_format: pipeline.weight_format().to_string(),
+            loras: self.loras.borrow().clone(),
             storage,
             load_millis: now_millis() - began_millis,
             upload_millis: now_millis() - upload_started,

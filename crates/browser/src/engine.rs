@@ -6,7 +6,9 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
 use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, PromptEmbeds, prewarm};
-use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerateRequest, OutputType, TokenCount, TokensCounted};
+use pixart_protocol::{
+    ComponentPlaces, EngineEvent, Fault, FaultCode, GenerateRequest, LoraScale, OutputType, TokenCount, TokensCounted,
+};
 use pixart_verify::golden;
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -38,6 +40,10 @@ pub struct Engine {
     /// True on the CPU: the worker's own thread computes, and receives no messages meanwhile.
     pub(crate) computes_on_worker: bool,
     pub(crate) pipeline: RefCell<Option<Rc<Pipeline>>>,
+    /// Names of the loaded checkpoint's components from other places.
+    pub(crate) components: RefCell<ComponentPlaces>,
+    /// The LoRAs in its transformer.
+    pub(crate) loras: RefCell<Vec<LoraScale>>,
     /// The request of the last [`Engine::prepare`].
     pub(crate) prepared: RefCell<Option<PreparedRequest>>,
     /// The prompts of the last [`Engine::encode`].
@@ -69,8 +75,21 @@ impl Engine {
         let name = format!("tab: {} ({})", adapter.name, adapter.backend);
         emitter.emit(&EngineEvent::Adapter(adapter));
         let (pipeline, prepared, encoded) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let (components, loras) = (RefCell::default(), RefCell::default());
         let cancelled = Cell::default();
-        Ok(Engine { device, limits, name, emitter, computes_on_worker, pipeline, prepared, encoded, cancelled })
+        Ok(Engine {
+            device,
+            limits,
+            name,
+            emitter,
+            computes_on_worker,
+            pipeline,
+            components,
+            loras,
+            prepared,
+            encoded,
+            cancelled,
+        })
     }
 
     /// Returns whether the VAE's encoder is on the device.

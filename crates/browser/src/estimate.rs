@@ -17,7 +17,7 @@ const PROBE_MILLIS: f64 = 150.0;
 
 #[wasm_bindgen]
 impl Engine {
-    /// Returns the `GenerationCost` of an image. The checkpoint's `config.json`s are in `files`, or in the manifest of a packed one;
+    /// Returns the `GenerationCost` of an image. The checkpoint's `config.json`s are in the manifest of a packed one, others in `files`;
     /// `dtype` is the format that a folder would be converted to, or null; with `load_text_encoder` the text encoder's memory
     /// counts. Takes about a second.
     ///
@@ -32,10 +32,10 @@ impl Engine {
     ) -> Result<JsValue, JsValue> {
         let _guard = CallGuard::begin();
         let cost = async {
-            let folder = match manifest {
-                Some(manifest) => folder::packed_folder(&manifest, folder::NoReads)?,
-                None => folder::memory_folder(&files),
-            };
+            let mut folder = folder::memory_folder(&files);
+            if let Some(manifest) = manifest {
+                folder::insert_manifest(&mut folder, &manifest, folder::NoReads)?;
+            }
             self.cost(&folder, from_js(dtype, "the dtype")?, load_text_encoder).await
         };
         let cost = cost.await;

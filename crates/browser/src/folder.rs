@@ -43,10 +43,17 @@ impl Reader for NoReads {
 
 /// Returns the packed checkpoint of this manifest, whose shards `reader` reads.
 pub(crate) fn packed_folder(manifest: &str, reader: impl Reader + 'static) -> Result<Folder, Fault> {
-    let manifest = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights)?;
-    let (reader, mut folder): (Rc<dyn Reader>, _) = (Rc::new(reader), Folder::default());
-    folder.insert_packed(manifest, &reader);
+    let mut folder = Folder::default();
+    insert_manifest(&mut folder, manifest, reader)?;
     Ok(folder)
+}
+
+/// Inserts the packed checkpoint of this manifest.
+pub(crate) fn insert_manifest(folder: &mut Folder, manifest: &str, reader: impl Reader + 'static) -> Result<(), Fault> {
+    let manifest = Manifest::read(manifest.as_bytes()).map_err(pixart_model::Error::Weights)?;
+    let reader: Rc<dyn Reader> = Rc::new(reader);
+    folder.insert_packed(manifest, &reader);
+    Ok(())
 }
 
 /// Returns the folder of `files`, a `Map` of path to `Uint8Array`, or to the length of a file that `reader` reads.

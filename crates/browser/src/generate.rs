@@ -119,7 +119,7 @@ impl Engine {
 
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
         let image = rgb8_read(pipeline.decode(sampler.into_latents(), prepared), *size).await?;
-        let png = pipeline.metadata(prepared, &self.name).encode_png(&image, &request.of_image(index))?;
+        let png = self.metadata(&pipeline, prepared).encode_png(&image, &request.of_image(index))?;
         let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
         let done = now_millis();
         self.device.memory_cleanup();

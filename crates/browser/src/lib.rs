@@ -16,6 +16,7 @@ mod faults;
 mod folder;
 mod generate;
 mod interop;
+mod loras;
 
 pub use bench::Bench;
 pub use engine::Engine;

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use js_sys::{Function, Map, Reflect, Uint8Array};
+use js_sys::{Array, Function, Map, Reflect, Uint8Array};
 use pixart_browser::Engine;
 use wasm_bindgen::prelude::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -55,7 +55,11 @@ impl Session {
         let store = store();
         let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");
         let read = function(&store, "read");
-        session.engine.load(&manifest, read, "memory".into(), Some(manifest.clone()), 0.0).await.expect("it loads");
+        session
+            .engine
+            .load(&manifest, read, "memory".into(), Some(manifest.clone()), 0.0, Array::new())
+            .await
+            .expect("it loads");
         assert!(session.engine.has_text_encoder() && !session.engine.has_vae_encoder());
         session
     }
@@ -217,7 +221,7 @@ async fn a_fault_that_the_page_throws_while_shards_are_read_is_returned() {
     let store = store();
     let manifest = session.convert(&store, &SCENES).await.expect("the embedded checkpoint is converted");
     get(&store, "shards").unchecked_into::<Map>().clear();
-    let loading = session.engine.load(&manifest, function(&store, "read"), "memory".into(), None, 0.0);
+    let loading = session.engine.load(&manifest, function(&store, "read"), "memory".into(), None, 0.0, Array::new());
     let fault = loading.await.expect_err("nothing can be read");
     assert_eq!(text(&fault, "code"), "network");
     assert!(text(&fault, "what").ends_with(".bin is gone"), "{}", text(&fault, "what"));

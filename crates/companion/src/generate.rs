@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use futures_lite::future::block_on;
-use pixart_model::image::{GenerationMetadata, LoraMetadata};
+use pixart_model::image::GenerationMetadata;
 use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, image};
-use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, OutputType, Preset};
+use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, LoraScale, OutputType, Preset};
 use pixart_verify::recording::Recording;
 use pixart_weights::Folder;
 use sha2::{Digest, Sha256};
 
+use crate::components::ComponentPaths;
 use crate::decode::LATENTS;
 use crate::device::{self, LoadedDevice};
 use crate::{Error, checkpoint, embeds, hub};
@@ -32,9 +33,9 @@ pub struct ImageGenerator {
     opened: LoadedDevice,
     /// Name of the checkpoint's folder.
     model: String,
-    loras: Vec<LoraMetadata>,
-    /// Name of the file whose transformer replaces the checkpoint's.
-    transformer: Option<String>,
+    loras: Vec<LoraScale>,
+    /// Names of the files or folders of transformer, VAE and text encoder that replace the checkpoint's.
+    components: [Option<String>; 3],
     load_millis: f64,
 }
 
@@ -106,9 +107,10 @@ impl ImageGenerator {
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let model = hub::model_name(&options.checkpoint);
-        let loras = options.loras.iter().map(|(dir, scale)| LoraMetadata { name: name(dir), scale: *scale }).collect();
-        let transformer = options.components.transformer.as_deref().map(name);
-        let generator = Self { pipeline, stored_embeds, opened, model, loras, transformer, load_millis: 0.0 };
+        let loras = options.loras.iter().map(|(dir, scale)| LoraScale { name: name(dir), scale: *scale }).collect();
+        let ComponentPaths { transformer, vae, text_encoder, .. } = &options.components;
+        let components = [transformer, vae, text_encoder].map(|path| path.as_deref().map(name));
+        let generator = Self { pipeline, stored_embeds, opened, model, loras, components, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -285,8 +287,8 @@ impl ImageGenerator {
         let metadata = self.pipeline.metadata(prepared, &self.opened.name);
         let model = if metadata.model.is_empty() { self.model.clone() } else { metadata.model };
         let files = self.stored_embeds.iter().map(|_| "text_encoder".to_owned()).collect();
-        let (loras, transformer) = (self.loras.clone(), self.transformer.clone());
-        GenerationMetadata { model, loras, transformer, files, ..metadata }
+        let (loras, [transformer, vae, text_encoder]) = (self.loras.clone(), self.components.clone());
+        GenerationMetadata { model, loras, transformer, vae, text_encoder, files, ..metadata }
     }
 
     /// Waits for the device, so that a stage's time and errors are its own.

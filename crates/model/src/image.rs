@@ -20,7 +20,7 @@ mod resize;
 
 pub use decode::decode_image;
 pub use input::{latent_mask, planes_from_rgb8, resize_lanczos};
-pub use metadata::{GenerationMetadata, LoraMetadata, METADATA_KEYWORD};
+pub use metadata::{GenerationMetadata, METADATA_KEYWORD};
 pub use preview::Preview;
 pub(crate) use preview::SD_SCALING;
 pub use resize::resize_and_crop;

@@ -105,6 +105,19 @@ impl Pipeline {
         })
     }
 
+    /// Drops the transformer and loads it again from `folder`, the one that the pipeline was loaded from, with other LoRA adapters.
+    /// The rest stays on the device.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`]'s; the pipeline is dropped then.
+    pub async fn with_transformer(self, folder: &Folder) -> Result<Self, Error> {
+        drop(self.transformer);
+        self.device.memory_cleanup();
+        let transformer = Dit::load_as(folder, self.weight_format, &self.device).await?;
+        let is_f16 = self.planner.limits.shader_f16;
+        Ok(Self { transformer: if is_f16 { transformer.with_f16_activations() } else { transformer }, ..self })
+    }
+
     /// Sets the bytes that the text encoder's blocks may take on the device, before it is loaded. A larger encoder is streamed block
     /// by block. By default that depends on the memory that the transformer and an image of its native size leave.
     pub fn set_text_memory(&self, bytes: u64) {
@@ -359,6 +372,8 @@ impl Pipeline {
             scheduler: prepared.scheduler.name().to_owned(),
             loras: Vec::new(),
             transformer: None,
+            vae: None,
+            text_encoder: None,
             files: Vec::new(),
         }
     }
@@ -367,7 +382,9 @@ impl Pipeline {
     #[must_use]
     pub fn model(&self) -> (&str, Option<&str>) {
         let Some([source, hash]) = &self.origin else { return ("", None) };
-        (source.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default(), Some(hash.as_str()))
+        // A hub's address ends in the revision.
+        let repository = source.split_once("/resolve/").map_or(source.as_str(), |(repository, _)| repository);
+        (repository.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default(), Some(hash.as_str()))
     }
 
     /// Returns the format that the transformer's matrices are held in.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, Limits, LoadProgress, Preset, PromptCacheSize, StoredCheckpoint, TextEncoderLayer, TokenCount};
+use crate::{
+    Fault, Limits, LoadProgress, LoraScale, Preset, PromptCacheSize, StoredCheckpoint, TextEncoderLayer, TokenCount,
+};
 
 /// A message from the worker to the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -38,6 +40,8 @@ pub enum EngineEvent {
     Checked { id: u32, rows: Vec<TapRow> },
     /// The stored checkpoints, after [`crate::StorageTask`] `id`.
     StoredCheckpoints { id: u32, checkpoints: Vec<StoredCheckpoint>, prompt_cache: PromptCacheSize },
+    /// The LoRAs that are now merged into the transformer, after [`crate::EngineRequest::SetLoras`] `id`.
+    LorasSet { id: u32, loras: Vec<LoraScale> },
     /// Tokens of the prompts of a [`crate::EngineRequest::CountTokens`]; `null` where no text encoder is loaded.
     TokensCounted(TokensCounted),
     /// A failure. `id` names the image or check that it ended; without one it concerns the device or the load.
@@ -111,6 +115,8 @@ pub struct Checkpoint {
     pub model_hash: Option<String>,
     /// Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8`, `q4_affine` or `q4`.
     pub weight_format: String,
+    /// LoRAs merged into the transformer.
+    pub loras: Vec<LoraScale>,
     /// Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
     pub storage: String,
     /// From the first byte requested until the weights were on the device.

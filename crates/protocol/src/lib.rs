@@ -23,11 +23,12 @@ pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, OutputType, ResolvedRequest,
-    TextEncoderSource,
+    ComponentPlaces, DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, LoraScale,
+    LoraSource, OutputType, ResolvedRequest, TextEncoderSource,
 };
 pub use storage::{
-    LoadProgress, LoadStage, PromptCacheSize, StorageBackend, StorageTask, StoredCheckpoint, WeightDtype,
+    LoadProgress, LoadStage, PromptCacheSize, StorageBackend, StorageTask, StoredCheckpoint, StoredComposition,
+    StoredKind, WeightDtype,
 };
 pub use text_encoder_layer::TextEncoderLayer;
 pub use token_count::TokenCount;

@@ -34,8 +34,7 @@ pub(crate) const TIMESTEP_MAX: u32 = 999;
 pub enum EngineRequest {
     /// Open `device` and load the checkpoint under the URL `checkpoint` (ending in `/`): a packed one, or a diffusers folder,
     /// which is converted to `dtype`. Without `load_text_encoder` the text encoder is loaded when a request first needs it.
-    /// `memory_limit_bytes` lowers the memory that the planner assumes the device has. `text_encoder` is the URL of a text encoder in
-    /// another place: a folder, ending in `/`, or a `.gguf` or `.safetensors` file.
+    /// `memory_limit_bytes` lowers the memory that the planner assumes the device has. `loras` are merged into the transformer.
     Open {
         checkpoint: String,
         device: DeviceKind,
@@ -44,8 +43,11 @@ pub enum EngineRequest {
         dtype: WeightDtype,
         memory_limit_bytes: Option<f64>,
         #[serde(default)]
-        #[ts(optional)]
-        text_encoder: Option<String>,
+        #[ts(optional, as = "Option<ComponentPlaces>")]
+        components: ComponentPlaces,
+        #[serde(default)]
+        #[ts(optional, as = "Option<Vec<LoraSource>>")]
+        loras: Vec<LoraSource>,
     },
     /// Estimate the cost of [`EngineRequest::Open`]. Where more than `measure_above_bytes` are still to be downloaded, the
     /// connection and the device are timed for a second each.
@@ -58,9 +60,12 @@ pub enum EngineRequest {
         dtype: WeightDtype,
         measure_above_bytes: f64,
         #[serde(default)]
-        #[ts(optional)]
-        text_encoder: Option<String>,
+        #[ts(optional, as = "Option<ComponentPlaces>")]
+        components: ComponentPlaces,
     },
+    /// Merge these LoRAs, and no others, into the transformer of the loaded checkpoint. Answered with
+    /// [`crate::EngineEvent::LorasSet`].
+    SetLoras { id: u32, loras: Vec<LoraSource> },
     /// Generate an image.
     Generate(Box<GenerateRequest>),
     /// Resume `request` after an interruption. `model_outputs` holds the [`crate::DenoisingStep`] output of every step already run;
@@ -83,6 +88,46 @@ pub enum EngineRequest {
     Check { id: u32, variant: String, device: DeviceKind },
     /// List, verify or delete stored checkpoints. Answered with [`crate::EngineEvent::StoredCheckpoints`].
     Storage { id: u32, task: StorageTask, storage: StorageBackend },
+}
+
+/// Components that are in other places than their checkpoint. Each place is the URL of a folder, which ends in `/`, or of a
+/// `.safetensors` or `.gguf` file, or the name of local files that were sent to the worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct ComponentPlaces {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub transformer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub vae: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub text_encoder: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub tokenizer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub scheduler: Option<String>,
+}
+
+/// A LoRA to merge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct LoraSource {
+    /// The URL of a `.safetensors` file or of PEFT's folder, which ends in `/`; or the name of local files.
+    pub source: String,
+    /// The name in the metadata of images.
+    pub name: String,
+    /// The factor of its update. At 0 it is off.
+    pub scale: f64,
+}
+
+/// A LoRA in the transformer on the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct LoraScale {
+    pub name: String,
+    pub scale: f64,
 }
 
 /// The device that a tab computes with. A worker opens one device, the first that is requested.

@@ -54,10 +54,16 @@ pub struct PromptCacheSize {
     pub bytes: f64,
 }
 
-/// A checkpoint in the browser's storage.
+/// A checkpoint, a text encoder from another place, or a LoRA in the browser's storage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct StoredCheckpoint {
+    /// The checkpoint's URL or the name of its local files; the places of its components too, where they are in several.
     pub checkpoint: String,
+    pub kind: StoredKind,
+    /// The request that opens a checkpoint whose components are in several places.
+    #[serde(default)]
+    #[ts(optional)]
+    pub composition: Option<StoredComposition>,
     /// `indexeddb`, `opfs` or `memory`.
     pub storage: String,
     pub bytes: f64,
@@ -67,6 +73,23 @@ pub struct StoredCheckpoint {
     pub changed: bool,
     /// Milliseconds since 1970.
     pub saved_at: f64,
+}
+
+/// The content of an entry in the browser's storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredKind {
+    /// Transformer and VAE, with or without a text encoder.
+    Model,
+    TextEncoder,
+    Lora,
+}
+
+/// The places of a checkpoint and of its components.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct StoredComposition {
+    pub checkpoint: String,
+    pub components: crate::ComponentPlaces,
 }
 
 /// The progress of one stage of loading.

@@ -4,11 +4,11 @@ use ts_rs::{Config, TS};
 
 use crate::{
     AdapterInfo, BytesFrom, Catalogue, CatalogueComponent, CatalogueComponents, CatalogueFile, CatalogueModel,
-    CatalogueTextEncoder, Checkpoint, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse, EngineEvent,
-    EngineRequest, Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage, ImageResult, Limits,
-    LoadProgress, LoadStage, MemoryUsage, OutputType, Preset, PreviewImage, PromptCacheSize, StageMillis,
-    StorageBackend, StorageTask, StoredCheckpoint, TapRow, TextEncoderLayer, TextEncoderSource, TokenCount,
-    TokensCounted, Verdict, WeightDtype,
+    CatalogueTextEncoder, Checkpoint, ComponentPlaces, DenoisingStep, DeviceKind, EncodeRequest, EncodeResponse,
+    EngineEvent, EngineRequest, Estimate, Fault, FaultCode, GenerateRequest, GenerationCost, GenerationStage,
+    ImageResult, Limits, LoadProgress, LoadStage, LoraScale, LoraSource, MemoryUsage, OutputType, Preset, PreviewImage,
+    PromptCacheSize, StageMillis, StorageBackend, StorageTask, StoredCheckpoint, StoredComposition, StoredKind, TapRow,
+    TextEncoderLayer, TextEncoderSource, TokenCount, TokensCounted, Verdict, WeightDtype,
 };
 
 /// Returns all message types as one TypeScript module.
@@ -18,6 +18,8 @@ pub fn render() -> String {
     let mut text = String::from("// Generated from crates/protocol by `cargo xtask types`. Do not edit.\n");
     let declarations = [
         EngineRequest::decl(&config),
+        ComponentPlaces::decl(&config),
+        LoraSource::decl(&config),
         DeviceKind::decl(&config),
         StorageBackend::decl(&config),
         WeightDtype::decl(&config),
@@ -34,10 +36,13 @@ pub fn render() -> String {
         LoadProgress::decl(&config),
         LoadStage::decl(&config),
         StoredCheckpoint::decl(&config),
+        StoredKind::decl(&config),
+        StoredComposition::decl(&config),
         PromptCacheSize::decl(&config),
         Estimate::decl(&config),
         GenerationCost::decl(&config),
         Checkpoint::decl(&config),
+        LoraScale::decl(&config),
         Preset::decl(&config),
         TokensCounted::decl(&config),
         TextEncoderLayer::decl(&config),

@@ -1,6 +1,7 @@
 //! Files that are dropped on the page. Fields keep what browsers do by themselves: a file input takes files, a text field takes text.
 //! Whatever else is dropped is answered with a sentence and changes nothing.
 import { imageFormat } from '../gallery/image-file';
+import { type Classified, classifiedFile, classifiedFolder } from './components';
 import { type TextKey, t } from './i18n';
 import { droppedFolder, folderName, isCheckpoint, type ModelSource } from './stored-models';
 
@@ -9,6 +10,8 @@ export interface DropHandlers {
   onImage(file: File, bytes: Uint8Array): Promise<void>;
   /** A folder with a checkpoint. */
   onFolder(source: ModelSource): void;
+  /** A component of a model, or a LoRA. */
+  onComponent(classified: Classified, name: string): void;
   /** Something that nothing can be done with. */
   onRefused(why: string): void;
 }
@@ -37,13 +40,15 @@ async function receive(
   files: readonly File[],
   types: readonly string[],
   folder: ReturnType<typeof droppedFolder>,
-  { onImage, onFolder, onRefused }: DropHandlers,
+  { onImage, onFolder, onComponent, onRefused }: DropHandlers,
 ): Promise<void> {
   const refuse = (key: TextKey, values = {}): void => onRefused(`${t(key, values)} ${t('droppable')}`);
   const source = await folder;
   const [file, another] = files;
   if (source !== undefined) {
     if (isCheckpoint(source)) return onFolder(source);
+    const classified = await classifiedFolder(source);
+    if (classified !== undefined) return onComponent(classified, folderName(source));
     return refuse('dropNoCheckpoint', { name: folderName(source) });
   }
   if (file === undefined) {
@@ -52,6 +57,8 @@ async function receive(
   }
   if (another !== undefined) return refuse('dropSeveral', { count: files.length });
   const { name } = file;
+  const classified = await classifiedFile(file);
+  if (classified !== undefined) return onComponent(classified, name);
   if (/\.(safetensors|ckpt|pth?|gguf|bin)$/i.test(name)) return refuse('dropWeights', { name });
   const start = new Uint8Array(await file.slice(0, 16).arrayBuffer());
   if (imageFormat(start) === undefined) return refuse(file.type.startsWith('image/') ? 'dropUnknownImage' : 'dropNoImage', { name });

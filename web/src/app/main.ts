@@ -1,9 +1,10 @@
 //! The page: reads the form, sends requests to the engine and renders the state. Every fault is shown, and leaves a page on
 //! which the next image can be generated.
-import { checkpointUrl, textEncoderUrl } from '../checkpoints/address';
+import { checkpointUrl, componentUrl } from '../checkpoints/address';
+import { COMPONENTS, type Component } from '../checkpoints/place';
 import { withoutSignature } from '../checkpoints/source';
 import type { ImageRequest } from '../engine/client';
-import { type GenerateOptions, type ResilientEngine, startEngine } from '../engine/engine';
+import { type GenerateOptions, type ResilientEngine, startEngine, weightsHash } from '../engine/engine';
 import { faultOf, ignore } from '../engine/fault';
 import type {
   Checkpoint,
@@ -17,6 +18,15 @@ import type {
 } from '../engine/protocol.gen';
 import { readMetadata } from '../gallery/metadata';
 import { renderCarried } from './carried';
+import {
+  type Classified,
+  classifiedFile,
+  type ModelComponents,
+  type ModelPlace,
+  placesOf,
+  renderComponents,
+  startComponents,
+} from './components';
 import { element } from './dom';
 import { startDrop } from './drop';
 import {
@@ -33,6 +43,7 @@ import {
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { startImageStore } from './image-store';
+import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
@@ -79,8 +90,17 @@ const unfinishedGroup = element('unfinished', HTMLElement);
 const query = new URLSearchParams(location.search);
 /** `?hub=` is the model hub for `owner/name`. */
 const hub = query.get('hub') ?? 'https://huggingface.co/';
-/** `?checkpoint=` is a checkpoint's folder, or a repository of the model hub; with an empty one the page loads none. */
-let source: ModelSource = { checkpoint: checkpointUrl(query.get('checkpoint') ?? 'models/scenes/', hub, document.baseURI) };
+/** `?checkpoint=` is a checkpoint's folder, or a repository of the model hub; with an empty one the page loads none. `?transformer=`,
+    `?vae=`, `?text_encoder=`, `?tokenizer=` and `?scheduler=` are the addresses of components in other places. */
+let source: ModelSource = {
+  checkpoint: checkpointUrl(query.get('checkpoint') ?? 'models/scenes/', hub, document.baseURI),
+  components: Object.fromEntries(
+    COMPONENTS.flatMap((component): [Component, ModelPlace][] => {
+      const address = query.get(component);
+      return address === null ? [] : [[component, { place: componentUrl(address, hub, document.baseURI) }]];
+    }),
+  ),
+};
 /** `?dtype=`, formerly `?convert=`, is the format in which a folder of safetensors is stored: f32, f16, q8 or q4. */
 const dtype = (query.get('dtype') ?? query.get('convert') ?? 'auto') as WeightDtype;
 /** `?ask=` is the size in megabytes above which a download needs the user's confirmation. */
@@ -97,6 +117,8 @@ let engine: ResilientEngine | undefined;
 let ready: Promise<Checkpoint>;
 /** Starts of the engine: of two at once the later one counts. */
 let starts = 0;
+/** The LoRAs that the engine was last told to merge. */
+let merged = '';
 /** Cancels the running generation and those in the queue. */
 let cancellation = new AbortController();
 /** The last generation in the queue. */
@@ -138,6 +160,7 @@ startDrop({
     if (state.phase === 'generating') notify({ text: t('dropWhileGenerating', { name: folderName(dropped) }) });
     else openModel(dropped);
   },
+  onComponent: useClassified,
   onRefused: (text) => notify({ text }),
 });
 element('use-image', HTMLButtonElement).addEventListener('click', () => {
@@ -151,11 +174,29 @@ models.addEventListener('toggle', listStored);
 startI18n(query.get('lang'), () => {
   show(state);
   renderCarried();
+  renderLoras();
+  showComponents();
 });
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
-/** `?text_encoder=` is the address of a text encoder in another place than the model. */
-const text_encoder = query.has('text_encoder') ? textEncoderUrl(query.get('text_encoder') ?? '', document.baseURI) : undefined;
+startComponents((component, address) => setComponent(component, { place: componentUrl(address, hub, document.baseURI) }));
+startLoras((address) => useLora({ place: componentUrl(address, hub, document.baseURI) }));
+/** `?lora=` is the address of a LoRA, and may be repeated; a weight follows after `=`. */
+for (const lora of query.getAll('lora')) {
+  const [, address = lora, scale = '1'] = /^(.*?)(?:=(\d*\.?\d+))?$/.exec(lora) ?? [];
+  addLora({ place: componentUrl(address, hub, document.baseURI) }, Number(scale));
+}
+for (const [id, expected] of [
+  ['component-file', undefined],
+  ['lora-file', 'lora'],
+] as const) {
+  const picker = element(id, HTMLInputElement);
+  picker.addEventListener('change', () => {
+    const [file] = picker.files ?? [];
+    // The same file can be chosen again.
+    if (file !== undefined) pickFile(file, expected).finally(() => (picker.value = ''));
+  });
+}
 /** `?device=` selects the device, as the form does. */
 const requestedDevice = [...device.options].find(({ value }) => value === query.get('device'));
 if (requestedDevice !== undefined) requestedDevice.selected = true;
@@ -169,9 +210,14 @@ window.pixart = {
 start();
 if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load', registerServiceWorker);
 
+function showComponents(): void {
+  renderComponents(source.components ?? {}, (component) => setComponent(component, undefined));
+}
+
 /** Starts the engine, or restarts it. */
 function start(): void {
   engine?.close();
+  showComponents();
   show({ ...OPENING, image: state.image, prompt: state.prompt, stored: state.stored, notice: state.notice });
   ready = load();
   // The engine reports the fault as an event, too.
@@ -193,13 +239,28 @@ async function load(): Promise<Checkpoint> {
     if (started !== starts) return ready;
     source = identified;
   }
+  const { checkpoint: name, files } = source;
+  const { components, local } = placesOf(source.components ?? {});
+  const selected = selectedLoras();
   engine = startEngine({
     device: device.value as DeviceKind,
     storage: backend,
-    checkpoint: source.checkpoint === '' ? undefined : { ...source, dtype, load_text_encoder: encodesInTab(), text_encoder },
+    checkpoint:
+      name === ''
+        ? undefined
+        : {
+            checkpoint: name,
+            files,
+            dtype,
+            load_text_encoder: encodesInTab(),
+            components,
+            loras: selected.loras,
+            local: new Map([...local, ...selected.local]),
+          },
     confirmDownload: { measure_above_bytes, confirm: confirmDownload },
     onEvent: (event) => show(reduce(state, event, performance.now())),
   });
+  merged = lorasKey(selected);
   const checkpoint = await engine.ready;
   loadedSource = source;
   applyCheckpoint(checkpoint);
@@ -229,7 +290,9 @@ async function restoreImage(image: File, bytes: Uint8Array): Promise<void> {
   const metadata = await readMetadata(bytes);
   // A graph or a text without a prompt is no request.
   if (metadata?.request.prompt !== undefined) {
-    notify({ text: restore(metadata, name, state.checkpoint) });
+    // Without a list of what is stored, LoRAs that are not in the list are named.
+    const stored = metadata.loras === undefined ? [] : await storage({ kind: 'list' }).catch(() => []);
+    notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
     return countTokens();
   }
   notify({ text: t('noSettings', { name }), image });
@@ -243,7 +306,7 @@ function notify(notice: Notice): void {
 /** Offers to resume the generation that was running when this tab was closed or reloaded. */
 async function offerUnfinished(): Promise<void> {
   const unfinished = await images.unfinished();
-  if (unfinished === undefined || unfinished.checkpoint !== withoutSignature(source.checkpoint)) return;
+  if (unfinished === undefined || unfinished.checkpoint !== sourceKey()) return;
   const { request, model_outputs, model_hash } = unfinished;
   unfinishedGroup.hidden = false;
   element('unfinished-text', HTMLElement).textContent = t('unfinished', { prompt: request.prompt, step: model_outputs.length });
@@ -264,10 +327,72 @@ function registerServiceWorker(): void {
   ready.then(() => navigator.serviceWorker.register('./sw.js')).catch(ignore);
 }
 
+/** Opens a model. A text encoder from another place serves every model; other components and LoRAs are those of one. */
 function openModel(selected: ModelSource | undefined): void {
   if (selected === undefined) return;
-  source = selected;
+  const { text_encoder, tokenizer } = source.components ?? {};
+  const shared = { ...(text_encoder && { text_encoder }), ...(tokenizer && { tokenizer }) };
+  if (selected.checkpoint !== source.checkpoint) clearLoras();
+  source = { ...selected, components: { ...shared, ...selected.components } };
   start();
+}
+
+/** Opens what is stored: a model, a text encoder for the open model, or a LoRA. */
+function openStored({ kind, checkpoint, composition }: StoredCheckpoint): void {
+  if (kind === 'lora') return void useLora({ place: checkpoint });
+  if (kind === 'text_encoder') return setComponent('text_encoder', { place: composition?.components.text_encoder ?? checkpoint });
+  const components = Object.entries(composition?.components ?? {}).map(([component, place]) => [component, { place }]);
+  openModel({ checkpoint: composition?.checkpoint ?? checkpoint, components: Object.fromEntries(components) as ModelComponents });
+}
+
+/** Replaces a component of the open model; without a place it is the model's own again. */
+function setComponent(component: Component, place: ModelPlace | undefined): void {
+  const { [component]: _, ...others } = source.components ?? {};
+  source = { ...source, components: place === undefined ? others : { ...others, [component]: place } };
+  if (source.checkpoint === '') showComponents();
+  else start();
+}
+
+/** Adds a LoRA and merges it at once, so that one that does not fit is refused now. */
+async function useLora(place: ModelPlace): Promise<void> {
+  addLora(place);
+  if (state.phase === 'opening' || source.checkpoint === '') return;
+  // The engine reports the fault as an event.
+  await mergeLoras(selectedLoras()).catch(() => removeLora(place.place));
+}
+
+function useClassified({ component, place }: Classified, name: string): void {
+  if (component === 'lora') useLora(place).catch(ignore);
+  else if (state.phase === 'generating') notify({ text: t('dropWhileGenerating', { name }) });
+  else setComponent(component, place);
+}
+
+/** Uses a file from a file picker; `expected` where it can be nothing else. */
+async function pickFile(file: File, expected: 'lora' | undefined): Promise<void> {
+  const { name } = file;
+  const classified = await classifiedFile(file).catch(() => undefined);
+  if (classified === undefined || (expected !== undefined && classified.component !== expected))
+    return notify({ text: `${t(expected === undefined ? 'dropWeights' : 'noLora', { name })} ${t('droppable')}` });
+  useClassified(classified, name);
+}
+
+function lorasKey({ loras }: SelectedLoras): string {
+  return JSON.stringify(loras.filter(({ scale }) => scale !== 0));
+}
+
+/** Lets the engine merge other LoRAs, unless it has merged these. */
+async function mergeLoras(selected: SelectedLoras): Promise<void> {
+  const key = lorasKey(selected);
+  if (key === merged) return;
+  await currentEngine().setLoras(selected.loras, selected.local);
+  merged = key;
+}
+
+/** Returns what tells the open model from others, in a journal. */
+function sourceKey(): string {
+  const { components } = placesOf(source.components ?? {});
+  const places = Object.keys(components).length === 0 ? '' : ` ${JSON.stringify(components)}`;
+  return withoutSignature(source.checkpoint) + places;
 }
 
 function listStored(): void {
@@ -289,7 +414,8 @@ function generate(
   resumed: ResumedSteps = {},
 ): Promise<ImageResult | undefined> {
   const { signal } = cancellation;
-  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, resumed, signal)));
+  const selected = selectedLoras();
+  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, resumed, selected, signal)));
   // The caller handles the rejection; the next one in the queue starts either way.
   queue = generation.catch(ignore);
   return generation;
@@ -299,6 +425,7 @@ async function run(
   request: ImageRequest,
   files: Promise<Partial<ImageRequest>>,
   { model_outputs = [], model_hash }: ResumedSteps,
+  loras: SelectedLoras,
   signal: AbortSignal,
 ): Promise<ImageResult | undefined> {
   const engine = currentEngine();
@@ -308,9 +435,12 @@ async function run(
     throw thrown;
   });
   const complete = withPromptSize({ ...request, ...read });
-  const hash = model_hash ?? state.checkpoint?.model_hash;
+  // The engine reports the fault as an event, too.
+  await mergeLoras(loras);
+  const loaded = state.checkpoint;
+  const hash = model_hash ?? (loaded && weightsHash(loaded.model_hash, loaded.loras));
   const started = {
-    checkpoint: withoutSignature(source.checkpoint),
+    checkpoint: sourceKey(),
     request: complete,
     model_hash: hash,
     model_outputs: [...model_outputs],
@@ -367,14 +497,7 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
-  if (models.open)
-    renderStoredModels(
-      modelList,
-      state.stored,
-      state.prompt_cache,
-      (task) => storage(task).catch(ignore),
-      (checkpoint) => openModel({ checkpoint }),
-    );
+  if (models.open) renderStoredModels(modelList, state.stored, state.prompt_cache, (task) => storage(task).catch(ignore), openStored);
   // A browser that does not report its storage shows none.
   if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
 }

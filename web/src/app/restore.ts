@@ -1,12 +1,21 @@
 //! Fills in the form from an image's metadata, and names what the form cannot restore.
-import type { Checkpoint } from '../engine/protocol.gen';
+import { nameOfPlace } from '../checkpoints/place';
+import type { Checkpoint, StoredCheckpoint } from '../engine/protocol.gen';
 import type { ImageMetadata } from '../gallery/image-metadata';
+import type { ModelComponents } from './components';
 import { applyRequest, hasInitImage } from './form';
 import { t } from './i18n';
+import { restoreLoras } from './lora-list';
 
-/** Fills in the form. Returns sentences about the result: what the file does not hold, and what has no field. */
-export function restore(metadata: ImageMetadata, name: string, checkpoint: Checkpoint | undefined): string {
-  const { software, files, merged = [], ignored, model, model_hash, weight_format } = metadata;
+/** Fills in the form, and sets the LoRAs; `stored` ones are added, and `open` are the components in use. Returns sentences about the result: what the file does not hold, and what has no field. */
+export function restore(
+  metadata: ImageMetadata,
+  name: string,
+  checkpoint: Checkpoint | undefined,
+  stored: readonly StoredCheckpoint[],
+  open: ModelComponents,
+): string {
+  const { software, files, loras = [], components = [], ignored, model, model_hash, weight_format } = metadata;
   const isOwn = software === 'pixart-web';
   const { request, outside } = isOwn ? { request: metadata.request, outside: [] } : withinLimits(metadata.request, checkpoint);
   applyRequest(request, files, !isOwn);
@@ -17,7 +26,9 @@ export function restore(metadata: ImageMetadata, name: string, checkpoint: Check
   if (files.includes('latents')) sentences.push(t('needsLatents'));
   if (files.includes('text_encoder')) sentences.push(t('needsEmbeddings'));
   if (metadata.ambiguous) sentences.push(t('ambiguousImage', { images: request.num_images_per_prompt ?? 1 }));
-  if (merged.length > 0) sentences.push(t('withoutMerged', { merged: merged.join(', ') }));
+  const used = Object.entries(open).map(([component, { place }]) => `${component} ${nameOfPlace(place)}`);
+  const missing = [...restoreLoras(loras, stored).map((lora) => `LoRA ${lora}`), ...components.filter((named) => !used.includes(named))];
+  if (missing.length > 0) sentences.push(t('withoutMerged', { merged: missing.join(', ') }));
   const others = [...outside, ...ignored];
   if (others.length > 0) sentences.push(t('ignoredSettings', { settings: others.join(', ') }));
   if (checkpoint !== undefined) {

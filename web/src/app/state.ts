@@ -123,6 +123,8 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
       return { ...state, phase: 'ready', progress: undefined, image: event, image_millis: now_millis };
     case 'cancelled':
       return { ...state, phase: 'ready', progress: undefined };
+    case 'loras_set':
+      return { ...state, loading: undefined, checkpoint: state.checkpoint && { ...state.checkpoint, loras: event.loras } };
     case 'tokens_counted':
     case 'checked':
       return state;

@@ -1,17 +1,18 @@
 //! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
 
 import { contentIdOf } from '../checkpoints/identity';
+import { FILE_PREFIX, FOLDER_PREFIX } from '../checkpoints/place';
 import type { PromptCacheSize, StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
+import type { ModelComponents } from './components';
 import { t } from './i18n';
 
 /** A checkpoint to open: its URL, or a name for the user's `files`. */
 export interface ModelSource {
   checkpoint: string;
   files?: ReadonlyMap<string, File>;
+  /** Components in other places. */
+  components?: ModelComponents;
 }
-
-/** The prefix of the names given to local folders. */
-const FOLDER_PREFIX = 'folder:';
 
 /** Shows how much of the browser's storage is used and available, where the browser reports it. */
 export async function renderStorageUsage(into: HTMLElement): Promise<void> {
@@ -20,27 +21,32 @@ export async function renderStorageUsage(into: HTMLElement): Promise<void> {
   into.textContent = quota === undefined ? '' : t('storageUsage', { used: megabytes(usage), left: megabytes(quota - usage) });
 }
 
-/** Shows `stored` and the size of the prompt cache in `list`. Calls `onTask` to verify or delete a checkpoint, and `onOpen` to open one. */
+/** Shows `stored` and the size of the prompt cache in `list`. Calls `onTask` to verify or delete an entry, and `onOpen` to open one. */
 export function renderStoredModels(
   list: HTMLElement,
   stored: readonly StoredCheckpoint[],
   { prompts, bytes }: PromptCacheSize,
   onTask: (task: StorageTask) => void,
-  onOpen: (checkpoint: string) => void,
+  onOpen: (entry: StoredCheckpoint) => void,
 ): void {
   const button = (text: string, onClick: () => void): HTMLButtonElement => {
     const created = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
     created.addEventListener('click', onClick);
     return created;
   };
-  const items = stored.map(({ checkpoint, storage, bytes, missing, changed, saved_at }) => {
+  const items = stored.map((entry) => {
+    const { checkpoint, kind, composition, storage, bytes, missing, changed, saved_at } = entry;
+    const places = [checkpoint, ...Object.values(composition?.components ?? {})];
     const item = document.createElement('li');
     const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
     const size = t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store: storage });
     const date = new Date(saved_at).toLocaleString(document.documentElement.lang);
-    item.append(`${checkpoint} · ${size} · ${date}${state} `);
+    const what = kind === 'model' ? '' : `${t(`stored_${kind}`)}: `;
+    item.append(`${what}${checkpoint} · ${size} · ${date}${state} `);
     // A local folder has to be selected again: a page may not open it by itself. Opening downloads missing shards.
-    if (!checkpoint.startsWith(FOLDER_PREFIX)) item.append(button(t(missing > 0 ? 'repair' : 'open'), () => onOpen(checkpoint)));
+    const is_local = places.some((place) => place.startsWith(FOLDER_PREFIX) || place.startsWith(FILE_PREFIX));
+    const verb = kind === 'model' ? 'open' : 'use';
+    if (!is_local || (kind === 'lora' && missing === 0)) item.append(button(t(missing > 0 ? 'repair' : verb), () => onOpen(entry)));
     item.append(button(t('verify'), () => onTask({ kind: 'verify', checkpoint })));
     item.append(button(t('delete'), () => onTask({ kind: 'delete', checkpoint })));
     return item;

@@ -1,6 +1,6 @@
 //! Addresses of checkpoint folders as people paste them: of pages of a model hub, of files, of command lines. Pure.
 
-const HUB = 'https://huggingface.co';
+export const HUB = 'https://huggingface.co';
 /** Hosts of model hubs, which serve `owner/name/resolve/<revision>/<path>`; a short name stands for the hub itself. */
 const HUB_HOSTS = new Map([
   ['huggingface.co', HUB],
@@ -19,6 +19,8 @@ const KINDS = ['models', 'datasets', 'spaces'];
 /** Folders of a checkpoint's networks: who copies the address of one means the checkpoint. */
 const COMPONENTS = ['transformer', 'vae', 'text_encoder', 'tokenizer', 'scheduler'];
 const FILE = /\.(json|safetensors|model|bin|md|txt|png|jpe?g|gitattributes)$|^\.gitattributes$/i;
+/** A file of a component that stands alone: what precedes it, its name, and its query. */
+const COMPONENT_FILE = /^(.*?)([^/?#]+\.(?:safetensors|gguf)|(?:tokenizer|scheduler_config)\.json|spiece\.model)([?#].*)?$/i;
 const MAIN = 'main';
 
 /**
@@ -30,6 +32,19 @@ export function checkpointUrl(text: string, hub: string, base: string): string {
   if (address === '') return '';
   const url = parsed(address, hub, base, revision);
   return url ?? new URL(`${encodeURIComponent(address)}/`, base).href;
+}
+
+/** Returns the URL of the component or LoRA that `text` names: of a `.safetensors` or `.gguf` file (of a tokenizer's or a scheduler's file,
+    too), else of a folder, as `checkpointUrl`. */
+export function componentUrl(text: string, hub: string, base: string): string {
+  const { address, revision } = unwrapped(text);
+  const [, before = '', file = '', query = ''] = COMPONENT_FILE.exec(address) ?? [];
+  if (file === '') return checkpointUrl(text, hub, base);
+  const [, repository, at, path = ''] = /^(?:hf:\/\/)?([\w.-]+\/[\w.-]+)@([^/]+)\/(.*)$/i.exec(before) ?? [];
+  const folder = repository === undefined ? before : `${repository}/resolve/${at}/${path}`;
+  // In the file's place stands a folder that is no component's, so that the whole path is kept.
+  const url = parsed(`${folder}-/${query}`, hub, base, revision) ?? new URL(`${folder}-/`, base).href;
+  return url.replace(/\/-\/(?=$|\?)/, `/${encodeURIComponent(decoded(file))}`);
 }
 
 /** Returns the address in a quotation, a Markdown link or a command line, with the revision that the command names. */
@@ -152,15 +167,4 @@ function decoded(part: string): string {
   } catch {
     return part;
   }
-}
-
-/** Returns the URL of the text encoder that `text` names: of a `.gguf` or `.safetensors` file, else of a folder, ending in `/`. The page of
-    a hub's file is the file. */
-export function textEncoderUrl(text: string, base: string): string {
-  const url = new URL(text.trim(), base);
-  const hub = HUB_HOSTS.get(url.host);
-  if (hub !== undefined) url.pathname = url.pathname.replace(/^(\/[^/]+\/[^/]+)\/(?:blob|raw|blame)\//, '$1/resolve/');
-  const is_file = /\.(gguf|safetensors)$/i.test(url.pathname);
-  if (!is_file) url.pathname = url.pathname.replace(/\/?$/, '/');
-  return url.href;
 }

@@ -2,7 +2,7 @@
 //! schema. Contract: writes are atomic and durable.
 import { type DBSchema, type IDBPDatabase, openDB } from 'idb';
 import { fault, ignore, isFault, messageOf } from '../engine/fault';
-import type { Fault } from '../engine/protocol.gen';
+import type { Fault, StoredComposition } from '../engine/protocol.gen';
 import { putBlob } from '../indexed-db';
 
 export type BlobStoreKind = 'indexeddb' | 'opfs' | 'memory';
@@ -43,6 +43,8 @@ export interface CheckpointRow {
   /** URL and part, see `rowKey`. */
   key: string;
   checkpoint: string;
+  /** The places of its components, where there are several. */
+  composition?: StoredComposition | undefined;
   /** The text of the manifest; `undefined` until the checkpoint is complete. */
   manifest: string | undefined;
   /** Names of the complete sections. */

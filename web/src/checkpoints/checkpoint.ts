@@ -4,9 +4,11 @@ import { Engine } from '../../pkg/pixart_browser.js';
 import { fault } from '../engine/fault';
 import type { LoadProgress, WeightDtype } from '../engine/protocol.gen';
 import { readBlob } from './blob-store';
+import { ComponentSource, type PartSources } from './component-source';
 import {
   Conversion,
   inMemoryFiles,
+  type LoraFile,
   networksOf,
   newRow,
   type OnConfigs,
@@ -29,7 +31,7 @@ export interface Download {
   configs: Map<string, Uint8Array>;
   manifest: string | undefined;
   /** A file that is large enough to measure the connection with. */
-  sample: { path: string; bytes: number } | undefined;
+  sample: { url: string; bytes: number } | undefined;
 }
 
 const SECTIONS: Record<Part, readonly string[]> = {
@@ -56,19 +58,19 @@ export class Checkpoints {
   }
 
   /** Checks all parts before the first is downloaded: small files and headers are read. Throws a fault. */
-  async check(source: Source, parts: readonly Part[]): Promise<void> {
-    const missing: Part[] = [];
-    for (const part of parts) if ((await this.stored(source, part)) === undefined) missing.push(part);
-    if (missing.length === 0) return;
-    const packed = await this.manifestOf(source);
-    const lacks = (name: string): boolean => packed?.manifest.sections.every((section) => section.name !== name) ?? false;
-    const lacking = missing.flatMap((part) => SECTIONS[part]).find(lacks);
-    if (lacking !== undefined) {
-      const what = `${source.title}${MANIFEST} lists no ${lacking}`;
-      throw fault('bad_weights', what, 'pack the checkpoint again from a folder that has it, or let a companion encode prompts');
+  async check(sources: PartSources, parts: readonly Part[], loras: readonly LoraFile[] = []): Promise<void> {
+    for (const part of parts) {
+      const source = sources[part];
+      if ((await this.stored(source, part)) !== undefined) continue;
+      if (source instanceof ComponentSource) await source.refusePacked();
+      const packed = await this.manifestOf(source);
+      const lacking = packed && SECTIONS[part].find((name) => packed.manifest.sections.every((section) => section.name !== name));
+      if (lacking !== undefined) {
+        const what = `${source.title}${MANIFEST} lists no ${lacking}`;
+        throw fault('bad_weights', what, 'pack the checkpoint again from a folder that has it, or let a companion encode prompts');
+      }
+      if (packed === undefined) await this.conversion.check(source, part, part === 'denoiser' ? loras : []);
     }
-    if (packed !== undefined) return;
-    for (const part of missing) await this.conversion.check(source, part);
   }
 
   /** Stores a part of the checkpoint, unless it is stored. Throws a fault; finished shards stay stored. */
@@ -92,7 +94,7 @@ export class Checkpoints {
       const earlier = row?.manifest === packed.text ? row : undefined;
       const sections = [...new Set([...(earlier?.sections ?? []), ...SECTIONS[part]])];
       const version = earlier?.version ?? (await source.info(MANIFEST))?.version;
-      await this.store.put({ ...newRow(source.name, source.name), version, manifest: packed.text, sections });
+      await this.store.put({ ...newRow(source.name, source), version, manifest: packed.text, sections });
       if (row !== undefined && earlier === undefined) await this.store.deleteReplaced(row);
       await this.deleteUnidentified(source);
       markCurrent(source.name);
@@ -106,39 +108,49 @@ export class Checkpoints {
     if (source instanceof FilesSource && name !== source.name) await this.store.delete(name);
   }
 
-  /** Returns what `provide` would download. Reads manifests and configurations only. */
-  async estimateDownload(source: Source, parts: readonly Part[]): Promise<Download> {
-    const stored = await Promise.all(parts.map((part) => this.stored(source, part)));
-    const missing = parts.filter((_, index) => stored[index] === undefined);
-    const nothing: Download = { bytes: 0, configs: new Map(), manifest: undefined, sample: undefined };
-    // Local files are read, not downloaded.
-    if (missing.length === 0 || source instanceof FilesSource) return nothing;
-    const packed = await this.manifestOf(source);
-    if (packed === undefined) {
-      const described = await Promise.all(missing.map((part) => this.conversion.describe(source, networksOf(part))));
-      const files = new Map(described.flatMap((part) => [...part.files]));
-      const sizes = [...files].filter((file): file is [string, number] => typeof file[1] === 'number');
-      const [path, bytes] = sizes.reduce((largest, file) => (file[1] > largest[1] ? file : largest), ['', 0]);
-      const manifest = missing.includes('denoiser') ? undefined : stored.find((part) => part !== undefined)?.text;
-      return {
-        bytes: described.reduce((sum, { total }) => sum + total, 0),
-        configs: inMemoryFiles(files),
-        manifest,
-        sample: { path: described.map(({ names }) => names.get(path)).find((name) => name !== undefined) ?? path, bytes },
-      };
+  /** Returns what `provide` would download. Reads manifests, configurations and a text encoder's header only. */
+  async estimateDownload(sources: PartSources, parts: readonly Part[]): Promise<Download> {
+    const download: Download = { bytes: 0, configs: new Map(), manifest: undefined, sample: undefined };
+    const addSample = (url: string | undefined, bytes: number): void => {
+      if (url !== undefined && bytes > (download.sample?.bytes ?? 0)) download.sample = { url, bytes };
+    };
+    const shards = new Set<string>();
+    for (const part of parts) {
+      const source = sources[part];
+      const stored = await this.stored(source, part);
+      const packed = stored ?? (await this.manifestOf(source));
+      if (part === 'denoiser') download.manifest = packed?.text;
+      if (packed === undefined) {
+        const description = await this.conversion.describe(source, networksOf(part));
+        const { files, names } = description;
+        if (!source.isSequential())
+          await this.conversion.deriveConfig(description, networksOf(part), (path, begin, end) =>
+            source.read(names.get(path) ?? path, begin, end),
+          );
+        for (const [known_as, bytes] of files) {
+          const path = names.get(known_as) ?? known_as;
+          // Local files are read, not downloaded.
+          if (typeof bytes !== 'number' || source.isLocal(path)) continue;
+          download.bytes += bytes;
+          addSample(source.urlOf?.(path), bytes);
+        }
+        for (const [path, bytes] of inMemoryFiles(files)) download.configs.set(path, bytes);
+      } else if (stored === undefined && !(source instanceof FilesSource)) {
+        for (const shard of await this.store.missing(packed.manifest, SECTIONS[part])) {
+          if (shards.has(shard.sha256)) continue;
+          shards.add(shard.sha256);
+          download.bytes += shard.bytes;
+          addSample(source.urlOf?.(shard.file), shard.bytes);
+        }
+      }
     }
-    const shards = await this.store.missing(
-      packed.manifest,
-      missing.flatMap((part) => SECTIONS[part]),
-    );
-    const [first] = shards;
-    const sample = first && { path: first.file, bytes: first.bytes };
-    return { ...nothing, bytes: sumBytes(shards), manifest: packed.text, sample };
+    return download;
   }
 
   /** Records whether the server's checkpoint differs from the stored one. A server that does not answer counts as unchanged. */
-  async checkForUpdate(source: Source): Promise<void> {
+  async checkForUpdate(sources: PartSources): Promise<void> {
     for (const part of ['denoiser', 'text_encoder'] as const) {
+      const source = sources[part];
       const row = await this.store.row(part === 'denoiser' ? source.name : rowKey(source, part));
       if (row?.version === undefined || !navigator.onLine) continue;
       const { version } = row;
@@ -152,11 +164,9 @@ export class Checkpoints {
     }
   }
 
-  /** Measures the bytes per second of the connection to `source`; `undefined` where nothing is to be downloaded. */
-  async measureRate(source: Source, { sample }: Download): Promise<number | undefined> {
-    return sample === undefined || source instanceof FilesSource || source.urlOf === undefined
-      ? undefined
-      : measureRate(source.urlOf(sample.path), sample.bytes);
+  /** Measures the bytes per second of the connection; `undefined` where nothing is to be downloaded. */
+  async measureRate({ sample }: Download): Promise<number | undefined> {
+    return sample && measureRate(sample.url, sample.bytes);
   }
 
   /** Returns the source's manifest; `undefined` for a diffusers folder, which has to be converted. */
@@ -321,9 +331,4 @@ function sumBytes(shards: readonly Shard[]): number {
 export function tensorBytes(manifest: Manifest, part: Part): number {
   const tensors = manifest.sections.filter(({ name }) => SECTIONS[part].includes(name)).flatMap((section) => section.tensors);
   return tensors.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
-/** Returns the source of a checkpoint: its URL, or local files. */
-export function sourceOf(checkpoint: string, files: ReadonlyMap<string, File> | undefined): Source {
-  return files === undefined ? new HttpSource(checkpoint) : new FilesSource(checkpoint, files);
 }

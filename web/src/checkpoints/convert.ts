@@ -8,7 +8,7 @@ import { type Description, describe, isSameVersion } from './describe';
 import { FileChangedError } from './http';
 import { ProgressReporter } from './progress';
 import { sha256Of } from './sha256';
-import { FilesSource, type Source } from './source';
+import type { Source } from './source';
 import type { Manifest, Read, Shard, Store } from './store';
 
 /** A part of a checkpoint that is stored and loaded at once: transformer and VAE decoder, or one of the encoders. */
@@ -16,6 +16,17 @@ export type Part = 'denoiser' | 'text_encoder' | 'vae_encoder';
 
 /** The manifest of a stored part, with its text. */
 export type StoredManifest = { text: string; manifest: Manifest };
+
+/** A LoRA as the engine reads it. */
+export interface LoraFile {
+  name: string;
+  scale: number;
+  /** The name of its file. */
+  file: string;
+  bytes: Uint8Array<ArrayBuffer>;
+  /** PEFT's configuration. */
+  config?: Uint8Array<ArrayBuffer>;
+}
 
 /** Receives the configurations as soon as they are known, with the manifest where there is one. */
 export type OnConfigs = (configs: Map<string, Uint8Array>, manifest: string | undefined) => void;
@@ -45,7 +56,7 @@ export class Conversion {
   }
 
   /** Adds the configuration of a text encoder that has none, derived from the shapes of its weights. */
-  private async deriveConfig({ files }: Description, networks: readonly string[], read: Read): Promise<void> {
+  async deriveConfig({ files }: Description, networks: readonly string[], read: Read): Promise<void> {
     const config = 'text_encoder/config.json';
     if (!networks.includes('text_encoder') || files.has(config)) return;
     const text = await Engine.derive_text_encoder_config(files, read);
@@ -53,7 +64,7 @@ export class Conversion {
   }
 
   /** Reads a part's small files and the headers of its weights. Throws the fault that its conversion would begin with. */
-  async check(source: Source, part: Part): Promise<void> {
+  async check(source: Source, part: Part, loras: readonly LoraFile[]): Promise<void> {
     const networks = networksOf(part);
     const description = await this.describe(source, networks);
     const { files, names } = description;
@@ -81,7 +92,7 @@ export class Conversion {
     await Engine.convert(conversion, files, read, stop, stop).catch((thrown: unknown) => {
       if (faultOf(thrown).what !== CHECKED.what) throw withNames(faultOf(thrown), names);
     });
-    const checked = this.engine.check_headers(part === 'text_encoder', files as Map<string, Uint8Array>, weight_format, read);
+    const checked = this.engine.check_headers(part === 'text_encoder', files as Map<string, Uint8Array>, weight_format, read, [...loras]);
     await checked.catch((thrown: unknown) => {
       throw withNames(faultOf(thrown), names);
     });
@@ -106,7 +117,7 @@ export class Conversion {
     const finished = await this.finishedShards(state);
     state.shards = finished;
     const replaced = before !== undefined && !resumes ? before : undefined;
-    const row: CheckpointRow = { ...newRow(key, source.name), converted: true, conversion: state };
+    const row: CheckpointRow = { ...newRow(key, source), converted: true, conversion: state };
     const progress = new ProgressReporter('convert', total, this.onProgress);
 
     const conversion = {
@@ -146,8 +157,8 @@ export class Conversion {
       throw withNames(faultOf(thrown), names);
     });
     const manifest = JSON.parse(text) as Manifest;
-    // Local files have no version on a server.
-    const version = source instanceof FilesSource ? undefined : JSON.stringify(versions);
+    // Files that never change are not compared with the server's.
+    const version = source.isImmutable() ? undefined : JSON.stringify(versions);
     await this.store.put({ ...row, version, manifest: text, conversion: undefined, sections: manifest.sections.map(({ name }) => name) });
     return { text, manifest };
   }
@@ -199,6 +210,6 @@ export function rowKey(source: Source, part: Part): string {
   return part === 'text_encoder' ? `${source.name}#text` : source.name;
 }
 
-export function newRow(key: string, checkpoint: string): CheckpointRow {
-  return { key, checkpoint, manifest: undefined, sections: [], converted: false, saved_at: Date.now(), conversion: undefined };
+export function newRow(key: string, { name: checkpoint, composition }: Pick<Source, 'name' | 'composition'>): CheckpointRow {
+  return { key, checkpoint, composition, manifest: undefined, sections: [], converted: false, saved_at: Date.now(), conversion: undefined };
 }

@@ -6,7 +6,8 @@ import { sha256Of } from './sha256';
 /** Files of up to this size are hashed whole; of larger ones samples, with the size and the date. */
 const WHOLE_BYTES = 32 << 20;
 /** Files that a checkpoint may consist of. Folders hold others, which are neither read nor count: notes, images, version control. */
-const CHECKPOINT_FILE = /^(manifest\.json|model_index\.json|(transformer|vae|text_encoder|tokenizer|scheduler)\/[^/.][^/]*)$/;
+const CHECKPOINT_FILE =
+  /^(manifest\.json|model_index\.json|(transformer|vae|text_encoder|tokenizer|scheduler)\/[^/.][^/]*|[^/.][^/]*\.(json|safetensors|gguf|model))$/;
 const SAMPLES = 64;
 const SAMPLE_BYTES = 16 << 10;
 /** Hexadecimal digits of an identity: as many as are told apart at a glance, and by which two of a user's folders never agree. */
@@ -23,6 +24,11 @@ export async function contentIdOf(files: ReadonlyMap<string, File>): Promise<str
     if (file !== undefined) identities.push(`${path} ${await fileIdOf(path, file)}`);
   }
   return (await sha256Of(new TextEncoder().encode(identities.join('\n')))).slice(0, DIGITS);
+}
+
+/** Returns the identity of one file. */
+export async function fileContentId(file: File): Promise<string> {
+  return (await sha256Of(new TextEncoder().encode(await fileIdOf(file.name, file)))).slice(0, DIGITS);
 }
 
 /** Returns a text that differs for files of other contents. */

@@ -2,7 +2,7 @@
 //! versions of weights; the checkpoint itself is not downloaded.
 import type { CheckpointRow } from './blob-store';
 import { describe, isSameVersion } from './describe';
-import { HttpSource, readFile, type Source } from './source';
+import { readFile, type Source } from './source';
 
 export const MANIFEST = 'manifest.json';
 /** A server that takes longer counts as unchanged. */
@@ -15,11 +15,10 @@ const answers = new Map<string, { until_millis: number; is_outdated: Promise<boo
 /** Returns whether the source's files differ from those that `row` was stored from. A server that does not answer counts as
     unchanged: a stored checkpoint opens without a network. */
 export function isOutdated(source: Source, row: CheckpointRow): Promise<boolean> {
-  // The name of local files holds the identity of their contents.
-  if (!(source instanceof HttpSource) || !navigator.onLine) return Promise.resolve(false);
+  if (source.isImmutable() || !navigator.onLine) return Promise.resolve(false);
   const known = answers.get(row.key);
   if (known !== undefined && performance.now() < known.until_millis) return known.is_outdated;
-  const answer = { until_millis: performance.now() + VALID_MILLIS, is_outdated: request(source.url, row) };
+  const answer = { until_millis: performance.now() + VALID_MILLIS, is_outdated: request(source, row) };
   answers.set(row.key, answer);
   return answer.is_outdated;
 }
@@ -29,10 +28,10 @@ export function markCurrent(key: string): void {
   answers.delete(key);
 }
 
-async function request(url: string, row: CheckpointRow): Promise<boolean> {
+async function request(source: Source, row: CheckpointRow): Promise<boolean> {
   const cancellation = new AbortController();
   const timer = setTimeout(() => cancellation.abort(), TIMEOUT_MILLIS);
-  const server = new HttpSource(url, { max_attempts: 1, signal: cancellation.signal });
+  const server = source.reopened({ max_attempts: 1, signal: cancellation.signal });
   try {
     if (row.converted) return await hasOtherVersions(server, row);
     const bytes = await readFile(server, MANIFEST);

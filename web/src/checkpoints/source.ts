@@ -1,6 +1,6 @@
 //! Sources of a checkpoint's files: a folder on a server, or local files. Reads byte ranges and does not interpret them.
 import { fault, ignore, messageOf } from '../engine/fault';
-import type { Fault } from '../engine/protocol.gen';
+import type { Fault, StoredComposition } from '../engine/protocol.gen';
 import {
   backoff,
   FileChangedError,
@@ -34,7 +34,15 @@ export interface Source {
   missing(...paths: string[]): Fault;
   read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   /** Returns the address of a file, where it has one. */
-  urlOf?(path: string): string;
+  urlOf?(path: string): string | undefined;
+  /** Returns whether a file is read, not downloaded. Known once `info` was called for it. */
+  isLocal(path: string): boolean;
+  /** Returns whether the name is that of the contents: they never change. */
+  isImmutable(): boolean;
+  /** Returns a source of the same files, which are requested with `options`. */
+  reopened(options: RequestOptions): Source;
+  /** The places of components, where there are several. */
+  readonly composition?: StoredComposition;
   /** Returns the paths of weights in `dir`, which ends in `/`, whatever their names; a source that cannot list its files has none. */
   weightFiles?(dir: string): string[];
   /** Returns whether some file can only be read sequentially. Known once `info` was called for every file. */
@@ -52,6 +60,8 @@ const WEIGHTS = '.safetensors';
 const GGUF = '.gguf';
 const PREFIX_BYTES = 8;
 const MAX_HEADER_BYTES = 100_000_000;
+/** The address of a hub's commit, whose files never change. */
+const COMMIT = /\/resolve\/[0-9a-f]{40}\//;
 
 /** A folder at a URL that ends in `/`, or in `/?` and a query, which is sent with every file: a model hub's
     `<repo>/resolve/<revision>/`, or any other. */
@@ -163,7 +173,8 @@ export class HttpSource implements Source {
     const refused = paths.find((path) => this.refusals.get(path)?.status !== 404);
     const refusal = refused === undefined ? undefined : this.refusals.get(refused);
     if (refusal !== undefined) return refusalFault(this.title + refused, refusal);
-    return fault('network', `${this.title} has no ${paths.join(' and no ')}`, 'check the address of the checkpoint folder');
+    const remedy = `check the address of the checkpoint folder${orPlaceOf(paths)}`;
+    return fault('network', `${this.title} has no ${paths.join(' and no ')}`, remedy);
   }
 
   async read(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -182,6 +193,18 @@ export class HttpSource implements Source {
       at += chunk.length;
     });
     return bytes;
+  }
+
+  isLocal(): boolean {
+    return false;
+  }
+
+  isImmutable(): boolean {
+    return COMMIT.test(this.title);
+  }
+
+  reopened(options: RequestOptions): Source {
+    return new HttpSource(this.url, options);
   }
 
   isSequential(): boolean {
@@ -275,7 +298,7 @@ export class FilesSource implements Source {
     readonly name: string,
     private readonly files: ReadonlyMap<string, File>,
   ) {
-    this.title = name.replace(/^folder:|#[0-9a-f]*(?=\/$)/g, '');
+    this.title = name.startsWith('file:') ? '' : name.replace(/^folder:|#[0-9a-f]*(?=\/$)/g, '');
   }
 
   async info(path: string): Promise<FileInfo | undefined> {
@@ -284,7 +307,7 @@ export class FilesSource implements Source {
   }
 
   missing(...paths: string[]): Fault {
-    const remedy = 'choose the whole folder of a checkpoint, which holds transformer, vae and scheduler';
+    const remedy = `choose the whole folder of a checkpoint, which holds transformer, vae and scheduler${orPlaceOf(paths)}`;
     return fault('network', `the folder ${this.title} has no ${paths.join(' and no ')}`, remedy);
   }
 
@@ -298,9 +321,29 @@ export class FilesSource implements Source {
     return [...this.files.keys()].filter((path) => path.startsWith(dir) && /^[^/.][^/]*\.(gguf|safetensors)$/.test(path.slice(dir.length)));
   }
 
+  isLocal(): boolean {
+    return true;
+  }
+
+  isImmutable(): boolean {
+    return true;
+  }
+
+  reopened(): Source {
+    return this;
+  }
+
   isSequential(): boolean {
     return false;
   }
+}
+
+/** Returns the end of a remedy for a component that is missing: a checkpoint may have it in another place. */
+function orPlaceOf([path = '']: readonly string[]): string {
+  const component = path.split('/')[0] ?? '';
+  if (!/^(transformer|vae|text_encoder|tokenizer|scheduler)$/.test(component)) return '';
+  const option = component.replace('_', '-');
+  return `, or take its ${component} from another place: under Models, with ?${component}= in the address, or with --${option}`;
 }
 
 /** Requests the length alone, for servers that do not report it with a part of the file to pages of another origin. */

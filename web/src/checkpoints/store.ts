@@ -1,7 +1,7 @@
 //! Stored checkpoints: index rows, and shards that are content-addressed by SHA-256. Lists, reads, verifies and deletes; downloads
 //! nothing. Contract: a row is written after everything that it lists, so a partial download is never visible as complete.
 import { fault, ignore, messageOf } from '../engine/fault';
-import type { StorageBackend, StoredCheckpoint } from '../engine/protocol.gen';
+import type { StorageBackend, StoredCheckpoint, StoredKind } from '../engine/protocol.gen';
 import {
   type BlobStore,
   type BlobStoreKind,
@@ -160,8 +160,11 @@ export class Store {
     const sizes = await this.blobs.sizes();
     const checkpoints = new Map<string, StoredCheckpoint>();
     for (const row of await this.rows()) {
-      const { checkpoint, saved_at } = row;
-      const entry = checkpoints.get(checkpoint) ?? { checkpoint, storage: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
+      const { checkpoint, saved_at, composition } = row;
+      const known = checkpoints.get(checkpoint);
+      const entry = known ?? { checkpoint, kind: kindOf(row), storage: this.kind, bytes: 0, missing: 0, changed: false, saved_at };
+      if (kindOf(row) === 'model') entry.kind = 'model';
+      if (composition !== undefined) entry.composition = composition;
       entry.changed ||= row.changed ?? false;
       for (const { bytes, sha256 } of shardsOfRow(row)) {
         if (sizes.get(sha256) === bytes) entry.bytes += bytes;
@@ -215,6 +218,11 @@ export function shardsOf(manifest: Manifest, sections?: readonly string[]): Shar
 function currentRow(row: CheckpointRow & { made?: ConversionState | undefined }): CheckpointRow {
   const { made, ...current } = row;
   return { ...current, conversion: row.conversion ?? made };
+}
+
+/** Returns what a row holds, by its key: see `rowKey` and `loraKey`. */
+function kindOf({ key }: CheckpointRow): StoredKind {
+  return key.startsWith('lora ') ? 'lora' : key.endsWith('#text') ? 'text_encoder' : 'model';
 }
 
 function shardsOfRow({ manifest, sections, conversion }: CheckpointRow): Shard[] {

@@ -1,8 +1,10 @@
 //! The page's side of the worker: requests as promises, and every event to one listener. Its only state is the pending promises.
 //! Whatever the worker throws or fails to catch arrives as a `Fault`.
+import type { LocalPlaces } from '../checkpoints/place';
 import { fault } from './fault';
 import type {
   Checkpoint,
+  ComponentPlaces,
   DeviceKind,
   EngineEvent,
   EngineRequest,
@@ -10,6 +12,8 @@ import type {
   Fault,
   GenerateRequest,
   ImageResult,
+  LoraScale,
+  LoraSource,
   StorageBackend,
   StorageTask,
   StoredCheckpoint,
@@ -28,8 +32,12 @@ export interface CheckpointOptions {
   checkpoint: string;
   files?: ReadonlyMap<string, File> | undefined;
   load_text_encoder: boolean;
-  /** The URL of a text encoder in another place: a folder, ending in `/`, or a `.gguf` or `.safetensors` file. */
-  text_encoder?: string | undefined;
+  /** Components in other places, by their URLs or the names of `local` files. */
+  components?: ComponentPlaces | undefined;
+  /** LoRAs to merge into the transformer. */
+  loras?: readonly LoraSource[] | undefined;
+  /** Local files of components and LoRAs, by the name of their place. */
+  local?: LocalPlaces | undefined;
   /** Format that a diffusers folder is converted to. */
   dtype: WeightDtype;
   /** Memory to plan with, where that is less than the device seems to have. */
@@ -48,6 +56,8 @@ export interface WorkerClient {
     model_outputs?: readonly Uint8Array[],
     layer?: TextEncoderLayer,
   ): Promise<ImageResult | undefined>;
+  /** Merges these LoRAs, and no others; resolves with those that are not off. */
+  setLoras(loras: readonly LoraSource[], local?: LocalPlaces): Promise<LoraScale[]>;
   /** Counts the tokens of the prompts, as the text encoder in the tab reads them. */
   countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
@@ -59,7 +69,7 @@ export interface WorkerClient {
 
 type Reply = Extract<
   EngineEvent,
-  { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'tokens_counted' | 'checked' | 'stored_checkpoints' }
+  { kind: 'estimated' | 'ready' | 'image' | 'cancelled' | 'tokens_counted' | 'checked' | 'stored_checkpoints' | 'loras_set' }
 >;
 type Pending = { resolve: (reply: Reply) => void; reject: (fault: Fault) => void };
 
@@ -94,6 +104,7 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
       case 'cancelled':
       case 'tokens_counted':
       case 'checked':
+      case 'loras_set':
       case 'stored_checkpoints':
         return settle(event.id, (promise) => promise.resolve(event));
       case 'fault': {
@@ -112,8 +123,9 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
     pending.delete(id);
     if (promise !== undefined) end(promise);
   };
-  const sendFiles = (checkpoint: string, files: CheckpointOptions['files']): void => {
-    if (files !== undefined) worker.postMessage({ kind: 'local_files', checkpoint, files } satisfies LocalFiles);
+  const sendFiles = (local: Iterable<readonly [string, ReadonlyMap<string, File> | undefined]>): void => {
+    for (const [checkpoint, files] of local)
+      if (files !== undefined) worker.postMessage({ kind: 'local_files', checkpoint, files } satisfies LocalFiles);
   };
   const send = (id: number, request: EngineRequest): Promise<Reply> =>
     new Promise((resolve, reject) => {
@@ -126,21 +138,26 @@ export function connect(device: DeviceKind, storage: StorageBackend, onEvent: (e
   worker.onmessageerror = () => receive({ kind: 'fault', id: null, fault: workerFault('a message was unreadable') });
 
   return {
-    async estimate({ checkpoint, files, load_text_encoder, text_encoder, dtype }, measure_above_bytes) {
-      sendFiles(checkpoint, files);
+    async estimate({ checkpoint, files, local = new Map(), load_text_encoder, components = {}, dtype }, measure_above_bytes) {
+      sendFiles([[checkpoint, files], ...local]);
       const id = ++last_id;
-      const text = text_encoder === undefined ? {} : { text_encoder };
-      const request = { checkpoint, device, load_text_encoder, storage, dtype, ...text };
+      const request = { checkpoint, device, load_text_encoder, storage, dtype, components };
       const reply = await send(id, { kind: 'estimate', id, ...request, measure_above_bytes });
       if (reply.kind === 'estimated') return reply;
       throw unexpected(reply);
     },
-    async load({ checkpoint, files, load_text_encoder, text_encoder, dtype, memory_limit_bytes = null }) {
-      sendFiles(checkpoint, files);
-      const text = text_encoder === undefined ? {} : { text_encoder };
-      const request = { checkpoint, device, load_text_encoder, storage, dtype, ...text };
+    async load({ checkpoint, files, local = new Map(), load_text_encoder, components = {}, loras = [], dtype, memory_limit_bytes = null }) {
+      sendFiles([[checkpoint, files], ...local]);
+      const request = { checkpoint, device, load_text_encoder, storage, dtype, components, loras: [...loras] };
       const reply = await send(LOAD_ID, { kind: 'open', ...request, memory_limit_bytes });
       if (reply.kind === 'ready') return reply;
+      throw unexpected(reply);
+    },
+    async setLoras(loras, local = new Map()) {
+      sendFiles(local);
+      const id = ++last_id;
+      const reply = await send(id, { kind: 'set_loras', id, loras: [...loras] });
+      if (reply.kind === 'loras_set') return reply.loras;
       throw unexpected(reply);
     },
     async generate(image, signal, model_outputs = [], layer = undefined) {

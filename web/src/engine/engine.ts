@@ -1,6 +1,7 @@
 //! A worker with a device and a checkpoint, restarted after a failure: the running generation resumes at its last finished step.
 //! Generates one image at a time, in the order of the requests. Contract: every promise rejects with a `Fault`, and an event of kind
 //! `fault` has ended something.
+import type { LocalPlaces } from '../checkpoints/place';
 import { type CheckpointOptions, connect, type ImageRequest, type WorkerClient } from './client';
 import { fault, faultOf, ignore, isRecoverable } from './fault';
 import type {
@@ -10,6 +11,8 @@ import type {
   EngineEvent,
   Estimate,
   ImageResult,
+  LoraScale,
+  LoraSource,
   StorageBackend,
   StorageTask,
   StoredCheckpoint,
@@ -46,6 +49,8 @@ export interface ResilientEngine {
   ready: Promise<Checkpoint>;
   /** Generates an image; resolves with `undefined` where it was cancelled. */
   generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult | undefined>;
+  /** Merges these LoRAs, and no others, after the generations that were requested before. */
+  setLoras(loras: readonly LoraSource[], local?: LocalPlaces): Promise<LoraScale[]>;
   countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
   storage(task: StorageTask): Promise<StoredCheckpoint[]>;
@@ -58,12 +63,18 @@ const NOTE_CHANGED = 'The model has other weights than before the interruption: 
 /** Part of the memory that is planned with after a device had not enough. */
 const MEMORY_BACKOFF = 0.7;
 
+/** Returns a text that differs for other weights: the checkpoint's hash, and the LoRAs. */
+export function weightsHash(model_hash: string | null, loras: readonly LoraScale[]): string | null {
+  return loras.length === 0 ? model_hash : `${model_hash} ${JSON.stringify(loras.map(({ name, scale }) => [name, scale]))}`;
+}
+
 function resumedAfter(steps: number, layer: TextEncoderLayer | undefined): string {
   return steps === 0 && layer !== undefined ? `layer ${layer.layer} of the text encoder` : `step ${steps}`;
 }
 
 /** Starts a worker, and loads the checkpoint. */
-export function startEngine({ device, storage, checkpoint, confirmDownload, onEvent }: EngineOptions): ResilientEngine {
+export function startEngine({ device, storage, checkpoint: opened, confirmDownload, onEvent }: EngineOptions): ResilientEngine {
+  let checkpoint = opened;
   let memory_limit_bytes = checkpoint?.memory_limit_bytes ?? null;
   let peak_bytes = 0;
   /** Receives the steps of the running generation; `undefined` between generations. */
@@ -72,6 +83,7 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
   const encoding: { layer: TextEncoderLayer | undefined } = { layer: undefined };
   /** The hash of the checkpoint on the device. */
   let loaded_hash: string | null | undefined;
+  let model_hash: string | null = null;
   let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
@@ -83,7 +95,8 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
     if (event.kind === 'planned') peak_bytes = event.peak_bytes;
     if (event.kind === 'step') onStep?.(event);
     if (event.kind === 'text_encoder_layer') encoding.layer = event;
-    if (event.kind === 'ready') [loaded, loaded_hash] = [true, event.model_hash];
+    if (event.kind === 'ready') ({ model_hash } = event);
+    if (event.kind === 'ready') [loaded, loaded_hash] = [true, weightsHash(event.model_hash, event.loras)];
     if (event.kind === 'fault' && onStep !== undefined) return;
     // A device that is lost between generations is replaced for the next one.
     const lost = event.kind === 'fault' && event.id === null && event.fault.code === 'device_lost' && loaded;
@@ -174,6 +187,25 @@ export function startEngine({ device, storage, checkpoint, confirmDownload, onEv
       // The caller handles the rejection.
       queue = generation.catch(ignore);
       return generation;
+    },
+    setLoras(loras, local = new Map()) {
+      const merged = queue.then(async () => {
+        await ready.catch(ignore);
+        // A worker that is started again merges them, too.
+        const before = checkpoint;
+        checkpoint = checkpoint && { ...checkpoint, loras, local: new Map([...(checkpoint.local ?? []), ...local]) };
+        try {
+          const merged = await client.setLoras(loras, local);
+          loaded_hash = weightsHash(model_hash, merged);
+          return merged;
+        } catch (thrown) {
+          checkpoint = before;
+          throw thrown;
+        }
+      });
+      // The caller handles the rejection.
+      queue = merged.catch(ignore);
+      return merged;
     },
     countTokens: (request) => client.countTokens(request),
     check: (variant) => client.check(variant),

@@ -1,17 +1,21 @@
 //! The npm package `pixart-web`: an engine in a worker, for other people's pages. Changes nothing on the page.
-import { textEncoderUrl } from '../checkpoints/address';
+import { checkpointUrl, componentUrl, HUB } from '../checkpoints/address';
+import { COMPONENTS, nameOfPlace } from '../checkpoints/place';
 import type { ImageRequest } from './client';
 import { startEngine } from './engine';
 import { fault, faultOf, ignore } from './fault';
 import { currentNames } from './former-names';
 import type {
   Checkpoint,
+  ComponentPlaces,
   DenoisingStep,
   DeviceKind,
   EngineEvent,
   Estimate,
   Fault,
   ImageResult,
+  LoraScale,
+  LoraSource,
   StorageBackend,
   TextEncoderSource,
   WeightDtype,
@@ -25,10 +29,19 @@ export type * from './protocol.gen';
 export type PictureRequest = ImageRequest;
 
 export interface CreateEngineOptions {
-  /** The URL of a diffusers folder or a packed checkpoint. Another origin has to allow this page to read it (CORS). */
+  /** The address of a diffusers folder or a packed checkpoint, or `owner/name@revision` of a model hub. Another origin has to allow this page to read it (CORS). */
   model: string | URL;
-  /** The URL of the text encoder, where it is in another place than the model: a folder, or a `.gguf` or `.safetensors` file. */
+  /** Components in other places than the model. Each is the address of a checkpoint's folder, of the component's own folder, or of a
+      `.safetensors` or `.gguf` file. */
+  transformer?: string | URL;
   textEncoder?: string | URL;
+  vae?: string | URL;
+  tokenizer?: string | URL;
+  scheduler?: string | URL;
+  /** LoRAs to merge into the transformer: addresses of `.safetensors` files or PEFT folders, with diffusers' `adapter_weights`. */
+  loras?: readonly LoraOptions[];
+  /** The model hub for `owner/name` and `owner/name@revision`. */
+  hub?: string | URL;
   /** The URL of a `pixart serve` that encodes prompts; without one the tab loads the text encoder. */
   companion?: string;
   /** By default the GPU; the CPU where WebGPU is missing or has a fallback adapter only. */
@@ -46,6 +59,15 @@ export interface CreateEngineOptions {
   signal?: AbortSignal;
 }
 
+/** A LoRA to merge. */
+export interface LoraOptions {
+  source: string | URL;
+  /** The factor of its update, 1 by default. At 0 it is off. */
+  scale?: number;
+  /** Its name in the metadata of images; by default that of its file. */
+  name?: string;
+}
+
 /** Former names of options, which are still read. */
 interface FormerOptions {
   store?: StorageBackend;
@@ -57,6 +79,8 @@ export interface Engine {
   readonly checkpoint: Checkpoint;
   /** Generates an image, after those that were requested before. */
   generate(request: ImageRequest, options?: { signal?: AbortSignal }): Generation;
+  /** Merges these LoRAs, and no others, after the images that were requested before. Downloads what is not stored. */
+  setLoras(loras: readonly LoraOptions[]): Promise<LoraScale[]>;
   /** Ends the worker and its device. Pending generations are rejected. */
   close(): void;
 }
@@ -70,13 +94,24 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
   const former: FormerOptions = options as FormerOptions;
   const { companion, device = 'auto', onEstimate, onProgress, signal } = options;
   const { storage = former.store ?? 'auto', dtype = former.convert ?? 'auto' } = options;
-  const checkpoint = new URL(String(options.model).replace(/\/?$/, '/'), document.baseURI).href;
+  const hub = String(options.hub ?? HUB);
+  const checkpoint = checkpointUrl(String(options.model), hub, document.baseURI);
+  const placed = { ...options, text_encoder: options.textEncoder };
+  const components: ComponentPlaces = {};
+  for (const component of COMPONENTS) {
+    const place = placed[component];
+    if (place !== undefined) components[component] = componentUrl(String(place), hub, document.baseURI);
+  }
+  const lorasOf = (loras: readonly LoraOptions[]): LoraSource[] =>
+    loras.map(({ source, scale = 1, name }) => {
+      const url = componentUrl(String(source), hub, document.baseURI);
+      return { source: url, scale, name: name ?? nameOfPlace(url) };
+    });
   const text_encoder: TextEncoderSource = companion === undefined ? { kind: 'tab' } : { kind: 'companion', url: companion };
-  const text_encoder_url = options.textEncoder && textEncoderUrl(String(options.textEncoder), document.baseURI);
   const engine = startEngine({
     device,
     storage,
-    checkpoint: { checkpoint, dtype, load_text_encoder: companion === undefined, text_encoder: text_encoder_url },
+    checkpoint: { checkpoint, dtype, load_text_encoder: companion === undefined, components, loras: lorasOf(options.loras ?? []) },
     confirmDownload: onEstimate && { measure_above_bytes: 0, confirm: async (estimate) => onEstimate(estimate) },
     onEvent: (event) => onProgress?.(event),
   });
@@ -98,6 +133,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<Engine
   return {
     checkpoint: loaded,
     close,
+    setLoras: (loras) => engine.setLoras(lorasOf(loras)),
     generate(request, { signal } = {}) {
       const steps = new StepBuffer();
       const image = engine.generate({ text_encoder, ...currentNames(request) }, { signal, onStep: (step) => steps.push(step) });

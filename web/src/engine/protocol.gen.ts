@@ -1,6 +1,22 @@
 // Generated from crates/protocol by `cargo xtask types`. Do not edit.
 
-export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, text_encoder?: string, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, text_encoder?: string, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], text_encoder_layer?: TextEncoderLayer, } | { "kind": "cancel", id: number, } | { "kind": "count_tokens", id: number, request: GenerateRequest, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
+export type EngineRequest = { "kind": "open", checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, memory_limit_bytes: number | null, components?: ComponentPlaces, loras?: Array<LoraSource>, } | { "kind": "estimate", id: number, checkpoint: string, device: DeviceKind, load_text_encoder: boolean, storage: StorageBackend, dtype: WeightDtype, measure_above_bytes: number, components?: ComponentPlaces, } | { "kind": "set_loras", id: number, loras: Array<LoraSource>, } | { "kind": "generate" } & GenerateRequest | { "kind": "resume", request: GenerateRequest, model_outputs: Uint8Array[], text_encoder_layer?: TextEncoderLayer, } | { "kind": "cancel", id: number, } | { "kind": "count_tokens", id: number, request: GenerateRequest, } | { "kind": "check", id: number, variant: string, device: DeviceKind, } | { "kind": "storage", id: number, task: StorageTask, storage: StorageBackend, };
+
+export type ComponentPlaces = { transformer?: string, vae?: string, text_encoder?: string, tokenizer?: string, scheduler?: string, };
+
+export type LoraSource = { 
+/**
+ * The URL of a `.safetensors` file or of PEFT's folder, which ends in `/`; or the name of local files.
+ */
+source: string, 
+/**
+ * The name in the metadata of images.
+ */
+name: string, 
+/**
+ * The factor of its update. At 0 it is off.
+ */
+scale: number, };
 
 export type DeviceKind = "auto" | "webgpu" | "wasm";
 
@@ -172,7 +188,7 @@ max_tokens: number,
  */
 truncated: string, };
 
-export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "text_encoder_layer" } & TextEncoderLayer | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, prompt_cache: PromptCacheSize, } | { "kind": "tokens_counted" } & TokensCounted | { "kind": "fault", id: number | null, fault: Fault, };
+export type EngineEvent = { "kind": "adapter" } & AdapterInfo | { "kind": "loading" } & LoadProgress | { "kind": "compiling", compiled: number, shaders: number, } | { "kind": "estimated" } & Estimate | { "kind": "ready" } & Checkpoint | { "kind": "planned", id: number, plan: string, peak_bytes: number, } | { "kind": "note", id: number, text: string, } | { "kind": "stage_started", id: number, stage: GenerationStage, } | { "kind": "text_encoder_layer" } & TextEncoderLayer | { "kind": "step" } & DenoisingStep | { "kind": "image" } & ImageResult | { "kind": "cancelled", id: number, } | { "kind": "checked", id: number, rows: Array<TapRow>, } | { "kind": "stored_checkpoints", id: number, checkpoints: Array<StoredCheckpoint>, prompt_cache: PromptCacheSize, } | { "kind": "loras_set", id: number, loras: Array<LoraScale>, } | { "kind": "tokens_counted" } & TokensCounted | { "kind": "fault", id: number | null, fault: Fault, };
 
 export type AdapterInfo = { 
 /**
@@ -212,7 +228,15 @@ seconds_left: number | null, };
 
 export type LoadStage = "wait" | "fetch" | "convert" | "upload";
 
-export type StoredCheckpoint = { checkpoint: string, 
+export type StoredCheckpoint = { 
+/**
+ * The checkpoint's URL or the name of its local files; the places of its components too, where they are in several.
+ */
+checkpoint: string, kind: StoredKind, 
+/**
+ * The request that opens a checkpoint whose components are in several places.
+ */
+composition?: StoredComposition, 
 /**
  * `indexeddb`, `opfs` or `memory`.
  */
@@ -229,6 +253,10 @@ changed: boolean,
  * Milliseconds since 1970.
  */
 saved_at: number, };
+
+export type StoredKind = "model" | "text_encoder" | "lora";
+
+export type StoredComposition = { checkpoint: string, components: ComponentPlaces, };
 
 export type PromptCacheSize = { prompts: number, bytes: number, };
 
@@ -298,6 +326,10 @@ model_hash: string | null,
  */
 weight_format: string, 
 /**
+ * LoRAs merged into the transformer.
+ */
+loras: Array<LoraScale>, 
+/**
  * Storage backend of the checkpoint: `indexeddb`, `opfs` or `memory`.
  */
 storage: string, 
@@ -313,6 +345,8 @@ upload_millis: number,
  * Size of the wasm heap, which never shrinks: the peak of loading.
  */
 heap_bytes: number, };
+
+export type LoraScale = { name: string, scale: number, };
 
 export type Preset = { name: string, num_inference_steps: number, guidance_scale: number, 
 /**

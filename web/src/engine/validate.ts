@@ -10,7 +10,9 @@ type FieldType =
   | 'id'
   | 'object'
   | 'object or missing'
-  | 'string or missing'
+  | 'places or missing'
+  | 'loras'
+  | 'loras or missing'
   | 'number or null'
   | 'list of bytes';
 
@@ -23,7 +25,8 @@ const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
     storage: 'string',
     dtype: 'string',
     memory_limit_bytes: 'number or null',
-    text_encoder: 'string or missing',
+    components: 'places or missing',
+    loras: 'loras or missing',
   },
   estimate: {
     id: 'id',
@@ -33,8 +36,9 @@ const FIELDS: Record<EngineRequest['kind'], Record<string, FieldType>> = {
     storage: 'string',
     dtype: 'string',
     measure_above_bytes: 'number',
-    text_encoder: 'string or missing',
+    components: 'places or missing',
   },
+  set_loras: { id: 'id', loras: 'loras' },
   generate: { id: 'id' },
   resume: { request: 'object', model_outputs: 'list of bytes', text_encoder_layer: 'object or missing' },
   cancel: { id: 'id' },
@@ -56,7 +60,9 @@ const NAMES: Record<FieldType, string> = {
   id: 'whole number from 0 to 4294967295',
   object: 'record',
   'object or missing': 'record, or nothing',
-  'string or missing': 'string, or nothing',
+  'places or missing': 'record of strings by transformer, vae, text_encoder, tokenizer and scheduler, or nothing',
+  loras: 'list of records of source, name and scale',
+  'loras or missing': 'list of records of source, name and scale, or nothing',
   'number or null': 'finite number, or null',
   'list of bytes': 'list of Uint8Arrays',
 };
@@ -99,6 +105,14 @@ function isTask({ kind, checkpoint }: Record<string, unknown>): boolean {
   return kind === 'list' || kind === 'delete_prompts' || ((kind === 'verify' || kind === 'delete') && typeof checkpoint === 'string');
 }
 
+function isPlace([component, place]: [string, unknown]): boolean {
+  return /^(transformer|vae|text_encoder|tokenizer|scheduler)$/.test(component) && typeof place === 'string';
+}
+
+function isLora(lora: unknown): boolean {
+  return isRecord(lora) && typeof lora.source === 'string' && typeof lora.name === 'string' && Number.isFinite(lora.scale);
+}
+
 function isOf(type: FieldType, value: unknown): boolean {
   switch (type) {
     case 'id':
@@ -107,8 +121,12 @@ function isOf(type: FieldType, value: unknown): boolean {
       return isRecord(value);
     case 'object or missing':
       return value === undefined || value === null || isRecord(value);
-    case 'string or missing':
-      return value === undefined || value === null || typeof value === 'string';
+    case 'places or missing':
+      return value === undefined || value === null || (isRecord(value) && Object.entries(value).every(isPlace));
+    case 'loras or missing':
+      return value === undefined || value === null || isOf('loras', value);
+    case 'loras':
+      return Array.isArray(value) && value.every(isLora);
     case 'number':
       return Number.isFinite(value);
     case 'number or null':

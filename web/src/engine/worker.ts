@@ -2,12 +2,13 @@
 //! the requests. Contract: every job ends in exactly one reply or one `Fault`. After a panic, which leaves the wasm heap in an
 //! unknown state, it replies with that fault only.
 import init, { Engine } from '../../pkg/pixart_browser.js';
-import { Checkpoints, sourceOf, tensorBytes } from '../checkpoints/checkpoint';
-import { ComponentSource } from '../checkpoints/component-source';
+import { Checkpoints, tensorBytes } from '../checkpoints/checkpoint';
+import { type PartSources, sourcesOf } from '../checkpoints/component-source';
 import { freeStorageBytes, type Part, type StoredManifest } from '../checkpoints/convert';
+import { provideLoras } from '../checkpoints/loras';
+import { nameOfPlace } from '../checkpoints/place';
 import { ProgressReporter } from '../checkpoints/progress';
 import { PromptCache, promptKey, textEncoderId } from '../checkpoints/prompt-cache';
-import type { Source } from '../checkpoints/source';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
 import { fault, faultOf, ignore, isRecord } from './fault';
@@ -51,10 +52,8 @@ let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
 let openingStore: Promise<Store> | undefined;
 let openingPromptCache: Promise<PromptCache> | undefined;
-/** The source of the checkpoint on the device. */
-let loaded: Source | undefined;
-/** The source of its text encoder. */
-let loaded_text: Source | undefined;
+/** The sources of the checkpoint on the device, and the manifest of its transformer and VAE. */
+let loaded: { sources: PartSources; denoiser: StoredManifest } | undefined;
 /** The identity of that text encoder, once it is stored: asked for once, not for every image. */
 let text_encoder_id: string | undefined;
 /** Folders of local files, by name. */
@@ -86,6 +85,8 @@ function receive(request: EngineRequest): void {
   switch (request.kind) {
     case 'open':
       return enqueue(null, () => load(request));
+    case 'set_loras':
+      return enqueue(request.id, () => setLoras(request));
     case 'estimate':
       return enqueue(request.id, () => estimate(request));
     case 'generate':
@@ -140,23 +141,15 @@ async function estimate({
   checkpoint,
   device: kind,
   load_text_encoder,
-  text_encoder,
+  components = {},
   storage,
   dtype,
   measure_above_bytes,
 }: RequestOf<'estimate'>): Promise<void> {
   const [device, store] = await Promise.all([openDevice(kind), openStore(storage)]);
-  const source = sourceOf(checkpoint, local_files.get(checkpoint));
+  const sources = sourcesOf({ checkpoint, components }, local_files);
   const checkpoints = new Checkpoints(store, device, dtype, postProgress);
-  const download = await checkpoints.estimateDownload(
-    source,
-    load_text_encoder && text_encoder === undefined ? ['denoiser', 'text_encoder'] : ['denoiser'],
-  );
-  if (load_text_encoder && text_encoder !== undefined) {
-    const text = await checkpoints.estimateDownload(new ComponentSource(source, text_encoder), ['text_encoder']);
-    download.bytes += text.bytes;
-    for (const [path, bytes] of text.configs) download.configs.set(path, bytes);
-  }
+  const download = await checkpoints.estimateDownload(sources, partsOf(load_text_encoder));
   const known = {
     kind: 'estimated',
     id,
@@ -164,17 +157,22 @@ async function estimate({
     free_storage_bytes: (await freeStorageBytes(store)) ?? null,
   } as const;
   if (download.bytes <= measure_above_bytes) return post({ ...known, bytes_per_second: null, generation_cost: null });
-  const bytes_per_second = (await checkpoints.measureRate(source, download)) ?? null;
+  const bytes_per_second = (await checkpoints.measureRate(download)) ?? null;
   const format = dtype === 'auto' ? null : dtype;
   const generation_cost = (await device.estimate(download.configs, download.manifest, format, load_text_encoder)) as GenerationCost;
   post({ ...known, bytes_per_second, generation_cost });
+}
+
+function partsOf(load_text_encoder: boolean): Part[] {
+  return load_text_encoder ? ['denoiser', 'text_encoder'] : ['denoiser'];
 }
 
 async function load({
   checkpoint,
   device: kind,
   load_text_encoder,
-  text_encoder: text_encoder_url,
+  components = {},
+  loras = [],
   storage,
   dtype,
   memory_limit_bytes,
@@ -182,32 +180,48 @@ async function load({
   const started_millis = performance.now();
   try {
     const [device, store] = await Promise.all([openDevice(kind, memory_limit_bytes), openStore(storage)]);
-    const source = sourceOf(checkpoint, local_files.get(checkpoint));
+    const sources = sourcesOf({ checkpoint, components }, local_files);
     const checkpoints = new Checkpoints(store, device, dtype, postProgress);
-    const text_source = text_encoder_url === undefined ? source : new ComponentSource(source, text_encoder_url);
-    const has_own_text = load_text_encoder && text_source === source;
-    await checkpoints.check(source, has_own_text ? ['denoiser', 'text_encoder'] : ['denoiser']);
-    if (load_text_encoder && !has_own_text) await checkpoints.check(text_source, ['text_encoder']);
+    const adapters = await provideLoras(store, loras, local_files, postProgress);
+    await checkpoints.check(sources, partsOf(load_text_encoder), adapters);
     let compilation: Promise<void> | undefined;
-    const denoiser = await checkpoints.provide(source, 'denoiser', (configs, manifest) => {
+    const denoiser = await checkpoints.provide(sources.denoiser, 'denoiser', (configs, manifest) => {
       compilation ??= device.prewarm(configs, manifest);
       // Its rejection is thrown where it is awaited below.
       compilation.catch(ignore);
     });
-    const text_encoder = load_text_encoder ? await checkpoints.provide(text_source, 'text_encoder') : undefined;
+    const text_encoder = load_text_encoder ? await checkpoints.provide(sources.text_encoder, 'text_encoder') : undefined;
     await compilation;
     const parts: (readonly [Part, StoredManifest])[] = [['denoiser', denoiser]];
     if (text_encoder !== undefined) parts.push(['text_encoder', text_encoder]);
     const { read, stopReporting } = uploadReader(store, parts);
-    await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis);
+    device.set_components(Object.fromEntries(Object.entries(components).map(([component, place]) => [component, nameOfPlace(place)])));
+    await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis, adapters);
     stopReporting();
-    [loaded, loaded_text] = [source, text_source];
+    loaded = { sources, denoiser };
     text_encoder_id = text_encoder && (await textEncoderId(text_encoder.manifest));
     load_fault = undefined;
   } catch (thrown) {
     load_fault = faultOf(thrown);
     throw load_fault;
   }
+}
+
+/** Merges other LoRAs into the loaded transformer, which is read from the store again. */
+async function setLoras({ id, loras }: RequestOf<'set_loras'>): Promise<void> {
+  if (load_fault !== undefined) throw load_fault;
+  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
+  const [device, store] = [openedDevice(), await openingStore];
+  const adapters = await provideLoras(store, loras, local_files, postProgress);
+  const { read, stopReporting } = uploadReader(store, [['denoiser', loaded.denoiser]]);
+  try {
+    await device.set_loras(id, loaded.denoiser.text, read, adapters);
+  } catch (thrown) {
+    // A LoRA that does not fit leaves the checkpoint as it was.
+    if (!device.is_loaded()) load_fault = faultOf(thrown);
+    throw thrown;
+  }
+  stopReporting();
 }
 
 async function generate(
@@ -276,9 +290,12 @@ async function encodePrompts(
 
 /** Returns the keys of prompts in the cache; `undefined` while the text encoder is not stored. */
 async function promptKeys(device: Engine, { max_sequence_length }: GenerateRequest, captions: readonly string[]) {
-  if (loaded_text === undefined || openingStore === undefined) return undefined;
+  if (loaded === undefined || openingStore === undefined) return undefined;
   if (text_encoder_id === undefined) {
-    const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(loaded_text, 'text_encoder');
+    const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(
+      loaded.sources.text_encoder,
+      'text_encoder',
+    );
     text_encoder_id = stored && (await textEncoderId(stored.manifest));
   }
   const text_encoder = text_encoder_id;
@@ -294,8 +311,7 @@ async function openPromptCache(): Promise<PromptCache> {
 async function providePart(device: Engine, part: Part): Promise<{ text: string } & UploadReader> {
   if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
   const store = await openingStore;
-  const source = part === 'text_encoder' ? (loaded_text ?? loaded) : loaded;
-  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(source, part);
+  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(loaded.sources[part], part);
   // The server may have had another one since it was asked.
   if (part === 'text_encoder') text_encoder_id = await textEncoderId(stored.manifest);
   return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
@@ -327,8 +343,9 @@ async function runStorageTask(id: number, task: StorageTask, storage: StorageBac
   const store = await openStore(storage);
   if (task.kind === 'verify') {
     await store.verify(task.checkpoint);
-    const source = sourceOf(task.checkpoint, local_files.get(task.checkpoint));
-    if (engine !== undefined) await new Checkpoints(store, engine, 'auto', postProgress).checkForUpdate(source);
+    const { composition } = (await store.list()).find(({ checkpoint }) => checkpoint === task.checkpoint) ?? {};
+    const sources = sourcesOf(composition ?? { checkpoint: task.checkpoint, components: {} }, local_files);
+    if (engine !== undefined) await new Checkpoints(store, engine, 'auto', postProgress).checkForUpdate(sources);
   }
   if (task.kind === 'delete') await store.delete(task.checkpoint);
   const cache = await openPromptCache();

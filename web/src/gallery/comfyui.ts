@@ -71,11 +71,17 @@ export function readComfyUi(prompt: string | undefined, workflow: string | undef
     ...(scheduler !== undefined && { scheduler }),
     ...(strength !== undefined && { strength }),
   };
+  const loaders = [...graph.values()].filter(({ inputs }) => typeof inputs.lora_name === 'string');
+  for (const loader of loaders) used.add(loader);
+  const loras = loaders.map(({ inputs }) => {
+    const scale = Number(value(inputs.strength_model) ?? 1);
+    return { name: String(inputs.lora_name), scale: Number.isFinite(scale) ? scale : 1 };
+  });
   const others = [...graph.values()].filter((node) => !used.has(node) && !PLAIN.test(node.class_type));
   ignored.push(...new Set(others.map(({ class_type }) => class_type)));
   const files = strength === undefined ? [] : ['image'];
   const name = model?.inputs.ckpt_name ?? model?.inputs.unet_name;
-  return { software: 'ComfyUI', request, files, ignored, model: typeof name === 'string' ? name : undefined };
+  return { software: 'ComfyUI', request, files, ignored, loras, model: typeof name === 'string' ? name : undefined };
 }
 
 /** Parses a graph: nodes by id. ComfyUI writes NaN, which is no JSON. */

@@ -1,5 +1,5 @@
 //! What is read from an image file's metadata, of whatever tool.
-import type { GenerateRequest } from '../engine/protocol.gen';
+import type { GenerateRequest, LoraScale } from '../engine/protocol.gen';
 
 /** The settings that a file holds. */
 export interface ImageMetadata {
@@ -15,6 +15,8 @@ export interface ImageMetadata {
   model?: string | undefined;
   model_hash?: string | undefined;
   weight_format?: string | undefined;
-  /** LoRAs and replaced networks, in words. */
-  merged?: readonly string[];
+  /** LoRAs in the transformer. */
+  loras?: readonly LoraScale[];
+  /** Components from other places than the model, in words. */
+  components?: readonly string[];
 }

@@ -1,7 +1,7 @@
 //! AUTOMATIC1111's `parameters` text, and flat JSON of other tools: names of fields, samplers and schedules as this project has them.
 //! Source of the rule: `parse_generation_parameters` in AUTOMATIC1111's `modules/infotext_utils.py`.
 import { isRecord } from '../engine/fault';
-import type { GenerateRequest } from '../engine/protocol.gen';
+import type { GenerateRequest, LoraScale } from '../engine/protocol.gen';
 import type { ImageMetadata } from './image-metadata';
 
 const FIELD = /\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)/g;
@@ -62,6 +62,9 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   model_hash: ['model_hash', 'base_model_hash'],
 };
 const HASH = 'model_hash';
+/** The fields of LoRAs and of a VAE from another place. */
+const LORAS = 'LoRA';
+const VAE = 'VAE';
 /** Fields of this project's own text. */
 const OWN_NAMES = { style: 'Style', options: 'Scheduler options', batch_size: 'Batch size', batch_pos: 'Batch pos' } as const;
 
@@ -78,6 +81,9 @@ export function readInfotext(text: string): ImageMetadata | undefined {
   const isOwn = version.startsWith('pixart-web');
   const [loras, prompt] = splitLoras(joined(positive));
   const own = isOwn ? takeOwn(fields) : {};
+  if (isOwn) loras.push(...takeLoras(fields));
+  const vae = isOwn ? fields.get(VAE) : undefined;
+  if (isOwn) fields.delete(VAE);
   const upscaled = [...fields.keys()].some((name) => name.startsWith('Hires'));
   const record: Record<string, unknown> = { prompt, negative_prompt: joined(negative).slice(NEGATIVE.length).trim() };
   for (const [name, value] of fields) if (!(upscaled && name === 'Denoising strength')) record[name] = value;
@@ -85,7 +91,7 @@ export function readInfotext(text: string): ImageMetadata | undefined {
   if (read === undefined) return undefined;
   const { scheduler } = read.request;
   const options = own.options && scheduler && !scheduler.includes(':') ? { scheduler: `${scheduler}:${own.options}` } : {};
-  return { ...read, request: { ...read.request, ...own.request, ...options }, merged: loras };
+  return { ...read, request: { ...read.request, ...own.request, ...options }, loras, components: vae === undefined ? [] : [`vae ${vae}`] };
 }
 
 /** Reads settings from a flat record of any tool, or from the first record inside it that holds a prompt; `undefined` without one. */
@@ -168,11 +174,24 @@ function takeOwn(fields: Map<string, string>): { options?: string | undefined; r
   return { options, request: { ...(style !== undefined && { style }), ...image } };
 }
 
-/** Returns the LoRAs that a prompt names as `<lora:name:scale>`, in words, and the prompt without them. */
-function splitLoras(prompt: string): [string[], string] {
+/** Returns the LoRAs that a prompt names as `<lora:name:scale>`, and the prompt without them. */
+function splitLoras(prompt: string): [LoraScale[], string] {
   const tag = /\s*<(?:lora|lyco|hypernet):([^:>]+):?([^>]*)>/g;
-  const loras = [...prompt.matchAll(tag)].map(([, name, scale]) => `LoRA ${name} (${scale || '1'})`);
+  // A second number is that of the text encoder.
+  const loras = [...prompt.matchAll(tag)].map(([, name = '', scale = '']) => ({ name, scale: finite(scale.split(':')[0]) }));
   return [loras, loras.length === 0 ? prompt : prompt.replace(tag, '').trim()];
+}
+
+/** Takes the LoRAs of this project's own text: `a: 0.5, b: 1`. */
+function takeLoras(fields: Map<string, string>): LoraScale[] {
+  const text = fields.get(LORAS) ?? '';
+  fields.delete(LORAS);
+  return [...text.matchAll(/(.+?): (-?[\d.e+-]+)(?:, |$)/g)].map(([, name = '', scale]) => ({ name, scale: finite(scale) }));
+}
+
+function finite(text: string | undefined): number {
+  const number = Number(text || '1');
+  return Number.isFinite(number) ? number : 1;
 }
 
 function promptOf(record: Record<string, unknown>, description: string | undefined): string | undefined {

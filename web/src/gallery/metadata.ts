@@ -34,7 +34,6 @@ function ownMetadata(text: string | undefined): ImageMetadata | undefined {
   const by = isRecord(json.generated_by) ? json.generated_by : isRecord(json.signature) ? json.signature : {};
   const textAt = (key: string): string | undefined => (typeof by[key] === 'string' ? by[key] : undefined);
   const loras = Array.isArray(by.loras) ? by.loras.filter(isRecord) : [];
-  const transformer = textAt('transformer');
   const files = Array.isArray(by.files) ? by.files.map(String) : request.strength === undefined ? [] : ['image'];
   // Older files of several images name the image's own seed beside the list of all, or do not say which image they are.
   const shared = count > 1 && seeds === undefined;
@@ -47,10 +46,8 @@ function ownMetadata(text: string | undefined): ImageMetadata | undefined {
     model: textAt('model'),
     model_hash: textAt('model_hash'),
     weight_format: textAt('weight_format') ?? textAt('precision'),
-    merged: [
-      ...loras.map(({ name, scale }) => `LoRA ${name} (${scale})`),
-      ...(transformer === undefined ? [] : [`transformer ${transformer}`]),
-    ],
+    loras: loras.map(({ name, scale }) => ({ name: String(name), scale: Number(scale) })),
+    components: ['transformer', 'vae', 'text_encoder'].flatMap((name) => (textAt(name) === undefined ? [] : [`${name} ${textAt(name)}`])),
   };
 }
 

@@ -2,7 +2,7 @@
 //! which other tools read, and as lossless JSON.
 
 use pixart_kernels::WeightFormat;
-use pixart_protocol::{GenerateRequest, TextEncoderSource};
+use pixart_protocol::{GenerateRequest, LoraScale, TextEncoderSource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -28,20 +28,19 @@ pub struct GenerationMetadata {
     pub scheduler: String,
     /// LoRAs merged into the transformer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub loras: Vec<LoraMetadata>,
-    /// The file whose transformer replaced the checkpoint's.
+    pub loras: Vec<LoraScale>,
+    /// The file or folder whose transformer replaced the checkpoint's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transformer: Option<String>,
+    /// The file or folder of a VAE from another place than the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae: Option<String>,
+    /// The file or folder of a text encoder from another place than the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<String>,
     /// Files that the image was generated from and that its metadata do not hold, by the names of the request's fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-}
-
-/// A LoRA and the scale that it was merged at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoraMetadata {
-    pub name: String,
-    pub scale: f64,
 }
 
 impl GenerationMetadata {
@@ -88,9 +87,9 @@ impl GenerationMetadata {
         } = request;
         let negative =
             if negative_prompt.is_empty() { String::new() } else { format!("Negative prompt: {negative_prompt}\n") };
-        let Self { version, model, model_hash, scheduler, loras, .. } = self;
+        let Self { version, model, model_hash, scheduler, loras, vae, .. } = self;
         let options = request.scheduler.as_deref().and_then(|scheduler| scheduler.split_once(':'));
-        let loras: Vec<String> = loras.iter().map(|LoraMetadata { name, scale }| format!("{name}: {scale}")).collect();
+        let loras: Vec<String> = loras.iter().map(|LoraScale { name, scale }| format!("{name}: {scale}")).collect();
         let mut fields = vec![
             ("Steps", num_inference_steps.to_string()),
             ("Sampler", scheduler.clone()),
@@ -100,6 +99,7 @@ impl GenerationMetadata {
         ];
         fields.extend(model_hash.clone().map(|hash| ("Model hash", hash)));
         fields.push(("Model", model.clone()));
+        fields.extend(vae.clone().map(|vae| ("VAE", vae)));
         fields.extend(options.map(|(_, options)| ("Scheduler options", options.to_owned())));
         fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
         fields.extend(style.clone().map(|style| ("Style", style)));

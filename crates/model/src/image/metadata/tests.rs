@@ -12,6 +12,8 @@ fn metadata() -> GenerationMetadata {
         scheduler: "euler".into(),
         loras: Vec::new(),
         transformer: None,
+        vae: None,
+        text_encoder: None,
         files: Vec::new(),
     }
 }
@@ -114,7 +116,7 @@ fn names_with_any_characters_are_read_back_by_a1111() {
         let named = GenerationMetadata {
             model: name.clone(),
             scheduler: name.clone(),
-            loras: vec![LoraMetadata { name: name.clone(), scale: 0.5 }, LoraMetadata { name: "b".into(), scale: 1.0 }],
+            loras: vec![LoraScale { name: name.clone(), scale: 0.5 }, LoraScale { name: "b".into(), scale: 1.0 }],
             ..metadata()
         };
         let request = GenerateRequest {
