@@ -36,9 +36,9 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// GenerateRequest images of a prompt, or of a list of prompts; prints one JSON line per image.
+    /// Generate images of a prompt, or of a list of prompts; prints one JSON line per image.
     Generate(Box<generate::GenerateArgs>),
-    /// GenerateRequest one prompt with every scheduler into one PNG file; prints one JSON line per image, row by row.
+    /// Generate an image of one prompt with every scheduler, into one PNG file; prints one JSON line per image, row by row.
     Sheet(sheet::SheetArgs),
     /// Write the text embeddings of prompts to a safetensors file, one row per prompt; prints one JSON line.
     Encode(encode::EncodeArgs),
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Serve(serve::ServeArgs),
     /// List the devices of this computer; with --device test one, operation by operation, against the CPU.
     Doctor(doctor::DoctorArgs),
-    /// GenerateRequest a request on two devices, or compare recordings: prompt embeddings, latents of every step and the image.
+    /// Run a request on two devices, or compare recordings: prompt embeddings, latents of every step and the image.
     Compare(compare::CompareArgs),
     /// Print a completion script for a shell.
     Completions { shell: Shell },

@@ -25,5 +25,5 @@ pub use options::{
     Activation, AdaLnChunk, AttentionOptions, ConvOptions, Epilogue, GroupNormOptions, Heads, Modulation, Resampling,
     WIDEST_CHANNELS,
 };
-pub use pixart_weights::{BLOCK, QuantizedMatrix, WeightFormat, dequantize, quantize};
+pub use pixart_weights::{BLOCK, ColumnOrder, QuantizedMatrix, WeightFormat, dequantize, quantize};
 pub use variant::KernelVariant;

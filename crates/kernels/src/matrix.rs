@@ -3,6 +3,8 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use pixart_weights::{MappedMatrix, MatrixData, QuantizedMatrix, WeightFormat, dequantize};
 
+use crate::cpu;
+
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -31,11 +33,13 @@ impl Matrix {
         Self::upload(matrix.into_data(), shape, device)
     }
 
-    /// Uses a matrix in its memory-mapped file. Returns `None` where the device is not the CPU.
+    /// Uses a matrix in its memory-mapped file. Returns `None` where the device is not the CPU, or the kernels cannot read the
+    /// parts where they lie.
     #[must_use]
     pub fn mapped(matrix: MappedMatrix, device: &Device) -> Option<Self> {
         let shape = matrix.shape();
-        (*device == Device::flex()).then(|| Self { data: MatrixData::Mapped(matrix), shape })
+        let is_readable = *device == Device::flex() && cpu::reads_mapped(&matrix);
+        is_readable.then_some(Self { data: MatrixData::Mapped(matrix), shape })
     }
 
     fn upload(data: MatrixData<Vec<f32>, Vec<u32>>, shape: [usize; 2], device: &Device) -> Self {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -80,17 +81,31 @@ impl StoredDtype {
 
     /// Converts whole elements, or blocks, to f32, exactly; `None` for a dtype that no weight has.
     pub(crate) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
-        let halves = |value: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|half| value(*half)).collect();
         Some(match self {
             Self::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-            Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-            Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
+            Self::F16 => {
+                let mut values = vec![0.0; bytes.len() / 2];
+                f16s(bytes.as_chunks().0, &mut values);
+                values
+            }
+            Self::Bf16 => bytes.as_chunks().0.iter().map(|half| bf16::from_le_bytes(*half).to_f32()).collect(),
             Self::F8E4M3 => bytes.iter().map(|byte| f8_e4m3(*byte)).collect(),
             // The high byte of an f16.
             Self::F8E5M2 => bytes.iter().map(|byte| f16::from_le_bytes([0, *byte]).to_f32()).collect(),
             Self::Ggml(ggml_type) => dequantize(ggml_type, bytes),
             Self::Q8 | Self::Q4Affine | Self::Q4 | Self::U8 | Self::Other(_) => return None,
         })
+    }
+}
+
+/// Widens f16, little-endian, to as many f32, with the instructions of the processor where it has them.
+pub(crate) fn f16s(halves: &[[u8; 2]], values: &mut [f32]) {
+    const RUN: usize = 256;
+    let mut run = [f16::ZERO; RUN];
+    for (halves, values) in halves.chunks(RUN).zip(values.chunks_mut(RUN)) {
+        let run = &mut run[..halves.len()];
+        run.iter_mut().zip(halves).for_each(|(half, bytes)| *half = f16::from_le_bytes(*bytes));
+        run.convert_to_f32_slice(values);
     }
 }
 

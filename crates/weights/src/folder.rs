@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::header::{TEXT_ENCODER, TRANSFORMER};
 use crate::manifest::{Manifest, Section};
-use crate::{Error, LoraAdapter, MappedBytes, Tensors, lora};
+use crate::{Error, LoraAdapter, MappedBytes, MappedFile, Tensors, lora};
 
 /// A pending read.
 pub type ReadFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>>>>;
@@ -23,6 +23,11 @@ pub trait Reader {
 
     /// Returns the same bytes as a memory map; `None` if the source cannot map files.
     fn mapped(&self, _path: &str, _range: Range<u64>) -> Option<MappedBytes> {
+        None
+    }
+
+    /// Returns files one after the other as one memory map; `None` if the source cannot map them so.
+    fn mapped_together(&self, _paths: &[String]) -> Option<MappedFile> {
         None
     }
 }
@@ -224,8 +229,16 @@ impl Folder {
 
     /// Returns a range of a file as a memory map; `None` if its reader cannot map it.
     pub(crate) fn mapped(&self, path: &str, range: Range<u64>) -> Option<MappedBytes> {
-        let Ok(FileSource::Reader { bytes, reader }) = self.file(path) else { return None };
-        (range.end <= *bytes).then(|| reader.mapped(path, range)).flatten()
+        match self.file(path).ok()? {
+            FileSource::Reader { bytes, reader } if range.end <= *bytes => reader.mapped(path, range),
+            FileSource::Concatenated { bytes, parts, .. } if range.end <= *bytes => {
+                let FileSource::Reader { reader, .. } = self.file(parts.first()?).ok()? else { return None };
+                let file = reader.mapped_together(parts)?;
+                let range = range.start as usize..range.end as usize;
+                (range.end <= (*file).as_ref().len()).then_some(MappedBytes { file, range })
+            }
+            _ => None,
+        }
     }
 
     fn start_read(&self, path: &str, range: Range<u64>) -> Result<ReadFuture, Error> {

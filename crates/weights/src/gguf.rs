@@ -16,7 +16,7 @@ mod tests;
 
 pub use ggml_type::GgmlType;
 
-pub(crate) use dequantize::{affine_block, dequantize, integers};
+pub(crate) use dequantize::{affine_block, dequantize, dequantize_into, integers};
 pub(crate) use names::{is_t5, renamed_t5, t5_module_from_flat};
 
 const MAGIC: &[u8] = b"GGUF";

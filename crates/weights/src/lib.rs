@@ -40,7 +40,7 @@ pub use folder::{Folder, ReadFuture, Reader};
 pub use gguf::GgmlType;
 pub use lora::LoraAdapter;
 pub use manifest::Manifest;
-pub use mapped_matrix::{ColumnOrder, MappedBytes, MappedMatrix};
+pub use mapped_matrix::{ColumnOrder, MappedBytes, MappedFile, MappedLayout, MappedMatrix};
 pub use matrix_data::MatrixData;
 pub use quantize::{QuantizedMatrix, dequantize, quantize};
 pub use safetensors::Dtype;

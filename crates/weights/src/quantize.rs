@@ -13,13 +13,15 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::{BLOCK, GgmlType, MatrixData, WeightFormat, gguf};
+use crate::{BLOCK, ColumnOrder, GgmlType, MatrixData, WeightFormat, gguf};
 
 mod affine;
 mod blocks;
 
 pub(crate) use affine::AffineBlock;
 
+/// Columns of each matrix that are neighbours in an interleaved one.
+pub(crate) const INTERLEAVED_COLUMNS: usize = 4;
 /// Candidate scales of a q4 block below each starting point, and their distance relative to it.
 const SCALE_CANDIDATES: u8 = 6;
 const SCALE_STEP: f32 = 0.05;
@@ -198,44 +200,20 @@ impl QuantizedMatrix {
     /// Finds the first value, or the first scale of a format that has scales, that is not finite: its index and value. In q4_affine
     /// a block is not finite where its largest or smallest weight is not.
     pub(crate) fn find_non_finite(&self) -> Option<(usize, f32)> {
-        // A 16-bit float is not finite if all bits of its exponent are set.
-        let halves = |words: &[u32], exponent: u32, value: fn(u16) -> f32| {
-            let is_infinite = |half: u32| half & exponent == exponent;
-            let index = words.iter().position(|word| is_infinite(*word) || is_infinite(word >> 16))?;
-            let half = if is_infinite(words[index]) { words[index] } else { words[index] >> 16 };
-            Some((index * 2, value(half as u16)))
-        };
-        let f16s = |words: &[u32]| halves(words, 0x7c00, |bits| f16::from_bits(bits).to_f32());
-        match self.format {
-            WeightFormat::F32 => {
-                let mut values = self.words.iter().map(|bits| f32::from_bits(*bits)).enumerate();
-                values.find(|(_, value)| !value.is_finite())
-            }
-            WeightFormat::Bf16 => halves(&self.words, 0x7f80, |bits| bf16::from_bits(bits).to_f32()),
-            WeightFormat::F16 => f16s(&self.words),
-            WeightFormat::Q4Affine => affine::find_non_finite(&self.words, self.shape),
-            WeightFormat::Q8 | WeightFormat::Q4 => {
-                f16s(&self.words[self.shape[0] * self.shape[1] * self.format.bits() / 32..])
-            }
+        find_non_finite(&self.words, self.shape, self.format)
+    }
+
+    /// Makes one matrix of the columns of matrices of one shape and format.
+    ///
+    /// # Panics
+    /// If the shapes or formats differ, or there is no matrix.
+    #[must_use]
+    pub fn merged(mut matrices: Vec<Self>, order: ColumnOrder) -> Self {
+        match order {
+            _ if matrices.len() == 1 => matrices.remove(0),
+            ColumnOrder::Concatenated => Self::merge_columns(&matrices, matrices[0].shape[1]),
+            ColumnOrder::Interleaved => Self::merge_columns(&matrices, INTERLEAVED_COLUMNS),
         }
-    }
-
-    /// Concatenates matrices of one shape and format along their columns.
-    ///
-    /// # Panics
-    /// If the shapes or formats differ.
-    #[must_use]
-    pub fn concat_columns(matrices: &[Self]) -> Self {
-        Self::merge_columns(matrices, matrices[0].shape[1])
-    }
-
-    /// Interleaves the columns of two matrices of one shape and format in groups of four.
-    ///
-    /// # Panics
-    /// If the shapes or formats differ.
-    #[must_use]
-    pub fn interleave_columns(matrices: &[Self; 2]) -> Self {
-        Self::merge_columns(matrices, 4)
     }
 
     /// Takes `group` columns of each matrix in turn.
@@ -272,6 +250,28 @@ impl QuantizedMatrix {
             }
         }
         Self { words: merged, shape: [inputs, matrices.len() * outputs], format }
+    }
+}
+
+/// Does the same as [`QuantizedMatrix::find_non_finite`] for the words of a matrix `[inputs, outputs]`.
+pub(crate) fn find_non_finite(words: &[u32], shape: [usize; 2], format: WeightFormat) -> Option<(usize, f32)> {
+    // A 16-bit float is not finite if all bits of its exponent are set.
+    let halves = |words: &[u32], exponent: u32, value: fn(u16) -> f32| {
+        let is_infinite = |half: u32| half & exponent == exponent;
+        let index = words.iter().position(|word| is_infinite(*word) || is_infinite(word >> 16))?;
+        let half = if is_infinite(words[index]) { words[index] } else { words[index] >> 16 };
+        Some((index * 2, value(half as u16)))
+    };
+    let f16s = |words: &[u32]| halves(words, 0x7c00, |bits| f16::from_bits(bits).to_f32());
+    match format {
+        WeightFormat::F32 => {
+            let mut values = words.iter().map(|bits| f32::from_bits(*bits)).enumerate();
+            values.find(|(_, value)| !value.is_finite())
+        }
+        WeightFormat::Bf16 => halves(words, 0x7f80, |bits| bf16::from_bits(bits).to_f32()),
+        WeightFormat::F16 => f16s(words),
+        WeightFormat::Q4Affine => affine::find_non_finite(words, shape),
+        WeightFormat::Q8 | WeightFormat::Q4 => f16s(&words[shape[0] * shape[1] * format.bits() / 32..]),
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use crate::header::{read_header, read_network};
 use crate::lora::rows_and_width;
 use crate::tensor_location::TensorLocation;
-use crate::{ColumnOrder, Error, Folder, LoraAdapter, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat};
+use crate::{
+    ColumnOrder, Error, Folder, LoraAdapter, MappedLayout, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat,
+};
 
 mod adapted;
 mod merged;
@@ -206,8 +208,9 @@ impl<'folder> Weights<'folder> {
         Ok(QuantizedMatrix::new(&values, [inputs, outputs], format))
     }
 
-    /// Maps matrices of shape `[outputs, inputs]` as one matrix that stays in its file. Returns `None` where one of them is
-    /// not in a mapped file, has a LoRA adapter, or is not stored in `format`.
+    /// Maps matrices of shape `[outputs, inputs]` as one matrix that stays in its file, with the numbers that
+    /// [`Weights::matrix`] reads. Returns `None` where one of them is not in a mapped file, has a LoRA adapter, is stored otherwise
+    /// than the others, or has to be rounded.
     ///
     /// # Errors
     /// A weight that is missing, of another shape, or not finite.
@@ -218,20 +221,21 @@ impl<'folder> Weights<'folder> {
         format: WeightFormat,
         order: ColumnOrder,
     ) -> Result<Option<MappedMatrix>, Error> {
-        let mut parts = Vec::with_capacity(names.len());
+        let (mut parts, mut layout) = (Vec::with_capacity(names.len()), None);
         for name in names {
             let tensor = self.location_of_shape(name, &[outputs, inputs])?;
-            let stored = match (tensor.layout.transposed, tensor.layout.dtype) {
-                (false, StoredDtype::F32) => WeightFormat::F32,
-                (false, StoredDtype::Bf16) => WeightFormat::Bf16,
-                _ => return Ok(None),
+            let format = self.matrix_format(name, [outputs, inputs], format)?;
+            let Some(found) = MappedLayout::of(tensor.layout, format).filter(|_| !self.has_lora(name)) else {
+                return Ok(None);
             };
-            match self.folder.mapped(&tensor.file, tensor.range.clone()) {
-                Some(mapped) if stored == format && !self.has_lora(name) => parts.push(mapped),
-                _ => return Ok(None),
+            let Some(mapped) = self.folder.mapped(&tensor.file, tensor.range.clone()) else { return Ok(None) };
+            if *layout.get_or_insert(found) != found {
+                return Ok(None);
             }
+            parts.push(mapped);
         }
-        let matrix = MappedMatrix::new(parts, order, [inputs, outputs], format);
+        let Some(layout) = layout else { return Ok(None) };
+        let Some(matrix) = MappedMatrix::new(parts, order, [inputs, outputs], layout) else { return Ok(None) };
         match matrix.find_non_finite() {
             Some((part, index, value)) => Err(not_finite(&names[part], self.location(&names[part])?, index, value)),
             None => Ok(Some(matrix)),

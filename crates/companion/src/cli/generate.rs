@@ -92,7 +92,7 @@ pub(crate) struct GenerateArgs {
     /// Remove links, markup and the like from the prompts; `--clean-caption=false` leaves them.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     clean_caption: bool,
-    /// GenerateRequest at the requested size instead of the nearest one that the checkpoint was trained on.
+    /// Generate at the requested size instead of the nearest one that the checkpoint was trained on.
     #[arg(long, alias = "no-binning")]
     no_resolution_binning: bool,
     /// Tokens that a prompt is padded or truncated to [default: the preset's].

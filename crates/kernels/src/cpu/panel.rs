@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
-use pixart_weights::{MappedMatrix, MatrixData};
+use pixart_weights::{ColumnOrder, MappedLayout, MappedMatrix, MatrixData};
 
+use super::DEPTH;
 use super::simd::Lanes;
 use crate::{BLOCK, WeightFormat};
 
@@ -30,9 +31,85 @@ pub(super) fn pack<L: Lanes>(
     columns: Range<usize>,
     panels: &mut [f32],
 ) {
-    if let WeightSlice::Mapped(matrix) = weights {
+    let WeightSlice::Mapped(matrix) = weights else {
+        return pack_words::<L>(weights, [k, n], inputs, columns, panels);
+    };
+    let [k, outputs] = matrix.part_shape();
+    let MappedLayout::Words(format) = matrix.layout() else {
         return pack_transposed::<L>(matrix, inputs, columns, panels);
+    };
+    if matrix.order() == ColumnOrder::Interleaved && matrix.parts() > 1 {
+        return pack_interleaved::<L>(matrix, format, inputs, columns, panels);
     }
+    // The columns of a task are in one part.
+    let (part, columns) = (columns.start / outputs, columns.start % outputs..(columns.end - 1) % outputs + 1);
+    pack_words::<L>(part_words(matrix, part, format), [k, outputs], inputs, columns, panels);
+}
+
+/// Returns whether [`pack`] reads the matrix where it lies.
+pub(crate) fn reads_mapped(matrix: &MappedMatrix) -> bool {
+    let ([inputs, outputs], parts) = (matrix.part_shape(), matrix.parts());
+    match (matrix.layout(), matrix.order()) {
+        (MappedLayout::Words(_), _) if parts == 1 => true,
+        // Columns of one part are packed at a time.
+        (MappedLayout::Words(_), ColumnOrder::Concatenated) => outputs.is_multiple_of(MOST_COLUMNS),
+        (MappedLayout::Words(_), ColumnOrder::Interleaved) => parts == 2 && outputs.is_multiple_of(8),
+        _ => inputs.is_multiple_of(matrix.block_inputs()) && DEPTH.is_multiple_of(matrix.block_inputs()),
+    }
+}
+
+fn part_words(matrix: &MappedMatrix, part: usize, format: WeightFormat) -> WeightSlice<'_> {
+    match format {
+        WeightFormat::F32 => MatrixData::Dense(matrix.words(part)),
+        _ => MatrixData::Quantized(matrix.words(part), format),
+    }
+}
+
+/// [`pack`] for two mapped parts whose columns take turns, four of each.
+#[inline(always)]
+fn pack_interleaved<L: Lanes>(
+    matrix: &MappedMatrix,
+    format: WeightFormat,
+    inputs: Range<usize>,
+    columns: Range<usize>,
+    panels: &mut [f32],
+) {
+    const GROUP: usize = 4;
+    // Columns begin at a multiple of 64, so that those of a part begin with a word.
+    let of_part = columns.start / 2..columns.end / 2;
+    let part_panels = of_part.len().next_multiple_of(width::<L>()) * inputs.len();
+    let mut packed = vec![0.0; part_panels];
+    for part in 0..2 {
+        pack_words::<L>(
+            part_words(matrix, part, format),
+            matrix.part_shape(),
+            inputs.clone(),
+            of_part.clone(),
+            &mut packed,
+        );
+        for row in 0..inputs.len() {
+            let place =
+                |column: usize| (column / width::<L>() * inputs.len() + row) * width::<L>() + column % width::<L>();
+            for group in 0..of_part.len() / GROUP {
+                let (from, to) = (place(GROUP * group), place(GROUP * (2 * group + part)));
+                panels[to..to + GROUP].copy_from_slice(&packed[from..from + GROUP]);
+            }
+            for beyond in columns.len()..columns.len().next_multiple_of(width::<L>()) {
+                panels[place(beyond)] = 0.0;
+            }
+        }
+    }
+}
+
+/// [`pack`] for weights in row-major order.
+#[inline(always)]
+fn pack_words<L: Lanes>(
+    weights: WeightSlice<'_>,
+    [k, n]: [usize; 2],
+    inputs: Range<usize>,
+    columns: Range<usize>,
+    panels: &mut [f32],
+) {
     let (mut scales, mut minimums) = ([0.0_f32; MOST_COLUMNS], [0.0_f32; MOST_COLUMNS]);
     for (at, first) in columns.clone().step_by(width::<L>()).enumerate() {
         for row in inputs.clone() {
@@ -47,7 +124,7 @@ pub(super) fn pack<L: Lanes>(
                     L::load(&full[L::COUNT..]).store(&mut values[L::COUNT..]);
                 }
                 WeightSlice::Dense(full) => values.copy_from_slice(&full[place..][..values.len()]),
-                WeightSlice::Mapped(_) => unreachable!("packed above"),
+                WeightSlice::Mapped(_) => unreachable!("its words are packed"),
                 WeightSlice::Quantized(words, WeightFormat::Bf16) => brain_halves(&words[place / 2..], values),
                 WeightSlice::Quantized(words, WeightFormat::F16) => halves(&words[place / 2..], values),
                 WeightSlice::Quantized(words, WeightFormat::Q4Affine) => {
@@ -77,6 +154,8 @@ pub(super) fn pack<L: Lanes>(
 /// [`pack`] for weights whose columns are contiguous.
 #[inline(always)]
 fn pack_transposed<L: Lanes>(matrix: &MappedMatrix, inputs: Range<usize>, columns: Range<usize>, panels: &mut [f32]) {
+    let mut values = [0.0; DEPTH];
+    let values = &mut values[..inputs.len()];
     let panels = panels.chunks_exact_mut(inputs.len() * width::<L>());
     for (first, panel) in columns.clone().step_by(width::<L>()).zip(panels) {
         for at in 0..width::<L>() {
@@ -85,15 +164,8 @@ fn pack_transposed<L: Lanes>(matrix: &MappedMatrix, inputs: Range<usize>, column
                 places.for_each(|place| *place = 0.0);
                 continue;
             }
-            let column = matrix.column(first + at, inputs.clone());
-            match matrix.format() {
-                WeightFormat::F32 => {
-                    places.zip(column.as_chunks().0).for_each(|(place, bytes)| *place = f32::from_le_bytes(*bytes));
-                }
-                _ => places.zip(column.as_chunks().0).for_each(|(place, bytes)| {
-                    *place = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-                }),
-            }
+            matrix.column(first + at, inputs.start, values);
+            places.zip(&*values).for_each(|(place, value)| *place = *value);
         }
     }
 }

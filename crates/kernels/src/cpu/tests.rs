@@ -1,8 +1,12 @@
 //! The matrix product compared with f64, on shapes that fill no tile and on inputs with outliers. The operations are tested in
 //! `ops`, on every device.
 
+use std::sync::Arc;
+
+use pixart_weights::{ColumnOrder, GgmlType, MappedBytes, MappedLayout, MappedMatrix};
+
 use super::matmul::{MatmulEpilogue, matmul};
-use super::panel::WeightSlice;
+use super::panel::{WeightSlice, reads_mapped};
 use crate::testing::{assert_close, values};
 use crate::{WeightFormat, dequantize, quantize};
 
@@ -48,6 +52,58 @@ fn packed_weights_give_what_they_stand_for() {
             assert_close(&got, &want, TOLERANCE, &format!("{format:?} {m}×{k}×{n}"));
         }
     }
+}
+
+/// Words in a file.
+struct FileWords(Vec<u32>);
+
+impl AsRef<[u8]> for FileWords {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Two parts of any bytes, whose values are below two.
+fn mapped(layout: MappedLayout, order: ColumnOrder, [k, n]: [usize; 2]) -> MappedMatrix {
+    let part = |seed: u32| {
+        let tame: Vec<f32> = values(seed, k * n).iter().map(|value| value.clamp(-1.0, 1.0)).collect();
+        let words = match layout {
+            MappedLayout::Words(format) => quantize(&tame, [k, n], format),
+            // Rows are as good as columns.
+            MappedLayout::Floats(format) => quantize(&tame, [n, k], format),
+            // A scale of 1/128 in every block of 34 bytes.
+            MappedLayout::Blocks(_) => {
+                let mut bytes: Vec<u8> =
+                    (0..k * n / 32 * 34).map(|at| (at * 89 + at / 11) as u8 ^ seed as u8).collect();
+                bytes.chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&[0, 0x20]));
+                bytemuck::pod_collect_to_vec(&bytes)
+            }
+        };
+        let bytes = words.len() * 4;
+        MappedBytes { file: Arc::new(FileWords(words)), range: 0..bytes }
+    };
+    MappedMatrix::new(vec![part(2), part(3)], order, [k, n], layout).expect("words are aligned")
+}
+
+#[test]
+fn a_mapped_matrix_has_the_products_of_its_values() {
+    let words = WeightFormat::ALL.map(MappedLayout::Words);
+    let floats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16].map(MappedLayout::Floats);
+    for layout in words.into_iter().chain(floats).chain([MappedLayout::Blocks(GgmlType::Q8_0)]) {
+        for order in [ColumnOrder::Concatenated, ColumnOrder::Interleaved] {
+            // Pieces of 256 inputs and less, whole blocks of 64 columns and, where columns take turns, half a block.
+            for (m, k, n) in [(3, 320, 128), (13, 256, if order == ColumnOrder::Interleaved { 48 } else { 64 })] {
+                let matrix = mapped(layout, order, [k, n]);
+                assert!(reads_mapped(&matrix), "{layout:?}");
+                let (x, w) = (values(1, m * k), matrix.values());
+                let want = matmul(&x, WeightSlice::Dense(&w), [k, 2 * n], MatmulEpilogue::default());
+                let got = matmul(&x, WeightSlice::Mapped(&matrix), [k, 2 * n], MatmulEpilogue::default());
+                assert!(want.iter().any(|value| value.abs() > 0.1) && got == want, "{layout:?} {order:?} {m}×{k}×{n}");
+            }
+        }
+    }
+    let part_of_a_block = mapped(MappedLayout::Words(WeightFormat::Q8), ColumnOrder::Concatenated, [32, 40]);
+    assert!(!reads_mapped(&part_of_a_block), "64 columns would be of two parts");
 }
 
 #[test]

@@ -17,7 +17,7 @@ const TANH_ONE: f64 = 10.0;
 /// Returns x · w with its epilogue.
 ///
 /// With [`Activation::GatedGelu`] the columns of w are those of two maps interleaved in fours, see
-/// [`QuantizedMatrix::interleave_columns`](crate::QuantizedMatrix::interleave_columns), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate
+/// [`ColumnOrder::Interleaved`](crate::ColumnOrder::Interleaved), and y `[B, T, N/2]` is gelu(first) · second, without bias, gate
 /// or residual.
 ///
 /// # Panics

@@ -25,6 +25,7 @@ pub(crate) struct VarBuilder<'a> {
     prefix: String,
     format: WeightFormat,
     fence_bytes: usize,
+    maps_files: bool,
     uploads: Rc<Uploads>,
 }
 
@@ -69,6 +70,7 @@ impl<'a> VarBuilder<'a> {
             prefix: String::new(),
             format: WeightFormat::F32,
             fence_bytes: UPLOAD_FENCE_BYTES,
+            maps_files: true,
             uploads: Rc::default(),
         }
     }
@@ -81,6 +83,11 @@ impl<'a> VarBuilder<'a> {
     /// Returns a builder that fences its uploads every `fence_bytes`.
     pub(crate) fn with_fence_bytes(&self, fence_bytes: usize) -> Self {
         Self { fence_bytes, ..self.clone() }
+    }
+
+    /// Returns a builder that copies matrices out of files, so that their memory is free when they are dropped.
+    pub(crate) fn copying(&self) -> Self {
+        Self { maps_files: false, ..self.clone() }
     }
 
     /// Returns the format of linear layers' matrices.
@@ -149,10 +156,10 @@ impl<'a> VarBuilder<'a> {
     }
 
     /// Loads the matrices `weight` `[outputs, inputs]` of one or more layers with the same inputs as one matrix, in the
-    /// requested format or in the smaller one they are stored in. A matrix that is mapped in the right layout is not copied.
+    /// requested format or in the smaller one they are stored in. On the CPU a matrix of a file with the same numbers is not copied.
     pub(crate) async fn fused_matrix(layers: &[Self], shape: [usize; 2], order: ColumnOrder) -> Result<Matrix, Error> {
         let names: Vec<String> = layers.iter().map(|layer| layer.name("weight")).collect();
-        let Self { device, format, .. } = layers[0];
+        let Self { device, format, maps_files, .. } = layers[0];
         let weights = match layers[0].source {
             Source::Weights(weights) if weights.is_headers_only() => {
                 names.iter().try_for_each(|name| weights.check(name, &shape))?;
@@ -164,8 +171,10 @@ impl<'a> VarBuilder<'a> {
                 return Ok(placeholder_matrix(device));
             }
         };
-        if let Some(rows) = weights.mapped_matrix(&names, shape, format, order)?
-            && let Some(matrix) = Matrix::mapped(rows, device)
+        if maps_files
+            && *device == Device::flex()
+            && let Some(mapped) = weights.mapped_matrix(&names, shape, format, order)?
+            && let Some(matrix) = Matrix::mapped(mapped, device)
         {
             return Ok(matrix);
         }
@@ -181,12 +190,8 @@ impl<'a> VarBuilder<'a> {
         }
         // A file may hold the layers in several formats: the most precise holds them all.
         let common = loaded.iter().map(|matrix| matrix.format).min().unwrap_or(format);
-        let mut loaded: Vec<QuantizedMatrix> = loaded.into_iter().map(|matrix| matrix.requantized(common)).collect();
-        Ok(layers[0].matrix(match (order, <&[QuantizedMatrix; 2]>::try_from(&loaded[..])) {
-            (ColumnOrder::Interleaved, Ok(both)) => QuantizedMatrix::interleave_columns(both),
-            _ if loaded.len() == 1 => loaded.remove(0),
-            _ => QuantizedMatrix::concat_columns(&loaded),
-        }))
+        let loaded = loaded.into_iter().map(|matrix| matrix.requantized(common)).collect();
+        Ok(layers[0].matrix(QuantizedMatrix::merged(loaded, order)))
     }
 
     /// Uploads `values` as a tensor of `shape`.

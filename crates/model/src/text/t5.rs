@@ -133,7 +133,7 @@ impl T5 {
         }
         let weights = open_weights(&self.folder).await?;
         for layer in self.resident_layers()..self.config.layers {
-            let block = self.load_block(&weights, layer, UPLOAD_FENCE_BYTES).await?;
+            let block = self.load_block(&weights, layer, UPLOAD_FENCE_BYTES, true).await?;
             self.blocks.borrow_mut().push(Rc::new(block));
         }
         Ok(())
@@ -166,9 +166,17 @@ impl T5 {
         self.block_bytes
     }
 
-    async fn load_block(&self, weights: &Weights<'_>, layer: usize, fence_bytes: usize) -> Result<T5Block, Error> {
+    /// Loads a block, which is copied out of its file unless it `stays`.
+    async fn load_block(
+        &self,
+        weights: &Weights<'_>,
+        layer: usize,
+        fence_bytes: usize,
+        stays: bool,
+    ) -> Result<T5Block, Error> {
         let vb = VarBuilder::new(weights, &self.device).with_weight_format(self.weight_format);
         let vb = vb.with_fence_bytes(fence_bytes);
+        let vb = if stays { vb } else { vb.copying() };
         let block = T5Block::load(&vb.pp(format!("encoder.block.{layer}.layer")), &self.config).await;
         vb.flush_uploads().await?;
         block

@@ -13,9 +13,15 @@ const IQ4_LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 2
 /// # Panics
 /// If a block is incomplete.
 pub(crate) fn dequantize(ggml_type: GgmlType, bytes: &[u8]) -> Vec<f32> {
-    let (values, size) = (ggml_type.block_values(), ggml_type.block_bytes());
+    let size = ggml_type.block_bytes();
     assert!(bytes.len().is_multiple_of(size), "{} bytes are no whole blocks of {ggml_type}", bytes.len());
-    let mut all = vec![0.0; bytes.len() / size * values];
+    let mut values = vec![0.0; bytes.len() / size * ggml_type.block_values()];
+    dequantize_into(ggml_type, bytes, &mut values);
+    values
+}
+
+/// Dequantizes whole blocks to as many values.
+pub(crate) fn dequantize_into(ggml_type: GgmlType, bytes: &[u8], values: &mut [f32]) {
     let block = match ggml_type {
         GgmlType::Q4_0 => q4_0,
         GgmlType::Q4_1 => q4_1,
@@ -30,10 +36,10 @@ pub(crate) fn dequantize(ggml_type: GgmlType, bytes: &[u8]) -> Vec<f32> {
         GgmlType::IQ4_NL => iq4_nl,
         GgmlType::IQ4_XS => iq4_xs,
     };
-    for (bytes, values) in bytes.chunks_exact(size).zip(all.chunks_exact_mut(values)) {
+    let blocks = bytes.chunks_exact(ggml_type.block_bytes());
+    for (bytes, values) in blocks.zip(values.chunks_exact_mut(ggml_type.block_values())) {
         block(bytes, values);
     }
-    all
 }
 
 /// Values of a block of Q8_0 and Q4_0.
@@ -84,14 +90,22 @@ fn nibble(bytes: &[u8], at: usize) -> u8 {
     bytes[at % bytes.len()] >> (4 * (at / bytes.len())) & 15
 }
 
+/// Writes the values of 4-bit values in the order of [`nibble`].
+fn nibbles(bytes: &[u8], values: &mut [f32], value: impl Fn(u8) -> f32) {
+    let (low, high) = values.split_at_mut(bytes.len());
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        (*low, *high) = (value(byte & 15), value(byte >> 4));
+    }
+}
+
 fn q4_0(block: &[u8], values: &mut [f32]) {
-    let (d, quants) = (half(block, 0), &block[2..]);
-    values.iter_mut().enumerate().for_each(|(at, value)| *value = d * (f32::from(nibble(quants, at)) - 8.0));
+    let d = half(block, 0);
+    nibbles(&block[2..], values, |quant| d * (f32::from(quant) - 8.0));
 }
 
 fn q4_1(block: &[u8], values: &mut [f32]) {
-    let (d, m, quants) = (half(block, 0), half(block, 2), &block[4..]);
-    values.iter_mut().enumerate().for_each(|(at, value)| *value = d * f32::from(nibble(quants, at)) + m);
+    let (d, m) = (half(block, 0), half(block, 2));
+    nibbles(&block[4..], values, |quant| d * f32::from(quant) + m);
 }
 
 /// Returns value `at` of 5-bit values, whose fifth bits are in `high`.
@@ -164,7 +178,8 @@ fn q4_k(block: &[u8], values: &mut [f32]) {
 fn q4_k_group(block: &[u8], group: usize) -> (f32, f32, [u8; INTEGER_BLOCK]) {
     let (d, dmin, scales, quants) = (half(block, 0), half(block, 2), &block[4..16], &block[16..]);
     let (scale, min) = scale_and_min(scales, group);
-    let quants = &quants[group / 2 * INTEGER_BLOCK..];
+    let quants: &[u8; INTEGER_BLOCK] =
+        quants[group / 2 * INTEGER_BLOCK..].first_chunk().expect("128 bytes of integers");
     (d * scale, dmin * min, std::array::from_fn(|at| quants[at] >> (4 * (group % 2)) & 15))
 }
 

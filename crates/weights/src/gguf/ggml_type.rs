@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use half::f16;
+
 use crate::WeightFormat;
 
 /// A quantized type of ggml: blocks of values that share scales.
@@ -71,6 +73,29 @@ impl GgmlType {
     #[must_use]
     pub fn block_bytes(self) -> usize {
         TYPES[self as usize].3
+    }
+
+    /// Returns the bytes of this many values, which are whole blocks.
+    pub(crate) fn bytes(self, values: usize) -> usize {
+        values / self.block_values() * self.block_bytes()
+    }
+
+    /// Finds the first block with a scale or a minimum that is not finite: the index of its first value, and that number.
+    ///
+    /// # Panics
+    /// For a type that no format has the numbers of.
+    pub(crate) fn find_non_finite(self, blocks: &[u8]) -> Option<(usize, f32)> {
+        let numbers = match self {
+            Self::Q8_0 | Self::Q4_0 => 1,
+            Self::Q4_1 | Self::Q4_K => 2,
+            _ => panic!("the scales of {self} are not looked for"),
+        };
+        let bad = |block: &[u8]| {
+            let mut halves = block.as_chunks().0[..numbers].iter().map(|bytes| f16::from_le_bytes(*bytes));
+            halves.find(|half| !half.is_finite())
+        };
+        let mut blocks = blocks.chunks_exact(self.block_bytes()).enumerate();
+        blocks.find_map(|(at, block)| Some((at * self.block_values(), bad(block)?.to_f32())))
     }
 
     /// Returns the format that holds the same numbers; none where the nearest format changes them.

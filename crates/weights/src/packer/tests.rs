@@ -163,8 +163,8 @@ fn packed_matrices_are_merged_as_they_are_read() {
             assert_eq!((concatenated, interleaved), (None, None), "only integers are merged");
             continue;
         }
-        assert_eq!(concatenated, Some(QuantizedMatrix::concat_columns(&all)), "{format}");
-        assert_eq!(interleaved, Some(QuantizedMatrix::interleave_columns(&both)), "{format}");
+        assert_eq!(concatenated, Some(QuantizedMatrix::merged(all, ColumnOrder::Concatenated)), "{format}");
+        assert_eq!(interleaved, Some(QuantizedMatrix::merged(both.into(), ColumnOrder::Interleaved)), "{format}");
         let more_precise =
             block_on(weights.merged_matrix(&names, [96, 64], WeightFormat::Q4, ColumnOrder::Concatenated));
         assert_eq!(

@@ -29,9 +29,9 @@ fn maps_are_merged_as_their_values_would_be() {
     for format in WeightFormat::ALL {
         let packed = maps.each_ref().map(|map| QuantizedMatrix::new(map, SHAPE, format));
         let beside = QuantizedMatrix::new(&merged(&maps, SHAPE[1], SHAPE[1]), wide, format);
-        assert_eq!(QuantizedMatrix::concat_columns(&packed), beside);
+        assert_eq!(QuantizedMatrix::merged(packed.to_vec(), ColumnOrder::Concatenated), beside);
         let in_turns = QuantizedMatrix::new(&merged(&maps, SHAPE[1], 4), wide, format);
-        assert_eq!(QuantizedMatrix::interleave_columns(&packed), in_turns);
+        assert_eq!(QuantizedMatrix::merged(packed.into(), ColumnOrder::Interleaved), in_turns);
         assert_ne!(in_turns.values(), beside.values());
     }
 }

@@ -4,10 +4,8 @@
 use std::ops::Range;
 
 use super::{CHUNK_BYTES, Weights};
+use crate::quantize::INTERLEAVED_COLUMNS;
 use crate::{ColumnOrder, Error, QuantizedMatrix, WeightFormat};
-
-/// Columns of each matrix that are neighbours in an interleaved one.
-const INTERLEAVED_COLUMNS: usize = 4;
 
 impl Weights<'_> {
     /// Reads matrices of shape `[outputs, inputs]`, which are stored as integers of one format, as one matrix. Returns none where one

@@ -2,7 +2,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::linear;
 use crate::testing::{assert_close, checks, read, values};
-use crate::{Activation, AdaLnChunk, Epilogue, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize};
+use crate::{
+    Activation, AdaLnChunk, ColumnOrder, Epilogue, Matrix, QuantizedMatrix, WeightFormat, dequantize, quantize,
+};
 
 /// The inputs of a call, as plain numbers.
 struct Case {
@@ -180,7 +182,7 @@ async fn two_interleaved_maps_are_gated_by_the_first(device: &Device) {
     let want: Vec<f32> = (0..4).map(|column| (gelu(sum(&gate, column)) * sum(&value, column)) as f32).collect();
 
     let maps = [&gate, &value].map(|map| QuantizedMatrix::new(map, [8, 4], WeightFormat::F32));
-    let w = Matrix::of(QuantizedMatrix::interleave_columns(&maps), device);
+    let w = Matrix::of(QuantizedMatrix::merged(maps.into(), ColumnOrder::Interleaved), device);
     let x = Tensor::<3>::from_data(TensorData::new(x.clone(), [1, 1, 8]), device);
     let epilogue = Epilogue { activation: Activation::GatedGelu, ..Epilogue::default() };
     assert_close(&read(linear(x, &w, epilogue)).await, &want, 2e-6, "gated");

@@ -98,7 +98,10 @@ impl T5Forward<'_> {
         let resident = self.t5.blocks.borrow().get(layer).cloned();
         match resident {
             Some(block) => Ok(block),
-            None => Ok(Rc::new(self.t5.load_block(&self.weights, layer, fence_bytes).await?)),
+            None => {
+                let stays = self.keeps_blocks;
+                Ok(Rc::new(self.t5.load_block(&self.weights, layer, fence_bytes, stays).await?))
+            }
         }
     }
 
