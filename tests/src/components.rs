@@ -189,6 +189,7 @@ fn components_from_several_places_give_the_image_of_one_folder() {
         text_encoder: Some(scenes()),
         tokenizer: Some(scenes().join("tokenizer/spiece.model")),
         scheduler: Some(scenes().join("scheduler/scheduler_config.json")),
+        preset: None,
     };
     assert!(image(base.clone(), components.clone()).unwrap_or_else(|error| panic!("{error}")) == expected);
     let without = ComponentPaths { tokenizer: None, ..components.clone() };

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "tests name the adapter they ran on, and what they did not run")]
 
+mod catalogue;
 mod checkpoints;
 mod companion;
 mod companion_access;
@@ -15,6 +16,7 @@ mod goldens;
 mod gpu;
 mod hub;
 mod layout;
+mod local_hub;
 mod metadata;
 mod packaging;
 mod packed;

@@ -18,8 +18,10 @@ mod components;
 mod decode;
 mod doctor;
 mod encode;
+mod fetch;
 mod generate;
 mod golden;
+mod models;
 mod pack;
 mod progress;
 mod serve;
@@ -44,8 +46,12 @@ pub(crate) enum Command {
     Encode(encode::EncodeArgs),
     /// Decode latents of `generate --output-type latent` to a PNG file; loads the VAE decoder alone.
     Decode(decode::DecodeArgs),
+    /// Download a checkpoint and its components to the hub's cache; prints one JSON line with their places.
+    Fetch(fetch::FetchArgs),
     /// Pack a checkpoint into hashed shards, which a browser tab downloads one by one; prints one JSON line.
     Pack(pack::PackArgs),
+    /// List the published checkpoints and text encoders that have a name, with their download, memory and licence.
+    Models(models::ModelsArgs),
     /// Write a checkpoint with random weights in a published size, for tests and benchmarks; prints one JSON line.
     Synth(synth::SynthArgs),
     /// Serve the page and an HTTP API that encodes prompts and generates images, until ctrl-c or SIGTERM.
@@ -72,7 +78,9 @@ impl Command {
             Self::Sheet(args) => args.run(),
             Self::Encode(args) => args.run(),
             Self::Decode(args) => args.run(),
+            Self::Fetch(args) => args.run(),
             Self::Pack(args) => args.run(),
+            Self::Models(args) => args.run(),
             Self::Synth(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Doctor(args) => args.run(),

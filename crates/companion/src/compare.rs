@@ -1,14 +1,13 @@
 //! Comparison of two generations of one request: prompt embeddings, the latents after each step, and the pixels.
 
-use std::path::PathBuf;
-
 use pixart_model::image::{self, Rgb8};
 use pixart_protocol::{Fault, FaultCode};
 use pixart_verify::recording::Recording;
 use serde::Serialize;
 
+use crate::catalogue::CheckpointSource;
 use crate::generate::{ImageGenerator, LoadOptions};
-use crate::{ComponentPaths, Error, device};
+use crate::{Error, device};
 
 /// Difference between a tensor of the second recording and the same tensor of the first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,12 +46,12 @@ pub struct Tolerances {
 /// # Errors
 /// See [`ImageGenerator::generate`].
 pub fn record(
-    checkpoint: PathBuf,
-    components: ComponentPaths,
+    source: CheckpointSource,
     device: device::DeviceSpec,
     request: &pixart_protocol::GenerateRequest,
 ) -> Result<Recording, Error> {
-    let options = LoadOptions { checkpoint, components, device, ..LoadOptions::default() };
+    let CheckpointSource { checkpoint, components, variant } = source;
+    let options = LoadOptions { checkpoint, components, variant, device, ..LoadOptions::default() };
     let request = pixart_protocol::GenerateRequest { record: true, ..request.clone() };
     let images = ImageGenerator::open(options)?.generate(&request, |_| std::ops::ControlFlow::Continue(()))?;
     let recording = images.into_iter().next().and_then(|image| image.recording);

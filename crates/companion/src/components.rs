@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use futures_lite::future::block_on;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::{Folder, derive_text_encoder_config};
+use serde_json::Value;
 
 use crate::Error;
 use crate::checkpoint;
+
+const MODEL_INDEX: &str = "model_index.json";
 
 /// Places of components that replace a checkpoint's own; `None` keeps the checkpoint's.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,8 @@ pub struct ComponentPaths {
     pub tokenizer: Option<PathBuf>,
     /// A folder, or `scheduler_config.json`.
     pub scheduler: Option<PathBuf>,
+    /// Name of the request defaults, where they follow from no file.
+    pub preset: Option<String>,
 }
 
 impl ComponentPaths {
@@ -53,7 +58,20 @@ impl ComponentPaths {
                 mount(folder, component, path)?;
             }
         }
+        if let Some(preset) = &self.preset {
+            record_preset(folder, preset);
+        }
         Ok(block_on(derive_text_encoder_config(folder)).map_err(pixart_model::Error::Weights)?)
+    }
+}
+
+/// Notes a preset in the pipeline's index, where there is one, so that a packed checkpoint has it too.
+fn record_preset(folder: &mut Folder, preset: &str) {
+    let Ok(bytes) = folder.bytes(MODEL_INDEX) else { return };
+    // An index that is no JSON object is reported where it is read.
+    if let Ok(Value::Object(mut index)) = serde_json::from_slice(bytes) {
+        index.insert("preset".to_owned(), preset.into());
+        folder.insert(MODEL_INDEX, Value::Object(index).to_string().into_bytes());
     }
 }
 
@@ -70,14 +88,26 @@ fn mount(folder: &mut Folder, component: &str, path: &Path) -> Result<(), Error>
         let nested = path.join(component);
         return mount_folder(folder, component, if nested.is_dir() { &nested } else { path });
     }
+    // A file in a folder of its component's name has its configuration beside it.
+    let config = path.with_file_name("config.json");
+    let is_in_own_folder = path.parent().and_then(Path::file_name).is_some_and(|dir| dir == component);
+    if is_in_own_folder && config.is_file() {
+        checkpoint::insert_file(folder, format!("{component}/config.json"), &config)?;
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if component == "transformer" && !name.ends_with(".gguf") {
         return checkpoint::replace_transformer(folder, path);
     }
     let is_weights = checkpoint::is_weights(&name);
-    // The configuration beside replaced weights stays, and the other way round.
-    remove(folder, component, |file| !is_weights || checkpoint::is_weights(file));
+    // The configuration beside replaced weights stays, and the other way round. An index names weights that are replaced.
+    let is_replaced = |file: &str| checkpoint::is_weights(file) || is_index(file);
+    remove(folder, component, |file| !is_weights || is_replaced(file));
     checkpoint::insert_file(folder, format!("{component}/{name}"), path)
+}
+
+/// Returns whether a file lists the shards of a network, in any library's spelling.
+fn is_index(file: &str) -> bool {
+    file.ends_with(".json") && file.contains(".index.")
 }
 
 fn mount_folder(folder: &mut Folder, component: &str, dir: &Path) -> Result<(), Error> {

@@ -64,8 +64,7 @@ pub fn check(name: &str, path: &Path, opened: &LoadedDevice, tolerance: f64) -> 
 
 /// All files of a variant, with its checkpoint's under `pipeline/`.
 fn variant_folder(path: &Path) -> Result<Folder, Error> {
-    let mut folder = Folder::default();
-    checkpoint::read_into(&mut folder, path, "", &[])?;
+    let mut folder = checkpoint::read_variant(path)?;
     let bad = |why: String| Error::BadGoldens { path: path.to_owned(), why };
     let meta = folder.bytes(META).map_err(pixart_model::Error::from)?;
     let meta: Meta = serde_json::from_slice(meta).map_err(|error| bad(format!("{META}: {error}")))?;

@@ -162,6 +162,11 @@ impl Fetch<'_> {
                 self.download(&revision, &address.path)?;
             } else {
                 self.weights.push((revision.clone(), address.path.clone()));
+                let config = format!("{component}/config.json");
+                let is_in_own_folder = address.path.strip_prefix(component).is_some_and(|rest| rest.starts_with('/'));
+                if is_in_own_folder && revision.files.contains(&config) {
+                    self.download(&revision, &config)?;
+                }
             }
             return Ok(snapshot.join(&address.path));
         }

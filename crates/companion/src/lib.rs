@@ -18,6 +18,7 @@
 //! ```
 
 pub mod bench;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod compare;
 pub mod components;

@@ -394,16 +394,18 @@ impl Pipeline {
     }
 }
 
-/// Returns the preset of a checkpoint, from the classes of its pipeline and its scheduler. (That a checkpoint was distilled
-/// to one step is in no file.)
+/// Returns the preset of a checkpoint: that which its index names, or else by the classes of its pipeline and its scheduler. (That a
+/// checkpoint was distilled to one step is in no published file.)
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn preset_of(folder: &Folder) -> Result<Preset, Error> {
-    let pipeline = match folder.contains(MODEL_INDEX) {
-        true => Json::read(folder, MODEL_INDEX)?.text("_class_name")?.to_owned(),
-        false => String::new(),
-    };
+    let index = if folder.contains(MODEL_INDEX) { Some(Json::read(folder, MODEL_INDEX)?) } else { None };
+    let named = index.as_ref().and_then(|index| index.optional("preset")?.as_str());
+    if let Some(preset) = named.and_then(|name| Preset::named(name).ok()) {
+        return Ok(preset);
+    }
+    let pipeline = index.map_or(Ok(String::new()), |index| index.text("_class_name").map(str::to_owned))?;
     let scheduler = scheduler_class(folder)?;
     let name = match (pipeline.as_str(), scheduler.as_str()) {
         (pipeline, _) if pipeline.starts_with("PixArtSigma") => "sigma",

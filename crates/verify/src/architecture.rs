@@ -1,7 +1,7 @@
 //! The networks of PixArt's published checkpoints by name: their configurations as files, and their tensors.
 //!
-//! Source: the `config.json`s of PixArt-XL-2-256x256, -512x512, -1024-MS, PixArt-Sigma-XL-2-1024-MS,
-//! DeepFloyd/t5-v1_1-xxl and stabilityai/sd-vae-ft-ema.
+//! Source: the `config.json`s of PixArt-XL-2-256x256, -512x512, -1024-MS, PixArt-Sigma-XL-2-256x256, -512-MS, -1024-MS, -2K-MS,
+//! DeepFloyd/t5-v1_1-xxl, stabilityai/sd-vae-ft-ema and stabilityai/sdxl-vae.
 
 use pixart_model::{Error, tensor_inventory};
 use pixart_weights::Folder;
@@ -13,21 +13,45 @@ pub enum Architecture {
     Xl256,
     Xl512,
     Xl1024Ms,
+    Sigma256,
+    Sigma512,
     Sigma1024,
+    Sigma2k,
     T5Xxl,
     SdVae,
+    SdxlVae,
     /// Two blocks of 32 channels, and an autoencoder of two levels: for tests of a device.
     TinyTransformer,
     TinyVae,
 }
 
 impl Architecture {
+    /// The published networks by name.
+    pub const PUBLISHED: [(&str, Self); 10] = [
+        ("xl-256", Self::Xl256),
+        ("xl-512", Self::Xl512),
+        ("xl-1024-ms", Self::Xl1024Ms),
+        ("sigma-256", Self::Sigma256),
+        ("sigma-512", Self::Sigma512),
+        ("sigma-1024", Self::Sigma1024),
+        ("sigma-2k", Self::Sigma2k),
+        ("t5-xxl", Self::T5Xxl),
+        ("sd-vae", Self::SdVae),
+        ("sdxl-vae", Self::SdxlVae),
+    ];
+
+    /// Returns the published network called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::PUBLISHED.iter().find(|(known, _)| *known == name).map(|(_, architecture)| *architecture)
+    }
+
     /// Returns its folder in a diffusers checkpoint, and the stem of its files.
     #[must_use]
     pub fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::T5Xxl => ("text_encoder", "model"),
-            Self::SdVae | Self::TinyVae => ("vae", "diffusion_pytorch_model"),
+            Self::SdVae | Self::SdxlVae | Self::TinyVae => ("vae", "diffusion_pytorch_model"),
             _ => ("transformer", "diffusion_pytorch_model"),
         }
     }
@@ -35,7 +59,7 @@ impl Architecture {
     /// Returns its `config.json`.
     #[must_use]
     pub fn config(self) -> Value {
-        let transformer = |sample_size: usize, interpolation_scale: usize, micro: bool| {
+        let transformer = |sample_size: usize, interpolation_scale: f64, micro: bool| {
             json!({
                 "_class_name": "PixArtTransformer2DModel", "activation_fn": "gelu-approximate",
                 "attention_bias": true, "attention_head_dim": 72, "caption_channels": 4096, "cross_attention_dim": 1152,
@@ -44,13 +68,22 @@ impl Architecture {
                 "out_channels": 8, "patch_size": 2, "sample_size": sample_size, "use_additional_conditions": micro,
             })
         };
+        let autoencoder = |sample_size: usize, scaling_factor: f64| {
+            json!({
+                "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+                "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32,
+                "out_channels": 3, "sample_size": sample_size, "scaling_factor": scaling_factor,
+            })
+        };
         match self {
-            Self::Xl256 => transformer(32, 1, false),
-            Self::Xl512 => transformer(64, 1, false),
-            Self::Xl1024Ms => transformer(128, 2, true),
-            Self::Sigma1024 => transformer(128, 2, false),
+            Self::Xl256 => transformer(32, 1.0, false),
+            Self::Xl512 | Self::Sigma512 => transformer(64, 1.0, false),
+            Self::Xl1024Ms => transformer(128, 2.0, true),
+            Self::Sigma256 => transformer(32, 0.5, false),
+            Self::Sigma1024 => transformer(128, 2.0, false),
+            Self::Sigma2k => transformer(256, 4.0, false),
             Self::TinyTransformer => {
-                let mut config = transformer(8, 1, false);
+                let mut config = transformer(8, 1.0, false);
                 for (key, value) in [
                     ("attention_head_dim", 16),
                     ("num_attention_heads", 2),
@@ -73,11 +106,8 @@ impl Architecture {
                 "num_layers": 24, "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,
                 "vocab_size": 32128,
             }),
-            Self::SdVae => json!({
-                "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
-                "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32,
-                "out_channels": 3, "sample_size": 256, "scaling_factor": 0.18215,
-            }),
+            Self::SdVae => autoencoder(256, 0.18215),
+            Self::SdxlVae => autoencoder(1024, 0.13025),
         }
     }
 
@@ -85,8 +115,8 @@ impl Architecture {
     #[must_use]
     pub fn pipeline(self) -> Vec<(&'static str, Value)> {
         let class = match self {
-            Self::T5Xxl | Self::SdVae | Self::TinyVae => return Vec::new(),
-            Self::Sigma1024 => "PixArtSigmaPipeline",
+            Self::T5Xxl | Self::SdVae | Self::SdxlVae | Self::TinyVae => return Vec::new(),
+            Self::Sigma256 | Self::Sigma512 | Self::Sigma1024 | Self::Sigma2k => "PixArtSigmaPipeline",
             _ => "PixArtAlphaPipeline",
         };
         let scheduler = json!({
@@ -118,9 +148,12 @@ mod tests {
             (Architecture::Xl256, 610.9),
             (Architecture::Xl512, 610.9),
             (Architecture::Xl1024Ms, 611.3),
+            (Architecture::Sigma256, 610.9),
             (Architecture::Sigma1024, 610.9),
+            (Architecture::Sigma2k, 610.9),
             (Architecture::T5Xxl, 4762.3),
             (Architecture::SdVae, 83.7),
+            (Architecture::SdxlVae, 83.7),
         ] {
             let all = architecture.inventory().expect("its configuration is supported");
             let count: usize = all.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();

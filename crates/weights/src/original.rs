@@ -22,7 +22,7 @@ const STATE_DICT_KEYS: [&str; 8] =
 /// The most dicts that a state dict lies in.
 const NESTING_MAX: usize = 3;
 /// Tensors that the network does not need.
-const UNUSED: [&str; 2] = ["pos_embed", "y_embedder.y_embedding"];
+const UNUSED: [&str; 3] = ["pos_embed", "y_embedder.y_embedding", "caption_projection.y_embedding"];
 
 /// Converts the transformer of a `.pth` file to a safetensors file. Errors name the file `file`.
 ///

@@ -124,7 +124,7 @@ impl VerdictCounts {
 }
 
 /// One row of the table, as the companion prints it.
-fn line(row: &Value) -> String {
+pub(crate) fn line(row: &Value) -> String {
     let text = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
     let why = row["verdict"]["why"].as_str().unwrap_or("no reason given");
     let verdict = match row["verdict"]["kind"].as_str() {

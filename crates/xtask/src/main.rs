@@ -14,6 +14,7 @@ mod fuzz;
 mod golden;
 mod page;
 mod pixart;
+mod published;
 mod python;
 mod run;
 mod score;
@@ -69,8 +70,14 @@ enum Task {
     /// Compare the pipeline with recorded tensors, or record them again
     Golden {
         /// Folder of variants to check
-        #[arg(long, value_name = "DIR", required_unless_present = "make", conflicts_with = "make")]
+        #[arg(long, value_name = "DIR", required_unless_present_any = ["make", "published"], conflicts_with = "make")]
         check: Option<PathBuf>,
+        /// A checkpoint of `pixart models`: download it, record one call of it in diffusers, and compare tap by tap
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["make", "check"])]
+        published: Option<String>,
+        /// With --published: small random networks in its layout, from a hub on this computer
+        #[arg(long, requires = "published")]
+        synthetic: bool,
         /// Where the pipeline runs
         #[arg(long, default_value = "cpu")]
         device: GoldenDevice,
@@ -143,6 +150,9 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Test { only } => test::test(&workspace, only),
         Task::Check { sources: true } => check::sources(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Check { sources: false } => check::check(&workspace),
+        Task::Golden { published: Some(name), synthetic, device, .. } => {
+            published::compare(&workspace, &name, synthetic, device)
+        }
         Task::Golden { check: Some(folder), device, .. } => golden::check(&workspace, &folder, device),
         Task::Golden { check: None, .. } => golden::make(&workspace),
         Task::Fuzz { target } => fuzz::fuzz(&workspace, &target),

@@ -8,6 +8,7 @@ use std::{fs, io};
 use pixart_companion::device::{self, DeviceSpec};
 use pixart_companion::pack::PackOptions;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, queue::Queue};
+use pixart_companion::synth::{self, SynthScale};
 use pixart_companion::{
     AppState, ComponentPaths, Error, ImageGenerator, LoadOptions, ModelInfo, PromptEncoder, PromptEncoderOptions,
     checkpoint, compare, decode, embeds, pack, prompts,
@@ -153,5 +154,7 @@ fn file_faults() -> Vec<ProvokedFault> {
     fs::create_dir_all(&empty).expect("it is created");
     let replaced = vae(&empty).mount(&mut whole);
     add("crates/companion/src/components.rs mount_folder", replaced.expect_err("an empty folder"));
+    let unknown = synth::synth_published("pixart-omega", SynthScale::Tiny, 0, &empty);
+    add("crates/companion/src/synth/published.rs synth_published", unknown.expect_err("there is none"));
     faults
 }

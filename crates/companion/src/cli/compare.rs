@@ -8,7 +8,6 @@ use clap::{ArgGroup, Args};
 use pixart_companion::Error;
 use pixart_companion::compare::{self, Tolerances};
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::hub::Selection;
 use pixart_protocol::GenerateRequest;
 use pixart_verify::recording::Recording;
 
@@ -25,7 +24,7 @@ pub(crate) struct CompareArgs {
     /// compared with the first instead.
     #[arg(long = "recording", group = "what")]
     recordings: Vec<PathBuf>,
-    /// A diffusers folder or a packed one, or owner/name[@revision] of the hub.
+    /// A diffusers folder or a packed one, or owner/name[@revision] of the hub, or a name of `pixart models`.
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -104,8 +103,8 @@ impl CompareArgs {
     /// Generates `request` on `device` and records it.
     fn record(&self, device: DeviceSpec, request: &GenerateRequest) -> anyhow::Result<Recording> {
         let checkpoint = self.checkpoint.clone().context("name the checkpoint to generate with by --checkpoint")?;
-        let (checkpoint, components) = components::fetch(&checkpoint, &self.components.paths(), Selection::default())?;
-        Ok(compare::record(checkpoint, components, device, request)?)
+        let source = components::fetch(&checkpoint, &self.components.paths(), &[], None)?;
+        Ok(compare::record(source, device, request)?)
     }
 
     /// The request of --prompt.

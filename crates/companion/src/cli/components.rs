@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pixart_companion::catalogue::{self, CheckpointSource};
 use pixart_companion::hub::{self, Selection};
 use pixart_companion::{ComponentPaths, Error};
 
@@ -49,19 +50,26 @@ impl TextComponentArgs {
     }
 }
 
-/// Returns the checkpoint's folder and the places of its components, after the download of those that are names of the hub.
+/// Returns the checkpoint's folder, the places of its components and the variant of its weight files, after the download of those that
+/// are names of the hub or of the catalogue. `variant` is preferred to the catalogue's.
 pub(crate) fn fetch(
     checkpoint: &Path,
     components: &ComponentPaths,
-    selection: Selection<'_>,
-) -> Result<(PathBuf, ComponentPaths), Error> {
+    unused: &[&str],
+    variant: Option<&str>,
+) -> Result<CheckpointSource, Error> {
+    let source = catalogue::resolve(checkpoint, components);
+    let variant = variant.map(str::to_owned).or(source.variant);
     let mut printer = ProgressPrinter::new("downloaded");
     let mut printed = String::new();
-    hub::fetch(checkpoint, components, selection, &mut |file, progress| {
-        if printed != file {
-            printed = file.to_owned();
-            tracing::info!(file, bytes = progress.total_bytes, "download");
-        }
-        printer.print(progress);
-    })
+    let selection = Selection { unused, variant: variant.as_deref() };
+    let (checkpoint, components) =
+        hub::fetch(&source.checkpoint, &source.components, selection, &mut |file, progress| {
+            if printed != file {
+                printed = file.to_owned();
+                tracing::info!(file, bytes = progress.total_bytes, "download");
+            }
+            printer.print(progress);
+        })?;
+    Ok(CheckpointSource { checkpoint, components, variant })
 }

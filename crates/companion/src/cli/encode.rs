@@ -7,7 +7,6 @@ use std::time::Instant;
 use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::hub::Selection;
 use pixart_companion::{Error, PromptEncoder, PromptEncoderOptions, bench, embeds};
 use pixart_model::WeightFormat;
 use pixart_protocol::EncodeRequest;
@@ -18,7 +17,8 @@ use super::{TEXT_WEIGHT_FORMATS, print_json, value_by_name, write};
 
 #[derive(Args)]
 pub(crate) struct EncodeArgs {
-    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub.
+    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub, or a name
+    /// of `pixart models`.
     #[arg(long)]
     checkpoint: PathBuf,
     #[command(flatten)]
@@ -56,17 +56,17 @@ impl EncodeArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let request = EncodeRequest { captions: self.prompts, max_sequence_length: self.max_sequence_length };
         request.validate().map_err(Error::Request)?;
-        let selection = Selection { unused: &["transformer", "vae", "scheduler"], variant: self.variant.as_deref() };
-        let (checkpoint, components) = components::fetch(&self.checkpoint, &self.components.paths(), selection)?;
+        let unused = ["transformer", "vae", "scheduler"];
+        let source = components::fetch(&self.checkpoint, &self.components.paths(), &unused, self.variant.as_deref())?;
         let began = Instant::now();
         let encoder = PromptEncoder::open(&PromptEncoderOptions {
-            checkpoint,
-            components,
+            checkpoint: source.checkpoint,
+            components: source.components,
             device: self.device,
             weight_format: self.text_dtype,
             layers: self.layers,
             text_memory: self.text_memory.map(|size| size.0),
-            variant: self.variant,
+            variant: source.variant,
         })?;
         let load_s = began.elapsed().as_secs_f64();
         let mut encode_s = Vec::new();

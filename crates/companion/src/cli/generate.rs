@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::hub::Selection;
 use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
 use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
@@ -24,7 +23,7 @@ const OUTPUT_TYPES: [(&str, OutputType); 4] =
 #[command(group = ArgGroup::new("text").required(true))]
 pub(crate) struct GenerateArgs {
     /// A packed checkpoint, a diffusers folder (model_index.json, tokenizer/, text_encoder/, transformer/, scheduler/, vae/), or
-    /// owner/name[@revision] of the hub, or the address of its page.
+    /// owner/name[@revision] of the hub, or the address of its page, or a name of `pixart models`.
     #[arg(long)]
     checkpoint: PathBuf,
     /// The prompt.
@@ -154,17 +153,16 @@ impl GenerateArgs {
         let prompts = self.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
         let shape = stored.as_ref().map(|stored| stored.embeds.shape);
         let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
-        let selection = Selection { unused, variant: self.variant.as_deref() };
-        let (checkpoint, components) = components::fetch(&self.checkpoint, &self.components.paths(), selection)?;
+        let source = components::fetch(&self.checkpoint, &self.components.paths(), unused, self.variant.as_deref())?;
         let options = LoadOptions {
-            checkpoint,
+            checkpoint: source.checkpoint,
             device: self.device,
             weight_format: self.dtype,
             prompt_embeds: stored
                 .map_or(PromptEmbedsSource::TextEncoder, |stored| PromptEmbedsSource::Stored(stored.embeds)),
             text_memory: self.text_memory.map(|size| size.0),
-            variant: self.variant.clone(),
-            components,
+            variant: source.variant,
+            components: source.components,
             loras: self.loras().map_err(Error::from)?,
             vae_encoder: self.image.is_some(),
         };

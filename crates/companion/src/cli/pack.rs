@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
-use pixart_companion::hub::Selection;
 use pixart_companion::pack::{self, PackOptions};
 use pixart_model::WeightFormat;
 
@@ -17,7 +16,7 @@ use super::{PACKED_WEIGHT_FORMATS, print_json, print_line, value_by_name};
 #[command(group = ArgGroup::new("job").required(true))]
 pub(crate) struct PackArgs {
     /// A diffusers folder, which may have a part of the networks, or a .pth or safetensors file of the transformer, in PixArt's
-    /// original layout or diffusers'.
+    /// original layout or diffusers', or owner/name[@revision] of the hub, or a name of `pixart models`.
     #[arg(long, group = "job", requires = "to")]
     from: Option<PathBuf>,
     /// The variant of the weight files to read, as fp16 for diffusion_pytorch_model.fp16.safetensors [default: the files without
@@ -57,12 +56,11 @@ impl PackArgs {
             return Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         let from = self.from.context("clap requires --from without --check")?;
-        let selection = Selection { unused: &[], variant: self.variant.as_deref() };
-        let (from, components) = components::fetch(&from, &self.components.paths(), selection)?;
+        let source = components::fetch(&from, &self.components.paths(), &[], self.variant.as_deref())?;
         let options = PackOptions {
-            variant: self.variant,
-            components,
-            from,
+            variant: source.variant,
+            components: source.components,
+            from: source.checkpoint,
             config: self.config,
             to: self.to.context("clap requires --to beside --from")?,
             weight_format: self.dtype,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
+use pixart_companion::catalogue::CheckpointSource;
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::hub::Selection;
 use pixart_companion::serve::queue::Queue;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, model_id};
-use pixart_companion::{AppState, ComponentPaths, Error, PromptEncoderOptions};
+use pixart_companion::{AppState, Error, PromptEncoderOptions};
 use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
 
@@ -21,8 +21,8 @@ use super::{TEXT_WEIGHT_FORMATS, print_line, value_by_name};
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
-    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub. With transformer/ and vae/ it also generates
-    /// images.
+    /// A diffusers folder or a packed one, with tokenizer/ and text_encoder/, or owner/name[@revision] of the hub, or a name
+    /// of `pixart models`. With transformer/ and vae/ it also generates images.
     #[arg(long)]
     checkpoint: PathBuf,
     #[command(flatten)]
@@ -77,10 +77,9 @@ pub(crate) struct ServeArgs {
 
 impl ServeArgs {
     pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
-        let components;
-        (self.checkpoint, components) =
-            components::fetch(&self.checkpoint, &self.components.paths(), Selection::default())?;
-        let (options, encoder_options) = (self.options()?, self.encoder_options(components));
+        let source = components::fetch(&self.checkpoint, &self.components.paths(), &[], None)?;
+        self.checkpoint.clone_from(&source.checkpoint);
+        let (options, encoder_options) = (self.options()?, self.encoder_options(source));
         let (queue, opened) = Queue::start(self.queue.get(), move || {
             let state = AppState::open(&encoder_options)?;
             let info = state.info().clone();
@@ -149,10 +148,11 @@ impl ServeArgs {
         self.model_aliases.iter().map(parse).collect()
     }
 
-    fn encoder_options(&self, components: ComponentPaths) -> PromptEncoderOptions {
+    fn encoder_options(&self, source: CheckpointSource) -> PromptEncoderOptions {
         PromptEncoderOptions {
-            checkpoint: self.checkpoint.clone(),
-            components,
+            checkpoint: source.checkpoint,
+            components: source.components,
+            variant: source.variant,
             device: self.device,
             weight_format: self.text_dtype,
             text_memory: self.text_memory.map(|size| size.0),

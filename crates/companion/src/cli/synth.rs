@@ -3,32 +3,35 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
-use pixart_companion::synth;
+use anyhow::Context as _;
+use clap::{ArgGroup, Args};
+use pixart_companion::synth::{self, SynthScale};
 use pixart_verify::Architecture;
 use pixart_weights::StoredDtype;
 use serde_json::json;
 
 use super::{print_json, value_by_name};
 
-const ARCHITECTURES: [(&str, Architecture); 6] = [
-    ("xl-256", Architecture::Xl256),
-    ("xl-512", Architecture::Xl512),
-    ("xl-1024-ms", Architecture::Xl1024Ms),
-    ("sigma-1024", Architecture::Sigma1024),
-    ("t5-xxl", Architecture::T5Xxl),
-    ("sd-vae", Architecture::SdVae),
-];
 const DTYPES: [(&str, StoredDtype); 3] =
     [("f32", StoredDtype::F32), ("f16", StoredDtype::F16), ("bf16", StoredDtype::Bf16)];
 
+const SCALES: [(&str, SynthScale); 2] = [("full", SynthScale::Full), ("tiny", SynthScale::Tiny)];
+
 #[derive(Args)]
+#[command(group = ArgGroup::new("what").required(true))]
 pub(crate) struct SynthArgs {
     /// The published network whose size and layout are taken.
-    #[arg(long, value_parser = value_by_name(ARCHITECTURES))]
-    arch: Architecture,
+    #[arg(long, group = "what", value_parser = value_by_name(Architecture::PUBLISHED))]
+    arch: Option<Architecture>,
+    /// A checkpoint or a text encoder of `pixart models`: its repositories are written below --to, each as owner/name, with the
+    /// files, names and keys that the published ones have.
+    #[arg(long, group = "what")]
+    published: Option<String>,
+    /// Size of the networks of --published.
+    #[arg(long, value_parser = value_by_name(SCALES), default_value = "full", conflicts_with = "arch")]
+    scale: SynthScale,
     /// Dtype of the tensors in the file.
-    #[arg(long, value_parser = value_by_name(DTYPES), default_value = "f32")]
+    #[arg(long, value_parser = value_by_name(DTYPES), default_value = "f32", conflicts_with = "published")]
     dtype: StoredDtype,
     /// Seed of the random weights.
     #[arg(long, default_value_t = 0)]
@@ -40,7 +43,13 @@ pub(crate) struct SynthArgs {
 
 impl SynthArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let bytes = synth::synth(self.arch, self.dtype, self.seed, &self.to)?;
+        let bytes = match &self.published {
+            Some(name) => synth::synth_published(name, self.scale, self.seed, &self.to)?,
+            None => {
+                let arch = self.arch.context("clap requires --arch or --published")?;
+                synth::synth(arch, self.dtype, self.seed, &self.to)?
+            }
+        };
         print_json(&json!({ "bytes": bytes }))?;
         Ok(ExitCode::SUCCESS)
     }

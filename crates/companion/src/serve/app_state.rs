@@ -57,6 +57,7 @@ impl AppState {
         let PromptEncoderOptions { checkpoint, device, .. } = options;
         let opened = device::open(*device)?;
         let mut folder = checkpoint::read_partial(checkpoint, &[])?;
+        checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
         options.components.mount(&mut folder)?;
         let generates_images = folder.contains("transformer/config.json") && folder.contains("vae/config.json");
         let encoder = PromptEncoder::load(opened.clone(), folder.clone(), options)?;
