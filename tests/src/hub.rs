@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pixart_companion::hub::{Hub, Selection, fetch_from, model_name};
-use pixart_companion::{ComponentPaths, Error, ImageGenerator, LoadOptions};
+use pixart_companion::hub::{Hub, Selection, fetch_from, fetch_loras_from, model_name};
+use pixart_companion::{ComponentPaths, Error, ImageGenerator, LoadOptions, LoraPath};
 use pixart_protocol::{Fault, FaultCode};
 
 use crate::local_hub::{HubFiles, HubState, LocalHub, TOKEN};
@@ -99,6 +99,34 @@ fn a_refused_or_missing_file_is_named_with_what_to_do() {
     fetch(&client, "owner/name", &none).expect("the token is accepted, and sent to no other host");
     let missing = fault(fetch(&client, "owner/name@v2", &none));
     assert!(missing.what.contains("owner/name at v2 (status 404)"), "{}", missing.what);
+}
+
+#[test]
+fn a_lora_is_fetched_by_its_name_with_peft_s_configuration() {
+    let file = |path: &str| (path.to_owned(), path.as_bytes().to_vec());
+    let names =
+        ["a.safetensors", "b.safetensors", "peft/adapter_model.safetensors", "peft/adapter_config.json", "x.png"];
+    let files = names.into_iter().map(file).collect();
+    let (hub, scratch) = (LocalHub::start(HubState::of(files)), Scratch::new("hub-lora"));
+    let client = hub.client(scratch.path(), None);
+    let fetch = |place: &str| {
+        let lora = LoraPath { path: place.into(), scale: 0.5 };
+        fetch_loras_from(&client, &[lora], &mut |_, _| ()).map(|mut loras| loras.remove(0))
+    };
+    for (place, file) in [
+        ("owner/name/b.safetensors", "b.safetensors"),
+        ("https://huggingface.co/owner/name/blob/main/a.safetensors", "a.safetensors"),
+        ("owner/name@main/peft", "peft/adapter_model.safetensors"),
+    ] {
+        let LoraPath { path, scale } = fetch(place).expect(place);
+        assert_eq!((fs::read(&path).expect("a file"), scale), (file.as_bytes().to_vec(), 0.5), "{place}");
+        assert_eq!(path.with_file_name("adapter_config.json").is_file(), place.ends_with("/peft"), "{place}");
+    }
+    let several: Fault = fetch("owner/name").expect_err("which one?").into();
+    assert!(several.what.contains("`a.safetensors` and `b.safetensors`"), "{}", several.what);
+    assert_eq!(several.remedy, "name one of them, as `owner/name/a.safetensors`");
+    let local = scratch.path().join("local.safetensors");
+    assert_eq!(fetch(local.to_str().expect("UTF-8")).expect("it is not looked at").path, local);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod gpu;
 mod hub;
 mod layout;
 mod local_hub;
+mod loras;
 mod metadata;
 mod packaging;
 mod packed;

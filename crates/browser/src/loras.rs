@@ -7,7 +7,7 @@ use js_sys::{Array, Function};
 use pixart_model::image::GenerationMetadata;
 use pixart_model::{Pipeline, PreparedRequest};
 use pixart_protocol::{ComponentPlaces, EngineEvent, Fault, FaultCode, LoraScale};
-use pixart_weights::Folder;
+use pixart_weights::{Error, Folder, LoraAdapter};
 use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -16,9 +16,6 @@ use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
 use crate::folder::{PageReader, packed_folder};
 use crate::interop::{from_js, to_js};
-
-/// PEFT's configuration beside an adapter.
-const CONFIG_FILE: &str = "adapter_config.json";
 
 /// A LoRA from the page.
 #[derive(Deserialize)]
@@ -92,7 +89,6 @@ impl Engine {
 /// Inserts LoRAs into a folder: an array of `{ name, scale, file, bytes, config }`. Returns those that are not off.
 pub(crate) fn insert_loras(folder: &mut Folder, loras: &Array) -> Result<Vec<LoraScale>, Fault> {
     let mut merged = Vec::new();
-    // One after the other: their values are unpacked to f32.
     for lora in loras.iter() {
         let LoraFile { name, scale, file, bytes, config } = from_js(lora, "the LoRA")?;
         if scale == 0.0 {
@@ -101,9 +97,15 @@ pub(crate) fn insert_loras(folder: &mut Folder, loras: &Array) -> Result<Vec<Lor
         let mut files = Folder::default();
         files.insert(file, bytes);
         if let Some(config) = config {
-            files.insert(CONFIG_FILE, config.into_vec());
+            files.insert(LoraAdapter::CONFIG, config.into_vec());
         }
         let adapter = files.read_lora(scale).map_err(pixart_model::Error::Weights)?;
+        if adapter.adapts_text_encoder() {
+            let why =
+                "it changes the text encoder, and a tab changes the transformer alone; `pixart generate` changes both";
+            let unsupported = Error::Unsupported { file: name, key: "text_encoder".to_owned(), why: why.to_owned() };
+            return Err(pixart_model::Error::Weights(unsupported).into());
+        }
         folder.insert_lora("transformer", adapter);
         merged.push(LoraScale { name, scale });
     }

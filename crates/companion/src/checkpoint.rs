@@ -10,7 +10,7 @@ use std::rc::Rc;
 use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::manifest::MANIFEST;
 use pixart_weights::packer::NETWORKS;
-use pixart_weights::{Folder, LoraAdapter, Manifest, Reader, original};
+use pixart_weights::{Folder, Manifest, Reader, original};
 
 use crate::Error;
 use crate::file_reader::{FileReader, RenamedFile};
@@ -22,8 +22,6 @@ const DEPTH_MAX: usize = 3;
 /// Prefix of the files with the transformer's weights.
 const TRANSFORMER_WEIGHTS: &str = "transformer/diffusion_pytorch_model";
 const MODEL_INDEX: &str = "model_index.json";
-/// PEFT's configuration beside an adapter.
-const LORA_CONFIG: &str = "adapter_config.json";
 /// First bytes of a zip archive, which `torch.save` writes.
 const ZIP_START: [u8; 4] = *b"PK\x03\x04";
 
@@ -161,7 +159,7 @@ pub(crate) fn walk(
     Ok(())
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
@@ -217,22 +215,6 @@ pub fn replace_transformer(folder: &mut Folder, file: &Path) -> Result<(), Error
     let weights = original::transformer(&file.display().to_string(), &bytes_of(file)?);
     folder.insert(name, weights.map_err(pixart_model::Error::Weights)?);
     Ok(())
-}
-
-/// Reads a LoRA adapter: a folder of PEFT or diffusers, or one safetensors file.
-pub fn read_lora(path: &Path, scale: f64) -> Result<LoraAdapter, Error> {
-    let mut folder = Folder::default();
-    if path.is_file() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        folder.insert(name, bytes_of(path)?);
-        let config = path.with_file_name(LORA_CONFIG);
-        if path.extension().is_some_and(|extension| extension == "safetensors") && config.is_file() {
-            folder.insert(LORA_CONFIG, bytes_of(&config)?);
-        }
-    } else {
-        read_into(&mut folder, path, "", &[])?;
-    }
-    Ok(folder.read_lora(scale).map_err(pixart_model::Error::Weights)?)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod encode;
 mod fetch;
 mod generate;
 mod golden;
+mod loras;
 mod models;
 mod pack;
 mod progress;

@@ -10,7 +10,8 @@ use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode};
 use pixart_weights::Folder;
 
 use crate::device::{self, LoadedDevice};
-use crate::{ComponentPaths, Error, checkpoint};
+use crate::loras::insert_loras;
+use crate::{ComponentPaths, Error, LoraPath, checkpoint};
 
 /// Options of [`PromptEncoder::open`].
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct PromptEncoderOptions {
     pub text_memory: Option<u64>,
     /// Variant of the weight files to read, as `fp16`.
     pub variant: Option<String>,
+    /// LoRAs, merged in their order.
+    pub loras: Vec<LoraPath>,
 }
 
 /// A loaded text encoder.
@@ -71,6 +74,7 @@ impl PromptEncoder {
         let began = Instant::now();
         checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
         options.components.mount(&mut folder)?;
+        insert_loras(&mut folder, &options.loras)?;
         if let Some(layers) = layers {
             truncate_layers(&mut folder, layers)?;
         }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::components::ComponentPaths;
 use crate::decode::LATENTS;
 use crate::device::{self, LoadedDevice};
+use crate::loras::insert_loras;
 use crate::{Error, checkpoint, embeds, hub};
 
 mod options;
@@ -24,6 +25,9 @@ mod report;
 
 pub use options::{LoadOptions, PromptEmbedsSource};
 pub use report::{GeneratedImage, GenerationMillis, GenerationProgress, GenerationReport};
+
+/// The note of an image from stored embeddings.
+const LORA_NOTE: &str = "a LoRA changes the text encoder too, and the stored embeddings are used as they are: encode them with the same --lora";
 
 /// A loaded checkpoint that generates images.
 pub struct ImageGenerator {
@@ -34,6 +38,8 @@ pub struct ImageGenerator {
     /// Name of the checkpoint's folder.
     model: String,
     loras: Vec<LoraScale>,
+    /// True if a LoRA changes the text encoder, and embeddings are stored.
+    lora_note: bool,
     /// Names of the files or folders of transformer, VAE and text encoder that replace the checkpoint's.
     components: [Option<String>; 3],
     load_millis: f64,
@@ -88,9 +94,7 @@ impl ImageGenerator {
         let began = Instant::now();
         checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
         options.components.mount(&mut folder)?;
-        for (dir, scale) in &options.loras {
-            folder.insert_lora("transformer", checkpoint::read_lora(dir, *scale)?);
-        }
+        let inserted = insert_loras(&mut folder, &options.loras)?;
         check(&preflight(&folder, &opened, &options)?)?;
         let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, options.weight_format))?;
         let stored_embeds = match options.prompt_embeds {
@@ -107,10 +111,12 @@ impl ImageGenerator {
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let model = hub::model_name(&options.checkpoint);
-        let loras = options.loras.iter().map(|(dir, scale)| LoraScale { name: name(dir), scale: *scale }).collect();
+        let loras = options.loras.iter();
+        let loras = loras.map(|lora| LoraScale { name: hub::model_name(&lora.path), scale: lora.scale }).collect();
+        let lora_note = stored_embeds.is_some() && inserted.adapt_text_encoder;
         let ComponentPaths { transformer, vae, text_encoder, .. } = &options.components;
         let components = [transformer, vae, text_encoder].map(|path| path.as_deref().map(name));
-        let generator = Self { pipeline, stored_embeds, opened, model, loras, components, load_millis: 0.0 };
+        let generator = Self { pipeline, stored_embeds, opened, model, loras, lora_note, components, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -175,7 +181,11 @@ impl ImageGenerator {
             Some(embeds) => embeds.token_counts.clone(),
             None => self.pipeline.token_counts(prepared)?,
         };
-        let text = EncodedText { prompt_embeds, notes: prepared.truncation_notes(&counts) };
+        let mut notes = prepared.truncation_notes(&counts);
+        if self.lora_note {
+            notes.push(LORA_NOTE.to_owned());
+        }
+        let text = EncodedText { prompt_embeds, notes };
         self.generate_images(prepared, &text, began, on_step)
     }
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use pixart_weights::manifest::MANIFEST;
 use pixart_weights::packer::NETWORKS;
-use pixart_weights::{Folder, Manifest};
+use pixart_weights::{Folder, LoraAdapter, Manifest};
 
+use crate::loras;
 use crate::pack::PackProgress;
-use crate::{ComponentPaths, Error};
+use crate::{ComponentPaths, Error, LoraPath};
 
 mod address;
 mod client;
@@ -81,6 +82,51 @@ pub fn fetch_from(
         fetch.download(&revision, &file)?;
     }
     Ok((folder, replaced))
+}
+
+/// Returns the LoRAs on this computer: those that are names of the hub are downloaded, with PEFT's configuration beside them.
+///
+/// # Errors
+/// A name that the hub does not have or refuses, a repository without a LoRA or with several, or a failed download.
+pub fn fetch_loras(
+    loras: &[LoraPath],
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<Vec<LoraPath>, Error> {
+    match loras.iter().any(|lora| hub_address(&lora.path).is_some()) {
+        true => fetch_loras_from(&Hub::from_env()?, loras, on_progress),
+        false => Ok(loras.to_vec()),
+    }
+}
+
+/// Does what [`fetch_loras`] does with a hub that is not the environment's.
+///
+/// # Errors
+/// See [`fetch_loras`].
+pub fn fetch_loras_from(
+    hub: &Hub,
+    loras: &[LoraPath],
+    on_progress: &mut dyn FnMut(&str, PackProgress),
+) -> Result<Vec<LoraPath>, Error> {
+    let mut fetched = loras.to_vec();
+    for lora in &mut fetched {
+        let Some(address) = hub_address(&lora.path) else { continue };
+        let revision = hub.revision(&address)?;
+        let prefix = match revision.files.contains(&address.path) {
+            true => address.path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/")),
+            false => address.prefix(),
+        };
+        let names = revision.files.iter().filter_map(|file| file.strip_prefix(&prefix));
+        let names: Vec<String> = names.filter(|name| !name.contains('/')).map(str::to_owned).collect();
+        let file = match address.path.strip_prefix(&prefix) {
+            Some(file) if !file.is_empty() => file,
+            _ => loras::choose(&lora.path.display().to_string(), &names)?,
+        };
+        if names.iter().any(|name| name == LoraAdapter::CONFIG) {
+            hub.download(&revision, &format!("{prefix}{}", LoraAdapter::CONFIG), on_progress)?;
+        }
+        lora.path = hub.download(&revision, &format!("{prefix}{file}"), on_progress)?;
+    }
+    Ok(fetched)
 }
 
 /// Returns the address that `place` is on the hub; `None` for a place on this computer.

@@ -9,9 +9,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::header::{TEXT_ENCODER, TRANSFORMER};
 use crate::manifest::{Manifest, Section};
-use crate::{Error, LoraAdapter, MappedBytes, MappedFile, Tensors, lora};
+use crate::{Error, LoraAdapter, MappedBytes, MappedFile, Tensors};
+
+/// The folder of the network whose tensors may have PixArt's own names.
+pub(crate) const TRANSFORMER: &str = "transformer";
+/// The folder of the network whose tensors may have llama.cpp's names.
+pub(crate) const TEXT_ENCODER: &str = "text_encoder";
 
 /// A pending read.
 pub type ReadFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, Error>>>>;
@@ -144,16 +148,16 @@ impl Folder {
     /// # Errors
     /// As [`LoraAdapter::new`], or a file that is missing or not in memory.
     pub fn read_lora(&self, scale: f64) -> Result<LoraAdapter, Error> {
-        let known = lora::MODEL_FILES.into_iter().find(|file| self.contains(file));
+        let known = LoraAdapter::FILES.into_iter().find(|file| self.contains(file));
         let mut others = self.paths().filter(|path| path.ends_with(".safetensors") && !path.contains('/'));
         let file = match (known, others.next(), others.next()) {
             (Some(known), ..) => known,
             (None, Some(only), None) => only,
-            _ => return Err(Error::MissingFile { file: lora::MODEL_FILES[0].to_owned() }),
+            _ => return Err(Error::MissingFile { file: LoraAdapter::FILES[0].to_owned() }),
         };
-        let config = if self.contains(lora::CONFIG_FILE) { Some(self.bytes(lora::CONFIG_FILE)?) } else { None };
-        if config.is_none() && file == lora::MODEL_FILES[0] {
-            return Err(Error::MissingFile { file: lora::CONFIG_FILE.to_owned() });
+        let config = if self.contains(LoraAdapter::CONFIG) { Some(self.bytes(LoraAdapter::CONFIG)?) } else { None };
+        if config.is_none() && file == LoraAdapter::FILES[0] {
+            return Err(Error::MissingFile { file: LoraAdapter::CONFIG.to_owned() });
         }
         LoraAdapter::new(config, file, &self.tensors(file)?, scale)
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use safetensors::tensor::Metadata;
 
+use crate::folder::{TEXT_ENCODER, TRANSFORMER};
 use crate::gguf::{read_gguf_header, renamed_t5};
 use crate::original_names::diffusers_names;
 use crate::tensor_location::TensorLocation;
@@ -17,11 +18,6 @@ use crate::{Error, Folder, TensorLayout};
 const PREFIX_BYTES: u64 = 8;
 /// The longest header that the safetensors crate accepts.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
-
-/// The folder of the network whose tensors may have PixArt's own names.
-pub(crate) const TRANSFORMER: &str = "transformer";
-/// The folder of the network whose tensors may have llama.cpp's names.
-pub(crate) const TEXT_ENCODER: &str = "text_encoder";
 
 /// Reads the headers of a network: of its file, or of the shards that its index lists. Without a file of the usual name, the only
 /// safetensors or GGUF file in `dir` is read. Tensors of a transformer have diffusers' names, and those of a text encoder

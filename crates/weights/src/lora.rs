@@ -22,17 +22,16 @@ use crate::{Error, Tensors};
 mod config;
 mod factors;
 mod keys;
+mod merge;
 mod module;
 
 use config::LoraConfig;
 use factors::ChangeShape;
 use keys::{LoraKey, LoraPart};
-use module::{Decomposition, LoraModule, ModuleMerge};
+use merge::ModuleMerge;
+use module::{Decomposition, LoraModule, shape_text};
 
-/// The configuration file of a PEFT folder.
-pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
-/// The weights files of PEFT and of diffusers.
-pub(crate) const MODEL_FILES: [&str; 2] = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
+const CONFIG_FILE: &str = LoraAdapter::CONFIG;
 /// Keys of a safetensors file's metadata that say what an adapter was trained on: Stability's `modelspec`, and sd-scripts'.
 const TRAINED_ON: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"];
 
@@ -57,7 +56,7 @@ struct LoraDelta {
     module: Arc<LoraModule>,
     first_row: usize,
     shape: [usize; 2],
-    /// Factors of the change and of the difference to the merged weight.
+    /// LoraFactors of the change and of the difference to the merged weight.
     scales: [f32; 2],
     decomposition: Option<Decomposition>,
 }
@@ -69,6 +68,11 @@ pub(crate) enum LoraMerge {
 }
 
 impl LoraAdapter {
+    /// The configuration file of a PEFT folder.
+    pub const CONFIG: &str = "adapter_config.json";
+    /// The weights files of PEFT and of diffusers.
+    pub const FILES: [&str; 2] = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
+
     /// Reads an adapter from the bytes of its configuration, if it has one, and the tensors of `file`; `scale` is the factor s
     /// of the update.
     ///
@@ -139,7 +143,7 @@ impl LoraAdapter {
     ) -> Result<(), ModuleFault> {
         let alpha = match module.parts.remove(&LoraPart::Alpha).map(|tensor| (tensor.values(), tensor)) {
             Some((alpha, tensor)) if alpha.len() != 1 => {
-                return Err(format!("its alpha has shape {:?}", tensor.shape).into());
+                return Err(format!("its alpha has shape {}", shape_text(&tensor.shape)).into());
             }
             Some((alpha, _)) => Some(f64::from(alpha[0])),
             None => None,
@@ -157,7 +161,7 @@ impl LoraAdapter {
         if !module.parts.is_empty() {
             let change = ChangeShape::of(&module)?;
             let rows = split(change.rows)?;
-            let decomposition = module.decomposition(change)?;
+            let decomposition = module.decomposition([change.rows, change.width])?;
             if decomposition.is_none() && config.use_dora {
                 return Err("it has no lora_magnitude_vector, and the adapter uses DoRA".to_owned().into());
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use pixart_companion::device::{self, DeviceSpec};
+use pixart_companion::loras::read_lora;
 use pixart_companion::pack::PackOptions;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, queue::Queue};
 use pixart_companion::synth::{self, SynthScale};
@@ -101,10 +102,17 @@ fn file_faults() -> Vec<ProvokedFault> {
     fs::write(&text, "no token").expect("a temporary file");
     let mut faults = Vec::new();
     let mut add = |site: &'static str, error: Error| faults.push(ProvokedFault::new(site, error));
-    let missing = checkpoint::read_lora(&folder.join("missing"), 1.0);
-    add("crates/companion/src/error.rs Error::Read", missing.map(drop).expect_err("there is none"));
+    let refused = |path: &Path| read_lora(path, 1.0).map(drop).expect_err("there is none");
+    add("crates/companion/src/error.rs Error::Read", refused(&folder.join("missing")));
+    let several = folder.join("loras");
+    fs::create_dir_all(&several).expect("a temporary folder");
+    for name in ["a.safetensors", "b.safetensors"] {
+        fs::write(several.join(name), "not read").expect("a temporary file");
+    }
+    add("crates/companion/src/loras.rs choose", refused(&several));
     let empty = folder.join("empty");
     fs::create_dir_all(&empty).expect("a temporary folder");
+    add("crates/companion/src/loras.rs choose", refused(&empty));
     let empty = checkpoint::read(&empty, &[]);
     add("crates/companion/src/error.rs Error::NotACheckpoint", empty.map(drop).expect_err("it is empty"));
     let list = prompts::parse(Path::new("prompts.json"), b"[]");

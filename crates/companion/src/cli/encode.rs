@@ -13,6 +13,7 @@ use pixart_protocol::EncodeRequest;
 use serde_json::json;
 
 use super::components::{self, TextComponentArgs};
+use super::loras::LoraArgs;
 use super::{TEXT_WEIGHT_FORMATS, print_json, value_by_name, write};
 
 #[derive(Args)]
@@ -23,6 +24,8 @@ pub(crate) struct EncodeArgs {
     checkpoint: PathBuf,
     #[command(flatten)]
     components: TextComponentArgs,
+    #[command(flatten)]
+    loras: LoraArgs,
     /// A prompt; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
     #[arg(long = "prompt", required = true)]
     prompts: Vec<String>,
@@ -56,6 +59,7 @@ impl EncodeArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let request = EncodeRequest { captions: self.prompts, max_sequence_length: self.max_sequence_length };
         request.validate().map_err(Error::Request)?;
+        let loras = self.loras.fetch()?;
         let unused = ["transformer", "vae", "scheduler"];
         let source = components::fetch(&self.checkpoint, &self.components.paths(), &unused, self.variant.as_deref())?;
         let began = Instant::now();
@@ -67,6 +71,7 @@ impl EncodeArgs {
             layers: self.layers,
             text_memory: self.text_memory.map(|size| size.0),
             variant: source.variant,
+            loras,
         })?;
         let load_s = began.elapsed().as_secs_f64();
         let mut encode_s = Vec::new();

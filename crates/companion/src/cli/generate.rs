@@ -11,9 +11,10 @@ use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
 use pixart_model::{PreparedRequest, WeightFormat};
-use pixart_protocol::{Fault, FaultCode, GenerateRequest, OutputType, Preset};
+use pixart_protocol::{Fault, GenerateRequest, OutputType, Preset};
 
 use super::components::{self, ComponentArgs};
+use super::loras::LoraArgs;
 use super::{WEIGHT_FORMATS, create_dir, print_json, read, value_by_name, write};
 
 const OUTPUT_TYPES: [(&str, OutputType); 4] =
@@ -112,10 +113,8 @@ pub(crate) struct GenerateArgs {
     variant: Option<String>,
     #[command(flatten)]
     components: ComponentArgs,
-    /// A LoRA for the transformer, as PATH or PATH=SCALE; repeat it for more. PATH is a folder of PEFT or diffusers, or a
-    /// safetensors file; one that exists is taken whole, with any = in its name.
-    #[arg(long)]
-    lora: Vec<String>,
+    #[command(flatten)]
+    pub(super) loras: LoraArgs,
     /// A PNG, JPEG or WebP file to start from (img2img), turned by its EXIF orientation.
     #[arg(long)]
     image: Option<PathBuf>,
@@ -153,6 +152,7 @@ impl GenerateArgs {
         let prompts = self.prompts.as_deref().map(|path| prompts::parse(path, &read(path)?)).transpose()?;
         let shape = stored.as_ref().map(|stored| stored.embeds.shape);
         let unused: &[&str] = if stored.is_some() { &["text_encoder", "tokenizer"] } else { &[] };
+        let loras = self.loras.fetch()?;
         let source = components::fetch(&self.checkpoint, &self.components.paths(), unused, self.variant.as_deref())?;
         let options = LoadOptions {
             checkpoint: source.checkpoint,
@@ -163,7 +163,7 @@ impl GenerateArgs {
             text_memory: self.text_memory.map(|size| size.0),
             variant: source.variant,
             components: source.components,
-            loras: self.loras().map_err(Error::from)?,
+            loras,
             vae_encoder: self.image.is_some(),
         };
         let [image, mask_image, latents] =
@@ -203,21 +203,6 @@ impl GenerateArgs {
             generate(&generator, &prepared, &out_dir.join(format!("{:03}.{extension}", prepared.request.id)), None)?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// Paths of `--lora` and their scales.
-    pub(super) fn loras(&self) -> Result<Vec<(PathBuf, f64)>, Fault> {
-        let parse = |text: &String| {
-            if Path::new(text).exists() {
-                return Ok((text.into(), 1.0));
-            }
-            let Some((dir, scale)) = text.rsplit_once('=') else { return Ok((text.into(), 1.0)) };
-            let scale = scale.parse().ok().filter(|scale: &f64| scale.is_finite());
-            let invalid =
-                || Fault::new(FaultCode::BadRequest, format!("--lora is `{text}`"), "write it as PATH or PATH=SCALE");
-            scale.map(|scale| (dir.into(), scale)).ok_or_else(invalid)
-        };
-        self.lora.iter().map(parse).collect()
     }
 
     /// The request of these arguments, with the defaults of --preset or else of `checkpoint_preset`.

@@ -12,11 +12,12 @@ use pixart_companion::catalogue::CheckpointSource;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::serve::queue::Queue;
 use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, model_id};
-use pixart_companion::{AppState, Error, PromptEncoderOptions};
+use pixart_companion::{AppState, Error, LoraPath, PromptEncoderOptions};
 use pixart_model::WeightFormat;
 use pixart_protocol::{Fault, FaultCode};
 
 use super::components::{self, ComponentArgs};
+use super::loras::LoraArgs;
 use super::{TEXT_WEIGHT_FORMATS, print_line, value_by_name};
 
 #[derive(Args)]
@@ -27,6 +28,8 @@ pub(crate) struct ServeArgs {
     checkpoint: PathBuf,
     #[command(flatten)]
     components: ComponentArgs,
+    #[command(flatten)]
+    loras: LoraArgs,
     /// Address to listen on, `localhost:PORT` or PORT alone among them; port 0 takes a free one. Addresses that other computers
     /// can reach require --token-file.
     #[arg(long, default_value = "127.0.0.1:7860", value_parser = listen_address)]
@@ -77,9 +80,10 @@ pub(crate) struct ServeArgs {
 
 impl ServeArgs {
     pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
+        let loras = self.loras.fetch()?;
         let source = components::fetch(&self.checkpoint, &self.components.paths(), &[], None)?;
         self.checkpoint.clone_from(&source.checkpoint);
-        let (options, encoder_options) = (self.options()?, self.encoder_options(source));
+        let (options, encoder_options) = (self.options()?, self.encoder_options(source, loras));
         let (queue, opened) = Queue::start(self.queue.get(), move || {
             let state = AppState::open(&encoder_options)?;
             let info = state.info().clone();
@@ -148,11 +152,12 @@ impl ServeArgs {
         self.model_aliases.iter().map(parse).collect()
     }
 
-    fn encoder_options(&self, source: CheckpointSource) -> PromptEncoderOptions {
+    fn encoder_options(&self, source: CheckpointSource, loras: Vec<LoraPath>) -> PromptEncoderOptions {
         PromptEncoderOptions {
             checkpoint: source.checkpoint,
             components: source.components,
             variant: source.variant,
+            loras,
             device: self.device,
             weight_format: self.text_dtype,
             text_memory: self.text_memory.map(|size| size.0),

@@ -1,6 +1,7 @@
 //! Command lines that are accepted, and those that are not.
 
 use clap::CommandFactory;
+use pixart_companion::LoraPath;
 
 use super::*;
 
@@ -42,7 +43,7 @@ fn a_lora_path_that_exists_is_taken_whole() {
     let loras = |text: String| {
         let line = ["pixart", "generate", "--checkpoint", "c", "--prompt", "p", "--out", "o.png", "--lora", &text];
         match Cli::try_parse_from(line).expect("it is a command line").command {
-            Command::Generate(args) => args.loras(),
+            Command::Generate(args) => args.loras.paths(),
             _ => panic!("another subcommand"),
         }
     };
@@ -53,11 +54,23 @@ fn a_lora_path_that_exists_is_taken_whole() {
         (format!("{}=-2", path("a b, c:d=0.5")), "a b, c:d=0.5", -2.0),
         (path("plain"), "plain", 1.0),
         (format!("{}=1e-4", path("plain")), "plain", 1e-4),
+        (format!("{}:0.5", path("a b, c:d=0.5")), "a b, c:d=0.5", 0.5),
+        (format!("{}:-1", path("plain")), "plain", -1.0),
+        (format!("{}:file", path("plain")), "plain:file", 1.0),
     ] {
-        assert_eq!(loras(text.clone()).expect("it is read"), [(dir.join(name), scale)], "{text}");
+        assert_eq!(loras(text.clone()), Ok(vec![LoraPath { path: dir.join(name), scale }]), "{text}");
+    }
+    for (text, place, scale) in [
+        ("owner/name", "owner/name", 1.0),
+        ("owner/name@v1/a.safetensors:0.8", "owner/name@v1/a.safetensors", 0.8),
+        ("owner/name=0.8", "owner/name", 0.8),
+        ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name", 1.0),
+        ("https://huggingface.co/owner/name:2", "https://huggingface.co/owner/name", 2.0),
+    ] {
+        assert_eq!(loras(text.to_owned()), Ok(vec![LoraPath { path: place.into(), scale }]), "{text}");
     }
     let fault = loras(format!("{}=much", path("plain"))).expect_err("no number");
-    assert_eq!(fault.remedy, "write it as PATH or PATH=SCALE");
+    assert_eq!(fault.remedy, "write it as PLACE or PLACE:SCALE");
     std::fs::remove_dir_all(&dir).expect("it was created");
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pixart_model::WeightFormat;
 use pixart_protocol::EncodeResponse;
 
-use crate::{ComponentPaths, device};
+use crate::{ComponentPaths, LoraPath, device};
 
 /// Options of [`ImageGenerator::open`](super::ImageGenerator::open).
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ pub struct LoadOptions {
     pub variant: Option<String>,
     /// Components that replace the checkpoint's.
     pub components: ComponentPaths,
-    /// LoRA folders or files for the transformer, each with its scale.
-    pub loras: Vec<(PathBuf, f64)>,
+    /// LoRAs for the transformer and the text encoder, merged in their order.
+    pub loras: Vec<LoraPath>,
     /// Loads the VAE encoder, for img2img and inpainting.
     pub vae_encoder: bool,
 }

@@ -15,8 +15,8 @@ use super::cache::{CachedEmbeds, PromptEmbedsCache};
 use super::queue::DeviceWorker;
 use crate::generate::{GeneratedImage, GenerationProgress};
 use crate::{
-    Error, ImageGenerator, LoadOptions, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint, device,
-    hub,
+    Error, ImageGenerator, LoadOptions, LoraPath, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint,
+    device, hub, loras,
 };
 
 /// Captions in a batch of the text encoder.
@@ -27,7 +27,7 @@ const BATCH: usize = 16;
 pub struct ModelInfo {
     /// The checkpoint folder's name.
     pub id: String,
-    /// SHA-256 of the manifest, or of all small files and of the names and lengths of the others. Clients cache embeddings
+    /// SHA-256 of the manifest, or of all small files and of the names and lengths of the others, and of LoRAs. Clients cache embeddings
     /// under it.
     pub fingerprint: String,
     pub device: String,
@@ -64,6 +64,7 @@ impl AppState {
         let load_options = || LoadOptions {
             checkpoint: checkpoint.clone(),
             prompt_embeds: PromptEmbedsSource::Caller,
+            loras: options.loras.clone(),
             ..LoadOptions::default()
         };
         let generator = generates_images
@@ -71,7 +72,7 @@ impl AppState {
             .transpose()?;
         let info = ModelInfo {
             id: model_id(checkpoint),
-            fingerprint: fingerprint(&folder),
+            fingerprint: fingerprint(&folder, &options.loras)?,
             device: opened.name,
             generates_images,
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
@@ -160,7 +161,7 @@ pub fn model_id(checkpoint: &Path) -> String {
 }
 
 /// See [`ModelInfo::fingerprint`].
-fn fingerprint(folder: &Folder) -> String {
+fn fingerprint(folder: &Folder, loras: &[LoraPath]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for path in folder.paths() {
         hash.update(path.as_bytes());
@@ -170,5 +171,8 @@ fn fingerprint(folder: &Folder) -> String {
             Err(_) => hash.update(folder.length(path).unwrap_or_default().to_le_bytes()),
         }
     }
-    hex::encode(hash.finalize())
+    if !loras.is_empty() {
+        hash.update(loras::fingerprint(loras)?);
+    }
+    Ok(hex::encode(hash.finalize()))
 }

@@ -31,7 +31,7 @@ const KRONECKER: [(LoraPart, ProductParts); 2] = [
 ];
 
 /// The factors of a change.
-pub(super) enum Factors {
+pub(super) enum LoraFactors {
     LowRank(LowRank),
     Hadamard([LowRank; 2]),
     Kronecker([Dense; 2]),
@@ -83,7 +83,7 @@ impl ChangeShape {
     /// Checks that the factors of a module fit each other, and returns the shape of their change.
     ///
     /// # Errors
-    /// Factors that are missing or do not fit; the text says which.
+    /// LoraFactors that are missing or do not fit; the text says which.
     pub(super) fn of(module: &LoraModule) -> Result<Self, String> {
         match Kind::of(module) {
             Kind::LowRank => Self::of_product(module, &LORA),
@@ -140,7 +140,7 @@ impl ChangeShape {
     }
 }
 
-impl Factors {
+impl LoraFactors {
     /// Reads the factors of a module whose shapes are checked.
     pub(super) fn read(module: &LoraModule) -> Self {
         match Kind::of(module) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Folder, Weights, serialize_tensors};
 
-const MODEL_FILE: &str = MODEL_FILES[0];
+const MODEL_FILE: &str = LoraAdapter::FILES[0];
 
 fn file(path: &str) -> Vec<u8> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/");

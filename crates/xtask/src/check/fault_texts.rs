@@ -54,7 +54,7 @@ const NOT_PROVOKED: [(&str, usize, &str); 18] = [
     ("crates/browser/src/faults.rs install_panic_hook", 1, "a panic"),
     ("crates/browser/src/folder.rs await_promise", 1, "a function of the worker that throws no fault"),
     ("crates/browser/src/encode.rs not_prepared", 1, "the worker prepares every request"),
-    ("crates/companion/src/cli/generate.rs loras", 1, "a flag; the tests of the command line give it"),
+    ("crates/companion/src/cli/loras.rs parse", 1, "a flag; the tests of the command line give it"),
     ("crates/companion/src/cli/serve.rs model_aliases", 1, "a flag; the tests of the command line give it"),
     ("crates/companion/src/serve.rs limit_time", 1, "a server under load, which its own tests make"),
     ("crates/companion/src/serve.rs loaded_model", 1, "a server under load, which its own tests make"),
