@@ -17,8 +17,11 @@ use crate::{BLOCK, ColumnOrder, GgmlType, MatrixData, WeightFormat, gguf};
 
 mod affine;
 mod blocks;
+mod dequantize;
 
 pub(crate) use affine::AffineBlock;
+pub use dequantize::dequantize;
+use dequantize::dequantized;
 
 /// Columns of each matrix that are neighbours in an interleaved one.
 pub(crate) const INTERLEAVED_COLUMNS: usize = 4;
@@ -304,34 +307,6 @@ pub fn quantize(values: &[f32], [inputs, outputs]: [usize; 2], format: WeightFor
     blocks::quantize(values, outputs, Grid::of(format), bits, &mut words, &mut scales);
     words.extend(f16s(&scales));
     words
-}
-
-/// Dequantizes the words of `format` to values, row-major `[inputs, outputs]`.
-#[must_use]
-pub fn dequantize(words: &[u32], shape: [usize; 2], format: WeightFormat) -> Vec<f32> {
-    (0..shape[0] * shape[1]).map(|at| dequantized(words, shape, format, at)).collect()
-}
-
-/// Returns the value at the index `at` of a matrix, row-major `[inputs, outputs]`.
-fn dequantized(words: &[u32], [inputs, outputs]: [usize; 2], format: WeightFormat, at: usize) -> f32 {
-    let bits = |words: &[u32], at: usize| (words[at / 2] >> (16 * (at % 2))) as u16;
-    let half = |words: &[u32], at: usize| f16::from_bits(bits(words, at)).to_f32();
-    match format {
-        WeightFormat::F32 => f32::from_bits(words[at]),
-        WeightFormat::Bf16 => bf16::from_bits(bits(words, at)).to_f32(),
-        WeightFormat::F16 => half(words, at),
-        WeightFormat::Q4Affine => affine::dequantized(words, [inputs, outputs], at),
-        WeightFormat::Q8 | WeightFormat::Q4 => {
-            let scales = &words[inputs * outputs / if format == WeightFormat::Q8 { 4 } else { 8 }..];
-            let scale = half(scales, at / outputs / BLOCK * outputs + at % outputs);
-            let integer = if format == WeightFormat::Q8 {
-                i32::from((words[at / 4] >> (8 * (at % 4))) as i8)
-            } else {
-                (words[at / 8] >> (4 * (at % 8)) & 15) as i32 - 8
-            };
-            scale * integer as f32
-        }
-    }
 }
 
 #[cfg(test)]
