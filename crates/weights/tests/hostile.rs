@@ -1,4 +1,4 @@
-//! Files from anywhere: safetensors, GGUF files and manifests are mutated at random, and whatever comes out is refused or read, without a
+//! Files from anywhere: safetensors, LoRAs, GGUF files and manifests are mutated at random, and whatever comes out is refused or read, without a
 //! panic, without much more memory than the file takes, and without a path outside of the checkpoint.
 //!
 //! `HOSTILE_SECONDS` says how long each kind is tried, in place of a few thousand cases; `HOSTILE_SEED` begins elsewhere. What
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 mod checks;
 
-use checks::{is_gguf, is_manifest, is_safetensors};
+use checks::{is_gguf, is_lora, is_manifest, is_safetensors};
 
 const CASES: u32 = 4_000;
 /// Memory that a file may take while it is read: what its JSON becomes, and a copy of its numbers.
@@ -291,6 +291,16 @@ fn safetensors_from_anywhere_are_read_or_refused() {
     assert!(is_safetensors(&safetensors()));
     assert!(is_safetensors(&eight_bit_floats()));
     try_all("safetensors", vec![safetensors(), eight_bit_floats()], in_bytes, is_safetensors);
+}
+
+#[test]
+fn loras_from_anywhere_are_merged_or_refused() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/lycoris");
+    let kinds = std::fs::read_dir(golden).expect("recorded").map(|entry| entry.expect("listed").path());
+    let loras: Vec<Vec<u8>> =
+        kinds.map(|kind| std::fs::read(kind.join("adapter.safetensors")).expect("it is read")).collect();
+    assert!(loras.len() == 13 && loras.iter().all(|lora| is_lora(lora)));
+    try_all("lora", loras, in_bytes, is_lora);
 }
 
 #[test]

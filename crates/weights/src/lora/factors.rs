@@ -10,6 +10,8 @@
 //!
 //! Shapes are checked without an allocation. Values are read once the weight is known to have the shape of the change.
 
+use std::slice;
+
 use super::keys::LoraPart;
 use super::module::LoraModule;
 
@@ -68,13 +70,27 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(module: &LoraModule) -> Self {
+    /// Returns the kind of a module's change.
+    ///
+    /// # Errors
+    /// Parts of several kinds, of which one would be left out; the text names one.
+    fn of(module: &LoraModule) -> Result<Self, String> {
         let has = |part: &LoraPart| module.parts.contains_key(part);
-        match () {
-            () if has(&LoraPart::Diff) => Self::Full,
-            () if HADAMARD.iter().flatten().any(has) => Self::Hadamard,
-            () if KRONECKER.iter().any(|(whole, parts)| has(whole) || parts.iter().any(has)) => Self::Kronecker,
-            () => Self::LowRank,
+        let kronecker =
+            KRONECKER.iter().map(|(whole, parts)| if has(whole) { slice::from_ref(whole) } else { &parts[..] });
+        let kronecker: Vec<&[LoraPart]> = kronecker.collect();
+        let (kind, used) = match () {
+            () if has(&LoraPart::Diff) => (Self::Full, vec![&[LoraPart::Diff][..]]),
+            () if HADAMARD.iter().flatten().any(has) => {
+                (Self::Hadamard, HADAMARD.iter().map(|parts| &parts[..]).collect())
+            }
+            () if kronecker.iter().copied().flatten().any(has) => (Self::Kronecker, kronecker),
+            () => (Self::LowRank, vec![&LORA[..]]),
+        };
+        let decomposes = |part: &LoraPart| [LoraPart::Magnitude, LoraPart::DoraScale].contains(part);
+        match module.parts.keys().find(|part| !decomposes(part) && !used.iter().any(|parts| parts.contains(part))) {
+            Some(part) => Err(format!("it has {part} beside parts of another kind")),
+            None => Ok(kind),
         }
     }
 }
@@ -85,7 +101,7 @@ impl ChangeShape {
     /// # Errors
     /// LoraFactors that are missing or do not fit; the text says which.
     pub(super) fn of(module: &LoraModule) -> Result<Self, String> {
-        match Kind::of(module) {
+        match Kind::of(module)? {
             Kind::LowRank => Self::of_product(module, &LORA),
             Kind::Full => Self::of_whole(module, LoraPart::Diff),
             Kind::Hadamard => {
@@ -143,7 +159,7 @@ impl ChangeShape {
 impl LoraFactors {
     /// Reads the factors of a module whose shapes are checked.
     pub(super) fn read(module: &LoraModule) -> Self {
-        match Kind::of(module) {
+        match Kind::of(module).expect("the module is checked") {
             Kind::LowRank => Self::LowRank(LowRank::read(module, &LORA)),
             Kind::Full => Self::Full(Dense::read(module, LoraPart::Diff)),
             Kind::Hadamard => Self::Hadamard(HADAMARD.each_ref().map(|parts| LowRank::read(module, parts))),

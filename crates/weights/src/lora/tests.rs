@@ -138,7 +138,7 @@ fn an_adapter_of_another_architecture_says_what_it_is() {
 #[test]
 fn factors_that_do_not_fit_are_refused_by_their_names_and_shapes() {
     let [q, qkv] = ["transformer_blocks.0.attn1.to_q", "blocks.0.attn.qkv"];
-    let cases: [(&str, &[(&str, &[usize])], &str); 14] = [
+    let cases: [(&str, &[(&str, &[usize])], &str); 16] = [
         (q, &[("lora_A.weight", &[2, 8])], "it has no lora_B"),
         (
             q,
@@ -159,6 +159,16 @@ fn factors_that_do_not_fit_are_refused_by_their_names_and_shapes() {
             "its products have shapes [8, 8] and [8, 9]",
         ),
         (q, &[("lokr_w1", &[2, 2])], "it has no lokr_w2_b"),
+        (
+            q,
+            &[("lora_A.weight", &[2, 8]), ("lora_B.weight", &[8, 2]), ("diff", &[8, 8])],
+            "it has lora_A beside parts of another kind",
+        ),
+        (
+            q,
+            &[("lokr_w1", &[2, 2]), ("lokr_w1_a", &[2, 1]), ("lokr_w2", &[4, 4])],
+            "it has lokr_w1_a beside parts of another kind",
+        ),
         (q, &[("lokr_w1", &[]), ("lokr_w2", &[4, 4])], "its lokr_w1 has shape []"),
         (
             q,

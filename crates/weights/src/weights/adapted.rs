@@ -170,4 +170,34 @@ mod tests {
             check([520, 4096], layout, WeightFormat::Q8, gives);
         }
     }
+
+    #[test]
+    fn lengths_of_inputs_are_those_of_all_rows_of_a_matrix_of_several_chunks() {
+        let [outputs, inputs] = [520, 4096];
+        let layout = TensorLayout { dtype: StoredDtype::Q8, transposed: true };
+        let mut folder = Folder::default();
+        let bytes = stored([outputs, inputs], layout);
+        let range = 0..bytes.len() as u64;
+        folder.insert("m", bytes);
+        let tensor = |part: &str, shape: [usize; 2], value: f32| {
+            let bytes = value.to_le_bytes().repeat(shape[0] * shape[1]);
+            (NAME.replace("weight", part), Dtype::F32, shape.to_vec(), bytes)
+        };
+        let tensors = vec![
+            tensor("lora_A.weight", [1, inputs], 0.5),
+            tensor("lora_B.weight", [outputs, 1], 0.25),
+            tensor("dora_scale", [1, inputs], 3.0),
+        ];
+        let mut lora = Folder::default();
+        lora.insert("a.safetensors", serialize_tensors(tensors, HashMap::new()));
+        let adapter = lora.read_lora(1.0).expect("it is read");
+        let location = TensorLocation { file: "m".into(), layout, shape: vec![outputs, inputs], range };
+        let tensors = [(NAME.to_owned(), location)].into();
+        let weights = Weights { folder: &folder, source: "m".into(), tensors, adapters: vec![adapter.into()] };
+        let merged = block_on(weights.matrix(NAME, [outputs, inputs], WeightFormat::Q8)).expect("finite");
+        for (input, row) in merged.values().chunks_exact(outputs).enumerate() {
+            let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            assert!((length - 3.0).abs() < 0.01, "input {input} has the length {length}");
+        }
+    }
 }

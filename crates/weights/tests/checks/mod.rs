@@ -1,11 +1,12 @@
 //! Checks of files from untrusted sources, for the tests of this crate and the fuzz targets in `fuzz/`: a file is refused
 //! with an error, or every part of it can be read. A panic is a fault.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
-use pixart_weights::{Error, Folder, Manifest, ReadFuture, Reader, WeightFormat, Weights};
+use pixart_weights::{Dtype, Error, Folder, Manifest, ReadFuture, Reader, WeightFormat, Weights, serialize_tensors};
 
 /// Tensors and reads of more bytes are not tried, as no test holds that many.
 const BYTES_MAX: u64 = 1 << 16;
@@ -48,6 +49,39 @@ pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
         names.iter().map(is_readable).fold(true, |all, one| all & one)
     };
     is_read("text_encoder") & is_read("transformer")
+}
+
+/// Returns whether `bytes` are a LoRA that can be merged into weights of the sizes of tests/golden/alpha_plain.
+pub(crate) fn is_lora(bytes: &[u8]) -> bool {
+    const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
+    let mut sizes: Vec<(String, Vec<usize>)> = vec![
+        ("pos_embed.proj.weight".to_owned(), vec![24, 4, 2, 2]),
+        ("proj_out.weight".to_owned(), vec![32, 24]),
+        ("proj_out.bias".to_owned(), vec![32]),
+        ("transformer_blocks.0.ff.net.0.proj.weight".to_owned(), vec![96, 24]),
+    ];
+    for block in 0..3 {
+        let name = |part| format!("transformer_blocks.{block}.attn1.to_{part}.weight");
+        sizes.extend(["q", "k", "v"].map(|part| (name(part), vec![24, 24])));
+    }
+    let tensor = |(name, shape): &(String, Vec<usize>)| {
+        let bytes = (0..shape.iter().product::<usize>()).flat_map(|at| (at as f32 / 99.0).to_le_bytes()).collect();
+        (name.clone(), Dtype::F32, shape.clone(), bytes)
+    };
+    let mut folder = Folder::default();
+    folder.insert(TRANSFORMER, serialize_tensors(sizes.iter().map(tensor).collect(), HashMap::new()));
+    let mut lora = Folder::default();
+    lora.insert("a.safetensors", bytes.to_vec());
+    let Ok(adapter) = lora.read_lora(0.5) else { return false };
+    folder.insert_lora("transformer", adapter);
+    let Ok(weights) = block_on(Weights::open(&folder, "transformer", "diffusion_pytorch_model")) else { return false };
+    let is_merged = |(name, shape): &(String, Vec<usize>)| {
+        if let [outputs, inputs] = shape[..] {
+            let _ = block_on(weights.matrix(name, [outputs, inputs], WeightFormat::F16));
+        }
+        block_on(weights.f32(name, shape)).is_ok()
+    };
+    sizes.iter().map(is_merged).fold(true, |all, one| all & one)
 }
 
 /// Returns zeros, and asserts that nothing outside of a shard is read.
