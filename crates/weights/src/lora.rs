@@ -11,7 +11,6 @@
 //!
 //! An adapter holds its tensors as the file does. They are read to f32 for one weight at a time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::gguf::is_t5;
@@ -38,8 +37,8 @@ const TRAINED_ON: [&str; 2] = ["modelspec.architecture", "ss_base_model_version"
 /// A LoRA adapter, ready to be merged into weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoraAdapter {
-    /// By the name of the adapted tensor, in the order in which they are applied.
-    updates: BTreeMap<String, Vec<LoraUpdate>>,
+    /// With the name of the adapted tensor, in the order in which they are applied.
+    updates: Vec<(String, LoraUpdate)>,
 }
 
 /// A change of one tensor.
@@ -99,13 +98,20 @@ impl LoraAdapter {
             }
         };
         let mut adapter = Self::default();
-        let mut modules: BTreeMap<String, LoraModule> = BTreeMap::new();
+        let mut modules: Vec<(String, LoraModule)> = Vec::new();
         for name in tensors.names() {
             match keys::parse(name) {
-                Ok(LoraKey::Part(module, part)) => {
-                    if modules.entry(module.clone()).or_default().parts.insert(part, stored(name)?).is_some() {
+                Ok(LoraKey::Part(name_of_module, part)) => {
+                    let known = modules.iter().position(|(known, _)| *known == name_of_module);
+                    let index = known.unwrap_or(modules.len());
+                    if known.is_none() {
+                        modules.push((name_of_module, LoraModule::default()));
+                    }
+                    let (module, LoraModule { parts }) = &mut modules[index];
+                    if parts.iter().any(|(known, _)| *known == part) {
                         return Err(corrupt(format!("two tensors are the {part} of `{module}`")));
                     }
+                    parts.push((part, stored(name)?));
                 }
                 Ok(LoraKey::Whole(tensor)) if config_of(&tensor).saves_whole(&tensor) => {
                     let values = stored(name)?;
@@ -141,15 +147,15 @@ impl LoraAdapter {
         config: &LoraConfig,
         scale: f64,
     ) -> Result<(), ModuleFault> {
-        let alpha = match module.parts.remove(&LoraPart::Alpha).map(|tensor| (tensor.values(), tensor)) {
+        let alpha = match module.take(LoraPart::Alpha).map(|tensor| (tensor.values(), tensor)) {
             Some((alpha, tensor)) if alpha.len() != 1 => {
                 return Err(format!("its alpha has shape {}", shape_text(&tensor.shape)).into());
             }
             Some((alpha, _)) => Some(f64::from(alpha[0])),
             None => None,
         };
-        let bias = module.parts.remove(&LoraPart::BiasOfB);
-        let bias_difference = module.parts.remove(&LoraPart::DiffBias);
+        let bias = module.take(LoraPart::BiasOfB);
+        let bias_difference = module.take(LoraPart::DiffBias);
         // A fused module of PixArt's own names is several of diffusers', which have its rows in turn.
         let weight = format!("{name}.weight");
         let names = diffusers_names(&weight).unwrap_or_else(|| vec![weight]);
@@ -185,7 +191,7 @@ impl LoraAdapter {
         }
         for (bias, scale) in [(bias, factor), (bias_difference, scale)] {
             let Some(tensor) = bias else { continue };
-            let module = LoraModule { parts: [(LoraPart::Diff, tensor)].into() };
+            let module = LoraModule { parts: vec![(LoraPart::Diff, tensor)] };
             let change = ChangeShape::of(&module)?;
             let (rows, module) = (split(change.rows)?, Arc::new(module));
             for (index, name) in names.iter().enumerate() {
@@ -204,19 +210,19 @@ impl LoraAdapter {
     }
 
     fn push(&mut self, tensor: String, update: LoraUpdate) {
-        self.updates.entry(tensor).or_default().push(update);
+        self.updates.push((tensor, update));
     }
 
     /// Returns whether the adapter changes the text encoder, beside or instead of the transformer. Embeddings of prompts then
     /// depend on it.
     #[must_use]
     pub fn adapts_text_encoder(&self) -> bool {
-        self.updates.keys().any(|name| is_t5(name))
+        self.updates.iter().any(|(name, _)| is_t5(name))
     }
 
     /// Splits the adapter into that of the transformer and that of the text encoder.
-    pub(crate) fn split(mut self) -> [Self; 2] {
-        let (text, transformer) = std::mem::take(&mut self.updates).into_iter().partition(|(name, _)| is_t5(name));
+    pub(crate) fn split(self) -> [Self; 2] {
+        let (text, transformer) = self.updates.into_iter().partition(|(name, _)| is_t5(name));
         [Self { updates: transformer }, Self { updates: text }]
     }
 
@@ -226,35 +232,39 @@ impl LoraAdapter {
 
     /// Returns the names of the adapted tensors, each with the rows and the width that its change has.
     pub(crate) fn weights(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
-        let updates = self.updates.iter().flat_map(move |(name, updates)| std::iter::repeat(name).zip(updates));
-        updates.map(|(name, update)| match update {
+        self.updates.iter().map(|(name, update)| match update {
             LoraUpdate::Delta(LoraDelta { shape, .. }) => (name.as_str(), *shape),
             LoraUpdate::Replace(tensor) => (name.as_str(), rows_and_width(&tensor.shape)),
         })
     }
 
-    /// Returns whether the adapter changes the tensor `name`.
-    pub(crate) fn adapts(&self, name: &str) -> bool {
-        self.updates.contains_key(name)
+    /// Returns the changes of the tensor `name`, in the order in which they are merged.
+    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a LoraUpdate> {
+        self.updates.iter().filter(move |(adapted, _)| adapted == name).map(|(_, update)| update)
     }
 
-    /// Reads the changes of the tensor `name`, in the order in which they are merged.
-    pub(crate) fn merges(&self, name: &str) -> impl Iterator<Item = LoraMerge> {
-        self.updates.get(name).into_iter().flatten().map(|update| match update {
+    /// Returns whether the adapter changes the tensor `name`.
+    pub(crate) fn adapts(&self, name: &str) -> bool {
+        self.of(name).next().is_some()
+    }
+
+    /// Reads the changes of the tensor `name`.
+    pub(crate) fn merges(&self, name: &str) -> Vec<LoraMerge> {
+        let read = |update: &LoraUpdate| match update {
             LoraUpdate::Delta(LoraDelta { module, first_row, scales, decomposition, .. }) => {
                 LoraMerge::Module(ModuleMerge::new(module, *first_row, *scales, *decomposition))
             }
             LoraUpdate::Replace(tensor) => LoraMerge::Replace(tensor.values()),
-        })
+        };
+        self.of(name).map(read).collect()
     }
 
     /// Returns whether the merged tensor `name` must be whole: the length of a column is that of all its rows.
     pub(crate) fn needs_whole(&self, name: &str) -> bool {
-        let by_input = |update: &LoraUpdate| match update {
+        self.of(name).any(|update| match update {
             LoraUpdate::Delta(LoraDelta { decomposition, .. }) => decomposition.is_some_and(|found| found.by_input),
             LoraUpdate::Replace(_) => false,
-        };
-        self.updates.get(name).into_iter().flatten().any(by_input)
+        })
     }
 }
 

@@ -150,7 +150,7 @@ impl<'folder> Weights<'folder> {
             None => self.read_values(name, tensor).await?,
         };
         let [_, width] = rows_and_width(shape);
-        self.merges(name).for_each(|merge| merge.merge(0, &mut values, width));
+        self.merges(name).iter().for_each(|merge| merge.merge(0, &mut values, width));
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(not_finite(name, tensor, index, values[index]));
         }

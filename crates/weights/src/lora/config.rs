@@ -1,7 +1,5 @@
 //! The settings of an adapter: PEFT's `adapter_config.json`, or the same keys in the metadata of diffusers' files.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::{CONFIG_FILE, unsupported};
@@ -36,10 +34,10 @@ pub(super) struct LoraConfig {
     /// α; none where the file has no settings, which means the rank.
     alpha: Option<f64>,
     /// α by module name, or by the end of one.
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Vec<(String, f64)>,
     /// The rank of changes that have none themselves, and those by module.
     rank: Option<f64>,
-    rank_pattern: BTreeMap<String, f64>,
+    rank_pattern: Vec<(String, f64)>,
     /// True if the scale is α/√r instead of α/r (rsLoRA).
     rank_stabilized: bool,
     /// True if the length of the merged rows is trained (DoRA).
@@ -146,7 +144,7 @@ impl LoraConfig {
             alpha: Some(number(alpha_key).ok_or_else(missing)?),
             alpha_pattern: pattern("alpha_pattern")?,
             rank: number("r"),
-            rank_pattern: if alpha_key == KINDS[0].1 { BTreeMap::new() } else { pattern("rank_pattern")? },
+            rank_pattern: if alpha_key == KINDS[0].1 { Vec::new() } else { pattern("rank_pattern")? },
             rank_stabilized: flag("use_rslora")?,
             use_dora: flag("use_dora")?,
             saves_biases,
@@ -183,7 +181,7 @@ impl LoraConfig {
 }
 
 /// Returns the number of the patterns that match a module.
-fn matching(module: &str, patterns: &BTreeMap<String, f64>, key: &str) -> Result<Option<f64>, Error> {
+fn matching(module: &str, patterns: &[(String, f64)], key: &str) -> Result<Option<f64>, Error> {
     let matches = |name: &str| match name.strip_prefix('^') {
         Some(whole) => module == whole,
         None => module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),

@@ -75,7 +75,7 @@ impl Kind {
     /// # Errors
     /// Parts of several kinds, of which one would be left out; the text names one.
     fn of(module: &LoraModule) -> Result<Self, String> {
-        let has = |part: &LoraPart| module.parts.contains_key(part);
+        let has = |part: &LoraPart| module.get(*part).is_some();
         let kronecker =
             KRONECKER.iter().map(|(whole, parts)| if has(whole) { slice::from_ref(whole) } else { &parts[..] });
         let kronecker: Vec<&[LoraPart]> = kronecker.collect();
@@ -88,7 +88,12 @@ impl Kind {
             () => (Self::LowRank, vec![&LORA[..]]),
         };
         let decomposes = |part: &LoraPart| [LoraPart::Magnitude, LoraPart::DoraScale].contains(part);
-        match module.parts.keys().find(|part| !decomposes(part) && !used.iter().any(|parts| parts.contains(part))) {
+        match module
+            .parts
+            .iter()
+            .map(|(part, _)| part)
+            .find(|part| !decomposes(part) && !used.iter().any(|parts| parts.contains(part)))
+        {
             Some(part) => Err(format!("it has {part} beside parts of another kind")),
             None => Ok(kind),
         }
@@ -116,7 +121,7 @@ impl ChangeShape {
                 }
             }
             Kind::Kronecker => {
-                let factor = |(whole, parts): &(LoraPart, ProductParts)| match module.parts.contains_key(whole) {
+                let factor = |(whole, parts): &(LoraPart, ProductParts)| match module.get(*whole).is_some() {
                     true => Self::of_whole(module, *whole),
                     false => Self::of_product(module, parts),
                 };
@@ -136,7 +141,7 @@ impl ChangeShape {
     fn of_product(module: &LoraModule, [a, b, core]: &ProductParts) -> Result<Self, String> {
         let ([a_rows, a_width], [b_rows, b_width]) = (module.flat(*a)?, module.flat(*b)?);
         let shapes = || format!("its {a} and {b} have shapes {} and {}", module.shape(*a), module.shape(*b));
-        let Some(tensor) = module.parts.get(core) else {
+        let Some(tensor) = module.get(*core) else {
             return match a_rows == b_width {
                 true => Ok(Self { rows: b_rows, width: a_width, rank: Some(a_rows) }),
                 false => Err(shapes()),
@@ -164,7 +169,7 @@ impl LoraFactors {
             Kind::Full => Self::Full(Dense::read(module, LoraPart::Diff)),
             Kind::Hadamard => Self::Hadamard(HADAMARD.each_ref().map(|parts| LowRank::read(module, parts))),
             Kind::Kronecker => {
-                Self::Kronecker(KRONECKER.each_ref().map(|(whole, parts)| match module.parts.contains_key(whole) {
+                Self::Kronecker(KRONECKER.each_ref().map(|(whole, parts)| match module.get(*whole).is_some() {
                     true => Dense::read(module, *whole),
                     false => LowRank::read(module, parts).product(),
                 }))
@@ -197,7 +202,7 @@ impl LowRank {
     fn read(module: &LoraModule, [a, b, core]: &ProductParts) -> Self {
         let ([a_rows, a_width], [b_rows, b_width]) = (module.known_flat(*a), module.known_flat(*b));
         let (a, b) = (module.values(*a), module.values(*b));
-        let Some(tensor) = module.parts.get(core) else { return Self { a, b, rank: a_rows } };
+        let Some(tensor) = module.get(*core) else { return Self { a, b, rank: a_rows } };
         // W[p, r, ..] = Σ core[i, j, ..] · B[p, i] · A[j, r]
         let (b, rank) = match core {
             LoraPart::Core => (b, b_width),

@@ -18,7 +18,7 @@ pub(super) enum LoraKey {
 }
 
 /// A part of the change of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoraPart {
     A,
     B,

@@ -104,6 +104,9 @@ fn loha_lokr_and_differences_give_the_weights_of_their_definitions() {
     assert_eq!(kinds, 13);
 }
 
+/// A name and a shape.
+type Part<'a> = (&'a str, &'a [usize]);
+
 /// A folder of one file with these tensors, whose values count from 1.
 fn adapter_of(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Folder {
     let tensor = |(name, shape): &(&str, &[usize])| {
@@ -138,7 +141,7 @@ fn an_adapter_of_another_architecture_says_what_it_is() {
 #[test]
 fn factors_that_do_not_fit_are_refused_by_their_names_and_shapes() {
     let [q, qkv] = ["transformer_blocks.0.attn1.to_q", "blocks.0.attn.qkv"];
-    let cases: [(&str, &[(&str, &[usize])], &str); 16] = [
+    let cases: [(&str, &[Part<'_>], &str); 16] = [
         (q, &[("lora_A.weight", &[2, 8])], "it has no lora_B"),
         (
             q,
@@ -219,7 +222,7 @@ fn an_alpha_counts_where_factors_have_a_rank() {
         }
         let mut weight = [0.0];
         let adapter = folder.read_lora(1.0).expect("it is read");
-        adapter.merges(name).for_each(|merge| merge.merge(0, &mut weight, 1));
+        adapter.merges(name).iter().for_each(|merge| merge.merge(0, &mut weight, 1));
         weight[0]
     };
     // All values are 1, or 1/2 and 1 for a rank of two: the product is 1/4 + 1.
@@ -328,7 +331,7 @@ fn a_fused_module_of_pixarts_own_names_is_split() {
     {
         let mut weight = [0.0; 4];
         let name = format!("transformer_blocks.0.attn1.{name}.weight");
-        adapter.merges(&name).for_each(|merge| merge.merge(0, &mut weight, 2));
+        adapter.merges(&name).iter().for_each(|merge| merge.merge(0, &mut weight, 2));
         assert_eq!(weight, want, "{name}");
     }
 }
@@ -346,7 +349,7 @@ fn a_part_of_a_folder_keeps_its_adapters() {
 fn an_adapter_of_another_network_is_refused_by_name() {
     let mut folder = checkpoint();
     let mut other = adapter_folder("second").read_lora(1.0).expect("it is read");
-    let update = other.updates.values_mut().flatten().next().expect("it has weights");
+    let (_, update) = &mut other.updates[0];
     let LoraUpdate::Delta(delta) = update else { panic!("a matrix is first") };
     delta.shape[0] += 1;
     folder.insert_lora("transformer", other);

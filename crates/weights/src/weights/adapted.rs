@@ -9,8 +9,8 @@ use crate::{Error, QuantizedMatrix, WeightFormat, transposed};
 
 impl Weights<'_> {
     /// Reads the changes of the weight `name`, in the order of the adapters.
-    pub(super) fn merges(&self, name: &str) -> impl Iterator<Item = LoraMerge> {
-        self.adapters.iter().flat_map(move |adapter| adapter.merges(name))
+    pub(super) fn merges(&self, name: &str) -> Vec<LoraMerge> {
+        self.adapters.iter().flat_map(|adapter| adapter.merges(name)).collect()
     }
 
     /// Reads the matrix `name` in `format`, with LoRA adapters merged.
@@ -21,7 +21,7 @@ impl Weights<'_> {
         format: WeightFormat,
     ) -> Result<QuantizedMatrix, Error> {
         let [outputs, inputs] = tensor.shape[..].try_into().expect("a matrix has two axes");
-        let merges: Vec<LoraMerge> = self.merges(name).collect();
+        let merges = self.merges(name);
         let packed = match tensor.layout.weight_format() {
             Some(stored) => Some(self.read_words(name, tensor, stored).await?),
             None => None,
@@ -123,7 +123,7 @@ mod tests {
         let adapters = [adapter(shape, 1, 0.5), adapter(shape, 3, 2.0)];
         for adapter in &adapters {
             let mut change = vec![0.0; outputs * inputs];
-            adapter.merges(NAME).for_each(|merge| merge.merge(0, &mut change, inputs));
+            adapter.merges(NAME).iter().for_each(|merge| merge.merge(0, &mut change, inputs));
             want.iter_mut().zip(change).for_each(|(want, change)| *want += change);
         }
         let want = QuantizedMatrix::new(&transposed(&want, outputs, inputs), [inputs, outputs], gives);
