@@ -99,8 +99,9 @@ fn mount(folder: &mut Folder, component: &str, path: &Path) -> Result<(), Error>
         return checkpoint::replace_transformer(folder, path);
     }
     let is_weights = checkpoint::is_weights(&name);
-    // The configuration beside replaced weights stays, and the other way round. An index names weights that are replaced.
-    let is_replaced = |file: &str| checkpoint::is_weights(file) || is_index(file);
+    // The configuration beside replaced weights stays, and the other way round. That of a text encoder is derived from its shapes. An
+    // index names weights that are replaced.
+    let is_replaced = |file: &str| component == "text_encoder" || checkpoint::is_weights(file) || is_index(file);
     remove(folder, component, |file| !is_weights || is_replaced(file));
     checkpoint::insert_file(folder, format!("{component}/{name}"), path)
 }
