@@ -70,9 +70,12 @@ def sampling_rounding(pipeline, call: Call, latent: torch.Tensor) -> float:
     if draw is not None:
         # torch draws other numbers in f64.
         module.randn_tensor = lambda shape, generator, device, dtype: draw(shape, generator=generator).to(dtype)
+    # The pipeline casts embeddings to the dtype of its text encoder, or else of its transformer.
+    encoder, pipeline.text_encoder = pipeline.text_encoder, None
     pipeline.transformer.to(torch.float64)
     exact = pipeline(**arguments, latents=noise.double(), generator=generator, output_type="latent").images
     pipeline.transformer.to(torch.float32)
+    pipeline.text_encoder = encoder
     if draw is not None:
         module.randn_tensor = draw
     return ((latent.double() - exact).abs().max() / exact.abs().max()).item()

@@ -102,25 +102,6 @@ fn read_packed(dir: &Path) -> Result<Folder, Error> {
     Ok(folder)
 }
 
-/// Lists the files of a recorded variant. Its recordings are read into memory; the weights below `pipeline/` stay on the disk.
-///
-/// # Errors
-/// A folder or file that cannot be read.
-pub(crate) fn read_variant(dir: &Path) -> Result<Folder, Error> {
-    let reader: Rc<dyn Reader> = Rc::new(FileReader::new(dir));
-    let mut folder = Folder::default();
-    walk(dir, "", &[], &mut |name, path| {
-        if name.starts_with("pipeline/") && is_weights(&name) {
-            let bytes = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
-            folder.insert_with_reader(name, bytes, &reader);
-        } else {
-            folder.insert(name, bytes_of(path)?);
-        }
-        Ok(())
-    })?;
-    Ok(folder)
-}
-
 /// Reads the files below `dir` into memory and adds them to `folder`, each under `prefix` and its path below `dir`.
 ///
 /// # Errors

@@ -20,6 +20,8 @@ const TOLERANCE_CUDA: f64 = 1e-3;
 
 /// The file that makes a sub-folder a variant.
 const META: &str = "meta.json";
+/// The sub-folder of a variant with its checkpoint.
+const PIPELINE: &str = "pipeline";
 
 /// Where a variant without a `pipeline/` of its own finds one.
 #[derive(Deserialize)]
@@ -58,25 +60,24 @@ pub fn variants(dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 
 /// Compares every tap of the variant `name`, recorded under `path`.
 pub fn check(name: &str, path: &Path, opened: &LoadedDevice, tolerance: f64) -> Result<Vec<TapRow>, Error> {
-    let folder = variant_folder(path)?;
-    Ok(block_on(pixart_verify::golden::check(name, &folder, &opened.device, tolerance)))
+    let mut recordings = Folder::default();
+    checkpoint::read_into(&mut recordings, path, "", &[PIPELINE])?;
+    let pipeline = pipeline(path, &recordings)?;
+    Ok(block_on(pixart_verify::golden::check_pipeline(name, &recordings, &pipeline, &opened.device, tolerance)))
 }
 
-/// All files of a variant, with its checkpoint's under `pipeline/`.
-fn variant_folder(path: &Path) -> Result<Folder, Error> {
-    let mut folder = checkpoint::read_variant(path)?;
+/// The checkpoint of a variant; its weights stay on the disk.
+fn pipeline(path: &Path, recordings: &Folder) -> Result<Folder, Error> {
     let bad = |why: String| Error::BadGoldens { path: path.to_owned(), why };
-    let meta = folder.bytes(META).map_err(pixart_model::Error::from)?;
+    let meta = recordings.bytes(META).map_err(pixart_model::Error::from)?;
     let meta: Meta = serde_json::from_slice(meta).map_err(|error| bad(format!("{META}: {error}")))?;
-    if let Some(named) = meta.checkpoint {
-        let whole = path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let found = [Path::new("")].into_iter().chain(whole.ancestors()).map(|base| base.join(&named));
-        let Some(dir) = found.into_iter().find(|dir| dir.is_dir()) else {
-            return Err(bad(format!("{META} names the checkpoint `{}`, which is nowhere above it", named.display())));
-        };
-        checkpoint::read_into(&mut folder, &dir, "pipeline/", &[])?;
-    }
-    Ok(folder)
+    let Some(named) = meta.checkpoint else { return checkpoint::read_networks(&path.join(PIPELINE), &[]) };
+    let whole = path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let found = [Path::new("")].into_iter().chain(whole.ancestors()).map(|base| base.join(&named));
+    let Some(dir) = found.into_iter().find(|dir| dir.is_dir()) else {
+        return Err(bad(format!("{META} names the checkpoint `{}`, which is nowhere above it", named.display())));
+    };
+    checkpoint::read_networks(&dir, &[])
 }
 
 #[cfg(test)]

@@ -35,7 +35,18 @@ const POSTERIOR_SEED: u64 = 9;
 
 /// Compares every recorded tensor of `variant`. `tolerance` is relative to each tensor's largest magnitude.
 pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f64) -> Vec<TapRow> {
-    let mut check = GoldenCheck { variant, folder, device, tolerance, rows: Vec::new() };
+    check_pipeline(variant, folder, &folder.under("pipeline/"), device, tolerance).await
+}
+
+/// Does what [`check`] does with the checkpoint in a folder of its own.
+pub async fn check_pipeline(
+    variant: &str,
+    folder: &Folder,
+    pipeline: &Folder,
+    device: &Device,
+    tolerance: f64,
+) -> Vec<TapRow> {
+    let mut check = GoldenCheck { variant, folder, pipeline, device, tolerance, rows: Vec::new() };
     for stage in ["text", "dit_step0", "sampling", "vae", "image"] {
         let outcome = match stage {
             "text" => check.text().await,
@@ -61,6 +72,8 @@ pub async fn check(variant: &str, folder: &Folder, device: &Device, tolerance: f
 struct GoldenCheck<'a> {
     variant: &'a str,
     folder: &'a Folder,
+    /// The checkpoint.
+    pipeline: &'a Folder,
     device: &'a Device,
     tolerance: f64,
     rows: Vec<TapRow>,
@@ -70,7 +83,7 @@ impl GoldenCheck<'_> {
     async fn text(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
         let recorded = self.folder.tensors("text.safetensors")?;
-        let encoder = TextEncoder::load(&self.folder.under("pipeline/"), None, self.device).await?;
+        let encoder = TextEncoder::load(self.pipeline, None, self.device).await?;
         let negative = vec![meta.request.negative_prompt.as_str(); meta.cleaned.len()];
         let tokens = meta.request.max_sequence_length as usize;
         let prompts: Vec<&str> = meta.cleaned.iter().map(String::as_str).collect();
@@ -104,7 +117,7 @@ impl GoldenCheck<'_> {
 
     async fn dit(&mut self) -> Result<(), Error> {
         let recorded = self.folder.tensors("dit_step0.safetensors")?;
-        let dit = Dit::load(&self.folder.under("pipeline/"), self.device).await?;
+        let dit = Dit::load(self.pipeline, self.device).await?;
         let timestep = recorded.any_f32("in.timestep")?.1[0];
         let micro = if recorded.contains("in.resolution") {
             let (_, size) = recorded.any_f32("in.resolution")?;
@@ -140,7 +153,7 @@ impl GoldenCheck<'_> {
 
     async fn vae(&mut self) -> Result<(), Error> {
         let recorded = self.folder.tensors("vae.safetensors")?;
-        let vae = Vae::load(&self.folder.under("pipeline/"), self.device).await?;
+        let vae = Vae::load(self.pipeline, self.device).await?;
         let mut taps = Taps::on();
         let image = vae.decode(self.tensor(&recorded, "z")?, &mut taps);
         taps.record(format_args!("image"), &image);

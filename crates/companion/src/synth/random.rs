@@ -7,6 +7,9 @@ use safetensors::Dtype;
 /// Exponent bias of `F8_E4M3`.
 const F8_BIAS: i32 = 7;
 
+/// Channels of a head of T5.
+const T5_HEAD_CHANNELS: f32 = 64.0;
+
 /// Uniform numbers from -1 to 1, by xorshift64*.
 pub(super) struct XorShift64(u64);
 
@@ -46,6 +49,10 @@ impl Uniform {
             [_] => (0.0, 0.05),
             _ if name.ends_with("scale_shift_table") => (0.0, 0.3),
             _ if name == "shared.weight" || name == "encoder.embed_tokens.weight" => (0.0, 1.0),
+            // T5 does not divide its logits by the root of a head's channels; the weights of its queries are trained so.
+            [_, channels] if name.ends_with("SelfAttention.q.weight") => {
+                (0.0, (3.0 / *channels as f32).sqrt() / T5_HEAD_CHANNELS.sqrt())
+            }
             _ => (0.0, (3.0 / shape[1..].iter().product::<usize>() as f32).sqrt()),
         };
         Self { center, half_width }

@@ -12,10 +12,9 @@ use super::{GoldenCheck, IMAGE_TOLERANCE};
 impl GoldenCheck<'_> {
     pub(super) async fn sampling(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
-        let pipeline = self.folder.under("pipeline/");
         let recorded = self.folder.tensors("sampling.safetensors")?;
         let given = self.tolerance;
-        let pipeline = Pipeline::load(&pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
+        let pipeline = Pipeline::load(self.pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
 
         let initial: Tensor<4> = self.tensor(&recorded, "initial_latents")?;
         let [_, _, h, w] = initial.dims();
@@ -61,13 +60,12 @@ impl GoldenCheck<'_> {
     /// Generates the image from the prompts and the seed alone.
     pub(super) async fn image(&mut self) -> Result<(), Error> {
         let meta = GoldenMeta::read(self.folder)?;
-        let pipeline = self.folder.under("pipeline/");
         let recorded = self.folder.tensors("image.safetensors")?;
         let (shape, want) = recorded.u8("u8")?;
         let [images, height, width] = [shape[0], shape[1], shape[2]];
 
-        let loaded = Pipeline::load(&pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
-        loaded.load_text_encoder(&pipeline).await?;
+        let loaded = Pipeline::load(self.pipeline, self.device, DeviceLimits::UNLIMITED, None).await?;
+        loaded.load_text_encoder(self.pipeline).await?;
         let generated_size = loaded.generated_size(&meta.request, [height, width].map(|side| side as u32));
         let (prompts, negative_prompt) = (meta.batch_prompts(), &meta.request.negative_prompt);
         let batch = Batch { prompts: &prompts, negative_prompt, generated_size };
