@@ -29,7 +29,12 @@ def main(folder: Path, options: dict):
     torch.set_grad_enabled(False)
     torch.use_deterministic_algorithms(True)
     source = folder / "pipeline"
-    pipeline = DiffusionPipeline.from_pretrained(source, dtype=torch.float32, variant=options["variant"])
+    # The index names the scheduler of the repository that it is from.
+    kind = json.loads((source / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+    scheduler = getattr(diffusers, kind).from_pretrained(source / "scheduler")
+    pipeline = DiffusionPipeline.from_pretrained(
+        source, scheduler=scheduler, dtype=torch.float32, variant=options["variant"]
+    )
     pipeline.set_progress_bar_config(disable=True)
     if (source / "transformer" / "diffusion_pytorch_model.bin").exists():
         # A pickle: the comparison reads the same numbers from a file that holds nothing else.
