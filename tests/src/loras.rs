@@ -66,7 +66,12 @@ fn with(checkpoint: &Path, loras: Vec<LoraPath>) -> LoadOptions {
 }
 
 fn encoded(loras: Vec<LoraPath>) -> EncodeResponse {
-    let options = PromptEncoderOptions { checkpoint: scenes(), loras, ..PromptEncoderOptions::default() };
+    encoded_within(loras, None)
+}
+
+/// Encodes with the text encoder's blocks in this much memory.
+fn encoded_within(loras: Vec<LoraPath>, text_memory: Option<u64>) -> EncodeResponse {
+    let options = PromptEncoderOptions { checkpoint: scenes(), loras, text_memory, ..PromptEncoderOptions::default() };
     let request = EncodeRequest::of(vec![String::new(), PROMPT.to_owned()]);
     PromptEncoder::open(&options).expect("it loads").encode(&request).expect("a valid request")
 }
@@ -116,6 +121,7 @@ fn a_lora_of_the_text_encoder_changes_embeddings_wherever_they_are_made() {
     let (plain, adapted) = (encoded(Vec::new()), encoded(at(folder, 1.0)));
     assert_ne!(plain.embeds, adapted.embeds);
     assert_eq!(encoded(at(folder, 0.0)).embeds, plain.embeds);
+    assert_eq!(encoded_within(at(folder, 1.0), Some(0)).embeds, adapted.embeds, "blocks are streamed");
     let (pixels, ..) = generate(with(&scenes(), at(folder, 1.0)));
     let stored = PromptEmbedsSource::Stored(adapted);
     let (from_stored, _, notes) = generate(LoadOptions { prompt_embeds: stored, ..with(&scenes(), at(folder, 1.0)) });
