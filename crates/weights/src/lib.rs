@@ -27,6 +27,7 @@ pub mod packer;
 #[cfg(not(target_family = "wasm"))]
 mod pickle;
 mod quantize;
+mod stored_rows;
 mod tensor_location;
 mod tensors;
 mod variant;

@@ -119,7 +119,7 @@ impl Packer<'_> {
                 writer.begin_tensor(job.section, sink, job).await?;
             }
             if let Some(format) = job.layout.weight_format() {
-                job.quantize_rows(&bytes, range.start, format, &mut matrix)?;
+                job.rows().quantize(&bytes, range.start, format, &mut matrix)?;
                 if range.end == job.source.range.end {
                     let words = std::mem::take(&mut matrix);
                     for words in words.chunks(CHUNK_BYTES as usize / 4) {

@@ -93,19 +93,6 @@ impl QuantizedMatrix {
         Self { words: quantize(values, shape, format), shape, format }
     }
 
-    /// Packs the bits of f16 or bf16 values, row-major `[inputs, outputs]`, without conversion.
-    ///
-    /// # Panics
-    /// If the shape does not match the number of values, or the format is not a 16-bit one or does not fit the shape.
-    #[must_use]
-    pub fn from_halves(halves: &[u16], shape: [usize; 2], format: WeightFormat) -> Self {
-        let [inputs, outputs] = shape;
-        assert_eq!(halves.len(), inputs * outputs, "values of a {inputs} × {outputs} matrix");
-        assert!(format.bits() == 16 && format.fits(inputs, outputs), "{inputs} × {outputs} as {format}");
-        let words = halves.chunks_exact(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect();
-        Self { words, shape, format }
-    }
-
     /// Takes the integers, scales and minimums of ggml's blocks, rows `[outputs, inputs]` in Q8_0, Q4_0, Q4_1 or Q4_K, without
     /// rounding.
     ///

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::header::{read_header, read_network};
 use crate::lora::rows_and_width;
+use crate::stored_rows::StoredRows;
 use crate::tensor_location::TensorLocation;
 use crate::{
     ColumnOrder, Error, Folder, LoraAdapter, MappedLayout, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat,
@@ -183,7 +184,7 @@ impl<'folder> Weights<'folder> {
     /// where that is a smaller one; in f32 where its shape does not permit `format`.
     ///
     /// # Errors
-    /// As [`Weights::f32`].
+    /// As [`Weights::f32`]; a number that is too large for an f16 of `format`.
     pub async fn matrix(&self, name: &str, shape: [usize; 2], format: WeightFormat) -> Result<QuantizedMatrix, Error> {
         let [outputs, inputs] = shape;
         let tensor = self.location_of_shape(name, &shape)?;
@@ -194,18 +195,19 @@ impl<'folder> Weights<'folder> {
         if tensor.layout.weight_format() == Some(format) {
             return self.read_words(name, tensor, format).await;
         }
-        if let StoredDtype::Ggml(ggml_type) = tensor.layout.dtype
-            && ggml_type.same_numbers() == Some(format)
-        {
-            return self.read_integer_blocks(name, tensor, ggml_type).await;
+        if let Some(stored) = tensor.layout.weight_format() {
+            return Ok(self.read_words(name, tensor, stored).await?.requantized(format));
         }
-        let is_bf16 = !tensor.layout.transposed && tensor.layout.dtype == StoredDtype::Bf16;
-        if is_bf16 && format == WeightFormat::Bf16 {
-            let halves = transposed(&self.read_elements(tensor, u16::from_le_bytes).await?, outputs, inputs);
-            return finite(name, tensor, QuantizedMatrix::from_halves(&halves, [inputs, outputs], format));
+        if !tensor.layout.dtype.is_weight() {
+            return Err(Error::weight_dtype(&tensor.file, name, tensor.layout.dtype));
         }
-        let values = transposed(&self.f32(name, &shape).await?, outputs, inputs);
-        Ok(QuantizedMatrix::new(&values, [inputs, outputs], format))
+        let rows = StoredRows { name, tensor, scale: self.scale(name, tensor.layout.dtype).await? };
+        let mut words = Vec::new();
+        for range in rows.chunks(CHUNK_BYTES, true) {
+            let bytes = self.folder.read(&tensor.file, range.clone()).await?;
+            rows.quantize(&bytes, range.start, format, &mut words)?;
+        }
+        Ok(QuantizedMatrix { words, shape: [inputs, outputs], format })
     }
 
     /// Maps matrices of shape `[outputs, inputs]` as one matrix that stays in its file, with the numbers that

@@ -1,9 +1,9 @@
 //! Matrices with LoRA adapters merged, a few rows at a time: rows are dequantized, changed and quantized again in the format of the
 //! matrix, so that no tensor is ever whole in f32.
 
-use super::values::ROW_GROUP;
 use super::{CHUNK_BYTES, Weights, not_finite};
 use crate::lora::LoraMerge;
+use crate::stored_rows::ROW_GROUP;
 use crate::tensor_location::TensorLocation;
 use crate::{Error, QuantizedMatrix, WeightFormat, transposed};
 

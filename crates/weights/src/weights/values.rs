@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CHUNK_BYTES, Weights, finite, not_finite};
+use super::{CHUNK_BYTES, Weights, not_finite};
 use crate::tensor_location::TensorLocation;
-use crate::{Error, Folder, GgmlType, QuantizedMatrix, StoredDtype};
-
-/// Rows that a part of a matrix is a multiple of, so that the words of every format are whole.
-pub(super) const ROW_GROUP: u64 = 8;
+use crate::{Error, Folder, StoredDtype};
 
 impl Weights<'_> {
     /// Reads the values of a row-major weight, with the scale that a file may hold for it.
@@ -36,28 +33,6 @@ impl Weights<'_> {
             Some(tensor) => read_scale(self.folder, name, tensor).await,
             None => Ok(1.0),
         }
-    }
-
-    /// Reads a matrix of ggml's blocks of integers, without rounding.
-    pub(super) async fn read_integer_blocks(
-        &self,
-        name: &str,
-        tensor: &TensorLocation,
-        ggml_type: GgmlType,
-    ) -> Result<QuantizedMatrix, Error> {
-        let [outputs, inputs] = tensor.shape[..].try_into().expect("a matrix has two axes");
-        let format = ggml_type.same_numbers().expect("it has integers of one scale");
-        let row_bytes = (tensor.range.end - tensor.range.start) / outputs.max(1) as u64;
-        let chunk_rows = (CHUNK_BYTES / row_bytes.max(1)).max(ROW_GROUP) / ROW_GROUP * ROW_GROUP;
-        let mut words = vec![0; format.bytes(inputs, outputs) / size_of::<u32>()];
-        for first in (0..outputs).step_by(chunk_rows as usize) {
-            let end = outputs.min(first + chunk_rows as usize);
-            let at = |row: usize| tensor.range.start + row as u64 * row_bytes;
-            let bytes = self.folder.read(&tensor.file, at(first)..at(end)).await?;
-            let part = QuantizedMatrix::from_integer_blocks(&bytes, [inputs, end - first], ggml_type);
-            part.place_columns(&mut words, outputs, first);
-        }
-        finite(name, tensor, QuantizedMatrix { words, shape: [inputs, outputs], format })
     }
 }
 
