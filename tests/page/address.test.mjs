@@ -95,17 +95,44 @@ const CASES = [
   ['javascript:alert(1)', 'https://example.org/app/javascript%3Aalert(1/'],
 ];
 
+/** Components and LoRAs: a file stays one, and the folder that it is in, too. */
+const COMPONENTS = [
+  ['owner/name', MAIN],
+  ['owner/name@v2', 'https://huggingface.co/owner/name/resolve/v2/'],
+  ['owner/name/tree/main/text_encoder', MAIN],
+  ['https://huggingface.co/owner/name/blob/main/vae/model.fp16.safetensors', `${MAIN}vae/model.fp16.safetensors`],
+  ['https://huggingface.co/owner/name/resolve/main/t5-Q4_K_M.gguf?download=true', `${MAIN}t5-Q4_K_M.gguf`],
+  ['huggingface.co/owner/name/blob/v2/a%20b.safetensors', 'https://huggingface.co/owner/name/resolve/v2/a%20b.safetensors'],
+  ['owner/name@v2/sub/lora.safetensors', 'https://huggingface.co/owner/name/resolve/v2/sub/lora.safetensors'],
+  ['hf://owner/name@main/lora.safetensors', `${MAIN}lora.safetensors`],
+  ['https://cdn.example.net/vae/my vae.safetensors?X-Sig=a', 'https://cdn.example.net/vae/my%20vae.safetensors?X-Sig=a'],
+  ['models/t5.gguf', 'https://example.org/app/models/t5.gguf'],
+  ['encoders/t5.gguf', 'https://example.org/app/encoders/t5.gguf'],
+  ['/t5.gguf', 'https://example.org/t5.gguf'],
+  ['localhost:8000/t5.gguf', 'http://localhost:8000/t5.gguf'],
+  ['https://cdn.example.net/tokenizer/spiece.model', 'https://cdn.example.net/tokenizer/spiece.model'],
+  ['https://cdn.example.net/a/scheduler_config.json', 'https://cdn.example.net/a/scheduler_config.json'],
+];
+
+let componentUrl;
 let checkpointUrl;
 let server;
 before(async () => {
   const { createServer } = await import(pathToFileURL(createRequire(`${WEB}package.json`).resolve('vite')).href);
   server = await createServer({ root: WEB, configFile: false, logLevel: 'error', server: { middlewareMode: true, ws: false } });
-  ({ checkpointUrl } = await server.ssrLoadModule('/src/checkpoints/address.ts'));
+  ({ checkpointUrl, componentUrl } = await server.ssrLoadModule('/src/checkpoints/address.ts'));
 });
 after(() => server.close());
 
 for (const [address, url] of CASES) {
   test(`${JSON.stringify(address)}_is_opened_at_${url || 'nothing'}`, () => assert.equal(checkpointUrl(address, HUB, BASE), url));
+}
+
+for (const [address, url] of COMPONENTS) {
+  test(`a_component_at_${JSON.stringify(address)}_is_${url}`, () => {
+    assert.equal(componentUrl(address, HUB, BASE), url);
+    assert.equal(componentUrl(url, HUB, BASE), url);
+  });
 }
 
 test('a_repository_is_one_of_the_hub_that_the_page_names', () => {

@@ -65,7 +65,11 @@ const noticeOf = async (page) => {
 
 const REFUSED = [
   ['two_images', { files: [foreign, photo] }, /^2 files were dropped\. Drop one image/],
-  ['a_weights_file', { files: [weights] }, /^weights\.safetensors is one file of a model\. Drop one image, or the folder of a model\.$/],
+  [
+    'a_weights_file',
+    { files: [weights] },
+    /^weights\.safetensors holds neither a LoRA nor a component that this page knows\. Drop one image, the folder of a model, or a file of/,
+  ],
   ['a_text_file', { files: [notes] }, /^notes\.txt is no image\./],
   ['a_text_file_named_as_an_image', { files: [disguised] }, /^disguised\.png is no PNG, JPEG/],
   ['a_folder_without_a_checkpoint', { files: [join(folder, 'holiday')] }, /^The folder holiday holds no model/],
@@ -103,11 +107,7 @@ test('a_drop_during_a_generation_leaves_it_running_with_cancel_visible', async (
   assert.deepEqual([before.phase, before.cancel], ['generating', false]);
   for (const [name, dragged, sentence] of [
     ...REFUSED,
-    [
-      'a_checkpoint',
-      { files: [SCENES.replace(/\/$/, '')] },
-      /^An image is being generated\. Cancel it or wait, then drop the folder scenes again\.$/,
-    ],
+    ['a_checkpoint', { files: [SCENES.replace(/\/$/, '')] }, /^An image is being generated\. Cancel it or wait, then drop scenes again\.$/],
   ]) {
     await page.evaluate(() => (document.getElementById('notice-text').textContent = ''));
     await drag(page, 'h1', dragged);

@@ -274,7 +274,19 @@ test('faults_of_files_and_storage', async () => {
   const checkpoints = new Checkpoints(store, device, 'auto', () => {});
   await add(
     'web/src/checkpoints/checkpoint.ts',
-    caught(() => checkpoints.check(packed, ['text_encoder'])),
+    caught(() => checkpoints.check({ denoiser: packed, text_encoder: packed, vae_encoder: packed }, ['text_encoder'])),
+  );
+  const { ComponentSource } = await load('checkpoints/component-source');
+  const composed = new ComponentSource(packed, new Map([['vae', { source: folder({}), file: undefined }]]));
+  await add(
+    'web/src/checkpoints/component-source.ts',
+    caught(() => checkpoints.check({ denoiser: composed, text_encoder: packed, vae_encoder: composed }, ['denoiser'])),
+  );
+  const { provideLoras } = await load('checkpoints/loras');
+  const lora = { source: 'folder:watercolour/', name: 'watercolour', scale: 1 };
+  await add(
+    'web/src/checkpoints/loras.ts',
+    caught(() => provideLoras(store, [lora], new Map([[lora.source, new Map()]]), () => {})),
   );
   await add(
     'web/src/checkpoints/checkpoint.ts',

@@ -96,11 +96,9 @@ async function sendFront(hub, folder, request, response) {
 
 async function sendStored(hub, request, response) {
   hub.log.push(`${request.method} ${request.url.split('?')[0]}`);
-  if (request.method === 'OPTIONS')
-    return response.writeHead(204, { ...cors(request), 'access-control-allow-headers': 'Range' }).end();
+  if (request.method === 'OPTIONS') return response.writeHead(204, { ...cors(request), 'access-control-allow-headers': 'Range' }).end();
   const found = hub.signed.get(request.url);
-  if (!found || found.until < Date.now() || request.headers.authorization)
-    return response.writeHead(403, cors(request)).end();
+  if (!found || found.until < Date.now() || request.headers.authorization) return response.writeHead(403, cors(request)).end();
   if (request.method === 'GET') hub.signed.delete(request.url);
   await send(request, response, found.path, found.size, { ...cors(request), etag: `"${found.hash}"`, 'accept-ranges': 'bytes' });
 }

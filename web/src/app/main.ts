@@ -18,6 +18,7 @@ import type {
 } from '../engine/protocol.gen';
 import { readMetadata } from '../gallery/metadata';
 import { renderCarried } from './carried';
+import { renderCatalogue, startCatalogue } from './catalogue';
 import {
   type Classified,
   classifiedFile,
@@ -175,10 +176,12 @@ startI18n(query.get('lang'), () => {
   show(state);
   renderCarried();
   renderLoras();
+  renderCatalogue(hub, openModel);
   showComponents();
 });
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
+startCatalogue(hub, openModel);
 startComponents((component, address) => setComponent(component, { place: componentUrl(address, hub, document.baseURI) }));
 startLoras((address) => useLora({ place: componentUrl(address, hub, document.baseURI) }));
 /** `?lora=` is the address of a LoRA, and may be repeated; a weight follows after `=`. */
@@ -263,7 +266,9 @@ async function load(): Promise<Checkpoint> {
   merged = lorasKey(selected);
   const checkpoint = await engine.ready;
   loadedSource = source;
-  applyCheckpoint(checkpoint);
+  // A checkpoint's files do not tell that it was distilled to one step.
+  const preset = checkpoint.presets.find(({ name }) => name === source.preset) ?? checkpoint.preset;
+  applyCheckpoint({ ...checkpoint, preset });
   countTokens();
   listStored();
   // Without the journal of an interrupted generation there is nothing to offer.
@@ -290,9 +295,11 @@ async function restoreImage(image: File, bytes: Uint8Array): Promise<void> {
   const metadata = await readMetadata(bytes);
   // A graph or a text without a prompt is no request.
   if (metadata?.request.prompt !== undefined) {
-    // Without a list of what is stored, LoRAs that are not in the list are named.
-    const stored = metadata.loras === undefined ? [] : await storage({ kind: 'list' }).catch(() => []);
-    notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
+    const restored = (stored: readonly StoredCheckpoint[]): void =>
+      notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
+    restored(state.stored);
+    // LoRAs that are not in the list may be stored. Without the list of what is stored they are named as missing.
+    if ((metadata.loras ?? []).length > 0) storage({ kind: 'list' }).then(restored, ignore);
     return countTokens();
   }
   notify({ text: t('noSettings', { name }), image });

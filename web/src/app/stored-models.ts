@@ -12,6 +12,8 @@ export interface ModelSource {
   files?: ReadonlyMap<string, File>;
   /** Components in other places. */
   components?: ModelComponents;
+  /** The preset to begin with, where the model's files do not tell it. */
+  preset?: string;
 }
 
 /** Shows how much of the browser's storage is used and available, where the browser reports it. */

@@ -342,7 +342,7 @@ export class FilesSource implements Source {
 function orPlaceOf([path = '']: readonly string[]): string {
   const component = path.split('/')[0] ?? '';
   if (!/^(transformer|vae|text_encoder|tokenizer|scheduler)$/.test(component)) return '';
-  const option = component.replace('_', '-');
+  const option = component === 'scheduler' ? 'scheduler-config' : component.replace('_', '-');
   return `, or take its ${component} from another place: under Models, with ?${component}= in the address, or with --${option}`;
 }
 

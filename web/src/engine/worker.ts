@@ -210,12 +210,12 @@ async function load({
 /** Merges other LoRAs into the loaded transformer, which is read from the store again. */
 async function setLoras({ id, loras }: RequestOf<'set_loras'>): Promise<void> {
   if (load_fault !== undefined) throw load_fault;
-  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
-  const [device, store] = [openedDevice(), await openingStore];
+  const { denoiser, store } = await loadedCheckpoint();
+  const device = openedDevice();
   const adapters = await provideLoras(store, loras, local_files, postProgress);
-  const { read, stopReporting } = uploadReader(store, [['denoiser', loaded.denoiser]]);
+  const { read, stopReporting } = uploadReader(store, [['denoiser', denoiser]]);
   try {
-    await device.set_loras(id, loaded.denoiser.text, read, adapters);
+    await device.set_loras(id, denoiser.text, read, adapters);
   } catch (thrown) {
     // A LoRA that does not fit leaves the checkpoint as it was.
     if (!device.is_loaded()) load_fault = faultOf(thrown);
@@ -309,12 +309,17 @@ async function openPromptCache(): Promise<PromptCache> {
 
 /** Stores a part of the loaded checkpoint that was not loaded with it, and returns a reader of its shards. */
 async function providePart(device: Engine, part: Part): Promise<{ text: string } & UploadReader> {
-  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
-  const store = await openingStore;
-  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(loaded.sources[part], part);
+  const { sources, store } = await loadedCheckpoint();
+  const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(sources[part], part);
   // The server may have had another one since it was asked.
   if (part === 'text_encoder') text_encoder_id = await textEncoderId(stored.manifest);
   return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
+}
+
+/** Returns the sources of the loaded checkpoint, and the store that it is in. */
+async function loadedCheckpoint() {
+  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
+  return { ...loaded, store: await openingStore };
 }
 
 /** A reader of stored shards. It reports the progress of their upload until `stopReporting`, and fails once the running job is

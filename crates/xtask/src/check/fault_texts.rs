@@ -42,7 +42,7 @@ const PASSED_ON: [(&str, &str); 4] = [
 ];
 
 /// Faults that no test provokes through the page or the program as a whole, by their number at a site, each with the reason.
-const NOT_PROVOKED: [(&str, usize, &str); 18] = [
+const NOT_PROVOKED: [(&str, usize, &str); 19] = [
     ("crates/browser/src/device.rs fault_of", 2, "the GPU's own errors; a test of the module provokes them"),
     ("crates/browser/src/device.rs log", 1, "a logged error of a kernel; a test of the module logs one"),
     (
@@ -53,6 +53,7 @@ const NOT_PROVOKED: [(&str, usize, &str); 18] = [
     ("crates/browser/src/engine.rs loaded_pipeline", 1, "the worker refuses the request first"),
     ("crates/browser/src/faults.rs install_panic_hook", 1, "a panic"),
     ("crates/browser/src/folder.rs await_promise", 1, "a function of the worker that throws no fault"),
+    ("crates/browser/src/loras.rs try_set_loras", 1, "the worker merges between images"),
     ("crates/browser/src/encode.rs not_prepared", 1, "the worker prepares every request"),
     ("crates/companion/src/cli/loras.rs parse", 1, "a flag; the tests of the command line give it"),
     ("crates/companion/src/cli/serve.rs model_aliases", 1, "a flag; the tests of the command line give it"),
