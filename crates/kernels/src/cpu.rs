@@ -22,7 +22,7 @@ pub(crate) use conv::conv;
 pub(crate) use gemm::linear;
 pub(crate) use group_norm::{group_moments, group_norm};
 pub(crate) use norm::norm;
-pub(crate) use panel::reads_mapped;
+pub(crate) use panel::{IN_TAB, reads_mapped};
 
 /// Products that are accumulated in a register before they are added to the accumulator in memory: the rounding of long sums
 /// stays small, and a panel of weights stays in the L1 cache.

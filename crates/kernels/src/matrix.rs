@@ -3,13 +3,13 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use pixart_weights::{MappedMatrix, MatrixData, QuantizedMatrix, WeightFormat, dequantize};
 
-use crate::cpu;
+use crate::cpu::{self, IN_TAB};
 
 /// Weights `[K, N]` on a device.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// [`MatrixData::Mapped`] on the CPU only.
-    data: MatrixData<Tensor<2>, Tensor<1, Int>>,
+    data: MatrixData<Tensor<2>, Tensor<1, Int>, MappedMatrix>,
     shape: [usize; 2],
 }
 
@@ -38,11 +38,11 @@ impl Matrix {
     #[must_use]
     pub fn mapped(matrix: MappedMatrix, device: &Device) -> Option<Self> {
         let shape = matrix.shape();
-        let is_readable = *device == Device::flex() && cpu::reads_mapped(&matrix);
+        let is_readable = !IN_TAB && *device == Device::flex() && cpu::reads_mapped(&matrix);
         is_readable.then_some(Self { data: MatrixData::Mapped(matrix), shape })
     }
 
-    fn upload(data: MatrixData<Vec<f32>, Vec<u32>>, shape: [usize; 2], device: &Device) -> Self {
+    fn upload(data: MatrixData<Vec<f32>, Vec<u32>, MappedMatrix>, shape: [usize; 2], device: &Device) -> Self {
         let data = match data {
             MatrixData::Dense(values) => MatrixData::Dense(Tensor::from_data(TensorData::new(values, shape), device)),
             MatrixData::Quantized(words, format) => {
@@ -63,7 +63,7 @@ impl Matrix {
 }
 
 impl Matrix {
-    pub(crate) fn data(&self) -> &MatrixData<Tensor<2>, Tensor<1, Int>> {
+    pub(crate) fn data(&self) -> &MatrixData<Tensor<2>, Tensor<1, Int>, MappedMatrix> {
         &self.data
     }
 
@@ -71,6 +71,7 @@ impl Matrix {
     pub(crate) fn values(&self) -> Tensor<2> {
         match &self.data {
             MatrixData::Dense(values) => values.clone(),
+            MatrixData::Mapped(_) if IN_TAB => unreachable!("a tab maps no file"),
             MatrixData::Mapped(matrix) => {
                 Tensor::from_data(TensorData::new(matrix.values(), self.shape), &Device::flex())
             }

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::dtype::f16s;
 use crate::gguf::dequantize_into;
-use crate::{GgmlType, QuantizedMatrix, StoredDtype, TensorLayout, WeightFormat, quantize};
+use crate::{ColumnOrder, GgmlType, QuantizedMatrix, StoredDtype, TensorLayout, WeightFormat, quantize};
 
 /// A memory-mapped file.
 pub type MappedFile = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -24,15 +24,6 @@ impl MappedBytes {
     fn bytes(&self) -> &[u8] {
         &(*self.file).as_ref()[self.range.clone()]
     }
-}
-
-/// The order of columns in a matrix that is made of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnOrder {
-    /// All columns of the first matrix, then all of the second, and so on.
-    Concatenated,
-    /// Four columns of each matrix in turn.
-    Interleaved,
 }
 
 /// The order and the encoding of the elements of a part.

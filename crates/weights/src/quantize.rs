@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::{BLOCK, ColumnOrder, GgmlType, MatrixData, WeightFormat, gguf};
+use crate::{BLOCK, GgmlType, MatrixData, WeightFormat, gguf};
 
 mod affine;
 mod blocks;
@@ -69,6 +69,15 @@ impl Grid {
         let errors = candidates.map(to_f16).filter(|scale| *scale != 0.0).map(|scale| (squared_error(scale), scale));
         errors.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
     }
+}
+
+/// The order of columns in a matrix that is made of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnOrder {
+    /// All columns of the first matrix, then all of the second, and so on.
+    Concatenated,
+    /// Four columns of each matrix in turn.
+    Interleaved,
 }
 
 /// A weight matrix on the host, as the words of a format. [`WeightFormat::F32`] is a format too: one word per value.

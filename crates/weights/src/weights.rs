@@ -14,6 +14,7 @@ use crate::stored_rows::StoredRows;
 use crate::tensor_location::TensorLocation;
 use crate::{
     ColumnOrder, Error, Folder, LoraAdapter, MappedLayout, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat,
+    transposed,
 };
 
 mod adapted;
@@ -300,29 +301,6 @@ fn finite(name: &str, tensor: &TensorLocation, matrix: QuantizedMatrix) -> Resul
 
 fn not_finite(name: &str, tensor: &TensorLocation, index: usize, value: f32) -> Error {
     Error::NotFinite { file: tensor.file.clone(), tensor: name.to_owned(), index, value }
-}
-
-/// Transposes a row-major matrix `[rows, columns]` to `[columns, rows]`.
-///
-/// # Panics
-/// If the number of values is not `rows · columns`.
-#[must_use]
-pub fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
-    // Tiles of this side keep the lines of both matrices in the cache.
-    const TILE: usize = 32;
-    assert_eq!(values.len(), rows * columns);
-    let mut out = vec![T::default(); values.len()];
-    for first_row in (0..rows).step_by(TILE) {
-        for first_column in (0..columns).step_by(TILE) {
-            for column in first_column..columns.min(first_column + TILE) {
-                let out = &mut out[column * rows..][first_row..rows.min(first_row + TILE)];
-                for (out, row) in out.iter_mut().zip(first_row..) {
-                    *out = values[row * columns + column];
-                }
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use super::DEPTH;
 use super::simd::Lanes;
 use crate::{BLOCK, WeightFormat};
 
+/// Whether the module is a tab's, in which no file is mapped. Code for mapped matrices is then left out.
+pub(crate) const IN_TAB: bool = cfg!(target_family = "wasm");
+
 /// The most columns that are packed at a time.
 pub(super) const MOST_COLUMNS: usize = 64;
 
@@ -34,6 +37,9 @@ pub(super) fn pack<L: Lanes>(
     let WeightSlice::Mapped(matrix) = weights else {
         return pack_words::<L>(weights, [k, n], inputs, columns, panels);
     };
+    if IN_TAB {
+        unreachable!("a tab maps no file");
+    }
     let [k, outputs] = matrix.part_shape();
     let MappedLayout::Words(format) = matrix.layout() else {
         return pack_transposed::<L>(matrix, inputs, columns, panels);

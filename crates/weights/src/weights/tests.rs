@@ -244,5 +244,5 @@ fn without_any_file_the_plain_name_is_reported_missing() {
 
 #[test]
 fn transposing_swaps_rows_and_columns() {
-    assert_eq!(super::transposed(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
+    assert_eq!(crate::transposed(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
 }
