@@ -373,7 +373,7 @@ const FOREIGN = [
     'comfyui',
     png('prompt', comfy),
     { prompt: 'a glass bottle', 'negative-prompt': 'text, watermark', steps: '12', 'guidance-scale': '8', scheduler: 'euler-a', ...SIZE },
-    /written by ComfyUI.+Not used: seed: 156680208700286, LoraLoader\..+model sd\.safetensors/,
+    /written by ComfyUI.+LoRA a \(1\): add it.+Not used: seed: 156680208700286\..+model sd\.safetensors/,
   ],
   [
     'comfyui_webp',
