@@ -43,8 +43,8 @@ export function componentUrl(text: string, hub: string, base: string): string {
   const [, repository, at, path = ''] = /^(?:hf:\/\/)?([\w.-]+\/[\w.-]+)@([^/]+)\/(.*)$/i.exec(before) ?? [];
   const folder = repository === undefined ? before : `${repository}/resolve/${at}/${path}`;
   // In the file's place stands a folder that is no component's, so that the whole path is kept.
-  const url = parsed(`${folder}-/${query}`, hub, base, revision) ?? new URL(`${folder}-/`, base).href;
-  return url.replace(/\/-\/(?=$|\?)/, `/${encodeURIComponent(decoded(file))}`);
+  const url = parsed(`${folder}~/${query}`, hub, base, revision) ?? new URL(`${folder}~/`, base).href;
+  return url.replace(/\/~\/(?=$|\?)/, `/${encodeURIComponent(decoded(file))}`);
 }
 
 /** Returns the address in a quotation, a Markdown link or a command line, with the revision that the command names. */
