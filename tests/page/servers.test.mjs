@@ -141,10 +141,12 @@ describe('a server', () => {
     test(`that_lacks_${named}_is_refused_before_weights_are_downloaded`, async (context) => {
       fixture.server.rule = ({ path }) => (lacks.test(path) ? { status: 404 } : undefined);
       const fault = await faultOf(await openWithText(context));
+      const [component] = named.split('/');
+      const option = { scheduler: '--scheduler-config', text_encoder: '--text-encoder' }[component] ?? `--${component}`;
       assert.deepEqual(fault, {
         code: 'network',
         what: `${fixture.server.url} has no ${named}`,
-        remedy: 'check the address of the checkpoint folder',
+        remedy: `check the address of the checkpoint folder, or take its ${component} from another place: under Models, with ?${component}= in the address, or with ${option}`,
       });
       assert.ok(sent() < 100_000, `${sent()} bytes of weights`);
     });

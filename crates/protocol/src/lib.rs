@@ -2,6 +2,7 @@
 //! type that crosses into TypeScript is listed in [`typescript::render`], whose text is `web/src/engine/protocol.gen.ts`.
 
 mod catalogue;
+mod component_places;
 mod event;
 mod fault;
 mod preset;
@@ -15,6 +16,7 @@ pub mod typescript;
 pub use catalogue::{
     BytesFrom, Catalogue, CatalogueComponent, CatalogueComponents, CatalogueFile, CatalogueModel, CatalogueTextEncoder,
 };
+pub use component_places::ComponentPlaces;
 pub use event::{
     AdapterInfo, Checkpoint, DenoisingStep, EngineEvent, Estimate, GenerationCost, GenerationStage, ImageResult,
     MemoryUsage, PreviewImage, StageMillis, TapRow, TokensCounted, Verdict,
@@ -23,8 +25,8 @@ pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
 pub use prompt::{STYLES, Style};
 pub use request::{
-    ComponentPlaces, DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, LoraScale,
-    LoraSource, OutputType, ResolvedRequest, TextEncoderSource,
+    DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, LoraScale, LoraSource,
+    OutputType, ResolvedRequest, TextEncoderSource,
 };
 pub use storage::{
     LoadProgress, LoadStage, PromptCacheSize, StorageBackend, StorageTask, StoredCheckpoint, StoredComposition,

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::{Fault, FaultCode, StorageBackend, StorageTask, TextEncoderLayer, TokenCount, WeightDtype};
+use crate::{
+    ComponentPlaces, Fault, FaultCode, StorageBackend, StorageTask, TextEncoderLayer, TokenCount, WeightDtype,
+};
 
 mod resolve;
 #[cfg(test)]
@@ -88,28 +90,6 @@ pub enum EngineRequest {
     Check { id: u32, variant: String, device: DeviceKind },
     /// List, verify or delete stored checkpoints. Answered with [`crate::EngineEvent::StoredCheckpoints`].
     Storage { id: u32, task: StorageTask, storage: StorageBackend },
-}
-
-/// Components that are in other places than their checkpoint. Each place is the URL of a folder, which ends in `/`, or of a
-/// `.safetensors` or `.gguf` file, or the name of local files that were sent to the worker.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(default)]
-pub struct ComponentPlaces {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub transformer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub vae: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub text_encoder: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub tokenizer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub scheduler: Option<String>,
 }
 
 /// A LoRA to merge.

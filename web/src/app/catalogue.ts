@@ -4,9 +4,9 @@ import catalogue from '../../../crates/weights/catalogue.json';
 import { componentUrl } from '../checkpoints/address';
 import { COMPONENTS, type Component } from '../checkpoints/place';
 import type { Catalogue, CatalogueComponent, CatalogueModel } from '../engine/protocol.gen';
-import type { ModelPlace } from './components';
 import { element } from './dom';
 import { t } from './i18n';
+import type { ModelPlace } from './model-place';
 import type { ModelSource } from './stored-models';
 
 const { models, text_encoders } = catalogue as Catalogue;

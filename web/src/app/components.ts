@@ -5,15 +5,8 @@ import { COMPONENTS, type Component, FILE_PREFIX, nameOfPlace } from '../checkpo
 import type { ComponentPlaces } from '../engine/protocol.gen';
 import { element } from './dom';
 import { t } from './i18n';
+import type { ModelComponents, ModelPlace } from './model-place';
 import { type ModelSource, withIdentity } from './stored-models';
-
-/** A place: its URL, or a name for the user's `files`. */
-export interface ModelPlace {
-  place: string;
-  files?: ReadonlyMap<string, File>;
-}
-
-export type ModelComponents = Partial<Record<Component, ModelPlace>>;
 
 /** A dropped or chosen component or LoRA. */
 export interface Classified {

@@ -2,9 +2,9 @@
 import type { LocalPlaces } from '../checkpoints/place';
 import { nameOfPlace } from '../checkpoints/place';
 import type { LoraScale, LoraSource, StoredCheckpoint } from '../engine/protocol.gen';
-import type { ModelPlace } from './components';
 import { element } from './dom';
 import { t } from './i18n';
+import type { ModelPlace } from './model-place';
 
 const SCALE_MAX = 2;
 const SCALE_STEP = 0.05;

@@ -19,15 +19,7 @@ import type {
 import { readMetadata } from '../gallery/metadata';
 import { renderCarried } from './carried';
 import { renderCatalogue, startCatalogue } from './catalogue';
-import {
-  type Classified,
-  classifiedFile,
-  type ModelComponents,
-  type ModelPlace,
-  placesOf,
-  renderComponents,
-  startComponents,
-} from './components';
+import { type Classified, classifiedFile, placesOf, renderComponents, startComponents } from './components';
 import { element } from './dom';
 import { startDrop } from './drop';
 import {
@@ -45,6 +37,7 @@ import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
 import { startImageStore } from './image-store';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
+import type { ModelComponents, ModelPlace } from './model-place';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {

@@ -2,10 +2,10 @@
 import { nameOfPlace } from '../checkpoints/place';
 import type { Checkpoint, StoredCheckpoint } from '../engine/protocol.gen';
 import type { ImageMetadata } from '../gallery/image-metadata';
-import type { ModelComponents } from './components';
 import { applyRequest, hasInitImage } from './form';
 import { t } from './i18n';
 import { restoreLoras } from './lora-list';
+import type { ModelComponents } from './model-place';
 
 /** Fills in the form, and sets the LoRAs; `stored` ones are added, and `open` are the components in use. Returns sentences about the result: what the file does not hold, and what has no field. */
 export function restore(

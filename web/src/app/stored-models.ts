@@ -3,8 +3,8 @@
 import { contentIdOf } from '../checkpoints/identity';
 import { FILE_PREFIX, FOLDER_PREFIX } from '../checkpoints/place';
 import type { PromptCacheSize, StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
-import type { ModelComponents } from './components';
 import { t } from './i18n';
+import type { ModelComponents } from './model-place';
 
 /** A checkpoint to open: its URL, or a name for the user's `files`. */
 export interface ModelSource {

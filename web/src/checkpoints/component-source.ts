@@ -166,11 +166,8 @@ export class ComponentSource implements Source {
       const bytes = await readFile(source, MANIFEST);
       if (bytes === undefined || !mayBeManifest(new TextDecoder().decode(bytes))) continue;
       const [component = 'transformer'] = this.places.keys();
-      throw fault(
-        'bad_request',
-        `the ${component} of a packed checkpoint cannot be replaced`,
-        'name the diffusers folder that was packed, or pack the component with it',
-      );
+      const remedy = 'name the diffusers folder that was packed, or pack the component with it';
+      throw fault('bad_request', `the ${component} of a packed checkpoint cannot be replaced`, remedy);
     }
   }
 

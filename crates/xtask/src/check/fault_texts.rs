@@ -137,7 +137,7 @@ fn sites(sources: &Sources) -> Result<BTreeMap<String, usize>> {
         module.items.iter().for_each(|item| visitor.visit_item(item));
     }
     for (file, text) in sources.ending(".ts").filter(|(file, _)| file.starts_with("web/src") && !is_passed_on(file)) {
-        let count = text.matches("fault('").count() + text.matches("Fault(`").count();
+        let count = ["fault('", "fault(code, ", "Fault(`"].into_iter().map(|made| text.matches(made).count()).sum();
         if count > 0 {
             found.insert(file.to_owned(), count);
         }
@@ -212,13 +212,13 @@ mod tests {
     fn sites_are_functions_variants_and_files_of_typescript() {
         let sources = Sources::from([
             ("crates/a/src/lib.rs", SOURCE),
-            ("web/src/a.ts", "throw fault('x', `y`, 'z'); throw companionFault(`b`)"),
+            ("web/src/a.ts", "throw fault('x', `y`, 'z'); throw fault(code, y, z); throw companionFault(`b`)"),
         ]);
         let expected = [
             ("crates/a/src/lib.rs E::Bad", 1),
             ("crates/a/src/lib.rs f", 1),
             ("crates/a/src/lib.rs g", 2),
-            ("web/src/a.ts", 2),
+            ("web/src/a.ts", 3),
         ];
         let found = sites(&sources).expect("it parses");
         assert_eq!(found.iter().map(|(site, count)| (site.as_str(), *count)).collect::<Vec<_>>(), expected);
