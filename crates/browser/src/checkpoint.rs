@@ -208,7 +208,7 @@ impl Engine {
             heap_bytes: heap_bytes(),
         };
         self.pipeline.replace(Some(Rc::new(pipeline)));
-        self.emitter.emit(&EngineEvent::Ready(checkpoint));
+        self.emitter.emit(&EngineEvent::Ready(Box::new(checkpoint)));
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub enum EngineEvent {
     /// The estimate that was requested.
     Estimated(Estimate),
     /// The checkpoint is on the device: requests can be sent.
-    Ready(Checkpoint),
+    Ready(Box<Checkpoint>),
     /// The memory plan of image `id`, in one line with the reasons.
     /// `peak_bytes` includes the weights.
     Planned { id: u32, plan: String, peak_bytes: f64 },
