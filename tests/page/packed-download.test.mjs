@@ -273,7 +273,7 @@ describe('a packed checkpoint', () => {
     const [stored] = await storage({ kind: 'list' });
     assert.deepEqual(
       { ...stored, saved_at: 0 },
-      { checkpoint: fixture.server.url, storage: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 },
+      { checkpoint: fixture.server.url, kind: 'model', storage: 'indexeddb', bytes: size(), missing: 0, changed: false, saved_at: 0 },
     );
     await page.evaluate(async (name) => {
       const opening = indexedDB.open('pixart-web');

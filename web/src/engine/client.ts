@@ -1,6 +1,5 @@
 //! The page's side of the worker: requests as promises, and every event to one listener. Its only state is the pending promises.
 //! Whatever the worker throws or fails to catch arrives as a `Fault`.
-import type { LocalPlaces } from '../checkpoints/place';
 import { fault } from './fault';
 import type {
   Checkpoint,
@@ -37,7 +36,7 @@ export interface CheckpointOptions {
   /** LoRAs to merge into the transformer. */
   loras?: readonly LoraSource[] | undefined;
   /** Local files of components and LoRAs, by the name of their place. */
-  local?: LocalPlaces | undefined;
+  local?: ReadonlyMap<string, ReadonlyMap<string, File>> | undefined;
   /** Format that a diffusers folder is converted to. */
   dtype: WeightDtype;
   /** Memory to plan with, where that is less than the device seems to have. */
@@ -57,7 +56,7 @@ export interface WorkerClient {
     layer?: TextEncoderLayer,
   ): Promise<ImageResult | undefined>;
   /** Merges these LoRAs, and no others; resolves with those that are not off. */
-  setLoras(loras: readonly LoraSource[], local?: LocalPlaces): Promise<LoraScale[]>;
+  setLoras(loras: readonly LoraSource[], local?: CheckpointOptions['local']): Promise<LoraScale[]>;
   /** Counts the tokens of the prompts, as the text encoder in the tab reads them. */
   countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;

@@ -1,7 +1,6 @@
 //! A worker with a device and a checkpoint, restarted after a failure: the running generation resumes at its last finished step.
 //! Generates one image at a time, in the order of the requests. Contract: every promise rejects with a `Fault`, and an event of kind
 //! `fault` has ended something.
-import type { LocalPlaces } from '../checkpoints/place';
 import { type CheckpointOptions, connect, type ImageRequest, type WorkerClient } from './client';
 import { fault, faultOf, ignore, isRecoverable } from './fault';
 import type {
@@ -50,7 +49,7 @@ export interface ResilientEngine {
   /** Generates an image; resolves with `undefined` where it was cancelled. */
   generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult | undefined>;
   /** Merges these LoRAs, and no others, after the generations that were requested before. */
-  setLoras(loras: readonly LoraSource[], local?: LocalPlaces): Promise<LoraScale[]>;
+  setLoras(loras: readonly LoraSource[], local?: CheckpointOptions['local']): Promise<LoraScale[]>;
   countTokens(request: ImageRequest): Promise<TokensCounted>;
   check(variant: string): Promise<TapRow[]>;
   storage(task: StorageTask): Promise<StoredCheckpoint[]>;
