@@ -381,7 +381,7 @@ test('faults_of_the_worker_and_the_wasm_module', async () => {
 async function faultWith(script, device = 'webgpu') {
   const page = await browser.context.newPage();
   await page.route('**/worker-*.js', async (route) => {
-    const reply = await route.fetch();
+    const reply = await route.fetch({ maxRetries: 3 });
     await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
   });
   await page.goto(`${server.url}?device=${device}&storage=memory`);

@@ -79,7 +79,7 @@ for (const [name, { script, device, backend, store, adapter: shown }] of Object.
       const page = await browser.context.newPage();
       await page.addInitScript(script);
       await page.route('**/worker-*.js', async (route) => {
-        const reply = await route.fetch();
+        const reply = await route.fetch({ maxRetries: 3 });
         await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
       });
       const errors = [];

@@ -57,7 +57,7 @@ async function openPage(device) {
     };
   });
   await page.route('**/worker-*.js', async (route) => {
-    const reply = await route.fetch();
+    const reply = await route.fetch({ maxRetries: 3 });
     await route.fulfill({ response: reply, body: SABOTAGE + (await reply.text()) });
   });
   await page.goto(`${server.url}?device=${device}`);
