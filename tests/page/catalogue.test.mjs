@@ -9,7 +9,7 @@ import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 import { writeGguf } from './gguf.mjs';
 
 const CATALOGUE = JSON.parse(readFileSync(new URL('../../crates/weights/catalogue.json', import.meta.url), 'utf8'));
-const MODEL = CATALOGUE.models.find(({ name }) => name === 'pixart-alpha-dmd-512');
+const MODEL = CATALOGUE.models.find(({ name }) => name === 'pixart-sigma-512');
 const ENCODER = CATALOGUE.text_encoders.find(({ name }) => name === 't5-xxl-q4_k_m').component;
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-catalogue-'));
 
@@ -34,8 +34,9 @@ describe('the catalogue', () => {
     const url = `${fixture.pageUrl}?device=wasm&checkpoint=&ask=0&hub=${encodeURIComponent(fixture.server.url)}`;
     await page.goto(url);
     await page.locator('#models').evaluate((fold) => (fold.open = true));
-    const entry = page.locator('#catalogue-list li', { hasText: /^PixArt-α DMD 512 px ·/ });
+    const entry = page.locator('#catalogue-list li', { hasText: /^PixArt-Σ 512 px ·/ });
     assert.match(await entry.innerText(), /about 5\.7 GB to download, licence openrail/);
+    assert.equal(await page.locator('#catalogue-list li', { hasText: 'DMD' }).count(), 0, 'no tab reads its .bin');
     await screenshot(page, 'catalogue');
     await page.selectOption('#catalogue-encoder', '');
     assert.match(await entry.innerText(), /about 21\.8 GB/);
@@ -46,11 +47,11 @@ describe('the catalogue', () => {
     await page.click('#accept-download');
     const { model } = await untilLoaded(page);
     assert.equal(model, MODEL.base.split('@')[0].split('/')[1]);
-    assert.equal(await page.inputValue('#preset'), 'alpha-dmd');
+    assert.equal(await page.inputValue('#preset'), 'sigma');
 
     fixture.server.log = [];
     await page
-      .locator('#catalogue-list li', { hasText: /^PixArt-α DMD 512 px ·/ })
+      .locator('#catalogue-list li', { hasText: /^PixArt-Σ 512 px ·/ })
       .locator('button')
       .click();
     await page.waitForFunction(() => globalThis.pixart.state().phase === 'opening');

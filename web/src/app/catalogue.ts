@@ -32,7 +32,7 @@ export function renderCatalogue(hub: string, onOpen: (source: ModelSource) => vo
   if (own !== undefined) own.textContent = t('ownTextEncoder');
   const chosen = text_encoders.find(({ name }) => name === encoder.value)?.component;
   // Variants of a model's own text encoder are not chosen by their name.
-  const offered = models.filter(({ variant }) => chosen !== undefined || variant === null);
+  const offered = models.filter((model) => (chosen !== undefined || model.variant === null) && isReadable(model));
   const items = offered.map((model) => {
     const components = { ...model.components, ...(chosen && { text_encoder: chosen }) };
     const bytes = COMPONENTS.reduce((sum, component) => sum + bytesOf(components[component]), 0);
@@ -62,6 +62,11 @@ function sourceOf({ base, preset }: CatalogueModel, components: CatalogueModel['
     return address === base && component !== 'text_encoder' ? [] : [[component, { place: componentUrl(address, hub, document.baseURI) }]];
   });
   return { checkpoint: componentUrl(base, hub, document.baseURI), components: Object.fromEntries(places), preset };
+}
+
+/** Returns whether a tab can read the transformer, which is not a file of pickled tensors. */
+function isReadable({ components }: CatalogueModel): boolean {
+  return components.transformer.files.some(({ path }) => path.endsWith('.safetensors'));
 }
 
 function bytesOf({ files }: CatalogueComponent): number {
