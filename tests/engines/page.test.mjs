@@ -171,7 +171,7 @@ inEachEngine((context) => {
     const { page } = context;
     await openPage(context);
     for (const [names, sentence] of [
-      [['weights.safetensors'], /^weights\.safetensors is one file of a model\./],
+      [['weights.safetensors'], /^weights\.safetensors holds neither a LoRA nor a component that this page knows\./],
       [['notes.txt'], /^notes\.txt is no image\./],
       [['one.png', 'two.png'], /^2 files were dropped\./],
     ]) {
