@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::header::{read_header, read_network};
 use crate::lora::rows_and_width;
-use crate::stored_rows::StoredRows;
 use crate::tensor_location::TensorLocation;
 use crate::{
     ColumnOrder, Error, Folder, LoraAdapter, MappedLayout, MappedMatrix, QuantizedMatrix, StoredDtype, WeightFormat,
@@ -199,10 +198,7 @@ impl<'folder> Weights<'folder> {
         if let Some(stored) = tensor.layout.weight_format() {
             return Ok(self.read_words(name, tensor, stored).await?.requantized(format));
         }
-        if !tensor.layout.dtype.is_weight() {
-            return Err(Error::weight_dtype(&tensor.file, name, tensor.layout.dtype));
-        }
-        let rows = StoredRows { name, tensor, scale: self.scale(name, tensor.layout.dtype).await? };
+        let rows = self.stored_rows(name, tensor).await?;
         let mut words = Vec::new();
         for range in rows.chunks(CHUNK_BYTES, true) {
             let bytes = self.folder.read(&tensor.file, range.clone()).await?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Weights, not_finite};
+use super::Weights;
 use crate::Error;
 use crate::tensor_location::TensorLocation;
 
@@ -72,18 +72,8 @@ impl Weights<'_> {
     ) -> Result<Vec<f32>, Error> {
         let at = |row: usize| tensor.range.start + row as u64 * row_bytes;
         let bytes = self.folder.read(&tensor.file, at(rows.start)..at(rows.end)).await?;
-        let Some(mut values) = tensor.layout.dtype.decode(&bytes) else {
-            return Err(Error::weight_dtype(&tensor.file, name, tensor.layout.dtype));
-        };
-        let scale = self.scale(name, tensor.layout.dtype).await?;
-        values.iter_mut().for_each(|value| *value *= scale);
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => {
-                let width = values.len() / rows.len();
-                Err(not_finite(name, tensor, rows.start * width + index, values[index]))
-            }
-            None => Ok(values),
-        }
+        let width: usize = tensor.shape[1..].iter().product();
+        self.stored_rows(name, tensor).await?.values(&bytes, rows.start * width)
     }
 }
 

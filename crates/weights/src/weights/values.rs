@@ -3,31 +3,37 @@
 use std::collections::BTreeMap;
 
 use super::{CHUNK_BYTES, Weights, not_finite};
+use crate::stored_rows::StoredRows;
 use crate::tensor_location::TensorLocation;
 use crate::{Error, Folder, StoredDtype};
 
 impl Weights<'_> {
-    /// Reads the values of a row-major weight, with the scale that a file may hold for it.
+    /// Returns a row-major weight with the scale that a file may hold for it.
+    pub(super) async fn stored_rows<'a>(
+        &self,
+        name: &'a str,
+        tensor: &'a TensorLocation,
+    ) -> Result<StoredRows<'a>, Error> {
+        let dtype = tensor.layout.dtype;
+        if !dtype.is_weight() {
+            return Err(Error::weight_dtype(&tensor.file, name, dtype));
+        }
+        Ok(StoredRows { name, tensor, scale: self.scale(name, dtype).await? })
+    }
+
+    /// Reads the values of a row-major weight.
     pub(super) async fn read_values(&self, name: &str, tensor: &TensorLocation) -> Result<Vec<f32>, Error> {
-        let TensorLocation { file, layout, shape, range } = tensor;
-        // Chunks end between elements, or blocks.
-        let unit = match layout.dtype {
-            StoredDtype::Ggml(ggml_type) => ggml_type.block_bytes() as u64,
-            dtype => dtype.element_bytes().unwrap_or(1),
-        };
-        let step = CHUNK_BYTES / unit * unit;
-        let scale = self.scale(name, layout.dtype).await?;
-        let mut values = Vec::with_capacity(shape.iter().product());
-        for from in (range.start..range.end).step_by(step as usize) {
-            let bytes = self.folder.read(file, from..range.end.min(from + step)).await?;
-            let decoded = layout.dtype.decode(&bytes).ok_or_else(|| Error::weight_dtype(file, name, layout.dtype))?;
-            values.extend(decoded.into_iter().map(|value| value * scale));
+        let rows = self.stored_rows(name, tensor).await?;
+        let mut values = Vec::with_capacity(tensor.shape.iter().product());
+        for range in rows.chunks(CHUNK_BYTES, false) {
+            let bytes = self.folder.read(&tensor.file, range).await?;
+            values.extend(rows.values(&bytes, values.len())?);
         }
         Ok(values)
     }
 
     /// Returns the factor of a weight in 8-bit floats: ComfyUI's `scale_weight` beside it, else 1.
-    pub(super) async fn scale(&self, name: &str, dtype: StoredDtype) -> Result<f32, Error> {
+    async fn scale(&self, name: &str, dtype: StoredDtype) -> Result<f32, Error> {
         let tensor = scale_tensor(&self.tensors, name, dtype);
         match tensor {
             Some(tensor) => read_scale(self.folder, name, tensor).await,
