@@ -39,6 +39,7 @@ import original
 import over
 import recorder
 import schedulers
+import variation
 from recorder import Call
 from scenes import caption, sample
 
@@ -325,6 +326,7 @@ PARTS = {
     "original": lambda: original.main(GOLDEN),
     "over": lambda: over.main(GOLDEN),
     "schedulers": lambda: schedulers.main(GOLDEN),
+    "variation": lambda: variation.main(GOLDEN),
 }
 
 

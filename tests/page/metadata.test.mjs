@@ -50,6 +50,7 @@ function runPixart(args, files = ['out.png']) {
 }
 
 const FIELDS = ['prompt', 'negative-prompt', 'seed', 'steps', 'guidance-scale', 'scheduler', 'style', 'width', 'height', 'strength'];
+const VARIATION_FIELDS = ['variation-seed', 'variation-strength'];
 const formValues = () => page.evaluate((ids) => Object.fromEntries(ids.map((id) => [id, document.getElementById(id).value])), FIELDS);
 /** The form after a restored file that names nothing but a prompt. */
 const DEFAULTS = {
@@ -117,6 +118,24 @@ test('an_image_of_image_to_image_leaves_nothing_behind_for_the_next_one', async 
   assert.equal(await page.evaluate(() => document.getElementById('init-image').files.length), 0);
   assert.ok(await page.isHidden('#mask-editor'));
   assert.deepEqual((await generated()).request, { ...(await generated()).request, ...plain });
+});
+
+test('a_variation_reaches_the_image_and_comes_back_with_its_file', async () => {
+  const values = () => page.evaluate((ids) => ids.map((id) => document.getElementById(id).value), VARIATION_FIELDS);
+  const varied = { ...FULL, variation_seed: 9, variation_strength: 0.25, width: 64, height: 64, num_inference_steps: 2 };
+  await restore(own(varied));
+  assert.deepEqual(await values(), ['9', '0.25']);
+  const first = await generated();
+  assert.deepEqual(first.request, { ...first.request, ...varied });
+  assert.match(textsOf(first.png).parameters, /, Variation seed: 9, Variation seed strength: 0\.25, /);
+  await restore(own({ ...FULL, width: 64, height: 64, num_inference_steps: 2 }));
+  assert.deepEqual(await values(), ['0', '0']);
+  const plain = await generated();
+  assert.ok(!('variation_seed' in plain.request) && !('variation_strength' in plain.request));
+  assert.notDeepEqual(plain.pixels, first.pixels);
+  const text = 'a star\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 5, Size: 64x64, Variation seed: 9, Variation seed strength: 0.25';
+  await restore(pngWithTexts(rgbPng(64, 64), [['tEXt', 'parameters', Buffer.from(text, 'latin1')]]));
+  assert.deepEqual(await values(), ['9', '0.25']);
 });
 
 test('settings_without_a_field_reach_the_image_are_listed_and_can_be_reset', async () => {

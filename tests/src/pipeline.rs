@@ -276,3 +276,34 @@ fn separate_encode_generate_and_decode_give_the_image_of_one_run() {
     let fault = decode::decode(&checkpoint, DeviceSpec::Cpu, path, other).expect_err("it has three channels");
     assert!(fault.to_string().contains("has shape [1, 3, 8, 8], not [1, 4, rows, columns]"), "{fault}");
 }
+
+#[test]
+fn a_variation_of_full_strength_is_the_image_of_its_seed_and_one_of_none_changes_nothing() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
+    let options = LoadOptions { ..LoadOptions::default() };
+    let generator = ImageGenerator::load(opened, scenes(), options).expect("it loads");
+    let files = |request: &GenerateRequest| {
+        let images = generator.generate(request, |_| ControlFlow::Continue(())).expect("it is generated");
+        images.into_iter().map(|image| image.file).collect::<Vec<_>>()
+    };
+    let pixels = |files: &[Vec<u8>]| {
+        let decoded = files.iter().map(|file| image::decode_image(file).expect("a PNG").bytes);
+        decoded.collect::<Vec<_>>()
+    };
+    let plain = request(4.5);
+    let varied = |seed, variation_strength| GenerateRequest {
+        variation_seed: Some(seed),
+        variation_strength: Some(variation_strength),
+        ..plain.clone()
+    };
+    let own = files(&plain);
+    assert_eq!(files(&varied(30, 0.0)), own, "the whole file");
+    let full = GenerateRequest { num_images_per_prompt: 2, ..varied(30, 1.0) };
+    let seeds = GenerateRequest { num_images_per_prompt: 2, seeds: Some(vec![30, 31]), ..plain.clone() };
+    assert_eq!(pixels(&files(&full)), pixels(&files(&seeds)));
+    let half = files(&varied(30, 0.5));
+    assert_ne!(pixels(&half), pixels(&own));
+    let ancestral = |request: GenerateRequest| GenerateRequest { scheduler: Some("euler-a".into()), ..request };
+    let [of_own, of_none] = [ancestral(plain.clone()), ancestral(varied(30, 0.0))].map(|request| files(&request));
+    assert_eq!(of_own, of_none);
+}

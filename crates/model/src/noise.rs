@@ -25,6 +25,8 @@ pub struct Noise {
     index: usize,
     images: usize,
     shape: [usize; 4],
+    /// Seed and strength of a variation of the first numbers.
+    variation: Option<(u32, f64)>,
     device: Device,
 }
 
@@ -33,7 +35,24 @@ impl Noise {
     #[must_use]
     pub fn new(seed: u64, [index, images]: [usize; 2], shape: [usize; 4], device: &Device) -> Self {
         assert!(index < images, "image {index} of {images}");
-        Self { generator: TorchGenerator::new(seed), index, images, shape, device: device.clone() }
+        let variation = None;
+        Self { generator: TorchGenerator::new(seed), index, images, shape, variation, device: device.clone() }
+    }
+
+    /// Sets seed and strength of a variation of the initial noise.
+    #[must_use]
+    pub fn with_variation(self, variation: Option<(u32, f64)>) -> Self {
+        Self { variation, ..self }
+    }
+
+    /// Turns the initial noise `numbers` towards that of the variation seed. Later numbers are not changed.
+    pub(crate) fn vary(&mut self, numbers: &mut [f32]) {
+        let [_, c, h, w] = self.shape;
+        if let Some((seed, strength)) = self.variation.take() {
+            let towards = randn(u64::from(seed), numbers.len());
+            let images = numbers.chunks_exact_mut(c * h * w).zip(towards.chunks_exact(c * h * w));
+            images.for_each(|(numbers, towards)| slerp(strength, numbers, towards, [h, w]));
+        }
     }
 
     /// Returns the next normal numbers of `shape`, drawn once for all images of the generator.
@@ -42,15 +61,45 @@ impl Noise {
         Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
     }
 
-    /// Returns the next normal numbers of `shape`.
+    /// Returns the next normal numbers of `shape`; the first of them with the variation.
     pub fn draw(&mut self) -> Tensor<4> {
         let count = self.shape.iter().product::<usize>();
         let mut numbers = self.generator.randn(count * self.images);
         numbers.drain(..self.index * count);
         numbers.truncate(count);
+        self.vary(&mut numbers);
         Tensor::from_data(TensorData::new(numbers, self.shape), &self.device)
     }
 }
+
+/// Interpolates spherically from `low` (at `strength` 0) to `high` (at 1), in place: both `[C, H, W]` of one image, each column of H
+/// numbers by itself. With ω the angle between two columns, low·sin((1-s)·ω)/sin(ω) + high·sin(s·ω)/sin(ω). Where the columns are
+/// parallel on average, `low`·s + `high`·(1-s).
+///
+/// Source: `slerp` in AUTOMATIC1111's `modules/rng.py`, whose parallel case has the strengths in this order, too.
+fn slerp(strength: f64, low: &mut [f32], high: &[f32], [h, w]: [usize; 2]) {
+    let columns = low.len() / h;
+    let place = |column: usize, row: usize| column / w * h * w + row * w + column % w;
+    let product = |a: &[f32], b: &[f32], column: usize| -> f64 {
+        (0..h).map(|row| place(column, row)).map(|at| f64::from(a[at]) * f64::from(b[at])).sum()
+    };
+    let cosine =
+        |column: usize| product(low, high, column) / (product(low, low, column) * product(high, high, column)).sqrt();
+    let cosines: Vec<f64> = (0..columns).map(cosine).collect();
+    let is_parallel = cosines.iter().sum::<f64>() / columns as f64 > PARALLEL;
+    for (column, cosine) in cosines.into_iter().enumerate() {
+        let [of_low, of_high] = match is_parallel {
+            true => [strength, 1.0 - strength],
+            false => [1.0 - strength, strength].map(|part| (part * cosine.acos()).sin() / cosine.acos().sin()),
+        };
+        for at in (0..h).map(|row| place(column, row)) {
+            low[at] = (of_low * f64::from(low[at]) + of_high * f64::from(high[at])) as f32;
+        }
+    }
+}
+
+/// The mean cosine above which [`slerp`] takes two images' columns for parallel.
+const PARALLEL: f64 = 0.9995;
 
 /// A generator that continues from draw to draw: `torch.Generator`.
 pub(crate) struct TorchGenerator {

@@ -326,15 +326,18 @@ impl Pipeline {
         Ok(sampler.planned(prepared.plan.cfg_batching))
     }
 
-    /// Returns the noise of image `index`. One generator makes it for all images, or each image has a seed of its own.
+    /// Returns the noise of image `index`. One generator makes it for all images, or each image has a seed of its own. Variations of
+    /// one seed all start from its own image.
     #[must_use]
     pub fn noise(&self, prepared: &PreparedRequest, index: usize) -> Noise {
         let request = &prepared.request;
-        let (seed, place) = match &request.seeds {
-            Some(seeds) => (seeds[index], [0, 1]),
-            None => (request.seed, [index, prepared.images()]),
+        let variation = request.variation_of(index);
+        let place = match request.seeds.is_some() || variation.is_some() {
+            true => [0, 1],
+            false => [index, prepared.images()],
         };
-        Noise::new(u64::from(seed), place, prepared.latent_shape, &self.device)
+        let noise = Noise::new(u64::from(request.seed_of(index)), place, prepared.latent_shape, &self.device);
+        noise.with_variation(variation)
     }
 
     /// Stage 7: decodes clean latents to an image in -1..1, `[P, 3, 8·H, 8·W]`.

@@ -141,6 +141,15 @@ pub struct GenerateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub seeds: Option<Vec<u32>>,
+    /// Seed of the noise that the initial noise is turned towards by `variation_strength`. The images of a request all start from
+    /// the noise of their seed itself, each with the next variation seed, as in AUTOMATIC1111's web UI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub variation_seed: Option<u32>,
+    /// Part of the way to the noise of `variation_seed`, from 0 (off) to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub variation_strength: Option<f64>,
     /// Number of denoising steps.
     #[serde(default = "num_inference_steps", alias = "steps")]
     #[ts(optional, as = "Option<u32>")]
@@ -270,6 +279,8 @@ impl GenerateRequest {
             negative_prompt: String::new(),
             seed: 0,
             seeds: None,
+            variation_seed: None,
+            variation_strength: None,
             num_inference_steps: num_inference_steps(),
             timesteps: None,
             sigmas: None,

@@ -12,6 +12,8 @@ import { readTextSource, unselectFile } from './text-source';
 const prompt = element('prompt', HTMLTextAreaElement);
 const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
 const seed = element('seed', HTMLInputElement);
+const variationSeed = element('variation-seed', HTMLInputElement);
+const variationStrength = element('variation-strength', HTMLInputElement);
 const randomSeed = element('random-seed', HTMLInputElement);
 const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
@@ -57,6 +59,7 @@ export function readRequest(): ImageRequest {
     prompt: readText(prompt),
     negative_prompt: readText(negativePrompt),
     seed: readU32('seed', seed),
+    ...readVariation(),
     num_inference_steps: readU32('num_inference_steps', steps),
     guidance_scale: guidanceScale.valueAsNumber,
     ...readCarried(),
@@ -65,6 +68,12 @@ export function readRequest(): ImageRequest {
     ...readSize(),
     record: record.checked,
   };
+}
+
+/** Returns the variation of the seed, where it is on. */
+function readVariation(): Partial<ImageRequest> {
+  const variation_strength = variationStrength.valueAsNumber;
+  return variation_strength > 0 ? { variation_seed: readU32('variation_seed', variationSeed), variation_strength } : {};
 }
 
 /** Returns the fields that decide how the prompts are read. */
@@ -153,6 +162,8 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   setText(prompt, request.prompt ?? '');
   setText(negativePrompt, request.negative_prompt ?? '');
   seed.value = String(request.seed ?? 0);
+  variationSeed.value = String(request.variation_seed ?? 0);
+  variationStrength.value = String(request.variation_strength ?? 0);
   steps.value = String(request.num_inference_steps ?? own?.num_inference_steps ?? steps.defaultValue);
   guidanceScale.value = String(request.guidance_scale ?? own?.guidance_scale ?? guidanceScale.defaultValue);
   select(scheduler, request.scheduler ?? own?.scheduler ?? '');

@@ -28,6 +28,8 @@ const TEXTS = {
   brushSize: ['Brush size', 'Pinselgröße'],
   clearMask: ['Clear mask', 'Maske löschen'],
   strength: ['Strength', 'Stärke'],
+  variationSeed: ['Variation seed', 'Variations-Seed'],
+  variationStrength: ['Variation strength', 'Variationsstärke'],
   device: ['Device', 'Gerät'],
   modelUrl: ['Model URL or hub repository', 'Modell-URL oder Hub-Repository'],
   open: ['Open', 'Öffnen'],

@@ -486,7 +486,9 @@ function submit(): void {
     }
     if (cells !== undefined) return;
     for (let index = 0; index < count; index += 1) {
-      generate({ ...request, seed: ((request.seed ?? 0) + index) >>> 0 }, files).catch(ignore);
+      // Variations of one seed have the next variation seeds.
+      const field = request.variation_strength ? 'variation_seed' : 'seed';
+      generate({ ...request, [field]: ((request[field] ?? 0) + index) >>> 0 }, files).catch(ignore);
     }
   } catch (thrown) {
     show(withFault(state, faultOf(thrown)));

@@ -44,6 +44,15 @@ seed?: number,
  */
 seeds?: Array<number>, 
 /**
+ * Seed of the noise that the initial noise is turned towards by `variation_strength`. The images of a request all start from
+ * the noise of their seed itself, each with the next variation seed, as in AUTOMATIC1111's web UI.
+ */
+variation_seed?: number, 
+/**
+ * Part of the way to the noise of `variation_seed`, from 0 (off) to 1.
+ */
+variation_strength?: number, 
+/**
  * Number of denoising steps.
  */
 num_inference_steps?: number, 

@@ -89,6 +89,13 @@ pub(crate) struct GenerateArgs {
     /// A seed for each image, separated by commas.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["seed", "prompts"])]
     seeds: Option<Vec<u32>>,
+    /// Seed of the noise that the initial noise is turned towards, by --variation-strength; several images of one seed have the next
+    /// ones.
+    #[arg(long, default_value_t = 0, requires = "variation_strength")]
+    variation_seed: u32,
+    /// Part of the way to the noise of --variation-seed, from 0 to 1; 0 disables it.
+    #[arg(long, default_value_t = 0.0)]
+    variation_strength: f64,
     /// Remove links, markup and the like from the prompts; `--clean-caption=false` leaves them.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     clean_caption: bool,
@@ -212,6 +219,7 @@ impl GenerateArgs {
         // --steps and --sigmas replace the timesteps of a preset.
         let replaces_timesteps = self.steps.is_some() || self.sigmas.is_some();
         let timesteps = self.timesteps.clone().or(base.timesteps.clone().filter(|_| !replaces_timesteps));
+        let is_varied = self.variation_strength != 0.0;
         Ok(GenerateRequest {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative_prompt.clone(),
@@ -223,6 +231,8 @@ impl GenerateArgs {
             num_images_per_prompt: self.num_images_per_prompt,
             image_index: self.image_index,
             seeds: self.seeds.clone(),
+            variation_seed: is_varied.then_some(self.variation_seed),
+            variation_strength: is_varied.then_some(self.variation_strength),
             output_type: self.output_type,
             clean_caption: self.clean_caption,
             use_resolution_binning: !self.no_resolution_binning,

@@ -205,8 +205,8 @@ fn random_seeds(fields: &mut Map<String, Value>) {
             *seed = random_seed().into();
         }
     };
-    if let Some(seed) = fields.get_mut("seed") {
-        replace(seed);
+    for name in ["seed", "variation_seed"] {
+        fields.get_mut(name).map(replace);
     }
     if let Some(Value::Array(seeds)) = fields.get_mut("seeds") {
         seeds.iter_mut().for_each(replace);

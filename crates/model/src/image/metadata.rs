@@ -100,6 +100,9 @@ impl GenerationMetadata {
         fields.extend(model_hash.clone().map(|hash| ("Model hash", hash)));
         fields.push(("Model", model.clone()));
         fields.extend(vae.clone().map(|vae| ("VAE", vae)));
+        if let Some((seed, strength)) = request.variation_of(request.image_index.unwrap_or(0) as usize) {
+            fields.extend([("Variation seed", seed.to_string()), ("Variation seed strength", strength.to_string())]);
+        }
         fields.extend(options.map(|(_, options)| ("Scheduler options", options.to_owned())));
         fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
         fields.extend(style.clone().map(|style| ("Style", style)));

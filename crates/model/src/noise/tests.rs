@@ -2,7 +2,10 @@
 
 use burn::tensor::{Device, Tensor};
 
+use pixart_weights::Tensors;
+
 use super::{Mt19937, Noise, TorchGenerator, randn};
+use crate::compare;
 
 /// torch's own builds differ from each other by as much.
 const TOLERANCE: f32 = 2.5e-7;
@@ -115,4 +118,27 @@ fn pictures_of_one_generator_each_have_their_part_of_every_draw() {
         let part = picture * 24..(picture + 1) * 24;
         assert_eq!((values(noise.draw()), values(noise.draw())), (first[part.clone()].to_vec(), second[part].to_vec()));
     }
+}
+
+#[test]
+fn the_initial_noise_of_a_variation_is_that_of_a1111() {
+    let tensors = include_bytes!("../../../../tests/golden/variation.safetensors");
+    let tensors = Tensors::parse("variation.safetensors", tensors).expect("recorded");
+    let mut names = 0;
+    for name in tensors.names() {
+        let [seed, other, strength] = *name.split('_').collect::<Vec<_>>() else { panic!("{name}") };
+        let strength = strength.parse().expect("a number");
+        let [seed, other]: [u32; 2] = [seed, other].map(|seed| seed.parse().expect("a seed"));
+        let noise = Noise::new(u64::from(seed), [0, 1], [1, 4, 8, 6], &Device::flex());
+        let mut noise = noise.with_variation(Some((other, strength)));
+        let values = |tensor: Tensor<4>| tensor.into_data().try_into_vec::<f32>().expect("noise is f32");
+        let (_, expected) = tensors.any_f32(name).expect("recorded");
+        let comparison = compare(&values(noise.draw()), &expected, 1e-6);
+        assert_eq!(comparison.difference, None, "{name}: {:.1e}", comparison.max_relative);
+        let mut plain = TorchGenerator::new(u64::from(seed));
+        let _ = plain.randn(192);
+        assert_eq!(values(noise.draw()), plain.randn(192), "{name}: later noise is the seed's own");
+        names += 1;
+    }
+    assert_eq!(names, 5);
 }

@@ -81,7 +81,7 @@ impl Pipeline {
     ) -> Result<InitLatents, Error> {
         let request = &prepared.request;
         if let Some(file) = &request.latents {
-            return Ok(InitLatents::from_noise(self.given_latents(file.clone(), prepared, index)?));
+            return Ok(InitLatents::from_noise(self.given_latents(file.clone(), prepared, index, noise)?));
         }
         let Some(image) = &request.image else { return Ok(InitLatents::from_noise(noise.draw())) };
         let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
@@ -114,7 +114,13 @@ impl Pipeline {
     }
 
     /// Returns row `index` of the latents in a request's file, which has one row for each image.
-    fn given_latents(&self, file: Vec<u8>, prepared: &PreparedRequest, index: usize) -> Result<Tensor<4>, Error> {
+    fn given_latents(
+        &self,
+        file: Vec<u8>,
+        prepared: &PreparedRequest,
+        index: usize,
+        noise: &mut Noise,
+    ) -> Result<Tensor<4>, Error> {
         const FILE: &str = "the file of latents";
         let mut folder = Folder::default();
         folder.insert(FILE, file);
@@ -127,7 +133,8 @@ impl Pipeline {
             return Err(Error::Request(Fault::new(FaultCode::BadRequest, what, remedy)));
         }
         let count = shape.iter().product::<usize>();
-        let own = values[index * count..(index + 1) * count].to_vec();
+        let mut own = values[index * count..(index + 1) * count].to_vec();
+        noise.vary(&mut own);
         Ok(Tensor::from_data(TensorData::new(own, shape), &self.device))
     }
 }

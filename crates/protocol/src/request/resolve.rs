@@ -21,6 +21,13 @@ impl GenerateRequest {
         self.seeds.as_ref().map_or(self.seed, |seeds| seeds[index])
     }
 
+    /// Returns seed and strength of the variation of image `index`; none where it is off.
+    #[must_use]
+    pub fn variation_of(&self, index: usize) -> Option<(u32, f64)> {
+        let strength = self.variation_strength.filter(|strength| *strength > 0.0)?;
+        Some((self.variation_seed.unwrap_or(0).wrapping_add(index as u32), strength))
+    }
+
     /// Returns the indices of the images to generate.
     #[must_use]
     pub fn image_indices(&self) -> std::ops::Range<usize> {
@@ -32,12 +39,22 @@ impl GenerateRequest {
     #[must_use]
     pub fn of_image(&self, index: usize) -> Self {
         let seed = self.seed_of(index);
+        let variation = self.variation_of(index);
+        let of_one = Self {
+            seed,
+            variation_seed: variation.map(|(seed, _)| seed),
+            variation_strength: variation.map(|(_, strength)| strength),
+            ..self.clone()
+        };
         // A file of latents has a row for each image.
-        if self.latents.is_none() && (self.seeds.is_some() || self.num_images_per_prompt == 1) {
-            return Self { seed, seeds: None, num_images_per_prompt: 1, image_index: None, ..self.clone() };
+        let has_own_seed = self.seeds.is_some() || self.num_images_per_prompt == 1 || variation.is_some();
+        if self.latents.is_none() && has_own_seed {
+            return Self { seeds: None, num_images_per_prompt: 1, image_index: None, ..of_one };
         }
         let image_index = (self.num_images_per_prompt > 1).then_some(index as u32);
-        Self { seed, image_index, ..self.clone() }
+        // The variation seed of an image is counted from the first one's.
+        let variation_seed = variation.and(self.variation_seed);
+        Self { image_index, variation_seed, ..of_one }
     }
 
     /// Returns the denoising strength, with its default.
@@ -125,6 +142,7 @@ impl GenerateRequest {
         for (name, value, most) in [
             ("guidance_scale", *guidance_scale, GUIDANCE_MAX),
             ("eta", *eta, 1.0),
+            ("variation_strength", self.variation_strength.unwrap_or(0.0), 1.0),
             ("pag_scale", self.pag_scale, GUIDANCE_MAX),
             ("pag_adaptive_scale", self.pag_adaptive_scale, GUIDANCE_MAX),
         ] {

@@ -49,6 +49,8 @@ fn every_bad_field_is_named_with_its_value() {
         (GenerateRequest { guidance_scale: f64::NAN, ..good() }, "guidance_scale is NaN"),
         (GenerateRequest { guidance_scale: -1.0, ..good() }, "guidance_scale is -1"),
         (GenerateRequest { eta: 1.5, ..good() }, "eta is 1.5"),
+        (GenerateRequest { variation_strength: Some(1.5), ..good() }, "variation_strength is 1.5"),
+        (GenerateRequest { variation_strength: Some(f64::NAN), ..good() }, "variation_strength is NaN"),
         (GenerateRequest { num_images_per_prompt: 0, ..good() }, "num_images_per_prompt is 0"),
         (GenerateRequest { max_sequence_length: 301, ..good() }, "max_sequence_length is 301"),
         (GenerateRequest { image_index: Some(1), ..good() }, "image_index is 1"),
@@ -138,4 +140,27 @@ fn former_field_names_are_read_as_todays() {
 
 fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> T {
     serde_json::from_str(json).expect("a message")
+}
+
+#[test]
+fn each_image_of_a_variation_has_the_next_variation_seed() {
+    let all = GenerateRequest {
+        seed: 3,
+        num_images_per_prompt: 2,
+        variation_seed: Some(u32::MAX),
+        variation_strength: Some(0.25),
+        ..good()
+    };
+    assert_eq!([0, 1].map(|index| all.variation_of(index)), [Some((u32::MAX, 0.25)), Some((0, 0.25))]);
+    let second = GenerateRequest { num_images_per_prompt: 1, variation_seed: Some(0), ..all.clone() };
+    assert_eq!(all.of_image(1), second, "it is generated alone");
+    assert_eq!(second.of_image(0), second);
+    let latents = GenerateRequest { latents: Some(vec![]), ..all.clone() };
+    assert_eq!(latents.of_image(1), GenerateRequest { image_index: Some(1), ..latents.clone() }, "a row of the file");
+    let off = GenerateRequest { variation_strength: Some(0.0), ..all };
+    assert_eq!(off.variation_of(0), None);
+    let expected = GenerateRequest { seed: 3, num_images_per_prompt: 2, image_index: Some(0), ..good() };
+    assert_eq!(off.of_image(0), expected, "nothing of it is recorded");
+    let json = serde_json::to_string(&good()).expect("plain data");
+    assert!(!json.contains("variation"), "{json}");
 }

@@ -58,6 +58,15 @@ fn a_png_holds_its_request_without_the_input_image() {
 }
 
 #[test]
+fn a_variation_is_named_as_in_a1111() {
+    let varied =
+        GenerateRequest { variation_seed: Some(9), variation_strength: Some(0.25), ..GenerateRequest::of("a") };
+    let parameters = metadata().parameters(&image(), &varied);
+    let fields = "Model: scenes, Variation seed: 9, Variation seed strength: 0.25, Version";
+    assert!(parameters.contains(fields), "{parameters}");
+}
+
+#[test]
 fn metadata_without_the_newer_fields_are_read() {
     let json = r#"{"version": "0.1.0", "device": "cpu", "model": "scenes", "model_hash": "0123456789", "precision": "q8",
         "scheduler": "euler"}"#;
