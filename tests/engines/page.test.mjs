@@ -99,7 +99,7 @@ inEachEngine((context) => {
     for (const seed of [101, 102]) assert.equal((await generateImage(page, { prompt: 'a star for the gallery', seed })).fault, undefined);
     await page.reload();
     await untilReady(page);
-    await page.click('#gallery > summary');
+    await page.click('#open-gallery');
     await page.fill('#gallery-search', 'Star for');
     const listed = () => page.evaluate(() => [...document.querySelectorAll('#gallery-list li p')].map((line) => line.textContent));
     const untilListed = (count) => page.waitForFunction((count) => document.querySelectorAll('#gallery-list li').length === count, count);
@@ -136,7 +136,7 @@ inEachEngine((context) => {
     await untilListed(1);
     await page.reload();
     await untilReady(page);
-    await page.click('#gallery > summary');
+    await page.click('#open-gallery');
     await page.fill('#gallery-search', 'Star for');
     await untilListed(1);
     assert.deepEqual(await listed(), ['a star for the gallery · 102']);
@@ -254,7 +254,7 @@ inEachEngine((context) => {
     const submit = () => page.on('#request', (form) => form.requestSubmit());
     assert.equal((await generateImage(page, {}, submit)).fault, undefined);
     await page.evaluate(() => {
-      for (const fold of document.querySelectorAll('details')) fold.open = true;
+      document.getElementById('gallery').open = true;
     });
     await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length > 0);
     const [inner, wide] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);

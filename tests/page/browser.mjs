@@ -117,9 +117,16 @@ export async function fillForm(page, request) {
   }
 }
 
-/** Opens the section that holds most fields. */
+/** Opens the panel that holds most fields, and what is folded in it. */
 export async function openSettings(page) {
-  await page.locator('#settings').evaluate((section) => (section.open = true));
+  await page.evaluate(() => {
+    for (const part of [document.getElementById('settings'), ...document.querySelectorAll('#settings details')]) part.open = true;
+  });
+}
+
+/** Opens a panel: `models` or `gallery`. */
+export async function openPanel(page, name) {
+  if (!(await page.evaluate((name) => document.getElementById(name).open, name))) await page.click(`#open-${name}`);
 }
 
 /** Clicks Generate once it is enabled, and returns the result: `{ fault }`, or `{ png, file }` as downloaded. */

@@ -5,7 +5,19 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { dropPng, echoConsole, fillForm, generate, openBrowser, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
+import {
+  dropPng,
+  echoConsole,
+  fillForm,
+  generate,
+  openBrowser,
+  openPanel,
+  openSettings,
+  screenshot,
+  servePage,
+  untilEngine,
+  untilStep,
+} from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -164,7 +176,7 @@ test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   }
   await page.reload();
   await untilEngine(page, TIMEOUT_MILLIS);
-  await page.click('#gallery > summary');
+  await openPanel(page, 'gallery');
   await page.fill('#gallery-search', 'Star for');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
   const cards = page.locator('#gallery-list li');
@@ -205,8 +217,7 @@ test('the_gallery_lists_the_newest_image_first', async () => {
       await fillForm(page, { prompt, seed, num_inference_steps: 20 });
       assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
     }
-    await page.locator('#settings').evaluate((section) => (section.open = false));
-    await page.click('#gallery > summary');
+    await openPanel(page, 'gallery');
     await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 5);
     const listed = await page.locator('#gallery-list li p').allInnerTexts();
     assert.deepEqual(listed, requests.map(([prompt, seed]) => `${prompt} · ${seed}`).reverse());
@@ -253,7 +264,7 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
     await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
     assert.equal(await page.inputValue('#steps'), '6');
     assert.equal(await page.inputValue('#guidance-scale'), '3.5');
-    await page.click('#gallery > summary');
+    await openPanel(page, 'gallery');
     await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
     const [fresh, old] = await page.locator('#gallery-list li p').allInnerTexts();
     assert.deepEqual([fresh, old], ['an old circle · 7', 'an old star · 5']);
@@ -345,7 +356,7 @@ test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   const page = await browser.context.newPage();
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   assert.ok(await page.isDisabled('#generate'));
-  await page.click('#models > summary');
+  await openPanel(page, 'models');
   await page.fill('#model-url', 'models/nothing/');
   await page.click('#open-model');
   await page.waitForSelector('#fault:not([hidden])');
@@ -356,7 +367,7 @@ test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
   await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
-  await page.click('#models > summary');
+  await openPanel(page, 'models');
   await page.locator('#model-list li', { hasText: 'models/scenes' }).getByText('Open').click();
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.close();
@@ -413,7 +424,7 @@ test('the_page_is_translated_and_stores_the_selected_language', async () => {
   assert.deepEqual(english, written, 'index.html has the English texts');
   const same = Object.keys(german).filter((name) => german[name] === english[name]);
   const terms = ['component_transformer', 'component_vae', 'component_tokenizer', 'component_scheduler'];
-  const expected = ['prompt', 'seed', 'loras', 'scheduler', 'deviceGpu', 'deviceCpu', ...terms];
+  const expected = ['prompt', 'seed', 'scheduler', 'loras', 'deviceGpu', 'deviceCpu', ...terms];
   assert.deepEqual(same, expected, 'texts that are the same in both languages');
   await page.reload();
   await untilEngine(page, TIMEOUT_MILLIS);
@@ -428,25 +439,29 @@ for (const [name, size, scheme] of [
   ['wide', { width: 1280, height: 900 }, 'light'],
   ['phone', { width: 360, height: 740 }, 'dark'],
 ]) {
-  test(`axe_finds_nothing_serious_and_nothing_overflows_on_a_${name}_page`, async () => {
+  test(`axe_finds_nothing_and_nothing_overflows_on_a_${name}_page`, async () => {
     const page = await openPage();
     await page.setViewportSize(size);
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
     await fillForm(page, SMALL);
     assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
-    for (const fold of await page.locator('details').all()) await fold.evaluate((fold) => (fold.open = true));
-    await page.waitForSelector('#gallery-list li');
-    await screenshot(page, name);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(wide <= size.width, `the page is ${wide} wide`);
-    await page.evaluate(readFileSync(AXE, 'utf8'));
-    const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
-    const serious = violations.filter(({ impact }) => ['serious', 'critical'].includes(impact));
-    assert.deepEqual(
-      serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`),
-      [],
-    );
-    assert.ok(passes.length > 10, 'axe looked');
+    await openSettings(page);
+    for (const panel of ['settings', 'models', 'gallery', undefined]) {
+      for (const other of ['settings', 'models', 'gallery'].filter((other) => other !== panel))
+        await page.evaluate((other) => document.getElementById(other).close(), other);
+      if (panel !== undefined) await page.evaluate((panel) => document.getElementById(panel).show(), panel);
+      if (panel === 'gallery') await page.waitForSelector('#gallery-list li');
+      await screenshot(page, panel === undefined ? name : `${name}-${panel}`);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= size.width, `the page is ${wide} wide`);
+      await page.evaluate(readFileSync(AXE, 'utf8'));
+      const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+      assert.deepEqual(
+        violations.map(({ id, nodes }) => `${panel}: ${id}: ${nodes[0].html}`),
+        [],
+      );
+      assert.ok(passes.length > 10, 'axe looked');
+    }
     await page.close();
   });
 }

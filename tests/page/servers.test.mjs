@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { openSettings } from './browser.mjs';
 import { faultOf, SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 import { split } from './safetensors.mjs';
 
@@ -18,7 +19,7 @@ describe('a server', () => {
   const openWithText = async ({ browser }, query = '') => {
     const page = await browser.context.newPage();
     await page.goto(`${fixture.pageUrl}?device=wasm&store=memory&checkpoint=${encodeURIComponent(fixture.server.url + query)}`);
-    await page.locator('#settings').evaluate((section) => (section.open = true));
+    await openSettings(page);
     return page;
   };
 

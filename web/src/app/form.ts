@@ -7,6 +7,7 @@ import { hasSizeSuffix } from '../gallery/metadata';
 import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
 import { paintedMask } from './mask';
+import { openPanel } from './panels';
 import { readTextSource, unselectFile } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
@@ -14,7 +15,7 @@ const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
 const seed = element('seed', HTMLInputElement);
 const variationSeed = element('variation-seed', HTMLInputElement);
 const variationStrength = element('variation-strength', HTMLInputElement);
-const randomSeed = element('random-seed', HTMLInputElement);
+const randomSeedBox = element('random-seed', HTMLInputElement);
 const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
 const guidanceScale = element('guidance-scale', HTMLInputElement);
@@ -46,7 +47,7 @@ let presets: readonly Preset[] = [];
 let recommended: Preset | undefined;
 preset.addEventListener('change', applyPreset);
 steps.addEventListener('input', dropSteps);
-for (const field of [seed, randomSeed, numImages]) field.addEventListener('input', dropImageIndex);
+for (const field of [seed, randomSeedBox, numImages]) field.addEventListener('input', dropImageIndex);
 element('reset-carried', HTMLButtonElement).addEventListener('click', () => carryPreset(selectedPreset()));
 
 /** Restored texts, whose line breaks a text field shows as line feeds. */
@@ -54,7 +55,7 @@ const exact = new Map<HTMLTextAreaElement, string>();
 
 /** Returns the request without its files; see `readFiles`. Throws a `Fault`. */
 export function readRequest(): ImageRequest {
-  if (randomSeed.checked) seed.valueAsNumber = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+  if (randomSeedBox.checked) seed.valueAsNumber = randomSeed();
   return {
     prompt: readText(prompt),
     negative_prompt: readText(negativePrompt),
@@ -74,6 +75,11 @@ export function readRequest(): ImageRequest {
 function readVariation(): Partial<ImageRequest> {
   const variation_strength = variationStrength.valueAsNumber;
   return variation_strength > 0 ? { variation_seed: readU32('variation_seed', variationSeed), variation_strength } : {};
+}
+
+/** Returns a seed that nobody chose. */
+export function randomSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 }
 
 /** Returns the fields that decide how the prompts are read. */
@@ -136,7 +142,8 @@ export function hasInitImage(): boolean {
 /** Selects an input image, as its field does. */
 export function selectInitImage(file: File): void {
   setFiles(initImage, file);
-  element('settings', HTMLDetailsElement).open = true;
+  openPanel('settings');
+  element('image-input', HTMLDetailsElement).open = true;
 }
 
 function selectedPreset(): Preset | undefined {
@@ -172,7 +179,7 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   height.value = String(request.height ?? '');
   strength.value = String(request.strength ?? '');
   numImages.value = '1';
-  randomSeed.checked = false;
+  randomSeedBox.checked = false;
   if (!files.includes('image')) setFiles(initImage);
   if (!files.includes('mask_image')) setFiles(maskImage);
   unselectFile();
@@ -232,7 +239,7 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
 
 /** Updates what depends on other fields. */
 export function renderForm(): void {
-  seed.readOnly = randomSeed.checked;
+  seed.readOnly = randomSeedBox.checked;
   for (const side of [width, height]) side.readOnly = hasSizeSuffix(prompt.value);
   for (const button of aspectRatios.querySelectorAll('button')) {
     const pressed = button.dataset.width === width.value && button.dataset.height === height.value;

@@ -4,8 +4,9 @@ import type { Gallery, GalleryImage } from '../gallery/database';
 import { slug } from '../gallery/files';
 import { element } from './dom';
 import { t } from './i18n';
+import { onPanelToggle } from './panels';
 
-const section = element('gallery', HTMLDetailsElement);
+const section = element('gallery', HTMLDialogElement);
 const list = element('gallery-list', HTMLElement);
 const search = element('gallery-search', HTMLInputElement);
 const favouritesOnly = element('favourites-only', HTMLInputElement);
@@ -76,7 +77,7 @@ export function startGalleryView(gallery: Gallery, onReuse: (image: File) => voi
     comparison.replaceChildren(...pair.map((image) => Object.assign(new Image(), { src: urlOf(image), alt: image.prompt })));
   };
 
-  section.addEventListener('toggle', () => void update(async () => {}));
+  onPanelToggle('gallery', () => void update(async () => {}));
   search.addEventListener('input', render);
   favouritesOnly.addEventListener('change', render);
   exportButton.addEventListener('click', async () => {

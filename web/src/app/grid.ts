@@ -35,6 +35,7 @@ export interface Cell {
 }
 
 const table = element('grid', HTMLTableElement);
+const frame = element('grid-frame', HTMLElement);
 const [xAxis, yAxis] = (['x', 'y'] as const).map((axis) => {
   const field = element(`${axis}-axis`, HTMLSelectElement);
   field.append(...FIELDS.map(axisOption));
@@ -46,6 +47,7 @@ export function startGrid(): Cell[] | undefined {
   const [columns, rows] = [readAxis(xAxis), readAxis(yAxis)];
   for (const { src } of table.querySelectorAll('img')) URL.revokeObjectURL(src);
   table.hidden = columns.field === undefined && rows.field === undefined;
+  frame.hidden = table.hidden;
   if (table.hidden) return undefined;
   const cells = rows.values.flatMap((y, row) =>
     columns.values.map((x, column) => ({ row, column, overrides: { ...override(columns.field, x), ...override(rows.field, y) } })),

@@ -25,6 +25,7 @@ import { startDrop } from './drop';
 import {
   applyCheckpoint,
   applyRequest,
+  randomSeed,
   readFiles,
   readNumImages,
   readPrompts,
@@ -35,9 +36,12 @@ import {
 } from './form';
 import { fillCell, startGrid } from './grid';
 import { startI18n, t } from './i18n';
+import { startIcons } from './icons';
+import { startImageActions } from './image-actions';
 import { startImageStore } from './image-store';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import type { ModelComponents, ModelPlace } from './model-place';
+import { isOpen, onPanelToggle, showCanvas, startPanels } from './panels';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
@@ -75,7 +79,6 @@ declare global {
 const form = element('request', HTMLFormElement);
 const device = element('device', HTMLSelectElement);
 const folderPicker = element('model-folder', HTMLInputElement);
-const models = element('models', HTMLDetailsElement);
 const modelList = element('model-list', HTMLElement);
 const modelUrlInput = element('model-url', HTMLInputElement);
 const storageUsage = element('storage-usage', HTMLElement);
@@ -115,6 +118,8 @@ let starts = 0;
 let merged = '';
 /** Cancels the running generation and those in the queue. */
 let cancellation = new AbortController();
+/** The request of the image that is shown. */
+let shownRequest: ImageRequest | undefined;
 /** The last generation in the queue. */
 let queue: Promise<unknown> = Promise.resolve();
 const images = startImageStore(
@@ -126,6 +131,8 @@ const images = startImageStore(
   (text) => notify({ text }),
 );
 
+startIcons();
+startPanels();
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   if (state.phase === 'ready') submit();
@@ -144,10 +151,12 @@ folderPicker.addEventListener('change', () => {
   if (picked === undefined || isCheckpoint(picked)) return openModel(picked);
   notify({ text: `${t('dropNoCheckpoint', { name: folderName(picked) })} ${t('droppable')}` });
 });
-element('open-model', HTMLButtonElement).addEventListener('click', () => {
+const openTypedModel = (): void => {
   const checkpoint = checkpointUrl(modelUrlInput.value, hub, document.baseURI);
   if (checkpoint !== '') openModel({ checkpoint });
-});
+};
+element('open-model', HTMLButtonElement).addEventListener('click', openTypedModel);
+modelUrlInput.addEventListener('keydown', ({ key }) => key === 'Enter' && openTypedModel());
 startDrop({
   onImage: restoreImage,
   onFolder: (dropped) => {
@@ -162,7 +171,14 @@ element('use-image', HTMLButtonElement).addEventListener('click', () => {
   show({ ...state, notice: undefined });
   if (image !== undefined) selectInitImage(image);
 });
-models.addEventListener('toggle', listStored);
+onPanelToggle('models', listStored);
+startImageActions({
+  image: () => state.image,
+  prompt: () => state.prompt,
+  again: () => {
+    if (shownRequest !== undefined) generate({ ...shownRequest, seed: randomSeed() }).catch(ignore);
+  },
+});
 
 /** `?lang=` is the language of the page. */
 startI18n(query.get('lang'), () => {
@@ -330,6 +346,7 @@ function registerServiceWorker(): void {
 /** Opens a model. A text encoder from another place serves every model; other components and LoRAs are those of one. */
 function openModel(selected: ModelSource | undefined): void {
   if (selected === undefined) return;
+  showCanvas();
   const { text_encoder, tokenizer } = source.components ?? {};
   const shared = { ...(text_encoder && { text_encoder }), ...(tokenizer && { tokenizer }) };
   if (selected.checkpoint !== source.checkpoint) clearLoras();
@@ -396,7 +413,7 @@ function sourceKey(): string {
 }
 
 function listStored(): void {
-  if (models.open) storage({ kind: 'list' }).catch(ignore);
+  if (isOpen('models')) storage({ kind: 'list' }).catch(ignore);
 }
 
 async function storage(task: StorageTask): Promise<StoredCheckpoint[]> {
@@ -454,7 +471,11 @@ async function run(
       onStep: (step) => journal?.add(step.model_output),
       onAnew: (hash) => journal?.restart(hash),
     });
-    if (image !== undefined) await images.add(request.prompt, image);
+    if (image === undefined) return image;
+    // The seed of the image is final.
+    const { image_index: _, num_images_per_prompt: __, ...repeatable } = complete;
+    shownRequest = repeatable;
+    await images.add(request.prompt, image);
     return image;
   } finally {
     // What it leaves behind expires by itself.
@@ -475,6 +496,7 @@ function currentEngine(): ResilientEngine {
 
 /** Requests what the form holds: the images of the X/Y grid, or one or several with a seed each. */
 function submit(): void {
+  showCanvas();
   show({ ...state, notice: undefined });
   try {
     const [request, files, count, cells] = [readRequest(), readFiles(), readNumImages(), startGrid()];
@@ -499,7 +521,7 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
-  if (models.open) renderStoredModels(modelList, state.stored, state.prompt_cache, (task) => storage(task).catch(ignore), openStored);
+  if (isOpen('models')) renderStoredModels(modelList, state.stored, state.prompt_cache, (task) => storage(task).catch(ignore), openStored);
   // A browser that does not report its storage shows none.
   if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
 }

@@ -23,6 +23,7 @@ const preview = element('preview', HTMLCanvasElement);
 const imageElement = element('image', HTMLImageElement);
 const caption = element('caption', HTMLElement);
 const downloadLink = element('download', HTMLAnchorElement);
+const imageActions = element('image-actions', HTMLElement);
 const recordingLink = element('download-recording', HTMLAnchorElement);
 const note = element('note', HTMLElement);
 const notice = element('notice', HTMLElement);
@@ -155,7 +156,7 @@ function renderPreview(shown: PreviewImage | undefined): void {
 function renderImage({ image, prompt }: State): void {
   URL.revokeObjectURL(imageElement.src);
   URL.revokeObjectURL(recordingLink.href);
-  for (const part of [imageElement, caption, downloadLink]) part.hidden = image === undefined;
+  for (const part of [imageElement, caption, downloadLink, imageActions]) part.hidden = image === undefined;
   figure.hidden = image === undefined;
   if (image === undefined) return;
   const { png, width, height, seed, num_inference_steps: steps, recording } = image;
