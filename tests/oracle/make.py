@@ -40,6 +40,7 @@ import over
 import recorder
 import schedulers
 import variation
+import weighting
 from recorder import Call
 from scenes import caption, sample
 
@@ -327,6 +328,7 @@ PARTS = {
     "over": lambda: over.main(GOLDEN),
     "schedulers": lambda: schedulers.main(GOLDEN),
     "variation": lambda: variation.main(GOLDEN),
+    "weighting": lambda: weighting.main(GOLDEN),
 }
 
 

@@ -133,6 +133,7 @@ test('every_malformed_message_gets_one_reply_and_the_next_image_is_unchanged', a
         ...small,
         negative_prompt: 'a',
         seeds: [1],
+        prompt_weighting: true,
         variation_seed: 1,
         variation_strength: 0.5,
         timesteps: [500],

@@ -138,6 +138,30 @@ test('a_variation_reaches_the_image_and_comes_back_with_its_file', async () => {
   assert.deepEqual(await values(), ['9', '0.25']);
 });
 
+test('weights_in_a_prompt_reach_the_image_and_brackets_of_an_older_file_stay_text', async () => {
+  const small = { ...FULL, width: 64, height: 64, num_inference_steps: 2 };
+  await restore(own({ ...small, prompt: 'a (red:1.5) star' }));
+  assert.ok(!(await page.isChecked('#prompt-weighting')), 'the file says nothing of weights');
+  const text = await generated();
+  assert.ok(!('prompt_weighting' in text.request));
+  await page.check('#prompt-weighting');
+  const weighted = await generated();
+  assert.equal(weighted.request.prompt_weighting, true);
+  assert.match(textsOf(weighted.png).parameters, /, Prompt weighting: true, /);
+  assert.notDeepEqual(weighted.pixels, text.pixels);
+  await restore(own(small));
+  const plain = await generated();
+  assert.ok(!('prompt_weighting' in plain.request), 'there is nothing to read as a weight');
+  await restore(weighted.png);
+  assert.ok(await page.isChecked('#prompt-weighting'));
+  assert.deepEqual((await generated()).png, weighted.png);
+  // Other weights need no text encoder, and weights of 1 are the plain prompt.
+  await page.fill('#prompt', 'a (red:1) star');
+  const ones = await generated();
+  await page.fill('#prompt', 'a red star');
+  assert.deepEqual((await generated()).pixels, ones.pixels);
+});
+
 test('settings_without_a_field_reach_the_image_are_listed_and_can_be_reset', async () => {
   const extra = {
     eta: 0.5,
@@ -323,6 +347,7 @@ test('settings_of_automatic1111_are_restored_from_every_kind_of_file', async () 
     const text = await restore(bytes, name);
     assert.deepEqual(await formValues(), A1111_FORM, name);
     assert.match(text, /written by AUTOMATIC1111/);
+    assert.ok(await page.isChecked('#prompt-weighting'), 'brackets are weights there');
     assert.match(text, /LoRA wet ink \(0\.7\)/);
     assert.match(text, /Not used: Clip skip: 2\./);
     assert.match(text, /model a, b: c; scenes is open/);

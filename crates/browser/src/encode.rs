@@ -1,8 +1,10 @@
 //! Encodes the prompts of a request, block by block of the text encoder: emits its progress, and resumes at a block.
 
 use js_sys::{Array, Uint8Array};
-use pixart_model::{EncodedPrompt, Pipeline, PreparedRequest, PromptEmbeds, Taps, TextEncoding, values_read};
-use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerationStage, TextEncoderLayer};
+use pixart_model::{
+    EncodedPrompt, Pipeline, PreparedRequest, PromptEmbeds, Taps, TextEncoding, encoder_rows, values_read,
+};
+use pixart_protocol::{EngineEvent, Fault, FaultCode, GenerationStage, TextEncoderLayer, TokenCount};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -16,7 +18,7 @@ const REPORTED_BLOCK_BYTES: u64 = 1 << 20;
 #[wasm_bindgen]
 impl Engine {
     /// Encodes the prompts of the request that [`Engine::prepare`] holds under `id`, for [`Engine::generate`]. `stored` has an entry
-    /// for each prompt: the `Uint8Array` that an earlier call returned for it, or `undefined`. Prompts with an entry need no text
+    /// for each row that it returned: the `Uint8Array` that an earlier call returned for it, or `undefined`. Prompts with an entry need no text
     /// encoder. `resumed` is the last `text_encoder_layer` event of a call that was interrupted, with the same entries. Returns the
     /// entries of all prompts, or `undefined` where the request was cancelled.
     ///
@@ -42,27 +44,28 @@ impl Engine {
         let prepared = prepared.ok_or_else(|| not_prepared(id))?;
         let resumed: Option<TextEncoderLayer> = from_js(resumed, "the layer of the text encoder")?;
         self.cancelled.set(None);
-        let mut prompts = Vec::with_capacity(prepared.prompts.len());
+        let rows = encoder_rows(&prepared.prompts);
+        let mut prompts = Vec::with_capacity(rows.len());
         for entry in stored.iter() {
             prompts.push(match entry.dyn_into::<Uint8Array>() {
                 Ok(bytes) => Some(EncodedPrompt::read(&bytes.to_vec())?),
                 Err(_) => None,
             });
         }
-        prompts.resize(prepared.prompts.len(), None);
+        prompts.resize(rows.len(), None);
         let pipeline = self.loaded_pipeline()?;
         self.emit_plan(&pipeline, &prepared);
         let started = now_millis();
         self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Text });
-        let Some(prompts) = self.encode_missing(&pipeline, &prepared, prompts, resumed).await? else {
+        let Some(prompts) = self.encode_missing(&pipeline, &prepared, &rows, prompts, resumed).await? else {
             return Ok(None);
         };
         let tokens = prepared.request.max_sequence_length as usize;
         let entries = prompts.iter().map(|prompt| JsValue::from(Uint8Array::from(&prompt.to_bytes()[..]))).collect();
         let encoded = EncodedRequest {
             id,
-            prompt_embeds: PromptEmbeds::from_prompts(&prompts, tokens, &self.device)?,
-            token_counts: prompts.into_iter().map(|prompt| prompt.count).collect(),
+            prompt_embeds: PromptEmbeds::from_rows(&prepared.prompts, &prompts, tokens, &self.device)?,
+            token_counts: counts_of(prompts),
             millis: now_millis() - started,
         };
         self.encoded.replace(Some(encoded));
@@ -82,16 +85,17 @@ impl Engine {
         self.emitter.emit(&EngineEvent::Planned { id, plan: line, peak_bytes: plan.bytes() as f64 });
     }
 
-    /// Encodes the prompts without an entry. Returns none where the request was cancelled.
+    /// Encodes the rows of the prompts without an entry. Returns none where the request was cancelled.
     pub(crate) async fn encode_missing(
         &self,
         pipeline: &Pipeline,
         prepared: &PreparedRequest,
+        rows: &[String],
         prompts: Vec<Option<EncodedPrompt>>,
         resumed: Option<TextEncoderLayer>,
     ) -> Result<Option<Vec<EncodedPrompt>>, Fault> {
         let missing: Vec<&String> =
-            prepared.prompts.iter().zip(&prompts).filter(|(_, known)| known.is_none()).map(|(text, _)| text).collect();
+            rows.iter().zip(&prompts).filter(|(_, known)| known.is_none()).map(|(text, _)| text).collect();
         let mut encoded = Vec::new();
         if !missing.is_empty() {
             let text_encoder = pipeline.text_encoder()?;
@@ -152,6 +156,11 @@ impl Engine {
         );
         Err(Fault::new(FaultCode::BadRequest, what, "generate the image from its first step"))
     }
+}
+
+/// Returns the counts of the captions among rows.
+pub(crate) fn counts_of(rows: Vec<EncodedPrompt>) -> Vec<TokenCount> {
+    rows.into_iter().filter(|row| !row.is_empty_row()).map(|row| row.count).collect()
 }
 
 pub(crate) fn not_prepared(id: u32) -> Fault {

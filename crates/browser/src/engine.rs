@@ -5,9 +5,12 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use pixart_model::image::{Size, rgb8_read};
-use pixart_model::{DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, PromptEmbeds, prewarm};
+use pixart_model::{
+    DeviceLimits, Error, Pipeline, PreparedRequest, PrewarmKernel, PromptEmbeds, encoder_rows, prewarm,
+};
 use pixart_protocol::{
-    ComponentPlaces, EngineEvent, Fault, FaultCode, GenerateRequest, LoraScale, OutputType, TokenCount, TokensCounted,
+    ComponentPlaces, EngineEvent, Fault, FaultCode, GenerateRequest, LoraScale, OutputType, TextEncoderSource,
+    TokenCount, TokensCounted,
 };
 use pixart_verify::golden;
 use pixart_weights::Folder;
@@ -113,7 +116,7 @@ impl Engine {
     }
 
     /// Validates a request and holds it for [`Engine::generate`] under its id. Returns its prompts in batch order, cleaned, with
-    /// the style applied and without the suffix, as a companion encodes them.
+    /// the style applied and without the suffix: as a companion encodes them where it does, else in rows as [`Engine::encode`] does.
     ///
     /// # Errors
     /// A `Fault` with the code `bad_request`, or `out_of_memory` where the image does not fit.
@@ -158,7 +161,10 @@ impl Engine {
                 "leave num_images_per_prompt and output_type at their defaults, or choose one image by image_index";
             return Err(Fault::new(FaultCode::BadRequest, what, remedy));
         }
-        let prompts = prepared.prompts.clone();
+        let prompts = match &request.text_encoder {
+            TextEncoderSource::Companion { .. } => prepared.prompts.clone(),
+            _ => encoder_rows(&prepared.prompts),
+        };
         self.prepared.replace(Some(prepared));
         Ok(prompts)
     }

@@ -7,7 +7,7 @@ use futures_lite::future;
 use pixart_model::image::{Rgb8, rgb8_read};
 use pixart_model::{
     Error, Pipeline, PreparedRequest, PromptEmbeds, Sampler, SamplerProgress, SliceController, StepOutput, Taps,
-    read_prompt_embeds, values_read,
+    encoder_rows, read_prompt_embeds, values_read,
 };
 use pixart_protocol::{
     DenoisingStep, EncodeResponse, EngineEvent, Fault, FaultCode, GenerationStage, ImageResult, MemoryUsage,
@@ -17,7 +17,7 @@ use pixart_verify::recording::Recording;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::encode::not_prepared;
+use crate::encode::{counts_of, not_prepared};
 use crate::engine::Engine;
 use crate::faults::{self, CallGuard};
 use crate::interop::{f32_bytes, from_js, heap_bytes, now_millis, tensor_of_bytes, to_js};
@@ -87,13 +87,14 @@ impl Engine {
             }
             (None, Some(encoded)) => (encoded.prompt_embeds, encoded.token_counts),
             (None, None) => {
-                let unknown = vec![None; prepared.prompts.len()];
-                let Some(prompts) = self.encode_missing(&pipeline, prepared, unknown, None).await? else {
+                let rows = encoder_rows(&prepared.prompts);
+                let unknown = vec![None; rows.len()];
+                let Some(prompts) = self.encode_missing(&pipeline, prepared, &rows, unknown, None).await? else {
                     return Ok(GenerationOutcome::Cancelled);
                 };
                 let tokens = request.max_sequence_length as usize;
-                let prompt_embeds = PromptEmbeds::from_prompts(&prompts, tokens, &self.device)?;
-                (prompt_embeds, prompts.into_iter().map(|prompt| prompt.count).collect())
+                let prompt_embeds = PromptEmbeds::from_rows(&prepared.prompts, &prompts, tokens, &self.device)?;
+                (prompt_embeds, counts_of(prompts))
             }
         };
         self.emit_notes(id, prepared.truncation_notes(&token_counts));

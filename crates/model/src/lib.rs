@@ -54,6 +54,7 @@ pub use text::encoded_prompt::EncodedPrompt;
 pub use text::prompt_embeds::read_prompt_embeds;
 pub use text::t5::{T5, T5Forward};
 pub use text::tokenizer::{CaptionTokenizer, TokenizedCaption};
+pub use text::weighting::{encoder_rows, weighted_caption};
 pub use transformer::{Conditioning, Dit, MicroConditions};
 pub use vae::{DecodeMode, DiagonalGaussian, Tiling, Vae, VaeDecoder, VaeEncoder};
 pub use workload::Workload;

@@ -224,8 +224,8 @@ impl Pipeline {
     /// A style that does not exist, a length that is not in the range, or a prompt that cannot be tokenized.
     pub fn typed_token_counts(&self, request: &GenerateRequest) -> Result<Vec<TokenCount>, Error> {
         let (prompt, negative_prompt) = request.styled_prompts().map_err(Error::Request)?;
-        let clean = prepare::cleaner(request);
-        self.counts(&[clean(&prompt), clean(&negative_prompt)], request)
+        let [prompt, negative_prompt] = [prompt, negative_prompt].map(|prompt| prepare::caption(request, &prompt));
+        self.counts(&[prompt?, negative_prompt?], request)
     }
 
     fn counts(&self, prompts: &[String], request: &GenerateRequest) -> Result<Vec<TokenCount>, Error> {

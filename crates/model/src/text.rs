@@ -5,3 +5,4 @@ pub(crate) mod encoded_prompt;
 pub(crate) mod prompt_embeds;
 pub(crate) mod t5;
 pub(crate) mod tokenizer;
+pub(crate) mod weighting;

@@ -23,7 +23,7 @@ pub use event::{
 };
 pub use fault::{Fault, FaultCode};
 pub use preset::Preset;
-pub use prompt::{STYLES, Style};
+pub use prompt::{STYLES, Style, weighted_parts};
 pub use request::{
     DeviceKind, EncodeRequest, EncodeResponse, EngineRequest, GenerateRequest, Limits, LoraScale, LoraSource,
     OutputType, ResolvedRequest, TextEncoderSource,

@@ -2,6 +2,10 @@
 
 use crate::{Fault, FaultCode, Limits};
 
+mod weights;
+
+pub use weights::weighted_parts;
+
 /// A prompt's suffix `--ar H:W`, `--aspect_ratio H:W` or `--hw H:W`: height first, as in PixArt's own scripts. All three are
 /// aspect ratios here: the image keeps the native area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,11 @@ pub struct GenerateRequest {
     #[serde(default)]
     #[ts(optional, as = "Option<String>")]
     pub negative_prompt: String,
+    /// Read `(word:1.3)`, `(word)` and `[word]` in the prompts as weights of words, and `\(` as a parenthesis. Without it brackets are
+    /// text.
+    #[serde(default, skip_serializing_if = "is_off")]
+    #[ts(optional, as = "Option<bool>")]
+    pub prompt_weighting: bool,
     /// Seed of the torch-compatible noise; one generator serves all images of the request.
     #[serde(default)]
     #[ts(optional, as = "Option<u32>")]
@@ -261,6 +266,11 @@ fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_off(value: &bool) -> bool {
+    !value
+}
+
 fn tokens() -> u32 {
     120
 }
@@ -277,6 +287,7 @@ impl GenerateRequest {
             id: 0,
             prompt: prompt.into(),
             negative_prompt: String::new(),
+            prompt_weighting: false,
             seed: 0,
             seeds: None,
             variation_seed: None,

@@ -117,6 +117,11 @@ fn remedied() -> Vec<(&'static str, GenerateRequest, GenerateRequest)> {
             GenerateRequest { style: Some("vivid".into()), ..star() },
             GenerateRequest { style: Some("photo".into()), ..star() },
         ),
+        (
+            "crates/protocol/src/prompt/weights.rs weighted_parts",
+            GenerateRequest { prompt_weighting: true, ..of("a (star:1000)") },
+            GenerateRequest { prompt_weighting: true, ..of("a (star:1.5)") },
+        ),
         ("crates/protocol/src/request/resolve.rs resolve", of("a star --ar 1:2"), sized("a star --ar 1:2")),
         (CHECK, of(""), star()),
         (CHECK, of(&"a star ".repeat(20_000)), of(&"a star ".repeat(10_000))),

@@ -13,6 +13,7 @@ import { readTextSource, unselectFile } from './text-source';
 const prompt = element('prompt', HTMLTextAreaElement);
 const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
 const seed = element('seed', HTMLInputElement);
+const promptWeighting = element('prompt-weighting', HTMLInputElement);
 const variationSeed = element('variation-seed', HTMLInputElement);
 const variationStrength = element('variation-strength', HTMLInputElement);
 const randomSeedBox = element('random-seed', HTMLInputElement);
@@ -59,6 +60,7 @@ export function readRequest(): ImageRequest {
   return {
     prompt: readText(prompt),
     negative_prompt: readText(negativePrompt),
+    ...readWeighting(),
     seed: readU32('seed', seed),
     ...readVariation(),
     num_inference_steps: readU32('num_inference_steps', steps),
@@ -69,6 +71,15 @@ export function readRequest(): ImageRequest {
     ...readSize(),
     record: record.checked,
   };
+}
+
+/** Returns whether brackets in the prompts are weights; nothing where there are none. */
+function readWeighting(): Partial<ImageRequest> {
+  return promptWeighting.checked && (hasBrackets(prompt.value) || hasBrackets(negativePrompt.value)) ? { prompt_weighting: true } : {};
+}
+
+function hasBrackets(text: string): boolean {
+  return /[()[\]\\]/.test(text);
 }
 
 /** Returns the variation of the seed, where it is on. */
@@ -88,6 +99,7 @@ export function readPrompts(): ImageRequest {
   return {
     prompt: readText(prompt),
     negative_prompt: readText(negativePrompt),
+    ...readWeighting(),
     ...(max_sequence_length !== undefined && { max_sequence_length }),
     ...(style.value && { style: style.value }),
   };
@@ -168,6 +180,8 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   const own = fromPreset ? selectedPreset() : undefined;
   setText(prompt, request.prompt ?? '');
   setText(negativePrompt, request.negative_prompt ?? '');
+  // Prompts without brackets say nothing about the next ones.
+  if (hasBrackets(prompt.value) || hasBrackets(negativePrompt.value)) promptWeighting.checked = request.prompt_weighting ?? false;
   seed.value = String(request.seed ?? 0);
   variationSeed.value = String(request.variation_seed ?? 0);
   variationStrength.value = String(request.variation_strength ?? 0);

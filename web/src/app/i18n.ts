@@ -36,6 +36,7 @@ const TEXTS = {
   brushSize: ['Brush size', 'Pinselgröße'],
   clearMask: ['Clear mask', 'Maske löschen'],
   strength: ['Strength', 'Stärke'],
+  promptWeighting: ['Weights in the prompt: (word:1.3), [word]', 'Gewichte im Prompt: (Wort:1.3), [Wort]'],
   variationSeed: ['Variation seed', 'Variations-Seed'],
   variationStrength: ['Variation strength', 'Variationsstärke'],
   device: ['Device', 'Gerät'],

@@ -36,6 +36,11 @@ id: number,
  */
 prompt: string, negative_prompt?: string, 
 /**
+ * Read `(word:1.3)`, `(word)` and `[word]` in the prompts as weights of words, and `\(` as a parenthesis. Without it brackets are
+ * text.
+ */
+prompt_weighting?: boolean, 
+/**
  * Seed of the torch-compatible noise; one generator serves all images of the request.
  */
 seed?: number, 

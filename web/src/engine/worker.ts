@@ -232,9 +232,12 @@ async function generate(
 ): Promise<void> {
   if (load_fault !== undefined) throw load_fault;
   const device = openedDevice();
-  const captions = device.prepare(request);
+  let captions = device.prepare(request);
   const { signal } = job.cancellation;
   const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, captions, device, signal);
+  // The companion did not encode them: the tab does.
+  if (embeds === undefined && request.text_encoder?.kind === 'companion')
+    captions = device.prepare({ ...request, text_encoder: { kind: 'tab' } });
   const is_encoded_here = embeds === undefined && request.text_encoder?.kind !== 'file';
   if (is_encoded_here && !signal.aborted && !(await encodePrompts(device, request, captions, text_encoder_layer, signal)))
     return post({ kind: 'cancelled', id: request.id });

@@ -63,6 +63,7 @@ export function readComfyUi(prompt: string | undefined, workflow: string | undef
   const request: Partial<GenerateRequest> = {
     prompt: text(guider.positive ?? guider.conditioning),
     negative_prompt: text(guider.negative),
+    prompt_weighting: true,
     ...(isSeed && { seed }),
     ...number('num_inference_steps', spacing.steps),
     ...number('guidance_scale', guider.cfg),

@@ -68,7 +68,15 @@ const HASH = 'model_hash';
 const LORAS = 'LoRA';
 const VAE = 'VAE';
 /** Fields of this project's own text. */
-const OWN_NAMES = { style: 'Style', options: 'Scheduler options', batch_size: 'Batch size', batch_pos: 'Batch pos' } as const;
+const OWN_NAMES = {
+  style: 'Style',
+  options: 'Scheduler options',
+  batch_size: 'Batch size',
+  batch_pos: 'Batch pos',
+  weighting: 'Prompt weighting',
+} as const;
+/** AUTOMATIC1111's field of its other readings of brackets; as text where it is `None`. */
+const EMPHASIS = 'Emphasis';
 
 /** Reads AUTOMATIC1111's text; `undefined` for any other text. */
 export function readInfotext(text: string): ImageMetadata | undefined {
@@ -82,7 +90,8 @@ export function readInfotext(text: string): ImageMetadata | undefined {
   fields.delete('Version');
   const isOwn = version.startsWith('pixart-web');
   const [loras, prompt] = splitLoras(joined(positive));
-  const own = isOwn ? takeOwn(fields) : {};
+  const own = isOwn ? takeOwn(fields) : { request: { prompt_weighting: fields.get(EMPHASIS) !== 'None' } };
+  if (fields.get(EMPHASIS) === 'None') fields.delete(EMPHASIS);
   if (isOwn) loras.push(...takeLoras(fields));
   const vae = isOwn ? fields.get(VAE) : undefined;
   if (isOwn) fields.delete(VAE);
@@ -169,13 +178,13 @@ export function schedulerOf(sampler: string, schedule: string): string | undefin
 
 /** Takes the fields that only this project's text has. */
 function takeOwn(fields: Map<string, string>): { options?: string | undefined; request?: Partial<GenerateRequest> } {
-  const [style, options, batch_size, batch_pos] = Object.values(OWN_NAMES).map((name) => {
+  const [style, options, batch_size, batch_pos, weighting] = Object.values(OWN_NAMES).map((name) => {
     const value = fields.get(name);
     fields.delete(name);
     return value;
   });
   const image = batch_pos === undefined ? {} : { num_images_per_prompt: Number(batch_size), image_index: Number(batch_pos) };
-  return { options, request: { ...(style !== undefined && { style }), ...image } };
+  return { options, request: { ...(style !== undefined && { style }), ...(weighting === 'true' && { prompt_weighting: true }), ...image } };
 }
 
 /** Returns the LoRAs that a prompt names as `<lora:name:scale>`, and the prompt without them. */

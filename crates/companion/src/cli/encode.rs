@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use pixart_companion::device::DeviceSpec;
 use pixart_companion::{Error, PromptEncoder, PromptEncoderOptions, bench, embeds};
-use pixart_model::WeightFormat;
+use pixart_model::{WeightFormat, normalize_caption, weighted_caption};
 use pixart_protocol::EncodeRequest;
 use serde_json::json;
 
@@ -29,6 +29,9 @@ pub(crate) struct EncodeArgs {
     /// A prompt; repeat it for more rows. For `generate --embeds`: the negative prompt, then the prompt.
     #[arg(long = "prompt", required = true)]
     prompts: Vec<String>,
+    /// Read (word:1.3), (word) and [word] in the prompts as weights; \( is a parenthesis. Without it brackets are text.
+    #[arg(long)]
+    prompt_weighting: bool,
     /// Tokens that a prompt is padded or truncated to: 300 for PixArt-Σ.
     #[arg(long, default_value_t = 120)]
     max_sequence_length: u32,
@@ -57,7 +60,12 @@ pub(crate) struct EncodeArgs {
 
 impl EncodeArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let request = EncodeRequest { captions: self.prompts, max_sequence_length: self.max_sequence_length };
+        let weighted = |prompt: &String| weighted_caption(prompt, normalize_caption);
+        let captions = match self.prompt_weighting {
+            true => self.prompts.iter().map(weighted).collect::<Result<_, _>>().map_err(Error::Request)?,
+            false => self.prompts.clone(),
+        };
+        let request = EncodeRequest { captions, max_sequence_length: self.max_sequence_length };
         request.validate().map_err(Error::Request)?;
         let loras = self.loras.fetch()?;
         let unused = ["transformer", "vae", "scheduler"];
@@ -82,7 +90,7 @@ impl EncodeArgs {
             if encode_s.len() == 1 {
                 let notes = embedded.token_counts.iter().filter_map(|count| count.note("prompt"));
                 notes.for_each(|note| tracing::warn!("{note}"));
-                write(&self.out, &embeds::write(&embedded, &request.captions))?;
+                write(&self.out, &embeds::write(&embedded, &self.prompts))?;
             }
         }
         print_json(&json!({

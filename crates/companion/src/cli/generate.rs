@@ -39,6 +39,9 @@ pub(crate) struct GenerateArgs {
     /// The negative prompt.
     #[arg(long, default_value = "", conflicts_with = "embeds")]
     negative_prompt: String,
+    /// Read (word:1.3), (word) and [word] in the prompts as weights; \( is a parenthesis. Without it brackets are text.
+    #[arg(long, conflicts_with = "embeds")]
+    prompt_weighting: bool,
     /// Seed of the noise; diffusers generates the same image from the same seed.
     #[arg(long, default_value_t = 0)]
     seed: u32,
@@ -223,6 +226,7 @@ impl GenerateArgs {
         Ok(GenerateRequest {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative_prompt.clone(),
+            prompt_weighting: self.prompt_weighting,
             seed: self.seed,
             num_inference_steps: self.steps.unwrap_or(base.num_inference_steps),
             guidance_scale: self.guidance_scale.unwrap_or(base.guidance_scale),

@@ -106,6 +106,9 @@ impl GenerationMetadata {
         fields.extend(options.map(|(_, options)| ("Scheduler options", options.to_owned())));
         fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
         fields.extend(style.clone().map(|style| ("Style", style)));
+        if request.prompt_weighting {
+            fields.push(("Prompt weighting", "true".to_owned()));
+        }
         fields.push(("LoRA", loras.join(", ")));
         if let Some(index) = request.image_index {
             fields.push(("Batch size", request.num_images_per_prompt.to_string()));

@@ -8,6 +8,7 @@ use crate::image::Size;
 use crate::loading::config::PATCH;
 use crate::planning::memory_plan::{LatentBatch, MemoryPlan};
 use crate::schedulers::{Scheduler, SchedulerOptions, SchedulerState, Steps};
+use crate::text::weighting::weighted_caption;
 use crate::{Error, clean_caption, normalize_caption};
 
 /// Smallest and largest side offered, as a divisor and a factor of the size that the checkpoint was trained at.
@@ -17,7 +18,8 @@ const SIZE_RANGE: u32 = 2;
 #[derive(Clone, Debug)]
 pub struct PreparedRequest {
     pub request: GenerateRequest,
-    /// Cleaned prompts in the order of the batch: the negative prompts where guidance uses them, then the prompts.
+    /// Cleaned prompts in the order of the batch: the negative prompts where guidance uses them, then the prompts. One with weights holds
+    /// them, as the text encoder reads them.
     pub prompts: Vec<String>,
     /// Size of the finished image.
     pub size: Size,
@@ -68,11 +70,10 @@ impl Pipeline {
     /// The first field that cannot be used, by name, and [`FaultCode::OutOfMemory`] where the image does not fit.
     pub fn prepare(&self, request: &GenerateRequest) -> Result<PreparedRequest, Error> {
         let resolved = request.resolve(&self.limits()).map_err(Error::Request)?;
-        let clean = cleaner(request);
         let ResolvedRequest { prompt, negative_prompt, height, width } = resolved;
         let batch = Batch {
-            prompts: &[clean(&prompt)],
-            negative_prompt: &clean(&negative_prompt),
+            prompts: &[caption(request, &prompt)?],
+            negative_prompt: &caption(request, &negative_prompt)?,
             generated_size: self.generated_size(request, [height, width]),
         };
         let size = Size { height: height as usize, width: width as usize };
@@ -144,9 +145,13 @@ impl Pipeline {
     }
 }
 
-/// Returns the function that cleans the prompts of a request.
-pub(super) fn cleaner(request: &GenerateRequest) -> fn(&str) -> String {
-    if request.clean_caption { clean_caption } else { normalize_caption }
+/// Cleans a prompt of a request, with the weights in it where the request reads them.
+pub(super) fn caption(request: &GenerateRequest, prompt: &str) -> Result<String, Error> {
+    let clean = if request.clean_caption { clean_caption } else { normalize_caption };
+    match request.prompt_weighting {
+        true => weighted_caption(prompt, clean).map_err(Error::Request),
+        false => Ok(clean(prompt)),
+    }
 }
 
 /// Returns the timesteps that a request lists, or as many as it asks for, less those that `strength` skips.

@@ -5,6 +5,7 @@ use pixart_protocol::{EncodeResponse, Fault, FaultCode, TokenCount};
 use pixart_weights::{Folder, WeightFormat};
 
 use crate::text::t5::T5Forward;
+use crate::text::weighting::{WeightedCaption, empty_row_text, encoder_rows};
 use crate::{CaptionTokenizer, EncodedPrompt, Error, T5, Taps, TokenizedCaption, normalize_caption, values_read};
 
 /// Text embeddings of a batch of prompts: diffusers' `prompt_embeds` and `prompt_attention_mask`.
@@ -63,6 +64,54 @@ impl PromptEmbeds {
             embeds: Tensor::from_data(TensorData::new(embeds, [prompts.len(), tokens, channels]), device),
             attention_mask: Tensor::from_data(TensorData::new(mask, [prompts.len(), tokens]), device),
         })
+    }
+}
+
+impl PromptEmbeds {
+    /// Copies the embeddings of the rows of `captions` ([`encoder_rows`]) to `device`, and weights them.
+    ///
+    /// # Errors
+    /// As [`PromptEmbeds::from_prompts`].
+    pub fn from_rows(
+        captions: &[String],
+        rows: &[EncodedPrompt],
+        tokens: usize,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let mut rest = rows.iter();
+        let weights = captions.iter().map(|caption| {
+            let _text = rest.next();
+            let caption = WeightedCaption::read(caption)?;
+            Some(caption.token_weights(&rest.next()?.token_starts, tokens))
+        });
+        let weights: Vec<_> = weights.collect();
+        Ok(Self::from_prompts(rows, tokens, device)?.weighted(&weights))
+    }
+
+    /// Weights the tokens of captions: z + (w - 1)·(z - e), which is (z - e)·w + e and exactly z at weight 1. The rows are a caption's own
+    /// (z), then, where it has weights, those of the empty prompt (e). Returns the rows of the captions.
+    fn weighted(self, weights: &[Option<Vec<f32>>]) -> Self {
+        if weights.iter().all(Option::is_none) {
+            return self;
+        }
+        let Self { embeds, attention_mask } = self;
+        let (mut row, mut weighted, mut masks) = (0, Vec::new(), Vec::new());
+        for weights in weights {
+            let z = embeds.clone().narrow(0, row, 1);
+            masks.push(attention_mask.clone().narrow(0, row, 1));
+            row += 1;
+            weighted.push(match weights {
+                None => z,
+                Some(weights) => {
+                    let e = embeds.clone().narrow(0, row, 1);
+                    row += 1;
+                    let more: Vec<f32> = weights.iter().map(|weight| weight - 1.0).collect();
+                    let more = Tensor::from_data(TensorData::new(more, [1, weights.len(), 1]), &z.device());
+                    z.clone() + (z - e) * more
+                }
+            });
+        }
+        Self { embeds: Tensor::cat(weighted, 0), attention_mask: Tensor::cat(masks, 0) }
     }
 }
 
@@ -127,12 +176,16 @@ impl TextEncoder {
         self.t5.block_bytes()
     }
 
-    /// Tokenizes prompts, one row each: lower-cased, stripped, and padded or cut to `tokens` tokens.
+    /// Tokenizes rows ([`encoder_rows`]): lower-cased, stripped, and padded or cut to `tokens` tokens.
     ///
     /// # Errors
     /// A prompt that cannot be tokenized.
     pub fn tokens(&self, prompts: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenizedCaption>, Error> {
-        prompts.iter().map(|prompt| self.tokenizer.encode(&normalize_caption(prompt.as_ref()), tokens)).collect()
+        let row = |prompt: String| match empty_row_text(&prompt) {
+            Some(text) => self.tokenizer.encode_empty(text, tokens),
+            None => self.tokenizer.encode(&prompt, tokens),
+        };
+        prompts.iter().map(|prompt| row(normalize_caption(prompt.as_ref()))).collect()
     }
 
     /// Counts the tokens of each prompt, with the part that [`TextEncoder::encode`] truncates.
@@ -140,7 +193,17 @@ impl TextEncoder {
     /// # Errors
     /// A prompt that cannot be tokenized.
     pub fn token_counts(&self, prompts: &[impl AsRef<str>], tokens: usize) -> Result<Vec<TokenCount>, Error> {
-        prompts.iter().map(|prompt| self.tokenizer.count(&normalize_caption(prompt.as_ref()), tokens)).collect()
+        let text = |prompt: String| match (WeightedCaption::read(&prompt), empty_row_text(&prompt)) {
+            (Some(WeightedCaption { text, .. }), _) => text,
+            (None, Some(text)) => text.to_owned(),
+            (None, None) => prompt,
+        };
+        prompts.iter().map(|prompt| self.tokenizer.count(&text(normalize_caption(prompt.as_ref())), tokens)).collect()
+    }
+
+    /// Returns the starts of a row's tokens, where it is an empty prompt beside a weighted one.
+    fn token_starts(&self, row: &str, tokens: usize) -> Result<Vec<u32>, Error> {
+        empty_row_text(row).map_or_else(|| Ok(Vec::new()), |text| self.tokenizer.token_starts(text, tokens))
     }
 
     /// Encodes prompts, one row each, padded or cut to `tokens` tokens.
@@ -169,13 +232,22 @@ impl TextEncoder {
         keeps_blocks: bool,
         taps: &mut Taps,
     ) -> Result<TextEncoding<'_>, Error> {
-        let rows = self.tokens(prompts, tokens)?;
+        let texts = encoder_rows(prompts);
+        let starts = texts.iter().map(|text| self.token_starts(text, tokens)).collect::<Result<Vec<_>, _>>()?;
+        let mut rest = starts.iter();
+        let weights = prompts.iter().map(|prompt| {
+            let _text = rest.next();
+            let caption = WeightedCaption::read(prompt.as_ref())?;
+            Some(caption.token_weights(rest.next()?, tokens))
+        });
+        let weights = weights.collect();
+        let rows = self.tokens(&texts, tokens)?;
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
         let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
         let kept = rows.iter().map(|row| row.attention_mask.iter().filter(|mask| **mask > 0.0).count()).collect();
         let forward = self.t5.begin(&rows, keeps_blocks, taps).await?;
         let is_quantized = self.t5.weight_format() >= WeightFormat::Q8;
-        Ok(TextEncoding { forward, attention_mask, kept, is_quantized })
+        Ok(TextEncoding { forward, attention_mask, kept, starts, weights, is_quantized })
     }
 }
 
@@ -185,6 +257,10 @@ pub struct TextEncoding<'encoder> {
     attention_mask: Tensor<2>,
     /// Tokens of each row that are not padding.
     kept: Vec<usize>,
+    /// Starts of the tokens of rows that are empty prompts.
+    starts: Vec<Vec<u32>>,
+    /// Weights of the tokens of each prompt.
+    weights: Vec<Option<Vec<f32>>>,
     is_quantized: bool,
 }
 
@@ -230,10 +306,11 @@ impl TextEncoding<'_> {
     /// If blocks are left.
     #[must_use]
     pub fn finish(self, taps: &mut Taps) -> PromptEmbeds {
-        PromptEmbeds { embeds: self.forward.finish(taps), attention_mask: self.attention_mask }
+        let prompt_embeds = PromptEmbeds { embeds: self.forward.finish(taps), attention_mask: self.attention_mask };
+        prompt_embeds.weighted(&self.weights)
     }
 
-    /// Reads the embeddings back, one for each prompt. `counts` are the prompts' own.
+    /// Reads the embeddings back, one for each row: prompts without weights, and empty prompts ([`encoder_rows`]). `counts` are their own.
     ///
     /// # Errors
     /// A readback that fails, or embeddings that are not finite.
@@ -241,14 +318,15 @@ impl TextEncoding<'_> {
     /// # Panics
     /// If blocks are left, or there is another number of counts.
     pub async fn into_prompts_read(self, counts: Vec<TokenCount>) -> Result<Vec<EncodedPrompt>, Error> {
-        let (kept, is_f16) = (self.kept.clone(), self.is_quantized);
+        let (kept, starts, is_f16) = (self.kept.clone(), self.starts.clone(), self.is_quantized);
         assert_eq!(counts.len(), kept.len(), "a count for each prompt");
         let embeds = self.finish(&mut Taps::off()).embeds;
         let [_, tokens, channels] = embeds.dims();
         let values = values_read("the text embeddings", embeds.flatten(0, 2)).await?;
-        let rows = values.chunks_exact(tokens * channels).zip(kept).zip(counts);
-        rows.map(|((row, kept), count)| {
-            let prompt = EncodedPrompt::new(row, channels, kept, is_f16, count);
+        let rows = values.chunks_exact(tokens * channels).zip(kept).zip(counts).zip(starts);
+        rows.map(|(((row, kept), count), token_starts)| {
+            let mut prompt = EncodedPrompt::new(row, channels, kept, is_f16, count);
+            prompt.token_starts = token_starts;
             match prompt.find_non_finite() {
                 Some(index) => Err(not_finite(index)),
                 None => Ok(prompt),

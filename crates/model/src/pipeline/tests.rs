@@ -10,11 +10,12 @@ use pixart_protocol::GenerateRequest;
 use pixart_weights::{Folder, Tensors};
 use serde_json::Value;
 
-use super::Pipeline;
+use super::{Pipeline, PromptEmbeds, TextEncoder};
 use crate::compare;
 use crate::image::{self, Rgb8, Size};
 use crate::testing::gpu;
-use crate::{DeviceLimits, Taps};
+use crate::text::weighting::weighted_caption;
+use crate::{DeviceLimits, EncodedPrompt, Taps, encoder_rows, normalize_caption};
 
 /// Relative to a latent's largest magnitude.
 const TOLERANCE: f64 = 1e-5;
@@ -61,9 +62,8 @@ fn images_and_masks_are_read_as_in_diffusers() {
     assert_eq!(image::latent_mask(&resized("mask"), 8), *tensors.any_f32("latent_mask").expect("recorded").1);
 }
 
-fn check(device: &Device) {
-    let (folder, runs) = recorded();
-    let tensors = folder.tensors("over").expect("recorded");
+/// The checkpoint of the recordings.
+fn checkpoint() -> Folder {
     let mut pipeline = Folder::default();
     let root = golden().join("alpha_plain/pipeline");
     for part in ["", "tokenizer", "text_encoder", "transformer", "scheduler", "vae"] {
@@ -74,6 +74,58 @@ fn check(device: &Device) {
             }
         }
     }
+    pipeline
+}
+
+#[test]
+fn weighted_prompts_are_embedded_as_in_comfyui() {
+    const TOKENS: usize = 20;
+    let device = Device::flex();
+    let mut folder = Folder::default();
+    folder.insert("weights", fs::read(golden().join("prompt_weights.safetensors")).expect("recorded"));
+    let tensors = folder.tensors("weights").expect("recorded");
+    let encoder = block_on(TextEncoder::load(&checkpoint(), None, &device)).expect("it loads");
+    let prompts: Vec<&str> = tensors.names().collect();
+    assert_eq!(prompts.len(), 4);
+    let captions: Vec<String> =
+        prompts.iter().map(|prompt| weighted_caption(prompt, normalize_caption).expect("in the range")).collect();
+    let all = block_on(encoder.encode(&captions, TOKENS, &mut Taps::off())).expect("they are encoded");
+    assert_eq!(all.embeds.dims(), [4, TOKENS, 32]);
+    for (row, prompt) in prompts.iter().enumerate() {
+        let (shape, expected) = tensors.any_f32(prompt).expect("recorded");
+        let own = all.embeds.clone().narrow(0, row, 1).narrow(1, 0, shape[0]);
+        let comparison = compare(&own.into_data().try_into_vec::<f32>().expect("f32"), &expected, TOLERANCE);
+        assert_eq!(comparison.difference, None, "{prompt}: {:.1e}", comparison.max_relative);
+        let mask = all.attention_mask.clone().narrow(0, row, 1).into_data().try_into_vec::<f32>().expect("f32");
+        assert_eq!(mask.iter().sum::<f32>(), shape[0] as f32, "{prompt}: padding is not attended to");
+    }
+
+    // The rows of the captions, encoded and stored one by one.
+    let rows = encoder_rows(&captions);
+    assert_eq!(rows.len(), 7, "an empty prompt for each with weights");
+    let stored = |row: &String| {
+        let mut encoding = block_on(encoder.begin(&[row], TOKENS, false, &mut Taps::off())).expect("it begins");
+        while block_on(encoding.step(&mut Taps::off())).expect("a block") {}
+        let counts = encoder.token_counts(&[row], TOKENS).expect("it is counted");
+        let prompt = block_on(encoding.into_prompts_read(counts)).expect("it is read").remove(0);
+        EncodedPrompt::read(&prompt.to_bytes()).expect("it is read again")
+    };
+    let stored: Vec<EncodedPrompt> = rows.iter().map(stored).collect();
+    let again = PromptEmbeds::from_rows(&captions, &stored, TOKENS, &device).expect("they fit");
+    let kept = |embeds: &PromptEmbeds| {
+        let masked = embeds.embeds.clone() * embeds.attention_mask.clone().unsqueeze_dim(2);
+        masked.into_data().try_into_vec::<f32>().expect("f32")
+    };
+    let comparison = compare(&kept(&again), &kept(&all), TOLERANCE);
+    assert_eq!(comparison.difference, None, "{:.1e}", comparison.max_relative);
+    let counts = encoder.token_counts(&captions, TOKENS).expect("they are counted");
+    assert_eq!(stored.into_iter().filter(|row| !row.is_empty_row()).map(|row| row.count).collect::<Vec<_>>(), counts);
+}
+
+fn check(device: &Device) {
+    let (folder, runs) = recorded();
+    let tensors = folder.tensors("over").expect("recorded");
+    let pipeline = checkpoint();
     let loaded = block_on(Pipeline::load(&pipeline, device, DeviceLimits::UNLIMITED, None)).expect("it loads");
     block_on(loaded.load_text_encoder(&pipeline)).expect("it loads");
     block_on(loaded.load_vae_encoder(&pipeline)).expect("it loads");

@@ -13,6 +13,7 @@ use crate::Error;
 const FILE: &str = "the stored embeddings of a prompt";
 const EMBEDS: &str = "prompt_embeds";
 const COUNT: &str = "token_count";
+const STARTS: &str = "token_starts";
 
 /// The embeddings of one prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct EncodedPrompt {
     tokens: usize,
     is_f16: bool,
     pub count: TokenCount,
+    /// The byte at which each token begins, where these are the embeddings of an empty prompt beside a weighted one.
+    pub(crate) token_starts: Vec<u32>,
 }
 
 impl EncodedPrompt {
@@ -33,7 +36,19 @@ impl EncodedPrompt {
     pub(crate) fn new(embeds: &[f32], channels: usize, tokens: usize, is_f16: bool, count: TokenCount) -> Self {
         assert!(tokens > 0 && tokens * channels <= embeds.len(), "{tokens} rows of {channels} in {}", embeds.len());
         let round = |value: &f32| if is_f16 { f16::from_f32(*value).to_f32() } else { *value };
-        Self { embeds: embeds[..tokens * channels].iter().map(round).collect(), tokens, is_f16, count }
+        Self {
+            embeds: embeds[..tokens * channels].iter().map(round).collect(),
+            tokens,
+            is_f16,
+            count,
+            token_starts: Vec::new(),
+        }
+    }
+
+    /// Returns whether these are the embeddings of the empty prompt beside a weighted one.
+    #[must_use]
+    pub fn is_empty_row(&self) -> bool {
+        !self.token_starts.is_empty()
     }
 
     /// Returns the number of tokens, the end token included, and of channels.
@@ -60,7 +75,11 @@ impl EncodedPrompt {
         };
         let count = serde_json::to_string(&self.count).expect("counts are always JSON");
         let tensor = (EMBEDS.to_owned(), dtype, self.dims().to_vec(), bytes);
-        serialize_tensors(vec![tensor], HashMap::from([(COUNT.to_owned(), count)]))
+        let mut metadata = HashMap::from([(COUNT.to_owned(), count)]);
+        if self.is_empty_row() {
+            metadata.insert(STARTS.to_owned(), serde_json::to_string(&self.token_starts).expect("numbers are JSON"));
+        }
+        serialize_tensors(vec![tensor], metadata)
     }
 
     /// Reads what [`EncodedPrompt::to_bytes`] wrote.
@@ -77,8 +96,12 @@ impl EncodedPrompt {
         }
         let count = tensors.metadata(COUNT).and_then(|count| serde_json::from_str(count).ok());
         let count = count.ok_or_else(|| bad(format!("`{COUNT}` is missing")))?;
+        let token_starts = match tensors.metadata(STARTS) {
+            Some(starts) => serde_json::from_str(starts).map_err(|error| bad(format!("`{STARTS}`: {error}")))?,
+            None => Vec::new(),
+        };
         let is_f16 = tensors.dtype(EMBEDS) == Some(Dtype::F16);
-        Ok(Self { embeds, tokens, is_f16, count })
+        Ok(Self { embeds, tokens, is_f16, count, token_starts })
     }
 }
 
@@ -94,7 +117,10 @@ mod tests {
     fn prompts_are_read_as_they_were_written() {
         let values: Vec<f32> = (0..8_u8).map(|value| f32::from(value) / 7.0 - 0.5).collect();
         for is_f16 in [false, true] {
-            let prompt = EncodedPrompt::new(&values, 2, 3, is_f16, count());
+            let mut prompt = EncodedPrompt::new(&values, 2, 3, is_f16, count());
+            if is_f16 {
+                prompt.token_starts = vec![0, 3];
+            }
             assert_eq!(prompt.dims(), [3, 2]);
             let bytes = prompt.to_bytes();
             assert_eq!(EncodedPrompt::read(&bytes).expect("it is read"), prompt, "f16: {is_f16}");

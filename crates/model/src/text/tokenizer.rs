@@ -77,6 +77,27 @@ impl CaptionTokenizer {
         Ok(TokenizedCaption { input_ids, attention_mask })
     }
 
+    /// Returns the token ids of an empty prompt that is as long as `caption`, `</s>` included: padding that is attended to.
+    ///
+    /// # Errors
+    /// A caption that the tokenizer cannot encode.
+    pub(crate) fn encode_empty(&self, caption: &str, max_tokens: usize) -> Result<TokenizedCaption, Error> {
+        Ok(TokenizedCaption { input_ids: vec![self.pad; max_tokens], ..self.encode(caption, max_tokens)? })
+    }
+
+    /// Returns the byte of `caption` at which each of the first `max_tokens - 1` tokens begins, behind white space.
+    ///
+    /// # Errors
+    /// A caption that the tokenizer cannot encode.
+    pub(crate) fn token_starts(&self, caption: &str, max_tokens: usize) -> Result<Vec<u32>, Error> {
+        let pieces = self.tokenizer.encode(caption, false).map_err(tokenizer_error(self.file))?;
+        let start = |&(begin, end): &(usize, usize)| {
+            let piece = caption.get(begin..end).unwrap_or_default();
+            (begin + piece.len() - piece.trim_start().len()) as u32
+        };
+        Ok(pieces.get_offsets().iter().take(max_tokens - 1).map(start).collect())
+    }
+
     /// Counts the tokens of `caption`, and returns its end that [`CaptionTokenizer::encode`] does not encode at `max_tokens`.
     /// (diffusers' pipelines log that part, decoded from its ids.)
     ///

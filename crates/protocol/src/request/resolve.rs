@@ -1,7 +1,7 @@
 //! Validation of a request: fills in defaults and refuses values that cannot be used.
 
 use super::{GUIDANCE_MAX, GenerateRequest, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX, TIMESTEP_MAX, TOKENS_MAX};
-use crate::prompt::{Suffix, style};
+use crate::prompt::{Suffix, style, weighted_parts};
 use crate::{Fault, FaultCode};
 
 /// A validated request: suffix and style are applied to the prompts, and the size is known.
@@ -75,6 +75,9 @@ impl GenerateRequest {
             let chars = text.chars().count();
             let remedy = || format!("shorten it to at most {PROMPT_CHARS_MAX}");
             check(chars <= PROMPT_CHARS_MAX, || format!("the {name} has {chars} characters"), remedy)?;
+            if self.prompt_weighting {
+                weighted_parts(text)?;
+            }
         }
         self.validate_numbers()?;
         self.validate_schedule()?;
