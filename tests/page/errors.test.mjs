@@ -420,6 +420,10 @@ test('faults_of_the_form', async () => {
   await page.fill('#seed', '-1');
   await add('web/src/app/form.ts', await submit());
   await page.fill('#seed', '7');
+  const typed = await page.inputValue('#prompt');
+  await page.fill('#prompt', '{a|b}'.repeat(7));
+  await add('web/src/app/form.ts', await submit());
+  await page.fill('#prompt', typed);
   const png = { name: 'mask.png', mimeType: 'image/png', buffer: Buffer.from('iVBORw0KGgo=', 'base64') };
   await page.setInputFiles('#mask-image', png);
   await add('web/src/app/form.ts', await submit());

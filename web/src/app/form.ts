@@ -6,12 +6,16 @@ import { readAsPng } from '../gallery/files';
 import { hasSizeSuffix } from '../gallery/metadata';
 import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
+import { t } from './i18n';
 import { paintedMask } from './mask';
 import { openPanel } from './panels';
+import { promptVariants, VARIANTS_MAX } from './prompt-variants';
 import { readTextSource, unselectFile } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
 const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
+const eachLine = element('each-line', HTMLInputElement);
+const promptCount = element('prompt-count', HTMLElement);
 const seed = element('seed', HTMLInputElement);
 const promptWeighting = element('prompt-weighting', HTMLInputElement);
 const variationSeed = element('variation-seed', HTMLInputElement);
@@ -82,6 +86,15 @@ function hasBrackets(text: string): boolean {
   return /[()[\]\\]/.test(text);
 }
 
+/** Returns the prompts that the prompt's text gives: one of a restored text, which is an image's. Throws a `Fault`. */
+export function readPromptVariants(): string[] {
+  const text = readText(prompt);
+  if (isRestored(prompt)) return [text];
+  const variants = promptVariants(text, eachLine.checked);
+  if (variants.length <= VARIANTS_MAX) return variants;
+  throw fault('bad_request', `the prompt gives more than ${VARIANTS_MAX} prompts`, 'use fewer alternatives in braces, or fewer lines');
+}
+
 /** Returns the variation of the seed, where it is on. */
 function readVariation(): Partial<ImageRequest> {
   const variation_strength = variationStrength.valueAsNumber;
@@ -93,11 +106,11 @@ export function randomSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 }
 
-/** Returns the fields that decide how the prompts are read. */
+/** Returns the fields that decide how the prompts are read, with the first of several prompts. */
 export function readPrompts(): ImageRequest {
   const { max_sequence_length } = readCarried();
   return {
-    prompt: readText(prompt),
+    prompt: isRestored(prompt) ? readText(prompt) : (promptVariants(prompt.value, eachLine.checked)[0] ?? ''),
     negative_prompt: readText(negativePrompt),
     ...readWeighting(),
     ...(max_sequence_length !== undefined && { max_sequence_length }),
@@ -221,8 +234,12 @@ function setText(field: HTMLTextAreaElement, text: string): void {
 
 /** Returns the text of a field: the restored one, with its own line breaks, where it was not edited. */
 function readText(field: HTMLTextAreaElement): string {
-  const restored = exact.get(field);
-  return restored !== undefined && restored.replace(/\r\n?/g, '\n') === field.value ? restored : field.value;
+  return isRestored(field) ? (exact.get(field) ?? field.value) : field.value;
+}
+
+/** Returns whether a field holds a restored text that was not edited. */
+function isRestored(field: HTMLTextAreaElement): boolean {
+  return exact.get(field)?.replace(/\r\n?/g, '\n') === field.value;
 }
 
 /** Offers a checkpoint's presets, schedulers, styles and sizes, and fills in its preset where the user has entered nothing else. */
@@ -254,6 +271,9 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
 /** Updates what depends on other fields. */
 export function renderForm(): void {
   seed.readOnly = randomSeedBox.checked;
+  const count = isRestored(prompt) ? 1 : promptVariants(prompt.value, eachLine.checked).length;
+  promptCount.hidden = count === 1;
+  promptCount.textContent = t('promptCount', { count: count > VARIANTS_MAX ? `> ${VARIANTS_MAX}` : count });
   for (const side of [width, height]) side.readOnly = hasSizeSuffix(prompt.value);
   for (const button of aspectRatios.querySelectorAll('button')) {
     const pressed = button.dataset.width === width.value && button.dataset.height === height.value;

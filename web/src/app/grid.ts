@@ -42,17 +42,28 @@ const [xAxis, yAxis] = (['x', 'y'] as const).map((axis) => {
   return { field, values: element(`${axis}-axis-values`, HTMLInputElement) };
 });
 
-/** Shows an empty grid and returns its cells row by row; hides it and returns `undefined` where no axis is selected. Throws a `Fault`. */
-export function startGrid(): Cell[] | undefined {
+export interface Grid {
+  columns: Axis;
+  rows: Axis;
+  /** Row by row. */
+  cells: readonly Cell[];
+}
+
+/** Returns the grid; `undefined` where no axis is selected. Throws a `Fault`. */
+export function readGrid(): Grid | undefined {
   const [columns, rows] = [readAxis(xAxis), readAxis(yAxis)];
-  for (const { src } of table.querySelectorAll('img')) URL.revokeObjectURL(src);
-  table.hidden = columns.field === undefined && rows.field === undefined;
-  frame.hidden = table.hidden;
-  if (table.hidden) return undefined;
+  if (columns.field === undefined && rows.field === undefined) return undefined;
   const cells = rows.values.flatMap((y, row) =>
     columns.values.map((x, column) => ({ row, column, overrides: { ...override(columns.field, x), ...override(rows.field, y) } })),
   );
   if (cells.length > CELLS_MAX) throw fault('bad_request', `the X/Y grid has ${cells.length} images`, `use at most ${CELLS_MAX}`);
+  return { columns, rows, cells };
+}
+
+/** Shows a grid without images. */
+export function showGrid({ columns, rows }: Grid): void {
+  hideGrid();
+  frame.hidden = table.hidden = false;
   const head = document.createElement('tr');
   head.append(document.createElement('td'), ...columns.values.map((value) => heading(columns.field, value, 'col')));
   table.replaceChildren(head);
@@ -61,7 +72,12 @@ export function startGrid(): Cell[] | undefined {
     row.append(heading(rows.field, value, 'row'), ...columns.values.map(() => document.createElement('td')));
     table.append(row);
   }
-  return cells;
+}
+
+export function hideGrid(): void {
+  for (const { src } of table.querySelectorAll('img')) URL.revokeObjectURL(src);
+  table.replaceChildren();
+  frame.hidden = table.hidden = true;
 }
 
 /** Shows an image in its cell. */

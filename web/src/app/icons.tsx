@@ -11,6 +11,7 @@ const PATHS = {
   model: 'M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9',
   record: 'M5 4h14v16H5zM9 4v16M12 8h4M12 12h4',
   settings: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4',
+  vary: 'M3 8c3-4 6-4 9 0s6 4 9 0M3 16c3-4 6-4 9 0s6 4 9 0',
   start: 'M4 5h11v9H4zM4 12l3-3 4 5M18 12v8M14 16l4-4 4 4',
 } as const;
 

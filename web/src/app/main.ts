@@ -25,16 +25,17 @@ import { startDrop } from './drop';
 import {
   applyCheckpoint,
   applyRequest,
-  randomSeed,
   readFiles,
   readNumImages,
   readPrompts,
+  readPromptVariants,
   readRequest,
   renderForm,
   selectInitImage,
   withPromptSize,
 } from './form';
-import { fillCell, startGrid } from './grid';
+import { fillCell, hideGrid, readGrid, showGrid } from './grid';
+import { HISTORY_MAX, type HistoryItem, renderHistory } from './history';
 import { startI18n, t } from './i18n';
 import { startIcons } from './icons';
 import { startImageActions } from './image-actions';
@@ -42,6 +43,7 @@ import { startImageStore } from './image-store';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import type { ModelComponents, ModelPlace } from './model-place';
 import { isOpen, onPanelToggle, showCanvas, startPanels } from './panels';
+import { GenerationQueue, type Task } from './queue';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
@@ -116,12 +118,10 @@ let ready: Promise<Checkpoint>;
 let starts = 0;
 /** The LoRAs that the engine was last told to merge. */
 let merged = '';
-/** Cancels the running generation and those in the queue. */
-let cancellation = new AbortController();
-/** The request of the image that is shown. */
-let shownRequest: ImageRequest | undefined;
-/** The last generation in the queue. */
-let queue: Promise<unknown> = Promise.resolve();
+const queue = new GenerationQueue<ImageResult>((jobs) => show({ ...state, jobs }));
+/** The images of this visit, the newest first. */
+let history: readonly HistoryItem[] = [];
+let historyIds = 0;
 const images = startImageStore(
   (image) =>
     image.arrayBuffer().then(
@@ -135,7 +135,7 @@ startIcons();
 startPanels();
 form.addEventListener('submit', (event) => {
   event.preventDefault();
-  if (state.phase === 'ready') submit();
+  if (state.phase === 'ready' || state.phase === 'generating') submit();
 });
 form.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -143,7 +143,7 @@ form.addEventListener('keydown', (event) => {
 form.addEventListener('input', renderForm);
 const countTokens = startTokenCounter(() => currentEngine().countTokens(readPrompts()));
 form.addEventListener('input', countTokens);
-element('cancel', HTMLButtonElement).addEventListener('click', cancel);
+element('cancel', HTMLButtonElement).addEventListener('click', () => queue.cancelRunning());
 element('restart', HTMLButtonElement).addEventListener('click', start);
 device.addEventListener('change', start);
 folderPicker.addEventListener('change', () => {
@@ -173,11 +173,8 @@ element('use-image', HTMLButtonElement).addEventListener('click', () => {
 });
 onPanelToggle('models', listStored);
 startImageActions({
-  image: () => state.image,
-  prompt: () => state.prompt,
-  again: () => {
-    if (shownRequest !== undefined) generate({ ...shownRequest, seed: randomSeed() }).catch(ignore);
-  },
+  shown: () => history.find(({ image }) => image === state.image),
+  generate: (request) => void generate(request).catch(ignore),
 });
 
 /** `?lang=` is the language of the page. */
@@ -230,7 +227,8 @@ function showComponents(): void {
 function start(): void {
   engine?.close();
   showComponents();
-  show({ ...OPENING, image: state.image, prompt: state.prompt, stored: state.stored, notice: state.notice });
+  const { image, image_prompt, prompt, jobs, stored, notice } = state;
+  show({ ...OPENING, image, image_prompt, prompt, jobs, stored, notice });
   ready = load();
   // The engine reports the fault as an event, too.
   ready.catch(ignore);
@@ -430,12 +428,14 @@ function generate(
   files: Promise<Partial<ImageRequest>> = Promise.resolve({}),
   resumed: ResumedSteps = {},
 ): Promise<ImageResult | undefined> {
-  const { signal } = cancellation;
+  const [result = Promise.resolve(undefined)] = queue.add(request.prompt, [taskOf(request, files, resumed)]);
+  return result;
+}
+
+/** Returns a generation with the LoRAs that are selected now. */
+function taskOf(request: ImageRequest, files: Promise<Partial<ImageRequest>>, resumed: ResumedSteps = {}): Task<ImageResult> {
   const selected = selectedLoras();
-  const generation = queue.then(() => (signal.aborted ? undefined : run(request, files, resumed, selected, signal)));
-  // The caller handles the rejection; the next one in the queue starts either way.
-  queue = generation.catch(ignore);
-  return generation;
+  return (signal) => run(request, files, resumed, selected, signal);
 }
 
 async function run(
@@ -474,7 +474,9 @@ async function run(
     if (image === undefined) return image;
     // The seed of the image is final.
     const { image_index: _, num_images_per_prompt: __, ...repeatable } = complete;
-    shownRequest = repeatable;
+    historyIds += 1;
+    history = [{ id: historyIds, image, prompt: request.prompt, request: repeatable }, ...history].slice(0, HISTORY_MAX);
+    show(state);
     await images.add(request.prompt, image);
     return image;
   } finally {
@@ -483,35 +485,38 @@ async function run(
   }
 }
 
-/** Cancels the running generation and those in the queue. */
-function cancel(): void {
-  cancellation.abort();
-  cancellation = new AbortController();
-}
-
 function currentEngine(): ResilientEngine {
   if (engine === undefined) throw state.fault ?? faultOf('the engine is not running');
   return engine;
 }
 
-/** Requests what the form holds: the images of the X/Y grid, or one or several with a seed each. */
+/** Requests what the form holds as one job: the images of the X/Y grid, or one or several of each prompt, with a seed each. */
 function submit(): void {
   showCanvas();
   show({ ...state, notice: undefined });
   try {
-    const [request, files, count, cells] = [readRequest(), readFiles(), readNumImages(), startGrid()];
-    for (const cell of cells ?? []) {
-      const fill = (image: ImageResult | undefined): void => image && fillCell(cell, image, cell.overrides.prompt ?? request.prompt);
+    const [request, files, count, grid] = [readRequest(), readFiles(), readNumImages(), readGrid()];
+    // What is not awaited now is reported by the job that needs it.
+    files.catch(ignore);
+    if (grid !== undefined) {
       // The cell's values take precedence over those read with the files.
-      const overridden = files.then((read) => ({ ...read, ...cell.overrides }));
-      generate({ ...request, ...cell.overrides }, overridden).then(fill, ignore);
+      const tasks = grid.cells.map(({ overrides }) => {
+        const overridden = files.then((read) => ({ ...read, ...overrides }));
+        overridden.catch(ignore);
+        return taskOf({ ...request, ...overrides }, overridden);
+      });
+      const results = queue.add(request.prompt, tasks, () => showGrid(grid));
+      for (const [index, cell] of grid.cells.entries())
+        results[index]?.then((image) => image && fillCell(cell, image, cell.overrides.prompt ?? request.prompt), ignore);
+      return;
     }
-    if (cells !== undefined) return;
-    for (let index = 0; index < count; index += 1) {
-      // Variations of one seed have the next variation seeds.
-      const field = request.variation_strength ? 'variation_seed' : 'seed';
-      generate({ ...request, [field]: ((request[field] ?? 0) + index) >>> 0 }, files).catch(ignore);
-    }
+    // Variations of one seed have the next variation seeds.
+    const field = request.variation_strength ? 'variation_seed' : 'seed';
+    const requests = readPromptVariants().flatMap((prompt) =>
+      Array.from({ length: count }, (_, index) => ({ ...request, prompt, [field]: ((request[field] ?? 0) + index) >>> 0 })),
+    );
+    const tasks = requests.map((request) => taskOf(request, files));
+    for (const result of queue.add(request.prompt, tasks, hideGrid)) result.catch(ignore);
   } catch (thrown) {
     show(withFault(state, faultOf(thrown)));
   }
@@ -521,6 +526,10 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
+  renderHistory(history, state.jobs, state.image, {
+    onSelect: ({ image, prompt }) => show({ ...state, image, image_prompt: prompt, hides_preview: true }),
+    onCancel: ({ id }) => queue.cancel(id),
+  });
   if (isOpen('models')) renderStoredModels(modelList, state.stored, state.prompt_cache, (task) => storage(task).catch(ignore), openStored);
   // A browser that does not report its storage shows none.
   if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);

@@ -15,6 +15,7 @@ import type {
   StoredCheckpoint,
   TextEncoderLayer,
 } from '../engine/protocol.gen';
+import type { Job } from './queue';
 
 /** The progress of the running generation. */
 export interface Progress {
@@ -43,9 +44,15 @@ export interface State {
   prompt_cache: PromptCacheSize;
   /** The memory plan of the current image, in words. */
   plan: string | undefined;
-  /** The prompt of the running generation, then of `image`. */
+  /** The jobs that run or wait. */
+  jobs: readonly Job[];
+  /** The prompt of the running generation. */
   prompt: string;
+  /** The image on the canvas, and its prompt. */
   image: ImageResult | undefined;
+  image_prompt: string;
+  /** The user looks at an image while another one is generated. */
+  hides_preview: boolean;
   fault: Fault | undefined;
   /** A remark about the current image. */
   note: string | undefined;
@@ -74,8 +81,11 @@ export const OPENING: State = {
   layer: undefined,
   prompt_cache: { prompts: 0, bytes: 0 },
   plan: undefined,
+  jobs: [],
   prompt: '',
   image: undefined,
+  image_prompt: '',
+  hides_preview: false,
   fault: undefined,
   note: undefined,
   notice: undefined,
@@ -85,7 +95,16 @@ export const OPENING: State = {
 
 /** Returns the state at the start of a generation. */
 export function generating(state: State, prompt: string): State {
-  return { ...state, phase: 'generating', prompt, fault: undefined, note: undefined, progress: undefined, layer: undefined };
+  return {
+    ...state,
+    phase: 'generating',
+    prompt,
+    hides_preview: false,
+    fault: undefined,
+    note: undefined,
+    progress: undefined,
+    layer: undefined,
+  };
 }
 
 /** Returns the state after `event`, which arrived at `now_millis`. */
@@ -120,7 +139,7 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
     case 'step':
       return { ...state, progress: withStep(state.progress, event, now_millis) };
     case 'image':
-      return { ...state, phase: 'ready', progress: undefined, image: event, image_millis: now_millis };
+      return { ...state, phase: 'ready', progress: undefined, image: event, image_prompt: state.prompt, image_millis: now_millis };
     case 'cancelled':
       return { ...state, phase: 'ready', progress: undefined };
     case 'loras_set':

@@ -36,15 +36,18 @@ const estimateLines = element('estimate-lines', HTMLElement);
 export function render(state: State, before: State, hasModel: boolean): void {
   const { phase, fault } = state;
   if (state.image !== before.image) renderImage(state);
-  if (state.progress?.preview !== before.progress?.preview) renderPreview(state.progress?.preview);
-  generateButton.disabled = phase !== 'ready';
-  generateButton.hidden = phase === 'generating';
-  cancelButton.hidden = phase !== 'generating';
-  status.textContent = statusText(state, hasModel);
+  const shown = previewOf(state);
+  if (shown !== previewOf(before)) renderPreview(shown);
+  generateButton.disabled = phase !== 'ready' && phase !== 'generating';
+  // Between two images of a job, too.
+  cancelButton.hidden = phase !== 'generating' && !state.jobs.some(({ is_running }) => is_running);
+  status.textContent = ofJob(state) + statusText(state, hasModel);
+  document.title = titleOf(state);
   if (state.estimate !== before.estimate) renderEstimate(state.estimate, state.adapter);
   adapter.textContent = adapterText(state);
   adapter.classList.toggle('slow', state.adapter?.is_fallback_adapter === true);
   renderProgress(state);
+  renderCaption(state);
   note.hidden = state.note === undefined;
   note.textContent = state.note ?? '';
   notice.hidden = state.notice === undefined;
@@ -80,11 +83,38 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
   estimateLines.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
 
-function renderProgress({ loading, progress: generation, layer, phase, estimate }: State): void {
+/** Returns which image of the running job is generated, where it has several. */
+function ofJob({ jobs, phase }: State): string {
+  const job = jobs.find(({ is_running }) => is_running);
+  return job === undefined || job.images === 1 || phase !== 'generating'
+    ? ''
+    : t('imageOfJob', { image: job.done + 1, images: job.images });
+}
+
+/** Returns the part of the running job that is done, from 0 to 1; `undefined` before the first step. */
+function doneOf({ jobs, progress: generation }: State): number | undefined {
+  const job = jobs.find(({ is_running }) => is_running);
+  const steps = generation?.total_steps ?? 0;
+  const ofImage = generation === undefined || steps === 0 ? 0 : generation.step / steps;
+  if (job === undefined || (job.images === 1 && ofImage === 0)) return undefined;
+  return Math.min((job.done + ofImage) / job.images, 1);
+}
+
+/** Returns the title of the window, which shows the progress while the user is elsewhere. */
+function titleOf(state: State): string {
+  const done = doneOf(state);
+  return state.phase !== 'generating' || done === undefined ? 'pixart-web' : `${Math.floor(100 * done)} % · pixart-web`;
+}
+
+function renderProgress(state: State): void {
+  const { loading, progress: generation, layer, phase, estimate, jobs } = state;
   progress.hidden = estimate !== undefined || (phase !== 'opening' && phase !== 'generating');
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
+  } else if (phase === 'generating' && jobs.some(({ is_running, images }) => is_running && images > 1)) {
+    progress.max = 1;
+    progress.value = doneOf(state) ?? 0;
   } else if (generation?.stage === 'denoise' && generation.total_steps > 0) {
     progress.max = generation.total_steps;
     progress.value = generation.step;
@@ -138,6 +168,10 @@ function adapterText({ adapter, plan }: State): string {
   return `${name} (${backend})${is_fallback_adapter ? t('fallbackAdapter') : ''}: ${reason}${plan === undefined ? '' : ` · ${plan}`}`;
 }
 
+function previewOf({ progress: generation, hides_preview }: State): PreviewImage | undefined {
+  return hides_preview ? undefined : generation?.preview;
+}
+
 /** Shows the preview over the previous image. */
 function renderPreview(shown: PreviewImage | undefined): void {
   preview.hidden = shown === undefined;
@@ -153,16 +187,25 @@ function renderPreview(shown: PreviewImage | undefined): void {
   preview.getContext('2d')?.putImageData(pixels, 0, 0);
 }
 
-function renderImage({ image, prompt }: State): void {
+/** Describes the image, or what the preview is of. */
+function renderCaption(state: State): void {
+  const { image, image_prompt, prompt } = state;
+  const isLive = previewOf(state) !== undefined;
+  caption.hidden = image === undefined && !isLive;
+  if (isLive) caption.textContent = prompt;
+  else if (image !== undefined)
+    caption.textContent = t('caption', { prompt: image_prompt, seed: image.seed, steps: image.num_inference_steps });
+}
+
+function renderImage({ image, image_prompt: prompt }: State): void {
   URL.revokeObjectURL(imageElement.src);
   URL.revokeObjectURL(recordingLink.href);
-  for (const part of [imageElement, caption, downloadLink, imageActions]) part.hidden = image === undefined;
+  for (const part of [imageElement, downloadLink, imageActions]) part.hidden = image === undefined;
   figure.hidden = image === undefined;
   if (image === undefined) return;
-  const { png, width, height, seed, num_inference_steps: steps, recording } = image;
+  const { png, width, height, seed, recording } = image;
   const url = URL.createObjectURL(pngBlob(png));
   Object.assign(imageElement, { src: url, alt: prompt, width, height });
-  caption.textContent = t('caption', { prompt, seed, steps });
   const stem = `${slug(prompt)}-${seed}`;
   Object.assign(downloadLink, { href: url, download: `${stem}.png` });
   recordingLink.hidden = recording === null;

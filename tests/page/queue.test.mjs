@@ -1,0 +1,148 @@
+//! The act on the page: the queue, several prompts from one text, the strip of images, and what is done with an image. All of it at the
+//! sizes of a notebook and of a phone, where nothing moves by itself and the image, the prompt and Generate are visible together.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { echoConsole, fillForm, openBrowser, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
+
+const TIMEOUT_MILLIS = 300_000;
+const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
+
+let server;
+let browser;
+before(async () => {
+  server = await servePage();
+  browser = await openBrowser();
+});
+after(async () => {
+  await browser.close();
+  server.close();
+});
+
+async function openPage(size = { width: 1280, height: 800 }) {
+  const page = await browser.context.newPage();
+  echoConsole(page);
+  await page.setViewportSize(size);
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { value, hadRecentInput, sources } of list.getEntries())
+        if (!hadRecentInput)
+          globalThis.shifts.push([
+            value,
+            ...sources.map(({ node, previousRect, currentRect }) => [
+              node?.id || node?.nodeName,
+              previousRect.toJSON(),
+              currentRect.toJSON(),
+            ]),
+          ]);
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
+  await page.goto(`${server.url}?device=wasm`);
+  await untilEngine(page, TIMEOUT_MILLIS);
+  return page;
+}
+
+const untilIdle = (page) =>
+  page.waitForFunction(
+    () => {
+      const { phase, jobs } = globalThis.pixart.state();
+      return phase === 'ready' && jobs.length === 0;
+    },
+    undefined,
+    { timeout: TIMEOUT_MILLIS },
+  );
+const stripOf = (page) => page.locator('#history-list img').evaluateAll((images) => images.map(({ alt }) => alt));
+const jobsOf = (page) => page.evaluate(() => globalThis.pixart.state().jobs.map(({ prompt, images }) => [prompt, images]));
+
+test('generate_during_a_generation_adds_to_the_queue_and_a_waiting_job_can_be_removed', async () => {
+  const page = await openPage();
+  await fillForm(page, { ...SMALL, num_inference_steps: 300 });
+  await page.click('#generate');
+  await untilStep(page, 1);
+  await fillForm(page, SMALL);
+  for (const prompt of ['a blue square', 'a green star', 'a yellow house']) {
+    await page.fill('#prompt', prompt);
+    await page.click('#generate');
+  }
+  assert.deepEqual(await jobsOf(page), [
+    [SMALL.prompt, 1],
+    ['a blue square', 1],
+    ['a green star', 1],
+    ['a yellow house', 1],
+  ]);
+  await page.getByRole('button', { name: 'Remove from the queue: a green star' }).click();
+  assert.equal(await page.locator('#queue li').count(), 2);
+  await screenshot(page, 'queue');
+  await page.click('#cancel');
+  await untilIdle(page);
+  assert.deepEqual(await stripOf(page), ['a yellow house', 'a blue square'], 'Cancel ends the running job alone');
+  await page.close();
+});
+
+test('alternatives_and_lines_are_one_job_with_an_image_for_each_prompt', async () => {
+  const page = await openPage();
+  await fillForm(page, SMALL);
+  await page.check('#each-line');
+  await page.fill('#prompt', 'a {red|blue} star\n\na green cactus');
+  assert.equal(await page.innerText('#prompt-count'), '3 prompts, with their own images');
+  const seen = page.waitForFunction(() => {
+    const bar = document.getElementById('progress');
+    return /^Image 3 of 3\. /.test(document.getElementById('status').textContent) && bar.max === 1 && bar.value >= 2 / 3;
+  });
+  await page.click('#generate');
+  await seen;
+  await untilIdle(page);
+  assert.deepEqual(await stripOf(page), ['a green cactus', 'a blue star', 'a red star']);
+  await page.fill('#prompt', '{a|b}'.repeat(7));
+  assert.equal(await page.innerText('#prompt-count'), '> 64 prompts, with their own images');
+  await page.click('#generate');
+  assert.equal(await page.innerText('#fault-what'), 'the prompt gives more than 64 prompts');
+  await page.close();
+});
+
+test('an_image_of_the_strip_is_shown_generated_again_and_used_as_input_image', async () => {
+  const page = await openPage();
+  await fillForm(page, SMALL);
+  await page.click('#generate');
+  await untilIdle(page);
+  await fillForm(page, { ...SMALL, prompt: 'a blue square', seed: 9 });
+  await page.click('#generate');
+  await untilIdle(page);
+  await page.locator('#history-list button').nth(1).click();
+  assert.equal(await page.getAttribute('#image', 'alt'), SMALL.prompt);
+  assert.match(await page.innerText('#caption'), /^a red circle on a blue background · seed 7 ·/);
+  await page.click('#again');
+  await page.waitForFunction(() => document.querySelectorAll('#history-list li').length === 3, undefined, { timeout: TIMEOUT_MILLIS });
+  await untilIdle(page);
+  const { image, image_prompt } = await page.evaluate(() => globalThis.pixart.state());
+  assert.equal(image_prompt, SMALL.prompt);
+  assert.notEqual(image.seed, 7);
+  await page.click('#edit-part');
+  await page.waitForSelector('#mask-editor:not([hidden])');
+  assert.deepEqual(await page.evaluate(() => document.getElementById('init-image').files.length), 1);
+  await page.close();
+});
+
+for (const [name, size] of [
+  ['notebook', { width: 1280, height: 800 }],
+  ['phone', { width: 390, height: 844 }],
+]) {
+  test(`nothing_shifts_and_image_prompt_and_generate_are_visible_together_on_a_${name}`, async () => {
+    const page = await openPage(size);
+    // Keys, since what an input changes at once is no shift.
+    await page.fill('#prompt', '');
+    await page.locator('#prompt').pressSequentially('a {red|blue} star');
+    await page.click('#generate');
+    await page.waitForTimeout(600);
+    await untilIdle(page);
+    for (const part of ['#image', '#prompt', '#generate', '#image-actions']) {
+      const { x, y, width, height } = await page.locator(part).boundingBox();
+      assert.ok(x >= 0 && y >= 0 && x + width <= size.width && y + height <= size.height && height > 0, part);
+    }
+    const { height } = await page.locator('#image').boundingBox();
+    assert.ok(height > size.height / 3, `the image is ${height} high`);
+    await screenshot(page, `studio-${name}`);
+    assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+    await page.close();
+  });
+}
