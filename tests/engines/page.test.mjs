@@ -106,14 +106,14 @@ inEachEngine((context) => {
     await untilListed(2);
     assert.deepEqual(await listed(), ['a star for the gallery · 102', 'a star for the gallery · 101']);
     await page.waitForFunction(() => [...document.querySelectorAll('#gallery-list img')].every((image) => image.naturalWidth === 64));
-    const press = (card, text) =>
-      page.evaluate(
-        ({ card, text }) =>
-          [...document.querySelectorAll('#gallery-list li')[card].querySelectorAll('button')]
-            .find((button) => button.textContent.includes(text))
-            .click(),
-        { card, text },
+    const press = async (card, text) => {
+      await page.evaluate((card) => document.querySelectorAll('#gallery-list li')[card].querySelector('.menu').click(), card);
+      await page.waitForFunction(() => document.querySelector('[role="menu"]') !== null);
+      await page.evaluate(
+        (text) => [...document.querySelectorAll('[role="menu"] button')].find((button) => button.textContent.includes(text)).click(),
+        text,
       );
+    };
     await press(0, 'Favourite');
     await page.click('#favourites-only');
     await untilListed(1);

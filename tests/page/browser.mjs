@@ -129,6 +129,12 @@ export async function openPanel(page, name) {
   if (!(await page.evaluate((name) => document.getElementById(name).open, name))) await page.click(`#open-${name}`);
 }
 
+/** Chooses an action from the menu of an image in the gallery, by its position. */
+export async function chooseAction(page, at, name) {
+  await page.locator('#gallery-list li').nth(at).locator('.menu').click();
+  await page.locator('[role="menu"] button', { hasText: name }).click();
+}
+
 /** Clicks Generate once it is enabled, and returns the result: `{ fault }`, or `{ png, file }` as downloaded. */
 export async function generate(page, timeout = 30_000) {
   await untilEngine(page, timeout);

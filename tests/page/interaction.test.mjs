@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import {
+  chooseAction,
   dropPng,
   echoConsole,
   fillForm,
@@ -180,9 +181,12 @@ test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   await page.fill('#gallery-search', 'Star for');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 2);
   const cards = page.locator('#gallery-list li');
-  for (const at of [0, 1]) await cards.nth(at).getByText('Compare').click();
+  await chooseAction(page, 0, 'Compare');
+  await cards.nth(1).locator('.tile').click();
+  await page.waitForSelector('#comparison');
   assert.equal(await page.locator('#comparison img').count(), 2);
-  await cards.nth(0).getByText('Favourite').click();
+  await page.keyboard.press('Escape');
+  await chooseAction(page, 0, 'Favourite');
   await page.check('#favourites-only');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   assert.match(await cards.nth(0).innerText(), /102/);
@@ -192,9 +196,9 @@ test('the_gallery_stores_searches_compares_exports_and_deletes', async () => {
   const bytes = readFileSync(await zip.path());
   assert.equal(bytes.readUInt32LE(0), 0x04034b50, 'it is a zip file');
   assert.equal(bytes.toString('latin1').match(/a-star-for-the-gallery-10\d-\d+\.png/g).length, 4, 'each name twice: file and list');
-  await cards.nth(1).getByText('Reuse settings').click();
+  await chooseAction(page, 1, 'Reuse settings');
   await page.waitForFunction(() => document.getElementById('seed').value === '101');
-  await cards.nth(1).getByText('Delete').click();
+  await chooseAction(page, 1, 'Delete');
   await page.waitForFunction(() => document.querySelectorAll('#gallery-list li').length === 1);
   await page.close();
 });

@@ -1,5 +1,6 @@
 //! The texts of the page, in English and German. Faults come from the engine in English; the page adds a translated title.
 import { element } from './dom';
+import { GALLERY_TEXTS } from './gallery/texts';
 
 const LANGUAGES = ['en', 'de'] as const;
 type Language = (typeof LANGUAGES)[number];
@@ -8,6 +9,7 @@ type Language = (typeof LANGUAGES)[number];
     `data-i18n`, their accessible name in `data-i18n-label` and their placeholder text in `data-i18n-placeholder`. */
 // biome-ignore format: a line holds a text in all languages.
 const TEXTS = {
+  ...GALLERY_TEXTS,
   tagline: ["Generates images from a prompt in this browser tab, on this computer's GPU or CPU.", 'Erzeugt Bilder aus einem Prompt in diesem Browser-Tab, auf der GPU oder CPU dieses Rechners.'],
   prompt: ['Prompt', 'Prompt'],
   promptHint: ['Describe the image', 'Beschreibe das Bild'],
@@ -74,13 +76,11 @@ const TEXTS = {
   loraOff: ['off', 'aus'],
   stored_text_encoder: ['Text encoder', 'Text-Encoder'],
   stored_lora: ['LoRA', 'LoRA'],
-  searchPrompts: ['Search prompts', 'Prompts durchsuchen'],
   randomSeed: ['Random seed', 'Zufälliger Seed'],
   textTab: ['This tab', 'Dieser Tab'],
   textCompanion: ['Companion server', 'Companion-Server'],
   textFile: ['Prompt embeddings from a file', 'Prompt-Embeddings aus einer Datei'],
   record: ['Record every step', 'Jeden Schritt aufzeichnen'],
-  favouritesOnly: ['Favourites only', 'Nur Favoriten'],
   grid: ['X/Y grid', 'X/Y-Raster'],
   xAxis: ['X axis', 'X-Achse'],
   yAxis: ['Y axis', 'Y-Achse'],
@@ -90,7 +90,6 @@ const TEXTS = {
   cancel: ['Cancel', 'Abbrechen'],
   settings: ['Settings', 'Einstellungen'],
   models: ['Models', 'Modelle'],
-  gallery: ['Gallery', 'Galerie'],
   imageToImage: ['Image-to-image and inpainting', 'Bild-zu-Bild und Inpainting'],
   textEncoder: ['Text encoder', 'Text-Encoder'],
   deviceAuto: ['Automatic (fastest)', 'Automatisch (am schnellsten)'],
@@ -103,7 +102,6 @@ const TEXTS = {
   restart: ['Restart', 'Neu starten'],
   downloadPng: ['Download PNG', 'PNG herunterladen'],
   downloadRecording: ['Download recording', 'Aufzeichnung herunterladen'],
-  downloadZip: ['Download as ZIP', 'Als ZIP herunterladen'],
   noModel: ['No model loaded', 'Kein Modell geladen'],
   initializing: ['Initializing the device', 'Das Gerät wird initialisiert'],
   compiling: ['Compiling shader {at} of {all}', 'Shader {at} von {all} wird kompiliert'],
@@ -147,7 +145,6 @@ const TEXTS = {
   accessToken: ['Access token of the companion', 'Zugriffstoken des Companions'],
   embeddingsFile: ['Embeddings file', 'Embeddings-Datei'],
   result: ['Result', 'Ergebnis'],
-  comparison: ['Side-by-side comparison', 'Vergleich nebeneinander'],
   negativePromptHint: ['what the image should not show', 'was das Bild nicht zeigen soll'],
   accessTokenHint: ['access token, if required', 'Zugriffstoken, falls nötig'],
   caption: ['{prompt} · seed {seed} · {steps} steps', '{prompt} · Seed {seed} · {steps} Schritte'],
@@ -157,15 +154,10 @@ const TEXTS = {
   companionGenerates: ['{id} on {device} (encodes prompts, generates images)', '{id} auf {device} (kodiert Prompts, generiert Bilder)'],
   companionUnavailable: ['{what}. This tab encodes the prompt instead, if the model includes a text encoder', '{what}. Stattdessen kodiert dieser Tab den Prompt, falls das Modell einen Text-Encoder enthält'],
   unfinished: ['“{prompt}” was interrupted after step {step}.', '„{prompt}“ wurde nach Schritt {step} unterbrochen.'],
-  reuseSettings: ['Reuse settings', 'Einstellungen übernehmen'],
-  favourite: ['Favourite', 'Favorit'],
-  compare: ['Compare', 'Vergleichen'],
-  delete: ['Delete', 'Löschen'],
   verify: ['Verify', 'Überprüfen'],
   storedSize: ['{megabytes} MB in {store}', '{megabytes} MB in {store}'],
   modelChanged: [', the model at this URL has changed: open it to download the new one', ', das Modell unter dieser URL hat sich geändert: öffne es, um das neue herunterzuladen'],
   shardsMissing: [', {count} shards missing', ', {count} Shards fehlen'],
-  shownOfAll: ['{shown} of {all}', '{shown} von {all}'],
   carried: ['Also set: {settings}', 'Außerdem gesetzt: {settings}'],
   reset: ['Reset', 'Zurücksetzen'],
   imageOfImages: ['image {image} of {images}', 'Bild {image} von {images}'],

@@ -2,9 +2,10 @@
 //! image nor a generation: what fails is described in a remark.
 import { ignore, messageOf } from '../engine/fault';
 import type { ImageResult } from '../engine/protocol.gen';
-import { Gallery, type Journal, refusalOf, tabId, type Unfinished } from '../gallery/database';
+import { Gallery, type Journal, refusalOf, tabId } from '../gallery/database';
 import { pngBlob } from '../gallery/files';
-import { startGalleryView } from './gallery-view';
+import type { Unfinished } from '../gallery/schema';
+import { startGalleryView } from './gallery/gallery';
 import { t } from './i18n';
 
 const tab = tabId();
@@ -18,6 +19,8 @@ export interface ImageStore {
   unfinished(): Promise<Unfinished | undefined>;
   /** Removes this tab's unfinished generation. */
   discard(): void;
+  /** Renders the gallery in another language. */
+  refresh(): void;
 }
 
 /** Opens the gallery, and shows it. Calls `onReuse` with the file whose settings the user wants again, and `onRemark` with what fails. */
@@ -27,7 +30,10 @@ export function startImageStore(onReuse: (image: File) => void, onRemark: (text:
   const gallery = Gallery.open().then(
     (database) => ({
       database,
-      view: startGalleryView(database, onReuse, (thrown) => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) }))),
+      view: startGalleryView(database, {
+        onReuse,
+        onFailed: (thrown) => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) })),
+      }),
     }),
     (thrown: unknown) => {
       refusal = thrown;
@@ -53,6 +59,9 @@ export function startImageStore(onReuse: (image: File) => void, onRemark: (text:
     discard() {
       // It expires by itself.
       gallery.then((opened) => opened?.database.discard(tab)).catch(ignore);
+    },
+    refresh() {
+      gallery.then((opened) => opened?.view.refresh()).catch(ignore);
     },
   };
 }

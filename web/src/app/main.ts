@@ -16,7 +16,9 @@ import type {
   TapRow,
   WeightDtype,
 } from '../engine/protocol.gen';
+import type { ImageMetadata } from '../gallery/image-metadata';
 import { readMetadata } from '../gallery/metadata';
+import { settingsOfFragment } from '../gallery/share-link';
 import { renderCarried } from './carried';
 import { renderCatalogue, startCatalogue } from './catalogue';
 import { type Classified, classifiedFile, placesOf, renderComponents, startComponents } from './components';
@@ -114,6 +116,8 @@ let loadedSource: ModelSource = { checkpoint: '' };
 let state: State = OPENING;
 let engine: ResilientEngine | undefined;
 let ready: Promise<Checkpoint>;
+/** The settings in the address are those of the page's first model, or of none. */
+let isLinkRestored = false;
 /** Starts of the engine: of two at once the later one counts. */
 let starts = 0;
 /** The LoRAs that the engine was last told to merge. */
@@ -184,6 +188,7 @@ startI18n(query.get('lang'), () => {
   renderLoras();
   renderCatalogue(hub, openModel);
   showComponents();
+  images.refresh();
 });
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
@@ -209,6 +214,7 @@ for (const [id, expected] of [
 /** `?device=` selects the device, as the form does. */
 const requestedDevice = [...device.options].find(({ value }) => value === query.get('device'));
 if (requestedDevice !== undefined) requestedDevice.selected = true;
+addEventListener('hashchange', restoreLink);
 window.pixart = {
   ready: () => ready,
   generate,
@@ -277,6 +283,8 @@ async function load(): Promise<Checkpoint> {
   const preset = checkpoint.presets.find(({ name }) => name === source.preset) ?? checkpoint.preset;
   applyCheckpoint({ ...checkpoint, preset });
   countTokens();
+  if (!isLinkRestored) restoreLink();
+  isLinkRestored = true;
   listStored();
   // Without the journal of an interrupted generation there is nothing to offer.
   await offerUnfinished().catch(ignore);
@@ -301,15 +309,24 @@ async function restoreImage(image: File, bytes: Uint8Array): Promise<void> {
   const { name } = image;
   const metadata = await readMetadata(bytes);
   // A graph or a text without a prompt is no request.
-  if (metadata?.request.prompt !== undefined) {
-    const restored = (stored: readonly StoredCheckpoint[]): void =>
-      notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
-    restored(state.stored);
-    // LoRAs that are not in the list may be stored. Without the list of what is stored they are named as missing.
-    if ((metadata.loras ?? []).length > 0) storage({ kind: 'list' }).then(restored, ignore);
-    return countTokens();
-  }
-  notify({ text: t('noSettings', { name }), image });
+  if (metadata?.request.prompt !== undefined) restoreSettings(metadata, name);
+  else notify({ text: t('noSettings', { name }), image });
+}
+
+function restoreSettings(metadata: ImageMetadata, name: string): void {
+  const restored = (stored: readonly StoredCheckpoint[]): void =>
+    notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
+  restored(state.stored);
+  // LoRAs that are not in the list may be stored. Without the list of what is stored they are named as missing.
+  if ((metadata.loras ?? []).length > 0) storage({ kind: 'list' }).then(restored, ignore);
+  countTokens();
+}
+
+/** Fills in the form from the settings in the address, if it holds some. */
+function restoreLink(): void {
+  const metadata = settingsOfFragment(location.hash);
+  if (metadata === 'damaged') notify({ text: t('damagedLink') });
+  else if (metadata !== undefined) restoreSettings(metadata, t('sharedSettings'));
 }
 
 /** Shows a remark, which changes nothing else. */

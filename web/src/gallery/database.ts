@@ -1,34 +1,9 @@
-//! The gallery's IndexedDB database: generated images, and the unfinished generation of each tab. Independent of the page.
-import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB, type StoreNames } from 'idb';
-import type { ImageRequest } from '../engine/client';
-import { currentNames } from '../engine/former-names';
+//! The gallery's IndexedDB database: images, and the unfinished generation of each tab. Independent of the page.
+import { type IDBPDatabase, type IDBPTransaction, openDB } from 'idb';
+import { ignore } from '../engine/fault';
 import { putBlob } from '../indexed-db';
-
-/** A generated image. */
-export interface GalleryImage {
-  id: number;
-  prompt: string;
-  seed: number;
-  favourite: boolean;
-  /** Unix time. */
-  created_at_millis: number;
-  /** The file, with its request in the metadata. */
-  png: Blob;
-}
-
-/** A generation that was running when its tab was closed or reloaded. */
-export interface Unfinished {
-  /** The tab's id, which survives a reload. */
-  tab: string;
-  checkpoint: string;
-  request: ImageRequest;
-  /** The checkpoint's `model_hash`: at the same address there may be another one later. */
-  model_hash?: string | null | undefined;
-  /** The guided model output of every finished step. */
-  model_outputs: Uint8Array[];
-  /** Unix time. */
-  started_at_millis: number;
-}
+import { DATABASE, type GalleryEntry, type GallerySchema, type NewImage, type Unfinished, VERSION } from './schema';
+import { upgrade } from './upgrade';
 
 /** A log of the running generation's steps. */
 export interface Journal {
@@ -39,23 +14,13 @@ export interface Journal {
   end(): Promise<void>;
 }
 
-/** An image as it is stored, with the bytes of its file where the browser stores no Blobs. The database assigns the key. */
-type StoredImage = Omit<GalleryImage, 'id' | 'png'> & { id?: number; png: Blob | Uint8Array<ArrayBuffer> };
-
-interface Schema extends DBSchema {
-  images: { key: number; value: StoredImage };
-  unfinished: { key: string; value: Omit<Unfinished, 'model_outputs'> };
-  /** By tab and step. */
-  model_outputs: { key: [string, number]; value: Uint8Array };
-}
-
-const DATABASE = 'pixart-web gallery';
-const VERSION = 3;
 const DAY_MILLIS = 86_400_000;
 /** The shortest time between two writes of a journal. */
 const WRITE_INTERVAL_MILLIS = 500;
 /** The longest time that the database is waited for. A window without storage may never answer. */
 const ANSWER_MILLIS = 10_000;
+/** The time in which another tab can still undo a deletion. */
+const UNDO_MILLIS = 60_000;
 
 /** Reasons for which the database refuses an image. */
 export type GalleryRefusal = 'full' | 'newer' | 'closed' | 'blocked';
@@ -74,12 +39,12 @@ export function refusalOf(thrown: unknown): GalleryRefusal | undefined {
 }
 
 export class Gallery {
-  private constructor(private readonly database: IDBPDatabase<Schema>) {}
+  private constructor(private readonly database: IDBPDatabase<GallerySchema>) {}
 
   /** Opens the database. Rejects in a window without storage, and while another tab holds an older version open. */
   static async open(): Promise<Gallery> {
-    const database = new Promise<IDBPDatabase<Schema>>((resolve, reject) => {
-      openDB<Schema>(DATABASE, VERSION, {
+    const database = new Promise<IDBPDatabase<GallerySchema>>((resolve, reject) => {
+      openDB<GallerySchema>(DATABASE, VERSION, {
         upgrade: (database, version, _, transaction) => upgrade(database, version, transaction),
         blocked: () => reject(new DOMException('another tab holds an older version of the gallery open', 'TimeoutError')),
         blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
@@ -88,22 +53,95 @@ export class Gallery {
     return new Gallery(await answered(database));
   }
 
-  /** Returns all images, newest first. */
-  async all(): Promise<GalleryImage[]> {
-    const stored = (await this.database.getAll('images')).reverse();
-    return stored.map((image) => ({ ...image, png: new Blob([image.png], { type: 'image/png' }) }) as GalleryImage);
+  /** Returns what is listed, newest first. Removes what was deleted and is too old to be restored. */
+  async entries(): Promise<GalleryEntry[]> {
+    const all = await this.database.getAll('entries');
+    const deleted = all.filter(({ deleted_at_millis }) => deleted_at_millis !== undefined);
+    const expired = deleted.filter(({ deleted_at_millis = 0 }) => deleted_at_millis < Date.now() - UNDO_MILLIS);
+    // A gallery that cannot be written to can still be read.
+    if (expired.length > 0) await this.purge(expired.map(({ id }) => id)).catch(ignore);
+    return all.filter(({ deleted_at_millis }) => deleted_at_millis === undefined).sort(byAge);
   }
 
-  async add(image: Omit<GalleryImage, 'id'>): Promise<void> {
-    await putBlob(await bytesOf(image.png), (png) => answered(this.database.add('images', { ...image, png })));
+  /** Returns the thumbnails of images, as far as they have one. */
+  async thumbnails(ids: readonly number[]): Promise<Map<number, Blob>> {
+    const store = this.database.transaction('thumbnails').store;
+    const found = await Promise.all(ids.map(async (id) => [id, await store.get(id)] as const));
+    return new Map(found.flatMap(([id, bytes]) => (bytes === undefined ? [] : [[id, new Blob([bytes])]])));
   }
 
-  async put(image: GalleryImage): Promise<void> {
-    await putBlob(await bytesOf(image.png), (png) => answered(this.database.put('images', { ...image, png })));
+  /** Returns the file of an image; `undefined` where another tab has removed it. */
+  async image(id: number): Promise<Blob | undefined> {
+    const stored = await this.database.get('images', id);
+    return stored && new Blob([stored.png], { type: 'image/png' });
   }
 
-  async delete(id: number): Promise<void> {
-    await answered(this.database.delete('images', id));
+  /** Stores an image, its thumbnail and its entry, which it returns. */
+  async add({ png, thumbnail, ...described }: NewImage): Promise<GalleryEntry> {
+    let id = 0;
+    await putBlob(await bytesOf(png), (value) =>
+      answered(
+        this.write(['images', 'entries', 'thumbnails'], async (transaction) => {
+          id = await transaction.objectStore('images').add({ png: value });
+          const puts: Promise<unknown>[] = [transaction.objectStore('entries').put({ ...described, id })];
+          if (thumbnail !== undefined) puts.push(transaction.objectStore('thumbnails').put(thumbnail, id));
+          await Promise.all(puts);
+        }),
+      ),
+    );
+    return { ...described, id };
+  }
+
+  /** Writes fields of entries, and returns those that are still there, as they are then. */
+  async update(ids: readonly number[], change: (entry: GalleryEntry) => GalleryEntry): Promise<GalleryEntry[]> {
+    const changed: GalleryEntry[] = [];
+    await answered(
+      this.write(['entries'], async (transaction) => {
+        const entries = transaction.objectStore('entries');
+        for (const entry of await Promise.all(ids.map((id) => entries.get(id)))) if (entry !== undefined) changed.push(change(entry));
+        await Promise.all(changed.map((entry) => entries.put(entry)));
+      }),
+    );
+    return changed;
+  }
+
+  /** Stores the thumbnail of an image that was stored without one. */
+  async setThumbnail(id: number, thumbnail: Uint8Array<ArrayBuffer>): Promise<void> {
+    await answered(this.database.put('thumbnails', thumbnail, id));
+  }
+
+  /** Marks images as deleted. They stay stored until `purge`, so that `restore` gives back all of them. */
+  async delete(ids: readonly number[]): Promise<void> {
+    const deleted_at_millis = Date.now();
+    await this.update(ids, (entry) => ({ ...entry, deleted_at_millis }));
+  }
+
+  /** Undoes `delete`; returns the entries as they were. */
+  async restore(ids: readonly number[]): Promise<GalleryEntry[]> {
+    return this.update(ids, ({ deleted_at_millis: _, ...entry }) => entry);
+  }
+
+  /** Removes images that were deleted, unless they have been restored. */
+  async purge(ids: readonly number[]): Promise<void> {
+    await answered(
+      this.write(['images', 'entries', 'thumbnails'], async (transaction) => {
+        const entries = transaction.objectStore('entries');
+        const found = await Promise.all(ids.map((id) => entries.get(id)));
+        const deleted = found.filter((entry) => entry?.deleted_at_millis !== undefined).map((entry) => entry?.id ?? 0);
+        const stores = (['images', 'entries', 'thumbnails'] as const).map((name) => transaction.objectStore(name));
+        await Promise.all(stores.flatMap((store) => deleted.map((id) => store.delete(id))));
+      }),
+    );
+  }
+
+  /** Runs `work` in a transaction, and resolves once it is written. */
+  private async write<Name extends 'images' | 'entries' | 'thumbnails'>(
+    stores: Name[],
+    work: (transaction: IDBPTransaction<GallerySchema, Name[], 'readwrite'>) => Promise<void>,
+  ): Promise<void> {
+    const transaction = this.database.transaction(stores, 'readwrite');
+    // The first rejection tells the reason; that of the transaction follows from it.
+    await Promise.all([work(transaction), transaction.done]);
   }
 
   /** Returns the unfinished generation of `tab`, and removes those of any tab that are older than a day. */
@@ -164,53 +202,13 @@ function answered<T>(work: Promise<T>): Promise<T> {
   return Promise.race([work, expired]);
 }
 
-type Upgrade = IDBPTransaction<Schema, StoreNames<Schema>[], 'versionchange'>;
-
-/** Creates the object stores, or carries those of version 1 and 2 over. */
-async function upgrade(database: IDBPDatabase<Schema>, version: number, transaction: Upgrade): Promise<void> {
-  if (version === 0) {
-    database.createObjectStore('images', { keyPath: 'id', autoIncrement: true });
-    database.createObjectStore('unfinished', { keyPath: 'tab' });
-    database.createObjectStore('model_outputs');
-    return;
-  }
-  const images = renameStore(transaction, 'drawn', 'images');
-  for (let cursor = await images.openCursor(); cursor !== null; cursor = await cursor.continue()) {
-    const { drawn_at, ...image } = cursor.value as GalleryImage & { drawn_at: number };
-    await cursor.update({ ...image, created_at_millis: drawn_at });
-  }
-  if (version === 1) {
-    // Version 1 held all steps of a generation in one row.
-    database.deleteObjectStore('unfinished');
-    database.createObjectStore('unfinished', { keyPath: 'tab' });
-    database.createObjectStore('model_outputs');
-    return;
-  }
-  renameStore(transaction, 'said', 'model_outputs');
-  const unfinished = transaction.objectStore('unfinished');
-  for (let cursor = await unfinished.openCursor(); cursor !== null; cursor = await cursor.continue()) {
-    const { tab, checkpoint, picture, begun_at } = cursor.value as unknown as UnfinishedV2;
-    await cursor.update({ tab, checkpoint, request: currentNames(picture), started_at_millis: begun_at });
-  }
-}
-
-/** A row of `unfinished` in version 2. */
-interface UnfinishedV2 {
-  tab: string;
-  checkpoint: string;
-  picture: object;
-  begun_at: number;
-}
-
-function renameStore<Name extends 'images' | 'model_outputs'>(transaction: Upgrade, from: string, to: Name) {
-  const store = transaction.objectStore(from as Name);
-  // The DOM allows this during an upgrade; idb types the name as read-only.
-  Object.assign(store, { name: to });
-  return store;
-}
-
 async function bytesOf(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await blob.arrayBuffer());
+}
+
+/** Newest first. */
+function byAge(left: GalleryEntry, right: GalleryEntry): number {
+  return right.created_at_millis - left.created_at_millis || right.id - left.id;
 }
 
 /** Returns the keys of a tab's steps, in order. */

@@ -26,7 +26,8 @@ export function hasSizeSuffix(prompt: string): boolean {
   return /(^|\s)--(ar|aspect_ratio|hw)(\s|$)/.test(prompt);
 }
 
-function ownMetadata(text: string | undefined): ImageMetadata | undefined {
+/** Reads the JSON that this project writes into its files; `undefined` for any other text. */
+export function ownMetadata(text: string | undefined): ImageMetadata | undefined {
   const json = parseJson(text);
   if (!isRecord(json) || !isRecord(json.request)) return undefined;
   const named = currentNames<Partial<GenerateRequest>>(json.request);
