@@ -4,6 +4,7 @@
 const CELL = 256;
 const LINE = 22;
 const GAP = 8;
+const FONT = '14px system-ui, sans-serif';
 /** The most images of a sheet: 16 by 16 stay below the largest canvas of every browser. */
 export const SHEET_IMAGES_MAX = 256;
 
@@ -20,7 +21,7 @@ export function contactSheet(cells: readonly SheetCell[]): Promise<Blob> {
   return draw({ columns: Array.from({ length: columns }, () => ''), rows: rows.map((cells) => ({ label: '', cells })) });
 }
 
-/** Returns a grid with a heading for each column and row. */
+/** Returns a grid with a heading for each column and row; that of a row may have several lines. */
 export async function draw(sheet: {
   columns: readonly string[];
   rows: readonly { label: string; cells: readonly SheetCell[] }[];
@@ -28,7 +29,7 @@ export async function draw(sheet: {
   const { columns, rows } = sheet;
   const head = columns.some((label) => label !== '') ? LINE + GAP : 0;
   const hasCaptions = rows.some(({ cells }) => cells.some(({ caption }) => caption !== ''));
-  const side = rows.some(({ label }) => label !== '') ? CELL / 2 : 0;
+  const side = sideFor(rows.flatMap(({ label }) => label.split('\n')));
   const high = CELL + (hasCaptions ? LINE : 0);
   const canvas = new OffscreenCanvas(side + columns.length * (CELL + GAP) + GAP, head + rows.length * (high + GAP) + GAP);
   const context = canvas.getContext('2d');
@@ -36,14 +37,14 @@ export async function draw(sheet: {
   context.fillStyle = '#ffffff';
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = '#1e2024';
-  context.font = '14px system-ui, sans-serif';
+  context.font = FONT;
   context.textBaseline = 'middle';
   const write = (text: string, x: number, y: number, width: number): void => context.fillText(fitted(context, text, width), x, y);
   const xOf = (column: number): number => side + GAP + column * (CELL + GAP);
   for (const [column, label] of columns.entries()) write(label, xOf(column), head / 2 + GAP / 2, CELL);
   for (const [row, { label, cells }] of rows.entries()) {
     const y = head + GAP + row * (high + GAP);
-    write(label, GAP, y + CELL / 2, side - GAP);
+    for (const [line, text] of label.split('\n').entries()) write(text, GAP, y + CELL / 2 + line * LINE, side - GAP);
     for (const [column, { image, caption }] of cells.entries()) {
       write(caption, xOf(column), y + CELL + LINE / 2, CELL);
       if (image === undefined) continue;
@@ -55,6 +56,14 @@ export async function draw(sheet: {
     }
   }
   return canvas.convertToBlob({ type: 'image/png' });
+}
+
+/** Returns the width of the column of headings: none, half a cell, or a cell for long ones. */
+function sideFor(lines: readonly string[]): number {
+  const context = new OffscreenCanvas(1, 1).getContext('2d');
+  if (context === null || lines.every((line) => line === '')) return 0;
+  context.font = FONT;
+  return lines.every((line) => context.measureText(line).width <= CELL / 2 - GAP) ? CELL / 2 : CELL;
 }
 
 /** Returns the part of a text that fits into `width`, with an ellipsis where it is cut. */

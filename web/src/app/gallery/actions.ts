@@ -101,7 +101,8 @@ export async function downloadGrid(store: GalleryStore, entries: readonly Galler
     axis === undefined ? '' : (settings.get(axis) ?? t('notSet'));
   const valuesOf = (axis: string | undefined): string[] =>
     [...new Set(all.map(({ settings }) => settingOf(settings, axis)))].sort(byNumber);
-  const headingOf = (axis: string | undefined, value: string): string => (axis === undefined ? '' : `${axis} ${value}`);
+  const headingOf = (axis: string | undefined, value: string, between: string): string =>
+    axis === undefined ? '' : `${axis}${between}${value}`;
   const columns = valuesOf(x);
   const rows = [];
   for (const row of valuesOf(y)) {
@@ -110,9 +111,9 @@ export async function downloadGrid(store: GalleryStore, entries: readonly Galler
       const found = all.find(({ settings }) => settingOf(settings, x) === column && settingOf(settings, y) === row);
       cells.push({ image: found && (await store.gallery.image(found.entry.id)), caption: '' });
     }
-    rows.push({ label: headingOf(y, row), cells });
+    rows.push({ label: headingOf(y, row, '\n'), cells });
   }
-  download(await draw({ columns: columns.map((value) => headingOf(x, value)), rows }), 'xy-grid.png');
+  download(await draw({ columns: columns.map((value) => headingOf(x, value, ' ')), rows }), 'xy-grid.png');
 }
 
 /** Numbers by size, anything else as it came. */
