@@ -43,7 +43,7 @@ fn every_model_opens_in_its_published_layout_and_generates_with_its_preset() {
     for model in &catalogue().models {
         let (scratch, name) = (Scratch::new(&format!("catalogue-{}", model.name)), model.name.as_str());
         let to = scratch.path().join("hub");
-        synth_model(model, SynthScale::Tiny, 1, &to).expect("it is written");
+        synth_model(model, &[], SynthScale::Tiny, 1, &to).expect("it is written");
         let hub = LocalHub::start(HubState::of_folder(&to));
         let source = resolve(Path::new(name), &ComponentPaths::default());
         let (options, requested) = fetch(&hub, &scratch.path().join("cache"), &source, &[]);
@@ -81,7 +81,7 @@ fn every_text_encoder_encodes_with_the_tokenizer_of_a_model() {
     let model = catalogue().model("pixart-alpha-512").expect("it is listed");
     let scratch = Scratch::new("catalogue-text");
     let to = scratch.path().join("hub");
-    synth_model(model, SynthScale::Tiny, 1, &to).expect("it is written");
+    synth_model(model, &[], SynthScale::Tiny, 1, &to).expect("it is written");
     for encoder in &catalogue().text_encoders {
         let name = encoder.name.as_str();
         synth_component("text_encoder", &encoder.component, SynthScale::Tiny, 2, &to).expect("it is written");

@@ -1,7 +1,7 @@
 //! Estimates the cost of a checkpoint on this device before it is downloaded.
 
 use js_sys::Map;
-use pixart_model::{CostProbe, GuidanceConfig, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_bytes};
+use pixart_model::{CostProbe, GuidanceConfig, LatentBatch, Planner, WeightFormat, preset_of, text_encoder_memory};
 use pixart_protocol::{Fault, GenerationCost};
 use pixart_weights::Folder;
 use wasm_bindgen::JsValue;
@@ -58,7 +58,7 @@ impl Engine {
         let batch = LatentBatch { images: 1, latent_size: [planner.dit.sample_size; 2], guided };
         let precision = planner.weight_format()?;
         let plan = planner.plan(batch, precision)?;
-        let text_bytes = if load_text_encoder { text_encoder_bytes(folder)? } else { 0 };
+        let text_bytes = if load_text_encoder { text_encoder_memory(folder, plan.bytes(), self.limits)? } else { 0 };
         let macs = planner.mac_count(batch, preset.num_inference_steps as usize, preset.max_sequence_length as usize);
         let mut seconds = 0.0;
         for probe in planner.cost_probes(macs, precision, &self.device) {

@@ -38,7 +38,7 @@ pub use planning::cost_model::CostProbe;
 pub use planning::inventory::tensor_inventory;
 pub use planning::mac_count::MacCount;
 pub use planning::memory_plan::{
-    CfgBatching, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format, text_encoder_bytes,
+    CfgBatching, DeviceLimits, LatentBatch, MemoryPlan, Planner, recommended_weight_format, text_encoder_memory,
 };
 pub use planning::slices::SliceController;
 pub use prewarm::kernels::PrewarmKernel;

@@ -162,7 +162,7 @@ fn file_faults() -> Vec<ProvokedFault> {
     fs::create_dir_all(&empty).expect("it is created");
     let replaced = vae(&empty).mount(&mut whole);
     add("crates/companion/src/components.rs mount_folder", replaced.expect_err("an empty folder"));
-    let unknown = synth::synth_published("pixart-omega", SynthScale::Tiny, 0, &empty);
+    let unknown = synth::synth_published("pixart-omega", &[], SynthScale::Tiny, 0, &empty);
     add("crates/companion/src/synth/published.rs synth_published", unknown.expect_err("there is none"));
     faults
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args};
 use pixart_companion::synth::{self, SynthScale};
 use pixart_verify::Architecture;
@@ -17,6 +18,8 @@ const DTYPES: [(&str, StoredDtype); 3] =
 
 const SCALES: [(&str, SynthScale); 2] = [("full", SynthScale::Full), ("tiny", SynthScale::Tiny)];
 
+const COMPONENTS: [&str; 5] = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"];
+
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub(crate) struct SynthArgs {
@@ -27,6 +30,9 @@ pub(crate) struct SynthArgs {
     /// files, names and keys that the published ones have.
     #[arg(long, group = "what")]
     published: Option<String>,
+    /// The components of the checkpoint that are written; all without it.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(COMPONENTS), requires = "published")]
+    components: Vec<String>,
     /// Size of the networks of --published.
     #[arg(long, value_parser = value_by_name(SCALES), default_value = "full", conflicts_with = "arch")]
     scale: SynthScale,
@@ -44,7 +50,7 @@ pub(crate) struct SynthArgs {
 impl SynthArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let bytes = match &self.published {
-            Some(name) => synth::synth_published(name, self.scale, self.seed, &self.to)?,
+            Some(name) => synth::synth_published(name, &self.components, self.scale, self.seed, &self.to)?,
             None => {
                 let arch = self.arch.context("clap requires --arch or --published")?;
                 synth::synth(arch, self.dtype, self.seed, &self.to)?

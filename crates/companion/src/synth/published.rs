@@ -21,13 +21,20 @@ const TOKEN_EMBEDDINGS: [&str; 2] = ["shared.weight", "encoder.embed_tokens.weig
 /// Pieces of a small tokenizer.
 const TINY_PIECES: usize = 400;
 
-/// Writes the repositories of what the catalogue calls `name`, a checkpoint or a text encoder, below `to`.
+/// Writes the repositories of what the catalogue calls `name`, a checkpoint or a text encoder, below `to`. Of a checkpoint, those
+/// components are written, or all where none is named.
 ///
 /// # Errors
 /// An unknown name, or a file that cannot be written.
-pub fn synth_published(name: &str, scale: SynthScale, seed: u64, to: &Path) -> Result<u64, Error> {
+pub fn synth_published(
+    name: &str,
+    components: &[String],
+    scale: SynthScale,
+    seed: u64,
+    to: &Path,
+) -> Result<u64, Error> {
     if let Some(model) = catalogue().model(name) {
-        return synth_model(model, scale, seed, to);
+        return synth_model(model, components, scale, seed, to);
     }
     let encoder = catalogue().text_encoder(name).ok_or_else(|| {
         let what = format!("the catalogue has nothing called `{name}`");
@@ -36,16 +43,25 @@ pub fn synth_published(name: &str, scale: SynthScale, seed: u64, to: &Path) -> R
     synth_component("text_encoder", &encoder.component, scale, seed, to)
 }
 
-/// Writes the repositories of a checkpoint below `to`, each as `owner/name`, and returns the bytes of the weights.
+/// Writes the repositories of these components of a checkpoint, or of all where none is named, below `to`, each as `owner/name`.
+/// Returns the bytes of the weights.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn synth_model(model: &CatalogueModel, scale: SynthScale, seed: u64, to: &Path) -> Result<u64, Error> {
+pub fn synth_model(
+    model: &CatalogueModel,
+    components: &[String],
+    scale: SynthScale,
+    seed: u64,
+    to: &Path,
+) -> Result<u64, Error> {
     let (base, _) = model.base.split_once('@').expect("a test parses the address");
     write(&to.join(base).join("model_index.json"), configs::model_index(base).as_bytes())?;
     let mut bytes = 0;
     for (index, (dir, component)) in (0..).zip(model.components.by_name()) {
-        bytes += synth_component(dir, component, scale, seed + index, to)?;
+        if components.is_empty() || components.iter().any(|named| named == dir) {
+            bytes += synth_component(dir, component, scale, seed + index, to)?;
+        }
     }
     Ok(bytes)
 }

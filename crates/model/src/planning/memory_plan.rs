@@ -116,6 +116,8 @@ impl MemoryPlan {
 
 /// Folder of the text encoder, and name of its section in a packed checkpoint.
 const TEXT_ENCODER: &str = "text_encoder";
+/// Blocks of a streamed text encoder that are on the device at a time.
+const STREAMED_BLOCKS: u64 = 2;
 /// Largest f32 text encoder that a tab does not quantise, in bytes.
 const TEXT_ENCODER_F32_MAX: u64 = 256 << 20;
 
@@ -135,10 +137,22 @@ pub fn recommended_weight_format(folder: &Folder, dir: &str, limits: DeviceLimit
 ///
 /// # Errors
 /// A configuration that is missing or not supported.
-pub fn text_encoder_bytes(folder: &Folder) -> Result<u64, Error> {
+fn text_encoder_bytes(folder: &Folder) -> Result<u64, Error> {
     let packed =
         folder.manifest().and_then(|manifest| manifest.sections.iter().find(|section| section.name == TEXT_ENCODER));
     packed.map_or_else(|| Ok(text_encoder_storage(folder)?.1), |section| Ok(section.bytes()))
+}
+
+/// Returns the bytes that the text encoder takes on a device of these limits beside `plan_bytes` of the transformer, the VAE and an
+/// image: all of it where there is room, else the block that is applied and the next one. Embeddings stay on the host.
+///
+/// # Errors
+/// A configuration that is missing or not supported.
+pub fn text_encoder_memory(folder: &Folder, plan_bytes: u64, limits: DeviceLimits) -> Result<u64, Error> {
+    let bytes = text_encoder_bytes(folder)?;
+    let is_resident = plan_bytes.saturating_add(bytes) <= limits.memory();
+    let layers = T5Config::read(folder)?.layers as u64;
+    Ok(if is_resident { bytes } else { bytes.min(STREAMED_BLOCKS * bytes.div_ceil(layers.max(1))) })
 }
 
 /// Returns the weight format that a tab converts the text encoder to, and its bytes in that format.

@@ -1,5 +1,6 @@
-//! `cargo xtask bench real`: a PixArt of full size, with T5-XXL, in a headless browser that encodes the prompt itself, and the text encoder
-//! natively in little memory. Each row is checked against its bounds.
+//! `cargo xtask bench real`: a published PixArt of full size with random weights, T5-XXL included, in a headless browser that gets it from a
+//! local hub by its name and encodes the prompt itself, and the text encoder natively in little memory. Each row is checked against its
+//! bounds.
 
 use std::{
     fs,
@@ -8,27 +9,42 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use pixart_protocol::Catalogue;
 use serde_json::{Value, json};
 
 use crate::{chrome, page, pixart, run, workspace::Workspace};
 
 const MIB: f64 = 1_048_576.0;
-/// Most memory of the wasm module, with WebGPU.
+/// The checkpoint, its name in the page's list, its base repository, and its components besides the text encoder.
+const MODEL: (&str, &str, &str) = ("pixart-alpha-512", "PixArt-α 512 px", "PixArt-alpha/PixArt-XL-2-512x512");
+const COMPONENTS: &str = "transformer,vae,tokenizer,scheduler";
+/// The text encoder of the browser, and of the native run in little memory.
+const TEXT_ENCODER: &str = "t5-xxl-q4_k_m";
+const NATIVE_TEXT_ENCODER: &str = "t5-xxl-q8_0";
+/// Most memory of the wasm module, with WebGPU and on the CPU path.
 const HEAP_MIB_MAX: f64 = 160.0;
+const CPU_HEAP_MIB_MAX: f64 = 512.0;
+/// Most memory on the device that encoding takes.
+const TEXT_DEVICE_MB_MAX: f64 = 400.0;
 /// Most resident memory of the native encoder.
 const NATIVE_MIB_MAX: f64 = 1024.0;
 /// Largest distance of the tab's embeddings to the native ones, of their largest magnitude.
 const DISTANCE_MAX: f64 = 1e-3;
+/// Most seconds of streaming, of those of reading alone or of computing alone.
+const STREAMING_MAX: f64 = 1.25;
+/// Least rate of the text encoder on the CPU path.
+const GFLOPS_MIN: f64 = 15.0;
 
 /// Prints one row per measurement with its verdict; exit code 1 where one violates what it must keep.
 pub(super) fn bench(workspace: &Workspace, json: Option<&Path>) -> Result<ExitCode> {
-    let packed = checkpoint(workspace)?;
-    let (native, embeds) = native(workspace, &packed)?;
+    let hub = hub(workspace)?;
+    let (native, embeds) = native(workspace, &hub)?;
     let mut rows = vec![native];
     page::build(workspace)?;
-    run::log("encoding and generating in a headless browser; a layer takes seconds on a fallback adapter");
+    run::log("opening the model and generating in a headless browser; a layer takes seconds on a fallback adapter");
     let mut drive = workspace.command("node");
-    drive.arg("tests/bench/real.mjs").arg("--packed").arg(&packed).arg("--embeds").arg(embeds);
+    drive.arg("tests/bench/real.mjs").arg("--hub").arg(&hub).args(["--model", MODEL.1]);
+    drive.args(["--text-encoder", TEXT_ENCODER]).arg("--embeds").arg(embeds);
     drive.arg("--chrome").arg(chrome::browser()?);
     rows.extend(super::json_rows(&mut drive)?);
     let code = super::report_rows(rows, violations, json)?;
@@ -36,59 +52,59 @@ pub(super) fn bench(workspace: &Workspace, json: Option<&Path>) -> Result<ExitCo
     Ok(code)
 }
 
-/// Writes a checkpoint of random numbers, XL/2 with its VAE and T5-XXL, and packs it as q8.
-fn checkpoint(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.cache.join("bench/real");
-    let (source, packed) = (folder.join("source"), folder.join("q8"));
-    if packed.join("manifest.json").is_file() {
-        return Ok(packed);
+/// Writes the repositories of the checkpoint and of the text encoders with random weights, once.
+fn hub(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.cache.join("bench/real/hub");
+    let complete = folder.join("complete");
+    if complete.is_file() {
+        return Ok(folder);
     }
-    run::log("writing a full-size checkpoint and packing it: 16 GB meanwhile, 6 GB after, once");
+    run::log("writing a checkpoint of full size with two text encoders: 11 GB, once");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     let companion = pixart::command(workspace)?;
-    let begun = |arguments: &[&str]| {
-        let mut pixart = workspace.command(companion.get_program());
-        pixart.args(arguments);
-        pixart
-    };
-    for arch in ["xl-256", "sd-vae", "t5-xxl"] {
-        let mut synth = begun(&["synth", "--arch", arch, "--dtype", "bf16", "--to"]);
-        run::run(synth.arg(&source).stdout(Stdio::null()), run::minutes(20))?;
+    for (name, components) in
+        [(MODEL.0, &["--components", COMPONENTS][..]), (TEXT_ENCODER, &[]), (NATIVE_TEXT_ENCODER, &[])]
+    {
+        let mut synth = workspace.command(companion.get_program());
+        synth.args(["synth", "--published", name]).args(components).arg("--to").arg(&folder);
+        run::run(synth.stdout(Stdio::null()), run::minutes(30))?;
     }
-    let scenes = workspace.root.join("web/models/scenes");
-    for file in ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/spiece.model"] {
-        let to = source.join(file);
-        fs::create_dir_all(to.parent().context("a file has a folder")?)?;
-        fs::copy(scenes.join(file), &to).with_context(|| format!("cannot write {}", to.display()))?;
-    }
-    let mut pack = begun(&["pack", "--dtype", "q8", "--from"]);
-    run::run(pack.arg(&source).arg("--to").arg(&packed).stdout(Stdio::null()), run::minutes(30))?;
-    fs::remove_dir_all(&source).with_context(|| format!("cannot remove {}", source.display()))?;
-    Ok(packed)
+    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    Ok(folder)
 }
 
-/// Encodes with all blocks in memory and with one at a time; returns the row and the embeddings' file.
-fn native(workspace: &Workspace, packed: &Path) -> Result<(Value, PathBuf)> {
+/// Encodes with the browser's text encoder, and with the other one in little memory and in as much as it takes; returns the row of the
+/// latter and the file of the former's embeddings.
+fn native(workspace: &Workspace, hub: &Path) -> Result<(Value, PathBuf)> {
     let folder = workspace.cache.join("bench/real");
-    let encode = |out: &Path, memory: &[&str]| -> Result<Value> {
+    let encode = |text_encoder: &str, out: &str, memory: &[&str]| -> Result<(Value, PathBuf)> {
         let mut pixart = pixart::command(workspace)?;
-        pixart.args(["encode", "--prompt", "a red circle on a blue background", "--checkpoint"]).arg(packed);
-        pixart.arg("--out").arg(out).args(memory);
+        pixart.args(["encode", "--prompt", "a red circle on a blue background", "--checkpoint"]).arg(hub.join(MODEL.2));
+        let out = folder.join(out);
+        pixart.arg("--text-encoder").arg(gguf(hub, text_encoder)?).arg("--out").arg(&out).args(memory);
         let rows = super::json_rows(&mut pixart)?;
-        rows.into_iter().next().context("`pixart encode` printed nothing")
+        Ok((rows.into_iter().next().context("`pixart encode` printed nothing")?, out))
     };
-    let (whole, streamed) = (folder.join("resident.safetensors"), folder.join("streamed.safetensors"));
-    let resident = encode(&whole, &[])?;
-    let row = encode(&streamed, &["--text-memory", "1GiB"])?;
+    let (_, embeds) = encode(TEXT_ENCODER, "embeds.safetensors", &[])?;
+    let (resident, whole) = encode(NATIVE_TEXT_ENCODER, "resident.safetensors", &[])?;
+    let (row, streamed) = encode(NATIVE_TEXT_ENCODER, "streamed.safetensors", &["--text-memory", "1GiB"])?;
     ensure!(fs::read(&whole)? == fs::read(&streamed)?, "streamed blocks give other embeddings");
     let mib = |row: &Value| row["peak_bytes"].as_f64().map(|bytes| bytes / MIB);
     let row = json!({
         "what": "native", "peak_mib": mib(&row), "encode_s": row["encode_s"], "resident_peak_mib": mib(&resident),
         "resident_load_s": resident["load_s"], "resident_encode_s": resident["encode_s"],
     });
-    Ok((row, streamed))
+    Ok((row, embeds))
+}
+
+/// Returns the file of a text encoder of the catalogue.
+fn gguf(hub: &Path, name: &str) -> Result<PathBuf> {
+    let catalogue: Catalogue = serde_json::from_str(include_str!("../../../weights/catalogue.json"))?;
+    let encoder = catalogue.text_encoder(name).with_context(|| format!("the catalogue has no {name}"))?;
+    let file = encoder.component.files.first().with_context(|| format!("{name} has no file"))?;
+    Ok(hub.join(&encoder.component.repository).join(&file.path))
 }
 
 /// The bounds that a row violates. A missing number violates its bound.
@@ -102,15 +118,32 @@ fn violations(row: &Value) -> Vec<String> {
     };
     match row["what"].as_str() {
         Some("native") => require(number("peak_mib") <= NATIVE_MIB_MAX, "peak_mib is above 1024"),
-        Some("first") => {
+        Some("open") => require(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 160"),
+        Some("image") => {
             require(number("heap_mib") <= HEAP_MIB_MAX, "heap_mib is above 160");
-            require(number("layers") == 24.0, "not every layer was streamed");
-            require(number("distance") <= DISTANCE_MAX, "distance is above 1e-3");
+            if number("px") == 256.0 {
+                require(number("layers") == 24.0, "not every layer was applied");
+                let device_mb = number("text_device_mib") * MIB / 1e6;
+                require(device_mb <= TEXT_DEVICE_MB_MAX, "encoding takes more than 400 MB of the device");
+                require(number("distance") <= DISTANCE_MAX, "distance is above 1e-3");
+            } else {
+                require(number("layers") == 0.0, "a known prompt was encoded again");
+            }
         }
         Some("seed") => require(number("layers") == 0.0, "a known prompt was encoded again"),
         Some("visit") => {
             require(number("requests") == 0.0, "requests were made");
             require(number("layers") == 0.0, "a known prompt was encoded again");
+        }
+        Some("streaming") => {
+            require(row["is_resident"] == true, "computing alone read layers from the store");
+            let alone = number("compute_s").max(number("read_s"));
+            require(number("streamed_s") <= STREAMING_MAX * alone, "streaming takes more than 1.25 of the longer part");
+        }
+        Some("cpu") => {
+            require(number("heap_mib") <= CPU_HEAP_MIB_MAX, "heap_mib is above 512");
+            require(number("layers") == 24.0, "not every layer was applied");
+            require(number("gflops") >= GFLOPS_MIN, "gflops is below 15");
         }
         _ => require(false, "the row is not known"),
     }
@@ -123,15 +156,37 @@ mod tests {
 
     #[test]
     fn a_value_beyond_its_bound_or_missing_is_a_violation() {
-        let good = json!({ "what": "first", "heap_mib": 150.0, "layers": 24, "distance": 1e-4 });
-        assert!(violations(&good).is_empty());
+        let first = json!({
+            "what": "image", "px": 256, "heap_mib": 150.0, "layers": 24, "text_device_mib": 380.0, "distance": 1e-4
+        });
+        let streaming = json!({
+            "what": "streaming", "streamed_s": 12.0, "compute_s": 10.0, "read_s": 2.0, "is_resident": true
+        });
+        let cpu = json!({ "what": "cpu", "heap_mib": 500.0, "layers": 24, "gflops": 16.0 });
+        let other = json!({ "what": "image", "px": 512, "heap_mib": 150.0, "layers": 0 });
+        for good in [&first, &streaming, &cpu, &other] {
+            assert_eq!(violations(good), Vec::<String>::new(), "{good}");
+        }
+        let with = |row: &Value, key: &str, value: Value| {
+            let mut row = row.clone();
+            row[key] = value;
+            row
+        };
         for bad in [
             json!({ "what": "native", "peak_mib": 1025.0 }),
             json!({ "what": "native" }),
-            json!({ "what": "first", "heap_mib": 161.0, "layers": 24, "distance": 1e-4 }),
-            json!({ "what": "first", "heap_mib": 150.0, "layers": 24 }),
+            json!({ "what": "open", "heap_mib": 161.0 }),
+            with(&first, "heap_mib", json!(161.0)),
+            with(&first, "text_device_mib", json!(382.0)),
+            with(&first, "distance", Value::Null),
+            with(&other, "layers", json!(1)),
             json!({ "what": "seed", "layers": 1 }),
             json!({ "what": "visit", "layers": 0, "requests": 1 }),
+            with(&streaming, "streamed_s", json!(12.6)),
+            with(&streaming, "compute_s", Value::Null),
+            with(&streaming, "is_resident", json!(false)),
+            with(&cpu, "gflops", json!(14.9)),
+            with(&cpu, "heap_mib", json!(513.0)),
             json!({ "what": "other" }),
         ] {
             assert_eq!(violations(&bad).len(), 1, "{bad}");

@@ -106,3 +106,15 @@ fn a_text_encoder_is_counted_in_the_format_a_tab_converts_it_to() {
     let small = 32128 * 16 + 4 * 16 * 4096 + 3 * 16 * 10240 + 32 * 64 + 3 * 16;
     assert_eq!(config(16, 1), 4 * small);
 }
+
+#[test]
+fn a_streamed_text_encoder_takes_the_memory_of_two_blocks() {
+    let mut folder = Folder::default();
+    let config = r#"{"feed_forward_proj": "gated-gelu", "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240,
+        "num_heads": 64, "num_layers": 24, "relative_attention_num_buckets": 32}"#;
+    folder.insert("text_encoder/config.json", config.as_bytes().to_vec());
+    let limits = |bytes| DeviceLimits { memory_bytes: Some(bytes), ..DeviceLimits::UNLIMITED };
+    let memory = |bytes| text_encoder_memory(&folder, 1 << 30, limits(bytes)).expect("it has all keys");
+    assert_eq!(memory((1 << 30) + 4_762_310_656), 4_762_310_656);
+    assert_eq!(memory((1 << 30) + 4_762_310_655), 2 * 4_762_310_656_u64.div_ceil(24));
+}
