@@ -35,7 +35,7 @@ describe('the catalogue', () => {
     await page.goto(url);
     await page.locator('#models').evaluate((fold) => (fold.open = true));
     const entry = page.locator('#catalogue-list li', { hasText: /^PixArt-Σ 512 px ·/ });
-    assert.match(await entry.innerText(), /about 5\.7 GB to download, licence openrail/);
+    assert.match(await entry.innerText(), /about 5\.7 GB to download, up to 1\.6 GB of memory, licence openrail/);
     assert.equal(await page.locator('#catalogue-list li', { hasText: 'DMD' }).count(), 0, 'no tab reads its .bin');
     await screenshot(page, 'catalogue');
     await page.selectOption('#catalogue-encoder', '');

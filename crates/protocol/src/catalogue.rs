@@ -26,6 +26,9 @@ pub struct CatalogueModel {
     pub preset: String,
     /// Side of the native image in pixels.
     pub size: u32,
+    /// Memory of one guided image of this size with weights in q8, without the text encoder.
+    #[ts(type = "number")]
+    pub memory_bytes: u64,
     /// Variant of the weight files, where a component has one.
     pub variant: Option<String>,
     /// `owner/name@revision` of the repository with the pipeline's `model_index.json`.

@@ -1,5 +1,5 @@
-//! The list of published models, from the catalogue in the tree: what each costs to download and to store, and its licence. Opening one
-//! composes its components from their repositories; the consent before the download shows memory and time on this device.
+//! The list of published models, from the catalogue in the tree: what each costs to download, the memory that an image takes, and its licence.
+//! Opening one composes its components from their repositories; the consent before the download shows storage and time on this device.
 import catalogue from '../../../crates/weights/catalogue.json';
 import { componentUrl } from '../checkpoints/address';
 import { COMPONENTS, type Component } from '../checkpoints/place';
@@ -37,7 +37,7 @@ export function renderCatalogue(hub: string, onOpen: (source: ModelSource) => vo
     const components = { ...model.components, ...(chosen && { text_encoder: chosen }) };
     const bytes = COMPONENTS.reduce((sum, component) => sum + bytesOf(components[component]), 0);
     const item = document.createElement('li');
-    item.append(`${model.title} · ${t('catalogueEntry', { gigabytes: gigabytes(bytes), license: model.license })} `);
+    item.append(`${model.title} · ${t('catalogueEntry', { gigabytes: gigabytes(bytes), memory: gigabytes(model.memory_bytes), license: model.license })} `);
     const open = Object.assign(document.createElement('button'), { type: 'button', textContent: t('open') });
     open.setAttribute('aria-label', `${t('open')} ${model.title}`);
     open.addEventListener('click', () => onOpen(sourceOf(model, components, hub)));

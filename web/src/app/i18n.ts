@@ -56,7 +56,10 @@ const TEXTS = {
   modelFolder: ['Local folder (or drop it on the page)', 'Lokaler Ordner (oder auf die Seite ziehen)'],
   catalogue: ['Published models', 'Veröffentlichte Modelle'],
   catalogueEncoder: ['With this text encoder', 'Mit diesem Text-Encoder'],
-  catalogueEntry: ['about {gigabytes} GB to download, licence {license}', 'etwa {gigabytes} GB Download, Lizenz {license}'],
+  catalogueEntry: [
+    'about {gigabytes} GB to download, up to {memory} GB of memory, licence {license}',
+    'etwa {gigabytes} GB Download, bis zu {memory} GB Speicher, Lizenz {license}',
+  ],
   ownTextEncoder: ["The model's own", 'Der des Modells'],
   components: ['Components from other places', 'Komponenten von anderen Orten'],
   component: ['Component', 'Komponente'],

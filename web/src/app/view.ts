@@ -154,12 +154,17 @@ function statusText({ phase, loading, compiling, progress: generation, layer, im
   }
 }
 
-function loadingText({ stage, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: LoadProgress): string {
+/** The component that a file belongs to, by its folder. */
+const COMPONENT = /^(transformer|vae|text_encoder)\//;
+
+function loadingText({ stage, file, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: LoadProgress): string {
   if (stage === 'wait') return t('loading_wait');
   const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
   const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
   const left = seconds_left === null || seconds_left < 1 ? '' : t('timeLeft', { seconds: Math.round(seconds_left) });
-  return `${t(`loading_${stage}`)}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+  const component = COMPONENT.exec(file)?.[1] as 'transformer' | 'vae' | 'text_encoder' | undefined;
+  const part = component === undefined ? '' : ` · ${t(`component_${component}`)}`;
+  return `${t(`loading_${stage}`)}${part}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
 }
 
 function adapterText({ adapter, plan }: State): string {

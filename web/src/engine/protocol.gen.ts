@@ -465,6 +465,10 @@ preset: string,
  */
 size: number, 
 /**
+ * Memory of one guided image of this size with weights in q8, without the text encoder.
+ */
+memory_bytes: number, 
+/**
  * Variant of the weight files, where a component has one.
  */
 variant: string | null, 
