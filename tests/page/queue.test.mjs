@@ -146,3 +146,27 @@ for (const [name, size] of [
     await page.close();
   });
 }
+
+test('an_example_is_generated_by_one_click_with_its_prompt_and_seed', async () => {
+  const page = await openPage();
+  assert.equal(await page.locator('#welcome li button').count(), 8);
+  assert.match(await page.innerText('#welcome'), /Runs on this computer\. Prompts and images are not sent anywhere\./);
+  await page.waitForFunction(() => [...document.querySelectorAll('#welcome img')].every(({ naturalWidth }) => naturalWidth === 128));
+  await screenshot(page, 'welcome');
+  await page.getByRole('button', { name: 'an orange rocket at sunset' }).click();
+  await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
+  const { image, image_prompt } = await page.evaluate(() => globalThis.pixart.state());
+  assert.deepEqual([image_prompt, image.seed], ['an orange rocket at sunset', 7]);
+  assert.equal(await page.inputValue('#prompt'), 'an orange rocket at sunset');
+  assert.ok(await page.isHidden('#welcome'));
+  await page.close();
+});
+
+test('without_a_model_the_canvas_leads_to_the_models_and_with_a_companion_it_says_what_is_sent', async () => {
+  const page = await openPage();
+  await page.goto(`${server.url}?device=wasm&checkpoint=&companion=http://127.0.0.1:9`);
+  await page.getByRole('button', { name: 'Choose a model' }).click();
+  assert.ok(await page.isVisible('#models'));
+  assert.match(await page.innerText('#welcome'), /Prompts are sent to the companion at http:\/\/127\.0\.0\.1:9\./);
+  await page.close();
+});

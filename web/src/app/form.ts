@@ -101,6 +101,17 @@ function readVariation(): Partial<ImageRequest> {
   return variation_strength > 0 ? { variation_seed: readU32('variation_seed', variationSeed), variation_strength } : {};
 }
 
+/** Fills in a prompt, and a seed where the prompt has one. */
+export function setPrompt(text: string, itsSeed: number | undefined): void {
+  prompt.value = text;
+  if (itsSeed !== undefined) {
+    seed.value = String(itsSeed);
+    randomSeedBox.checked = false;
+  }
+  dropImageIndex();
+  renderForm();
+}
+
 /** Returns a seed that nobody chose. */
 export function randomSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;

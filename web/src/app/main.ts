@@ -34,6 +34,7 @@ import {
   readRequest,
   renderForm,
   selectInitImage,
+  setPrompt,
   withPromptSize,
 } from './form';
 import { fillCell, hideGrid, readGrid, showGrid } from './grid';
@@ -44,7 +45,7 @@ import { startImageActions } from './image-actions';
 import { startImageStore } from './image-store';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import type { ModelComponents, ModelPlace } from './model-place';
-import { isOpen, onPanelToggle, showCanvas, startPanels } from './panels';
+import { isOpen, onPanelToggle, openPanel, showCanvas, startPanels } from './panels';
 import { GenerationQueue, type Task } from './queue';
 import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
@@ -57,9 +58,10 @@ import {
   renderStoredModels,
   withIdentity,
 } from './stored-models';
-import { encodesInTab, startTextSource } from './text-source';
+import { encodesInTab, selectedCompanion, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
 import { render } from './view';
+import { renderWelcome } from './welcome';
 
 /** `window.pixart`: the page without its form, for pages that embed it and for tests. Promises reject with a `Fault`. */
 export interface Pixart {
@@ -543,6 +545,18 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
+  renderWelcome({
+    isVisible: state.image === undefined && state.phase !== 'generating' && state.estimate === undefined,
+    isReady: state.phase === 'ready',
+    checkpoint: source.checkpoint,
+    companion: selectedCompanion(),
+    onExample: ({ prompt, seed }) => {
+      setPrompt(prompt, seed);
+      countTokens();
+      submit();
+    },
+    onModels: () => openPanel('models'),
+  });
   renderHistory(history, state.jobs, state.image, {
     onSelect: ({ image, prompt }) => show({ ...state, image, image_prompt: prompt, hides_preview: true }),
     onCancel: ({ id }) => queue.cancel(id),

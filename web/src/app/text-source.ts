@@ -31,6 +31,11 @@ export function encodesInTab(): boolean {
   return tab.checked;
 }
 
+/** Returns the URL of the companion that encodes prompts, if one does. */
+export function selectedCompanion(): string | undefined {
+  return companion.checked ? url.value : undefined;
+}
+
 /** Returns to this tab as the text source where a file is selected: its embeddings belong to another prompt. */
 export function unselectFile(): void {
   if (!fromFile.checked) return;
