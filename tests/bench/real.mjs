@@ -224,8 +224,7 @@ try {
   const url = `${server.url}assets/${WORKER}`;
   const open = { checkpoint: stored.composition.checkpoint, components: stored.composition.components };
   const request = { prompt: `${PROMPT} again`, seed: 1, ...REQUEST };
-  const run = (device, memory_limit_bytes) =>
-    page.evaluate(session, { url, open: { ...open, device, memory_limit_bytes }, request });
+  const run = (device, memory_limit_bytes) => page.evaluate(session, { url, open: { ...open, device, memory_limit_bytes }, request });
   const resident = await run('webgpu', AMPLE_BYTES);
   const store = await page.evaluate(readStore, MIB);
   const encoder_bytes = (await page.evaluate(() => globalThis.pixart.state().stored)).reduce(

@@ -37,7 +37,9 @@ export function renderCatalogue(hub: string, onOpen: (source: ModelSource) => vo
     const components = { ...model.components, ...(chosen && { text_encoder: chosen }) };
     const bytes = COMPONENTS.reduce((sum, component) => sum + bytesOf(components[component]), 0);
     const item = document.createElement('li');
-    item.append(`${model.title} · ${t('catalogueEntry', { gigabytes: gigabytes(bytes), memory: gigabytes(model.memory_bytes), license: model.license })} `);
+    item.append(
+      `${model.title} · ${t('catalogueEntry', { gigabytes: gigabytes(bytes), memory: gigabytes(model.memory_bytes), license: model.license })} `,
+    );
     const open = Object.assign(document.createElement('button'), { type: 'button', textContent: t('open') });
     open.setAttribute('aria-label', `${t('open')} ${model.title}`);
     open.addEventListener('click', () => onOpen(sourceOf(model, components, hub)));
