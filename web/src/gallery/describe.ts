@@ -10,14 +10,15 @@ const QUALITY = 0.8;
 
 export type ImageDescription = Required<Pick<NewImage, 'width' | 'height' | 'model'>> & Pick<NewImage, 'thumbnail'>;
 
-/** Returns the description of an image file, and its settings. A file that cannot be decoded has the size 0, and no thumbnail. */
+/** Returns the description of an image file, and its settings. A file that is no image has the size 0, and one that cannot
+    be decoded no thumbnail. */
 export async function describeImage(png: Blob): Promise<{ description: ImageDescription; metadata: ImageMetadata | undefined }> {
   const bytes = new Uint8Array(await png.arrayBuffer());
   const metadata = await readMetadata(bytes);
   const model = metadata?.model ?? '';
   const size = storedSize(bytes);
   const thumbnail = size && (await thumbnailOf(png, size));
-  const { width, height } = size !== undefined && thumbnail !== undefined ? size : { width: 0, height: 0 };
+  const { width, height } = size ?? { width: 0, height: 0 };
   return { description: { width, height, model, thumbnail }, metadata };
 }
 
@@ -28,7 +29,7 @@ async function thumbnailOf(png: Blob, { width, height }: { width: number; height
   try {
     const bitmap = await createImageBitmap(png, { resizeWidth: wide, resizeHeight: high, resizeQuality: 'medium' });
     const canvas = new OffscreenCanvas(wide, high);
-    canvas.getContext('2d')?.drawImage(bitmap, 0, 0);
+    canvas.getContext('2d')?.drawImage(bitmap, 0, 0, wide, high);
     bitmap.close();
     const webp = await canvas.convertToBlob({ type: 'image/webp', quality: QUALITY });
     const small = webp.type === 'image/webp' ? webp : await canvas.convertToBlob({ type: 'image/jpeg', quality: QUALITY });

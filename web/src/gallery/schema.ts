@@ -11,7 +11,7 @@ export interface GalleryEntry {
   favourite: boolean;
   /** Unix time. */
   created_at_millis: number;
-  /** In pixels. `undefined` until the file has been read, 0 where it is no image that the browser can decode. */
+  /** In pixels. `undefined` until the file has been read, 0 where it is no image. */
   width?: number;
   height?: number;
   /** The model's name; empty where the file names none. */

@@ -207,7 +207,9 @@ async function importedImage(file: File): Promise<NewImage | undefined> {
   );
   if (imageFormat(start) !== 'png') return undefined;
   const { description, metadata } = await describeImage(file);
-  if (description.width === 0) return undefined;
+  // A browser without an OffscreenCanvas makes no thumbnails.
+  const isDecoded = description.thumbnail !== undefined || !('OffscreenCanvas' in globalThis);
+  if (description.width === 0 || !isDecoded) return undefined;
   const { prompt = file.name, seed = 0 } = metadata?.request ?? {};
   return { ...description, prompt, seed, favourite: false, created_at_millis: file.lastModified, png: file };
 }
