@@ -47,7 +47,14 @@ function GalleryPanel({ store, host }: { store: GalleryStore; host: GalleryHost 
   const { entries, shown, selecting, opened, compared, menu } = store.state();
   const entryOf = (id: number | undefined) => entries?.find((entry) => entry.id === id);
   const [lit, listed, left, right] = [opened, menu, compared?.[0], compared?.[1]].map(entryOf);
-  if (entries === undefined) return <p class="empty">{t('galleryLoading')}</p>;
+  if (entries === undefined) {
+    return (
+      <>
+        <Filters store={store} />
+        <p class="empty">{t('galleryLoading')}</p>
+      </>
+    );
+  }
   return (
     <>
       <Filters store={store} />

@@ -125,7 +125,11 @@ export function createGalleryStore(gallery: Gallery, onChange: () => void, onFai
         measure();
         await complete();
       }),
-    filter: (change) => show(withEntries(state, state.entries ?? [], { ...state.filter, ...change })),
+    filter(change) {
+      const filter = { ...state.filter, ...change };
+      if (state.entries === undefined) set({ filter });
+      else show(withEntries(state, state.entries, filter));
+    },
     clearFilter: () => show(withoutFilter(state)),
     select: (id, how) => show(withSelected(state, id, how)),
     deselect: () => set({ selecting: false, selected: new Set(), anchor: undefined, comparing: undefined }),
