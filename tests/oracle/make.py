@@ -33,6 +33,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
 
 import captions
+import hires
 import lora
 import lycoris
 import original
@@ -322,6 +323,7 @@ PARTS = {
     "scenes": scenes,
     "loose": loose,
     "captions": lambda: captions.main(ROOT),
+    "hires": lambda: hires.main(GOLDEN),
     "lora": lambda: lora.main(GOLDEN),
     "lycoris": lambda: lycoris.main(GOLDEN),
     "original": lambda: original.main(GOLDEN),

@@ -162,6 +162,28 @@ test('weights_in_a_prompt_reach_the_image_and_brackets_of_an_older_file_stay_tex
   assert.deepEqual((await generated()).pixels, ones.pixels);
 });
 
+test('a_second_pass_reaches_the_image_and_comes_back_with_its_file', async () => {
+  const ids = ['hires-scale', 'hires-strength', 'hires-steps'];
+  const values = () => page.evaluate((ids) => ids.map((id) => document.getElementById(id).value), ids);
+  const second = { hires_scale: 1.5, hires_strength: 0.5, hires_steps: 4 };
+  const plain = { ...FULL, width: 64, height: 64, num_inference_steps: 2 };
+  await restore(own({ ...plain, ...second }));
+  assert.deepEqual(await values(), ['1.5', '0.5', '4']);
+  const first = await generated();
+  assert.deepEqual(first.request, { ...first.request, ...second });
+  const fields = /, Size: 64x64, .*, Denoising strength: 0\.5, Hires upscale: 1\.5, Hires steps: 4, Hires upscaler: Lanczos, /;
+  const { parameters } = textsOf(first.png);
+  assert.match(parameters, fields);
+  const { width, height } = await page.evaluate(() => globalThis.pixart.state().image);
+  assert.deepEqual([width, height], [96, 96]);
+  await restore(own(plain));
+  assert.deepEqual(await values(), ['1', '', '']);
+  assert.ok(!('hires_scale' in (await generated()).request));
+  await restore(pngWithTexts(rgbPng(96, 96), [['iTXt', 'parameters', itxt(parameters)]]));
+  assert.deepEqual(await values(), ['1.5', '0.5', '4']);
+  assert.deepEqual((await generated()).pixels, first.pixels);
+});
+
 test('settings_without_a_field_reach_the_image_are_listed_and_can_be_reset', async () => {
   const extra = {
     eta: 0.5,

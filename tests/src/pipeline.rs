@@ -307,3 +307,51 @@ fn a_variation_of_full_strength_is_the_image_of_its_seed_and_one_of_none_changes
     let [of_own, of_none] = [ancestral(plain.clone()), ancestral(varied(30, 0.0))].map(|request| files(&request));
     assert_eq!(of_own, of_none);
 }
+
+#[test]
+fn a_second_pass_is_image_to_image_from_the_image_of_the_first() {
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
+    let options = LoadOptions { vae_encoder: true, ..LoadOptions::default() };
+    let generator = ImageGenerator::load(opened, scenes(), options).expect("it loads");
+    let plain = request(4.5);
+    let twice = GenerateRequest {
+        hires_scale: Some(1.5),
+        hires_strength: Some(0.5),
+        hires_steps: Some(4),
+        num_images_per_prompt: 2,
+        ..plain.clone()
+    };
+    let mut progress = Vec::new();
+    let both = generator.generate(&twice, |step| {
+        progress.push((step.image_index, step.step, step.total_steps, step.pass));
+        ControlFlow::Continue(())
+    });
+    let both = both.expect("it is generated");
+    let steps = |image| [(image, 1, 4, 1), (image, 2, 4, 1), (image, 3, 4, 2), (image, 4, 4, 2)];
+    assert_eq!(progress, [steps(0), steps(1)].concat());
+    let first = GenerateRequest { num_images_per_prompt: 2, ..plain.clone() };
+    let first = generator.generate(&first, |_| ControlFlow::Continue(())).expect("it is generated");
+    for (index, (image_of_both, first)) in both.iter().zip(first).enumerate() {
+        let over = GenerateRequest {
+            image: Some(first.file),
+            strength: Some(0.5),
+            num_inference_steps: 4,
+            width: Some(96),
+            height: Some(96),
+            num_images_per_prompt: 2,
+            image_index: Some(index as u32),
+            ..plain.clone()
+        };
+        let expected = generator.generate(&over, |_| ControlFlow::Continue(())).expect("it is generated").remove(0);
+        let pixels = |file: &[u8]| image::decode_image(file).expect("a PNG");
+        assert_eq!(pixels(&image_of_both.file), pixels(&expected.file), "image {index}");
+        let report = &image_of_both.report;
+        assert_eq!((report.width, report.height, report.num_inference_steps), (96, 96, 4));
+        assert!(report.memory_plan.contains("second pass of 96x96: "), "{}", report.memory_plan);
+    }
+    let bytes = |request: &GenerateRequest| generator.prepare(request).expect("it is valid").plan.bytes();
+    assert_eq!(bytes(&twice), bytes(&GenerateRequest { width: Some(96), height: Some(96), ..plain.clone() }));
+    let alone = GenerateRequest { image_index: Some(1), ..twice };
+    let alone = generator.generate(&alone, |_| ControlFlow::Continue(())).expect("it is generated");
+    assert_eq!(alone[0].file, both[1].file);
+}

@@ -1,5 +1,6 @@
 //! Generates one image: runs its stages, emits their events, and after each step the state to resume from.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 
 use burn::tensor::Tensor;
@@ -71,7 +72,7 @@ impl Engine {
         model_outputs: &[serde_bytes::ByteBuf],
     ) -> Result<GenerationOutcome, Fault> {
         let pipeline = self.loaded_pipeline()?;
-        let PreparedRequest { request, size, .. } = prepared;
+        let request = &prepared.request;
         let id = request.id;
         let started = now_millis();
         let encoded = self.encoded.take().filter(|encoded| encoded.id == id);
@@ -107,19 +108,34 @@ impl Engine {
             false => None,
         };
         let index = request.image_indices().start;
-        let mut sampler = pipeline.sampler(prepared, prompt_embeds, index)?;
-        let total_steps = sampler.scheduler().remaining_calls() as u32;
-        for model_output in model_outputs {
-            self.replay_step(&mut sampler, model_output)?;
-            self.record_step(&mut recording, &sampler).await?;
-        }
-        if !self.denoise(id, total_steps, &pipeline, &mut sampler, &mut recording).await? {
-            return Ok(GenerationOutcome::Cancelled);
-        }
-        let denoise_done = now_millis();
-
-        self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
-        let image = rgb8_read(pipeline.decode(sampler.into_latents(), prepared), *size).await?;
+        let total_steps = prepared.total_steps()?;
+        let mut left = DenoisingStep { id, total_steps, pass: 1, ..DenoisingStep::default() };
+        let mut model_outputs = model_outputs.iter();
+        let mut present = Cow::Borrowed(prepared);
+        let (image, denoise_done) = loop {
+            let mut sampler = pipeline.sampler(&present, prompt_embeds.clone(), index)?;
+            let steps = sampler.scheduler().remaining_calls();
+            let is_last = !present.has_second_pass();
+            // What is too much for the last pass is refused there.
+            let replayed = if is_last { usize::MAX } else { steps };
+            for model_output in model_outputs.by_ref().take(replayed) {
+                self.replay_step(&mut sampler, model_output)?;
+                self.record_step(&mut recording, &sampler).await?;
+            }
+            left.step += steps as u32;
+            if !self.denoise(&left, &pipeline, &mut sampler, &mut recording).await? {
+                return Ok(GenerationOutcome::Cancelled);
+            }
+            let denoise_done = now_millis();
+            self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Decode });
+            let image = rgb8_read(pipeline.decode(sampler.into_latents(), &present), present.size).await?;
+            if is_last {
+                break (image, denoise_done);
+            }
+            self.emitter.emit(&EngineEvent::StageStarted { id, stage: GenerationStage::Denoise });
+            present = Cow::Owned(present.second_pass(&image)?);
+            left.pass += 1;
+        };
         let png = self.metadata(&pipeline, prepared).encode_png(&image, &request.of_image(index))?;
         let recording = recording.map(|recording| Recording { picture: image, ..recording }.to_bytes());
         let done = now_millis();
@@ -133,7 +149,7 @@ impl Engine {
         };
         let device_bytes = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved as f64);
         let memory = MemoryUsage { heap_bytes: heap_bytes(), device_bytes };
-        let [width, height] = [size.width, size.height].map(|side| side as u32);
+        let [width, height] = [present.size.width, present.size.height].map(|side| side as u32);
         let seed = request.seed_of(index);
         Ok(GenerationOutcome::Finished(ImageResult {
             id,
@@ -152,11 +168,10 @@ impl Engine {
         notes.into_iter().for_each(|text| self.emitter.emit(&EngineEvent::Note { id, text }));
     }
 
-    /// Runs the remaining steps. Returns false where the image was cancelled before the last.
+    /// Runs the remaining steps of a pass; `last` is the progress after them. Returns false where the image was cancelled before.
     async fn denoise<'a>(
         &'a self,
-        id: u32,
-        total_steps: u32,
+        last: &DenoisingStep,
         pipeline: &'a Pipeline,
         sampler: &mut Sampler<'_>,
         recording: &mut Option<Recording>,
@@ -167,7 +182,7 @@ impl Engine {
         let (mut slices, mut fenced) = (SliceController::default(), now_millis());
         let finished = async {
             loop {
-                if self.cancelled.get() == Some(id) {
+                if self.cancelled.get() == Some(last.id) {
                     return Ok(false);
                 }
                 let next = match sampler.advance(slices.blocks(), &mut Taps::off()) {
@@ -177,8 +192,8 @@ impl Engine {
                     }
                     SamplerProgress::Step(blocks) => {
                         self.record_step(recording, sampler).await?;
-                        let step = total_steps - sampler.scheduler().remaining_calls() as u32;
-                        let progress = DenoisingStep { id, step, total_steps, ..DenoisingStep::default() };
+                        let step = last.step - sampler.scheduler().remaining_calls() as u32;
+                        let progress = DenoisingStep { step, ..last.clone() };
                         let step_output = sampler.step_output();
                         let emitted = async move {
                             let progress = self.step_progress(pipeline, step_output, progress).await?;

@@ -1,6 +1,7 @@
 //! Text to image on one device: a request → image files and a report of each. A checkpoint is loaded once and generates any
 //! number of images.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -217,37 +218,47 @@ impl ImageGenerator {
         let mut images = Vec::new();
         for index in request.image_indices() {
             let denoise_began = Instant::now();
-            let mut sampler = self.pipeline.sampler(prepared, prompt_embeds.clone(), index)?;
-            let steps = sampler.scheduler().remaining_calls() as u32;
+            let total_steps = prepared.total_steps()?;
             let mut recording = match request.record {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, prompt_embeds))?),
                 false => None,
             };
-            let mut step = 0;
-            while sampler.step(&mut Taps::off()) {
-                self.synchronize("denoising")?;
-                step += 1;
-                if let Some(recording) = &mut recording {
-                    block_on(recording.step(sampler.latents()))?;
+            let (mut step, mut pass) = (0, 1);
+            let mut present = Cow::Borrowed(prepared);
+            let latents = loop {
+                let mut sampler = self.pipeline.sampler(&present, prompt_embeds.clone(), index)?;
+                while sampler.step(&mut Taps::off()) {
+                    self.synchronize("denoising")?;
+                    step += 1;
+                    if let Some(recording) = &mut recording {
+                        block_on(recording.step(sampler.latents()))?;
+                    }
+                    let progress = GenerationProgress { image_index: index as u32, step, total_steps, pass };
+                    if on_step(progress).is_break() {
+                        return Err(Error::Cancelled);
+                    }
                 }
-                if on_step(GenerationProgress { image_index: index as u32, step, total_steps: steps }).is_break() {
-                    return Err(Error::Cancelled);
+                let latents = sampler.into_latents();
+                if !present.has_second_pass() {
+                    break latents;
                 }
-            }
-            let latents = sampler.into_latents();
+                let image = block_on(image::rgb8_read(self.pipeline.decode(latents, &present), present.size))?;
+                present = Cow::Owned(present.second_pass(&image)?);
+                pass += 1;
+            };
             let denoise = millis_since(denoise_began);
 
             let decode_began = Instant::now();
             let seed = request.seed_of(index);
-            let file = self.file(&request.of_image(index), prepared, latents)?;
+            let file = self.file(&request.of_image(index), &present, latents)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
             let report = GenerationReport {
                 device: self.opened.name.clone(),
                 memory_plan: prepared.plan.line(),
-                width: prepared.size.width as u32,
-                height: prepared.size.height as u32,
-                num_inference_steps: steps,
+                width: present.size.width as u32,
+                height: present.size.height as u32,
+                num_inference_steps: total_steps,
                 seed,
                 millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
                 notes: notes.clone(),

@@ -132,7 +132,11 @@ pub struct Checkpoint {
 pub struct DenoisingStep {
     pub id: u32,
     pub step: u32,
+    /// Steps of all passes.
     pub total_steps: u32,
+    /// 1, or 2 in the second pass of a request with `hires_scale`.
+    #[serde(default)]
+    pub pass: u32,
     /// The image so far; `null` where the VAE's latent RGB factors are unknown.
     pub preview: Option<PreviewImage>,
     /// The guided model output of this step: f32, little-endian. Those of all steps so far are the input of

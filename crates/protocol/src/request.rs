@@ -23,6 +23,11 @@ pub(crate) const STEPS_MAX: u32 = 1_000;
 /// The largest guidance scale accepted.
 pub(crate) const GUIDANCE_MAX: f64 = 100.0;
 
+/// The largest factor of a second pass.
+pub(crate) const HIRES_SCALE_MAX: f64 = 4.0;
+/// The denoising strength of a second pass where none is given: AUTOMATIC1111's.
+pub(crate) const HIRES_STRENGTH: f64 = 0.7;
+
 /// The most images of one request.
 pub(crate) const IMAGES_MAX: u32 = 16;
 /// The most tokens of a caption: PixArt-Σ's.
@@ -237,6 +242,19 @@ pub struct GenerateRequest {
     #[serde(default)]
     #[ts(optional)]
     pub strength: Option<f64>,
+    /// Factor of both sides in a second pass, above 1 up to 4: the image is resized by it and denoised again with `hires_strength`, as
+    /// AUTOMATIC1111's hires fix does. Off by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub hires_scale: Option<f64>,
+    /// Denoising strength of the second pass in (0, 1]. Default 0.7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub hires_strength: Option<f64>,
+    /// Denoising steps that `hires_strength` takes its part of; those of the first pass by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub hires_steps: Option<u32>,
     /// Initial noise, in place of the seed's: a safetensors file with `latents` `[images, 4, H/8, W/8]`.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "Uint8Array")]
@@ -313,6 +331,9 @@ impl GenerateRequest {
             image: None,
             mask_image: None,
             strength: None,
+            hires_scale: None,
+            hires_strength: None,
+            hires_steps: None,
             latents: None,
             text_encoder: TextEncoderSource::Tab,
             record: false,

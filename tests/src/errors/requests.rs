@@ -52,6 +52,8 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     let png = image::encode_png(&image::Rgb8 { width: 1, height: 1, bytes: vec![0; 3] }, &[]).expect("one pixel");
     let over_image = GenerateRequest { image: Some(png), ..of("a star") };
     refused("crates/model/src/pipeline/init_latents.rs init_latents", &over_image, 2);
+    let second = GenerateRequest { hires_scale: Some(1.5), ..of("a star") };
+    refused("crates/model/src/pipeline/init_latents.rs init_latents", &second, 2);
     let latents = GenerateRequest { latents: Some(file("latents", &[1, 4, 9, 8])), ..of("a star") };
     refused("crates/model/src/pipeline/init_latents.rs given_latents", &latents, 2);
     block_on(pipeline.load_vae_encoder(&scenes())).expect("it loads");
@@ -107,6 +109,12 @@ fn remedied() -> Vec<(&'static str, GenerateRequest, GenerateRequest)> {
     let sized = |prompt: &str| GenerateRequest { width: None, height: None, ..of(prompt) };
     let scheduler = |name: &str| GenerateRequest { scheduler: Some(name.into()), ..star() };
     let over = |strength: Option<f64>| GenerateRequest { image: Some(vec![0]), strength, ..star() };
+    let hires = |hires_scale: Option<f64>, hires_steps: Option<u32>| GenerateRequest {
+        hires_scale,
+        hires_steps,
+        height: Some(80),
+        ..star()
+    };
     let timesteps = |list: &[u32]| GenerateRequest { timesteps: Some(list.to_vec()), ..star() };
     let sigmas =
         |list: &[f64]| GenerateRequest { sigmas: Some(list.to_vec()), scheduler: Some("euler".into()), ..star() };
@@ -156,6 +164,10 @@ fn remedied() -> Vec<(&'static str, GenerateRequest, GenerateRequest)> {
         (CHECK, GenerateRequest { image: None, ..over(Some(0.5)) }, over(Some(0.5))),
         (CHECK, GenerateRequest { latents: Some(vec![0]), ..over(None) }, over(None)),
         (CHECK, over(Some(2.0)), over(Some(1.0))),
+        (CHECK, hires(Some(1.0), None), hires(Some(1.5), None)),
+        (CHECK, hires(None, Some(2)), hires(Some(1.5), Some(2))),
+        (CHECK, hires(Some(4.0), None), hires(Some(3.2), None)),
+        (CHECK, GenerateRequest { record: true, ..hires(Some(1.5), None) }, hires(Some(1.5), None)),
         (CHECK, GenerateRequest { timesteps: Some(vec![1]), ..sigmas(&[2.0, 1.0]) }, sigmas(&[2.0, 1.0])),
         (CHECK, timesteps(&[100, 900]), timesteps(&[900, 100])),
         (CHECK, sigmas(&[1.0, 2.0]), sigmas(&[2.0, 1.0])),

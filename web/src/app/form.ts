@@ -18,6 +18,9 @@ const eachLine = element('each-line', HTMLInputElement);
 const promptCount = element('prompt-count', HTMLElement);
 const seed = element('seed', HTMLInputElement);
 const promptWeighting = element('prompt-weighting', HTMLInputElement);
+const hiresScale = element('hires-scale', HTMLInputElement);
+const hiresStrength = element('hires-strength', HTMLInputElement);
+const hiresSteps = element('hires-steps', HTMLInputElement);
 const variationSeed = element('variation-seed', HTMLInputElement);
 const variationStrength = element('variation-strength', HTMLInputElement);
 const randomSeedBox = element('random-seed', HTMLInputElement);
@@ -67,6 +70,7 @@ export function readRequest(): ImageRequest {
     ...readWeighting(),
     seed: readU32('seed', seed),
     ...readVariation(),
+    ...readSecondPass(),
     num_inference_steps: readU32('num_inference_steps', steps),
     guidance_scale: guidanceScale.valueAsNumber,
     ...readCarried(),
@@ -93,6 +97,17 @@ export function readPromptVariants(): string[] {
   const variants = promptVariants(text, eachLine.checked);
   if (variants.length <= VARIANTS_MAX) return variants;
   throw fault('bad_request', `the prompt gives more than ${VARIANTS_MAX} prompts`, 'use fewer alternatives in braces, or fewer lines');
+}
+
+/** Returns the second pass, where it is on. */
+function readSecondPass(): Partial<ImageRequest> {
+  const hires_scale = hiresScale.valueAsNumber;
+  if (!(hires_scale > 1)) return {};
+  return {
+    hires_scale,
+    ...(hiresStrength.value && { hires_strength: hiresStrength.valueAsNumber }),
+    ...(hiresSteps.value && { hires_steps: readU32('hires_steps', hiresSteps) }),
+  };
 }
 
 /** Returns the variation of the seed, where it is on. */
@@ -207,6 +222,9 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   // Prompts without brackets say nothing about the next ones.
   if (hasBrackets(prompt.value) || hasBrackets(negativePrompt.value)) promptWeighting.checked = request.prompt_weighting ?? false;
   seed.value = String(request.seed ?? 0);
+  hiresScale.value = String(request.hires_scale ?? 1);
+  hiresStrength.value = String(request.hires_strength ?? '');
+  hiresSteps.value = String(request.hires_steps ?? '');
   variationSeed.value = String(request.variation_seed ?? 0);
   variationStrength.value = String(request.variation_strength ?? 0);
   steps.value = String(request.num_inference_steps ?? own?.num_inference_steps ?? steps.defaultValue);

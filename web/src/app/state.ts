@@ -22,6 +22,8 @@ export interface Progress {
   stage: GenerationStage;
   step: number;
   total_steps: number;
+  /** 2 in the second pass of a request with `hires_scale`. */
+  pass: number;
   preview: PreviewImage | undefined;
   /** The first step that this tab ran, and when it ended: the base of `step_millis`. */
   first: { step: number; millis: number } | undefined;
@@ -157,14 +159,14 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
 }
 
 function withStage(progress: Progress | undefined, stage: GenerationStage): Progress {
-  const before = progress ?? { step: 0, total_steps: 0, preview: undefined };
+  const before = progress ?? { step: 0, total_steps: 0, pass: 1, preview: undefined };
   return { ...before, stage, first: undefined, step_millis: undefined };
 }
 
-function withStep(progress: Progress | undefined, { step, total_steps, preview }: DenoisingStep, now_millis: number): Progress {
+function withStep(progress: Progress | undefined, { step, total_steps, pass, preview }: DenoisingStep, now_millis: number): Progress {
   const first = progress?.first ?? { step, millis: now_millis };
   const step_millis = step > first.step ? (now_millis - first.millis) / (step - first.step) : undefined;
-  return { stage: 'denoise', step, total_steps, preview: preview ?? undefined, first, step_millis };
+  return { stage: 'denoise', step, total_steps, pass, preview: preview ?? undefined, first, step_millis };
 }
 
 /** Returns the state after `fault`: stopped where the engine cannot go on, else ready. */

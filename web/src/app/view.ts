@@ -141,7 +141,7 @@ function statusText({ phase, loading, compiling, progress: generation, layer, im
         return t(layer.is_streamed ? 'layerStreamed' : 'layerOf', { layer: layer.layer, layers: layer.layers });
       if (stage !== 'denoise' || steps === 0) return t(`stage_${stage}`);
       const left = step_millis === undefined ? '' : t('timeLeft', { seconds: seconds((steps - step) * step_millis) });
-      return t('stepOf', { step, steps }) + left;
+      return t('stepOf', { step, steps }) + (generation.pass > 1 ? t('secondPass') : '') + left;
     }
     case 'ready':
       return image === undefined ? t('ready') : t('lastImage', { seconds: seconds(image.millis.total) });

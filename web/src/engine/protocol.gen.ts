@@ -134,6 +134,19 @@ mask_image?: Uint8Array,
  */
 strength?: number, 
 /**
+ * Factor of both sides in a second pass, above 1 up to 4: the image is resized by it and denoised again with `hires_strength`, as
+ * AUTOMATIC1111's hires fix does. Off by default.
+ */
+hires_scale?: number, 
+/**
+ * Denoising strength of the second pass in (0, 1]. Default 0.7.
+ */
+hires_strength?: number, 
+/**
+ * Denoising steps that `hires_strength` takes its part of; those of the first pass by default.
+ */
+hires_steps?: number, 
+/**
  * Initial noise, in place of the seed's: a safetensors file with `latents` `[images, 4, H/8, W/8]`.
  */
 latents?: Uint8Array, text_encoder?: TextEncoderSource, 
@@ -380,7 +393,15 @@ is_streamed: boolean,
  */
 hidden_state: Uint8Array, };
 
-export type DenoisingStep = { id: number, step: number, total_steps: number, 
+export type DenoisingStep = { id: number, step: number, 
+/**
+ * Steps of all passes.
+ */
+total_steps: number, 
+/**
+ * 1, or 2 in the second pass of a request with `hires_scale`.
+ */
+pass: number, 
 /**
  * The image so far; `null` where the VAE's latent RGB factors are unknown.
  */

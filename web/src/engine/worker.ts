@@ -241,7 +241,8 @@ async function generate(
   const is_encoded_here = embeds === undefined && request.text_encoder?.kind !== 'file';
   if (is_encoded_here && !signal.aborted && !(await encodePrompts(device, request, captions, text_encoder_layer, signal)))
     return post({ kind: 'cancelled', id: request.id });
-  if (request.image !== undefined && !device.has_vae_encoder() && !signal.aborted) {
+  const reads_image = request.image !== undefined || (request.hires_scale ?? null) !== null;
+  if (reads_image && !device.has_vae_encoder() && !signal.aborted) {
     const { text, read } = await providePart(device, 'vae_encoder');
     await device.load_vae_encoder(text, read);
   }

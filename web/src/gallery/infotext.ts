@@ -95,14 +95,20 @@ export function readInfotext(text: string): ImageMetadata | undefined {
   if (isOwn) loras.push(...takeLoras(fields));
   const vae = isOwn ? fields.get(VAE) : undefined;
   if (isOwn) fields.delete(VAE);
-  const upscaled = [...fields.keys()].some((name) => name.startsWith('Hires'));
+  const second = takeSecondPass(fields);
+  const upscaled = second === undefined && [...fields.keys()].some((name) => name.startsWith('Hires'));
   const record: Record<string, unknown> = { prompt, negative_prompt: joined(negative).slice(NEGATIVE.length).trim() };
   for (const [name, value] of fields) if (!(upscaled && name === 'Denoising strength')) record[name] = value;
   const read = fieldsOf(record, isOwn ? 'pixart-web' : 'AUTOMATIC1111', undefined);
   if (read === undefined) return undefined;
   const { scheduler } = read.request;
   const options = own.options && scheduler && !scheduler.includes(':') ? { scheduler: `${scheduler}:${own.options}` } : {};
-  return { ...read, request: { ...read.request, ...own.request, ...options }, loras, components: vae === undefined ? [] : [`vae ${vae}`] };
+  return {
+    ...read,
+    request: { ...read.request, ...own.request, ...second, ...options },
+    loras,
+    components: vae === undefined ? [] : [`vae ${vae}`],
+  };
 }
 
 /** Reads settings from a flat record of any tool, or from the first record inside it that holds a prompt; `undefined` without one. */
@@ -174,6 +180,14 @@ export function schedulerOf(sampler: string, schedule: string): string | undefin
   if (scheduler === undefined || DEFAULT_SCHEDULES.includes(spacing)) return scheduler;
   const option = SCHEDULES[spacing];
   return option === undefined || !WITH_SIGMAS.includes(scheduler) ? undefined : `${scheduler}:${option}=true`;
+}
+
+/** Takes the second pass of a text, where it resized the image as this project does. */
+function takeSecondPass(fields: Map<string, string>): Partial<GenerateRequest> | undefined {
+  const [scale, steps, strength] = ['Hires upscale', 'Hires steps', 'Denoising strength'].map((name) => Number(fields.get(name) ?? 0));
+  if (fields.get('Hires upscaler') !== 'Lanczos' || !scale || !strength) return undefined;
+  for (const name of ['Hires upscaler', 'Hires upscale', 'Hires steps', 'Denoising strength']) fields.delete(name);
+  return { hires_scale: scale, hires_strength: strength, ...(steps && { hires_steps: steps }) };
 }
 
 /** Takes the fields that only this project's text has. */

@@ -16,8 +16,12 @@ export async function readMetadata(file: Uint8Array): Promise<ImageMetadata | un
   const { texts } = await readTexts(file);
   const found = ownMetadata(texts.get(OWN_KEYWORD)) ?? foreignMetadata(texts);
   if (found === undefined) return undefined;
-  const { width, height } = found.request;
-  const size = width === undefined && height === undefined && !hasSizeSuffix(found.request.prompt ?? '') ? storedSize(file) : {};
+  const { width, height, hires_scale } = found.request;
+  // A second pass changed the size.
+  const size =
+    hires_scale === undefined && width === undefined && height === undefined && !hasSizeSuffix(found.request.prompt ?? '')
+      ? storedSize(file)
+      : {};
   return { ...found, request: { ...found.request, ...size } };
 }
 

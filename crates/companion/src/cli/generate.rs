@@ -134,6 +134,15 @@ pub(crate) struct GenerateArgs {
     /// Denoising strength in (0, 1]; 1 ignores the input image [default: 0.8, and 1 with a mask].
     #[arg(long, requires = "image")]
     strength: Option<f64>,
+    /// Factor of both sides in a second pass, above 1 up to 4: the image is resized by it and denoised again.
+    #[arg(long)]
+    hires_scale: Option<f64>,
+    /// Denoising strength of the second pass in (0, 1] [default: 0.7].
+    #[arg(long, requires = "hires_scale")]
+    hires_strength: Option<f64>,
+    /// Denoising steps that --hires-strength takes its part of [default: --steps].
+    #[arg(long, requires = "hires_scale")]
+    hires_steps: Option<u32>,
     /// A safetensors file with `latents` [images, 4, H/8, W/8]: initial noise instead of the seed's.
     #[arg(long, conflicts_with_all = ["image", "prompts"])]
     latents: Option<PathBuf>,
@@ -142,7 +151,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_parser = value_by_name(OUTPUT_TYPES), default_value = "png")]
     output_type: OutputType,
     /// A safetensors file to write as well: the latents after each step, for `pixart compare`.
-    #[arg(long, conflicts_with_all = ["prompts", "num_images_per_prompt", "output_type"])]
+    #[arg(long, conflicts_with_all = ["prompts", "num_images_per_prompt", "output_type", "hires_scale"])]
     record: Option<PathBuf>,
     /// cpu, wgpu, vulkan, cuda or cuda:1.
     #[arg(long, default_value = "cpu")]
@@ -174,7 +183,7 @@ impl GenerateArgs {
             variant: source.variant,
             components: source.components,
             loras,
-            vae_encoder: self.image.is_some(),
+            vae_encoder: self.image.is_some() || self.hires_scale.is_some(),
         };
         let [image, mask_image, latents] =
             [&self.image, &self.mask_image, &self.latents].map(|path| path.as_deref().map(read).transpose());
@@ -250,6 +259,9 @@ impl GenerateArgs {
             sigmas: self.sigmas.clone(),
             eta: self.eta,
             strength: self.strength,
+            hires_scale: self.hires_scale,
+            hires_strength: self.hires_strength,
+            hires_steps: self.hires_steps,
             record: self.record.is_some(),
             ..base
         })
@@ -278,9 +290,9 @@ fn generate(
 
 /// Logs a step.
 pub(super) fn print_progress(
-    GenerationProgress { image_index, step, total_steps }: GenerationProgress,
+    GenerationProgress { image_index, step, total_steps, pass }: GenerationProgress,
 ) -> ControlFlow<()> {
-    tracing::debug!(image_index, step, total_steps);
+    tracing::debug!(image_index, step, total_steps, pass);
     ControlFlow::Continue(())
 }
 

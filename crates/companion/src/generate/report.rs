@@ -10,6 +10,8 @@ pub struct GenerationProgress {
     /// Denoising steps done, and their number.
     pub step: u32,
     pub total_steps: u32,
+    /// 1, or 2 in the second pass of a request with `hires_scale`.
+    pub pass: u32,
 }
 
 /// A generated image.

@@ -140,7 +140,7 @@ impl DeviceWorker for AppState {
             return Err(Fault::new(FaultCode::BadRequest, what, remedy).into());
         };
         let prepared = generator.prepare(request)?;
-        if request.image.is_some() {
+        if request.reads_image() {
             generator.load_vae_encoder(&self.folder)?;
         }
         let embeds = CachedEmbeds::to_reply(&self.embeds(&prepared.prompts, request.max_sequence_length)?);

@@ -132,10 +132,12 @@ fn events(
     stream::unfold((StreamState::Steps(pending), writer), move |(state, writer)| async move {
         let mut images = match state {
             StreamState::Steps(mut pending) => {
-                if let Some(GenerationProgress { image_index, step, total_steps }) = pending.progress.recv().await {
+                if let Some(GenerationProgress { image_index, step, total_steps, pass }) = pending.progress.recv().await
+                {
                     let kind = "image_generation.progress";
-                    let data =
-                        json!({ "type": kind, "image_index": image_index, "step": step, "total_steps": total_steps });
+                    let data = json!({
+                        "type": kind, "image_index": image_index, "step": step, "total_steps": total_steps, "pass": pass,
+                    });
                     return Some((event(kind, data), (StreamState::Steps(pending), writer)));
                 }
                 match pending.result.await.unwrap_or_else(|_| Err(thread_stopped())) {

@@ -88,6 +88,13 @@ impl GenerationMetadata {
         let negative =
             if negative_prompt.is_empty() { String::new() } else { format!("Negative prompt: {negative_prompt}\n") };
         let Self { version, model, model_hash, scheduler, loras, vae, .. } = self;
+        // The size of the first pass.
+        let [width, height] = match request.hires_scale {
+            Some(scale) => [(request.width, width), (request.height, height)]
+                .map(|(given, side)| given.unwrap_or((*side as f64 / scale).round() as u32)),
+            None => [width, height].map(|side| *side as u32),
+        };
+        let size = format!("{width}x{height}");
         let options = request.scheduler.as_deref().and_then(|scheduler| scheduler.split_once(':'));
         let loras: Vec<String> = loras.iter().map(|LoraScale { name, scale }| format!("{name}: {scale}")).collect();
         let mut fields = vec![
@@ -95,7 +102,7 @@ impl GenerationMetadata {
             ("Sampler", scheduler.clone()),
             ("CFG scale", guidance_scale.to_string()),
             ("Seed", seed.to_string()),
-            ("Size", format!("{width}x{height}")),
+            ("Size", size),
         ];
         fields.extend(model_hash.clone().map(|hash| ("Model hash", hash)));
         fields.push(("Model", model.clone()));
@@ -105,6 +112,12 @@ impl GenerationMetadata {
         }
         fields.extend(options.map(|(_, options)| ("Scheduler options", options.to_owned())));
         fields.extend(strength.map(|strength| ("Denoising strength", strength.to_string())));
+        if let (Some(scale), Some(second)) = (request.hires_scale, request.second_pass()) {
+            fields.extend(second.strength.map(|strength| ("Denoising strength", strength.to_string())));
+            fields.push(("Hires upscale", scale.to_string()));
+            fields.extend(request.hires_steps.map(|steps| ("Hires steps", steps.to_string())));
+            fields.push(("Hires upscaler", "Lanczos".to_owned()));
+        }
         fields.extend(style.clone().map(|style| ("Style", style)));
         if request.prompt_weighting {
             fields.push(("Prompt weighting", "true".to_owned()));

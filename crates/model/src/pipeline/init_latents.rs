@@ -80,15 +80,17 @@ impl Pipeline {
         noise: &mut Noise,
     ) -> Result<InitLatents, Error> {
         let request = &prepared.request;
+        let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
+        let encoder = self.vae_encoder.borrow();
+        if request.reads_image() && encoder.is_none() {
+            let what = if request.image.is_some() { "an image is given" } else { "hires_scale is given" };
+            return Err(bad(format!("{what}, and no VAE encoder is loaded"), "load the VAE encoder first"));
+        }
         if let Some(file) = &request.latents {
             return Ok(InitLatents::from_noise(self.given_latents(file.clone(), prepared, index, noise)?));
         }
-        let Some(image) = &request.image else { return Ok(InitLatents::from_noise(noise.draw())) };
-        let bad = |what: String, remedy: &str| Error::Request(Fault::new(FaultCode::BadRequest, what, remedy));
-        let encoder = self.vae_encoder.borrow();
-        let Some(encoder) = &*encoder else {
-            let what = "an image is given, and no VAE encoder is loaded".to_owned();
-            return Err(bad(what, "load the VAE encoder first"));
+        let (Some(image), Some(encoder)) = (&request.image, &*encoder) else {
+            return Ok(InitLatents::from_noise(noise.draw()));
         };
         let [_, _, h, w] = prepared.latent_shape;
         let [height, width] = [h, w].map(|side| side * encoder.config().factor());

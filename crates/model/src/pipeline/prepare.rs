@@ -1,10 +1,12 @@
 //! Stage 1: checks a request against a checkpoint and decides everything that its images need.
 
+use std::rc::Rc;
+
 use pixart_protocol::{Fault, FaultCode, GenerateRequest, Limits, ResolvedRequest, TokenCount};
 
 use super::bins;
 use super::{GuidanceConfig, Pipeline};
-use crate::image::Size;
+use crate::image::{Rgb8, Size, encode_png};
 use crate::loading::config::PATCH;
 use crate::planning::memory_plan::{LatentBatch, MemoryPlan};
 use crate::schedulers::{Scheduler, SchedulerOptions, SchedulerState, Steps};
@@ -26,11 +28,42 @@ pub struct PreparedRequest {
     /// Batch, channels, rows and columns of the latents `[P, C, H, W]`.
     pub latent_shape: [usize; 4],
     pub guidance: GuidanceConfig,
+    /// The memory plan; with a second pass the most of both.
     pub plan: MemoryPlan,
+    /// The second pass, whose image is still to be generated.
+    pub(super) second: Option<Rc<Self>>,
     pub(super) scheduler: Scheduler,
 }
 
 impl PreparedRequest {
+    /// Returns the number of denoising steps of all passes.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::prepare`].
+    pub fn total_steps(&self) -> Result<u32, Error> {
+        let own = self.scheduler_state()?.remaining_calls() as u32;
+        self.second.as_ref().map_or(Ok(own), |second| Ok(own + second.total_steps()?))
+    }
+
+    /// Returns whether a second pass follows.
+    #[must_use]
+    pub fn has_second_pass(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// Returns the second pass over the image of the first: image-to-image.
+    ///
+    /// # Errors
+    /// An image that PNG cannot hold.
+    ///
+    /// # Panics
+    /// Where there is one pass.
+    pub fn second_pass(&self, image: &Rgb8) -> Result<Self, Error> {
+        let mut second = Self::clone(self.second.as_ref().expect("there is a second pass"));
+        second.request.image = Some(encode_png(image, &[])?);
+        Ok(second)
+    }
+
     /// Returns the number of samplers that the request needs: one for each image.
     #[must_use]
     pub fn images(&self) -> usize {
@@ -77,7 +110,17 @@ impl Pipeline {
             generated_size: self.generated_size(request, [height, width]),
         };
         let size = Size { height: height as usize, width: width as usize };
-        Ok(PreparedRequest { size, ..self.prepare_batch(request, batch)? })
+        let first = PreparedRequest { size, ..self.prepare_batch(request, batch)? };
+        let Some(second) = request.second_pass() else { return Ok(first) };
+        let generated_size = request.second_size([height, width], &self.limits()).map_err(Error::Request)?;
+        let second = self.prepare_batch(&second, Batch { generated_size, ..batch })?;
+        let [height, width] = generated_size;
+        let mut plan = first.plan;
+        plan.denoise_bytes = plan.denoise_bytes.max(second.plan.denoise_bytes);
+        plan.decode_bytes = plan.decode_bytes.max(second.plan.decode_bytes);
+        plan.binding_bytes = plan.binding_bytes.max(second.plan.binding_bytes);
+        plan.reasons.push(format!("second pass of {width}x{height}: {}", second.plan.line()));
+        Ok(PreparedRequest { plan, second: Some(Rc::new(second)), ..first })
     }
 
     /// [`Pipeline::prepare`] for one batch of images with prompts and a size of their own, which need not be within
@@ -100,6 +143,7 @@ impl Pipeline {
             latent_shape: [prompts.len(), self.transformer.config().latent_channels, latent_size[0], latent_size[1]],
             guidance,
             plan: self.planner.plan(latents, self.weight_format).map_err(Error::Request)?,
+            second: None,
             scheduler,
             request: request.clone(),
         })

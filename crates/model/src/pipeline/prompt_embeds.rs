@@ -79,13 +79,15 @@ impl PromptEmbeds {
         device: &Device,
     ) -> Result<Self, Error> {
         let mut rest = rows.iter();
-        let weights = captions.iter().map(|caption| {
-            let _text = rest.next();
-            let caption = WeightedCaption::read(caption)?;
-            Some(caption.token_weights(&rest.next()?.token_starts, tokens))
-        });
-        let weights: Vec<_> = weights.collect();
-        Ok(Self::from_prompts(rows, tokens, device)?.weighted(&weights))
+        let mut prompts = Vec::with_capacity(captions.len());
+        for caption in captions {
+            let text = rest.next().expect("a row for each caption");
+            prompts.push(match WeightedCaption::read(caption) {
+                Some(caption) => text.weighted(rest.next().expect("an empty prompt"), &caption),
+                None => text.clone(),
+            });
+        }
+        Self::from_prompts(&prompts, tokens, device)
     }
 
     /// Weights the tokens of captions: z + (w - 1)·(z - e), which is (z - e)·w + e and exactly z at weight 1. The rows are a caption's own
@@ -320,7 +322,7 @@ impl TextEncoding<'_> {
     pub async fn into_prompts_read(self, counts: Vec<TokenCount>) -> Result<Vec<EncodedPrompt>, Error> {
         let (kept, starts, is_f16) = (self.kept.clone(), self.starts.clone(), self.is_quantized);
         assert_eq!(counts.len(), kept.len(), "a count for each prompt");
-        let embeds = self.finish(&mut Taps::off()).embeds;
+        let embeds = self.forward.finish(&mut Taps::off());
         let [_, tokens, channels] = embeds.dims();
         let values = values_read("the text embeddings", embeds.flatten(0, 2)).await?;
         let rows = values.chunks_exact(tokens * channels).zip(kept).zip(counts).zip(starts);

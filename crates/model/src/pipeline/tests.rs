@@ -122,6 +122,46 @@ fn weighted_prompts_are_embedded_as_in_comfyui() {
     assert_eq!(stored.into_iter().filter(|row| !row.is_empty_row()).map(|row| row.count).collect::<Vec<_>>(), counts);
 }
 
+#[test]
+fn a_second_pass_is_as_in_diffusers() {
+    let (_, runs) = recorded();
+    let mut folder = Folder::default();
+    folder.insert("hires", fs::read(golden().join("hires.safetensors")).expect("recorded"));
+    let tensors = folder.tensors("hires").expect("recorded");
+    let checkpoint = checkpoint();
+    let loaded =
+        block_on(Pipeline::load(&checkpoint, &Device::flex(), DeviceLimits::UNLIMITED, None)).expect("it loads");
+    block_on(loaded.load_text_encoder(&checkpoint)).expect("it loads");
+    block_on(loaded.load_vae_encoder(&checkpoint)).expect("it loads");
+    let mut base = runs["request"].clone();
+    base["id"] = 0.into();
+    let request = GenerateRequest {
+        num_inference_steps: 4,
+        hires_scale: Some(1.5),
+        hires_steps: Some(10),
+        hires_strength: Some(0.45),
+        clean_caption: false,
+        ..serde_json::from_value(base).expect("it is a request")
+    };
+    let prepared = loaded.prepare(&request).expect("it is valid");
+    assert_eq!(prepared.total_steps().expect("it is valid"), 4 + 4);
+    let prompt_embeds = block_on(loaded.encode(&prepared)).expect("it is encoded");
+    let first = loaded.generate(&prepared, prompt_embeds.clone(), 0).expect("it is generated");
+    let first = block_on(image::rgb8_read(first, prepared.size)).expect("it is read");
+    let want = picture(&tensors, "image");
+    let differing = first.bytes.iter().zip(&want.bytes).map(|(ours, theirs)| ours.abs_diff(*theirs)).max();
+    assert!(differing <= Some(1), "{differing:?}");
+    let second = prepared.second_pass(&want).expect("it is an image");
+    let mut sampler = loaded.sampler(&second, prompt_embeds, 0).expect("its image is encoded");
+    // A byte more or less of the resized image, as for image-to-image.
+    for (name, tolerance) in [("first", 1e-3), ("last", 1e-3)] {
+        while name == "last" && sampler.step(&mut Taps::off()) {}
+        let comparison = compare(&values(sampler.latents()), &tensors.any_f32(name).expect("recorded").1, tolerance);
+        assert_eq!(comparison.difference, None, "{name}: {:.1e}", comparison.max_relative);
+        println!("{name}: {:.1e} of the peak", comparison.max_relative);
+    }
+}
+
 fn check(device: &Device) {
     let (folder, runs) = recorded();
     let tensors = folder.tensors("over").expect("recorded");

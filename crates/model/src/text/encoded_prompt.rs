@@ -8,6 +8,7 @@ use pixart_protocol::TokenCount;
 use pixart_weights::{Dtype, Tensors, serialize_tensors};
 
 use crate::Error;
+use crate::text::weighting::WeightedCaption;
 
 /// The file that errors name.
 const FILE: &str = "the stored embeddings of a prompt";
@@ -49,6 +50,18 @@ impl EncodedPrompt {
     #[must_use]
     pub fn is_empty_row(&self) -> bool {
         !self.token_starts.is_empty()
+    }
+
+    /// Weights the tokens of a prompt: z + (w - 1)·(z - e), where e is `empty`, of the same length.
+    pub(crate) fn weighted(&self, empty: &Self, caption: &WeightedCaption) -> Self {
+        let [tokens, channels] = self.dims();
+        let mut weighted = self.clone();
+        for (token, weight) in caption.token_weights(&empty.token_starts, tokens).into_iter().enumerate() {
+            let row = token * channels..(token + 1) * channels;
+            let pairs = weighted.embeds[row.clone()].iter_mut().zip(&empty.embeds[row]);
+            pairs.for_each(|(z, e)| *z += (weight - 1.0) * (*z - e));
+        }
+        weighted
     }
 
     /// Returns the number of tokens, the end token included, and of channels.

@@ -1,5 +1,5 @@
 //! Weighted captions. A caption with weights is one string, so that it is cached, sent and counted as any other: its parts after each
-//! other, each as `\u{1}WEIGHT\u{2}TEXT`.
+//! other, each as `\u{1}WEIGHT\u{2}TEXT`, with the bits of the weight's f32 as a number.
 //!
 //! The text encoder reads two rows for it: the text, and as many padding tokens as the text has tokens, `</s>` included. With z and e
 //! their embeddings, a token of weight w becomes (z - e)·w + e; `</s>` has weight 1, and so have padding and the attention mask
@@ -32,7 +32,7 @@ pub fn weighted_caption(prompt: &str, clean: fn(&str) -> String) -> Result<Strin
         let end = if index + 1 == parts.len() { cleaned.len() } else { common };
         if end > begin {
             if last != Some(*weight) {
-                caption += &format!("{WEIGHT}{weight}{TEXT}");
+                caption += &format!("{WEIGHT}{}{TEXT}", weight.to_bits());
             }
             caption += &cleaned[begin..end];
             (begin, last) = (end, Some(*weight));
@@ -56,7 +56,7 @@ impl WeightedCaption {
         for part in caption.strip_prefix(WEIGHT)?.split(WEIGHT) {
             let (weight, part) = part.split_once(TEXT)?;
             text += part;
-            parts.push((text.len(), weight.parse().ok()?));
+            parts.push((text.len(), f32::from_bits(weight.parse().ok()?)));
         }
         Some(Self { text, parts })
     }

@@ -74,8 +74,24 @@ fn written_weight(inside: &[(Option<char>, f64)]) -> Option<(usize, f64)> {
     }
     // A bracket is no part of a number.
     let number: String = number.iter().map(|(character, _)| character.unwrap_or('(')).collect();
-    let is_number = number.chars().all(|character| matches!(character, '0'..='9' | '.' | '+' | '-' | ' '));
-    Some((from_colon, number.trim().parse().ok().filter(|_| is_number)?))
+    Some((from_colon, decimal(number.trim_matches(' '))?))
+}
+
+/// Reads a decimal number without an exponent. The tables of the standard library's reader are a third of a percent of a tab's module;
+/// this one is exact up to 15 digits.
+fn decimal(text: &str) -> Option<f64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1.0, digits),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = [whole, part].concat();
+    let mut number = 0.0;
+    for digit in digits.bytes() {
+        number = number * 10.0 + f64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    let scale = part.bytes().fold(1.0, |scale: f64, _| scale * 10.0);
+    (!digits.is_empty()).then_some(sign * number / scale)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Validation of a request: fills in defaults and refuses values that cannot be used.
 
-use super::{GUIDANCE_MAX, GenerateRequest, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX, TIMESTEP_MAX, TOKENS_MAX};
+use super::{
+    GUIDANCE_MAX, GenerateRequest, HIRES_SCALE_MAX, HIRES_STRENGTH, IMAGES_MAX, Limits, PROMPT_CHARS_MAX, STEPS_MAX,
+    TIMESTEP_MAX, TOKENS_MAX,
+};
 use crate::prompt::{Suffix, style, weighted_parts};
 use crate::{Fault, FaultCode};
 
@@ -63,6 +66,49 @@ impl GenerateRequest {
         self.strength.unwrap_or(if self.mask_image.is_some() { 1.0 } else { 0.8 })
     }
 
+    /// Returns whether the request needs the VAE's encoder: for an input image, or for a second pass.
+    #[must_use]
+    pub fn reads_image(&self) -> bool {
+        self.image.is_some() || self.hires_scale.is_some()
+    }
+
+    /// Returns the request of the second pass: image-to-image with an image that is still to be generated. None where it is off.
+    #[must_use]
+    pub fn second_pass(&self) -> Option<Self> {
+        self.hires_scale?;
+        let lists =
+            if self.hires_steps.is_some() { (None, None) } else { (self.timesteps.clone(), self.sigmas.clone()) };
+        Some(Self {
+            image: Some(Vec::new()),
+            mask_image: None,
+            latents: None,
+            strength: Some(self.hires_strength.unwrap_or(HIRES_STRENGTH)),
+            num_inference_steps: self.hires_steps.unwrap_or(self.num_inference_steps),
+            timesteps: lists.0,
+            sigmas: lists.1,
+            hires_scale: None,
+            hires_strength: None,
+            hires_steps: None,
+            ..self.clone()
+        })
+    }
+
+    /// Returns height and width of the second pass of an image: `hires_scale` times its sides, in whole patches.
+    ///
+    /// # Errors
+    /// A [`FaultCode::BadRequest`] for a size that the checkpoint does not generate.
+    pub fn second_size(&self, [height, width]: [u32; 2], limits: &Limits) -> Result<[u32; 2], Fault> {
+        let (scale, multiple) = (self.hires_scale.unwrap_or(1.0), f64::from(limits.size_multiple));
+        let sides = [height, width].map(|side| ((f64::from(side) * scale / multiple).round() * multiple) as u32);
+        let what = || format!("hires_scale is {scale}, which gives an image of {}x{}", sides[1], sides[0]);
+        let remedy = || {
+            let most = f64::from(limits.size_max) / f64::from(height.max(width));
+            format!("choose at most {:.2}, or a smaller image", (most * 100.0).floor() / 100.0)
+        };
+        check(sides.iter().all(|side| *side <= limits.size_max), what, remedy)?;
+        Ok(sides)
+    }
+
     /// Applies the prompt's suffix and the style, fills in the size and checks every field against `limits`.
     ///
     /// # Errors
@@ -103,6 +149,9 @@ impl GenerateRequest {
                 },
             )?;
         }
+        if self.hires_scale.is_some() {
+            self.second_size([height, width], limits)?;
+        }
         Ok(ResolvedRequest { prompt, negative_prompt, height, width })
     }
 
@@ -134,10 +183,11 @@ impl GenerateRequest {
         for (name, value, most) in [
             ("num_inference_steps", *steps, STEPS_MAX),
             ("num_images_per_prompt", *images, IMAGES_MAX),
+            ("hires_steps", self.hires_steps.unwrap_or(1), STEPS_MAX),
             ("max_sequence_length", *tokens, TOKENS_MAX),
         ] {
             let remedy = || match name {
-                "num_inference_steps" => format!("choose 1 to {most} steps"),
+                "num_inference_steps" | "hires_steps" => format!("choose 1 to {most} steps"),
                 _ => format!("choose a whole number from 1 to {most}"),
             };
             check((1..=most).contains(&value), || format!("{name} is {value}"), remedy)?;
@@ -167,12 +217,27 @@ impl GenerateRequest {
             let what = || format!("{name} is given without an image");
             check(!given || self.image.is_some(), what, || format!("give an image, or leave out {name}"))?;
         }
+        for (name, given) in
+            [("hires_strength", self.hires_strength.is_some()), ("hires_steps", self.hires_steps.is_some())]
+        {
+            let what = || format!("{name} is given without hires_scale");
+            check(!given || self.hires_scale.is_some(), what, || format!("give hires_scale, or leave out {name}"))?;
+        }
+        if let Some(scale) = self.hires_scale {
+            let remedy = || format!("choose a number above 1, up to {HIRES_SCALE_MAX}, or leave it out");
+            check(scale > 1.0 && scale <= HIRES_SCALE_MAX, || format!("hires_scale is {scale}"), remedy)?;
+            let what = || "record is given with hires_scale".to_owned();
+            check(!self.record, what, || "leave out one of the two: a recording has latents of one size".into())?;
+        }
         let both = self.latents.is_some() && self.image.is_some();
         let what = || "both latents and an image are given".to_owned();
         check(!both, what, || "leave out one of the two".into())?;
-        let strength = self.strength();
-        let remedy = || "choose a number above 0, up to 1".into();
-        check(strength > 0.0 && strength <= 1.0, || format!("strength is {strength}"), remedy)
+        let hires_strength = self.hires_strength.unwrap_or(HIRES_STRENGTH);
+        for (name, strength) in [("strength", self.strength()), ("hires_strength", hires_strength)] {
+            let remedy = || "choose a number above 0, up to 1".into();
+            check(strength > 0.0 && strength <= 1.0, || format!("{name} is {strength}"), remedy)?;
+        }
+        Ok(())
     }
 
     fn validate_schedule(&self) -> Result<(), Fault> {

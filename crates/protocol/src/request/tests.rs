@@ -49,6 +49,13 @@ fn every_bad_field_is_named_with_its_value() {
         (GenerateRequest { guidance_scale: f64::NAN, ..good() }, "guidance_scale is NaN"),
         (GenerateRequest { guidance_scale: -1.0, ..good() }, "guidance_scale is -1"),
         (GenerateRequest { eta: 1.5, ..good() }, "eta is 1.5"),
+        (GenerateRequest { hires_scale: Some(1.0), ..good() }, "hires_scale is 1"),
+        (GenerateRequest { hires_scale: Some(f64::NAN), ..good() }, "hires_scale is NaN"),
+        (GenerateRequest { hires_strength: Some(0.5), ..good() }, "hires_strength is given without hires_scale"),
+        (GenerateRequest { hires_steps: Some(5), ..good() }, "hires_steps is given without hires_scale"),
+        (GenerateRequest { hires_scale: Some(2.0), hires_steps: Some(0), ..good() }, "hires_steps is 0"),
+        (GenerateRequest { hires_scale: Some(2.0), hires_strength: Some(1.5), ..good() }, "hires_strength is 1.5"),
+        (GenerateRequest { hires_scale: Some(2.0), record: true, ..good() }, "record is given with hires_scale"),
         (GenerateRequest { variation_strength: Some(1.5), ..good() }, "variation_strength is 1.5"),
         (GenerateRequest { variation_strength: Some(f64::NAN), ..good() }, "variation_strength is NaN"),
         (GenerateRequest { num_images_per_prompt: 0, ..good() }, "num_images_per_prompt is 0"),
@@ -163,4 +170,27 @@ fn each_image_of_a_variation_has_the_next_variation_seed() {
     assert_eq!(off.of_image(0), expected, "nothing of it is recorded");
     let json = serde_json::to_string(&good()).expect("plain data");
     assert!(!json.contains("variation"), "{json}");
+}
+
+#[test]
+fn a_second_pass_is_image_to_image_at_its_scale() {
+    let request = GenerateRequest {
+        hires_scale: Some(1.3),
+        hires_steps: Some(9),
+        timesteps: Some(vec![400]),
+        mask_image: Some(vec![1]),
+        image: Some(vec![2]),
+        seed: 4,
+        ..good()
+    };
+    let expected =
+        GenerateRequest { image: Some(vec![]), strength: Some(0.7), num_inference_steps: 9, seed: 4, ..good() };
+    assert_eq!(request.second_pass(), Some(expected));
+    assert!(request.reads_image() && !good().reads_image());
+    assert_eq!(good().second_pass(), None);
+    assert_eq!(request.second_size([128, 64], &LIMITS), Ok([160, 80]), "in whole patches");
+    let fault = GenerateRequest { hires_scale: Some(4.0), ..good() }.second_size([128, 64], &LIMITS);
+    let fault = fault.expect_err("it is too large");
+    assert_eq!(fault.what, "hires_scale is 4, which gives an image of 256x512");
+    assert_eq!(fault.remedy, "choose at most 2.00, or a smaller image");
 }

@@ -36,7 +36,8 @@ impl DeviceWorker for FakeWorker {
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.given.send(1).ok();
         for step in 1..=request.num_inference_steps {
-            if on_step(GenerationProgress { image_index: 0, step, total_steps: request.num_inference_steps }).is_break()
+            if on_step(GenerationProgress { image_index: 0, step, total_steps: request.num_inference_steps, pass: 1 })
+                .is_break()
             {
                 return Err(Error::Cancelled);
             }
@@ -146,7 +147,10 @@ fn a_dropped_generation_is_cancelled_at_its_next_step() {
     block_on(async {
         let mut pending =
             queue.generate(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
-        assert_eq!(pending.progress.recv().await, Some(GenerationProgress { image_index: 0, step: 1, total_steps: 5 }));
+        assert_eq!(
+            pending.progress.recv().await,
+            Some(GenerationProgress { image_index: 0, step: 1, total_steps: 5, pass: 1 })
+        );
         assert_eq!(given.recv(), Ok(1));
         drop(pending);
         release.send(()).expect("the thread waits");

@@ -67,6 +67,15 @@ fn a_variation_is_named_as_in_a1111() {
 }
 
 #[test]
+fn a_second_pass_is_named_as_in_a1111() {
+    let image = Rgb8 { width: 96, height: 64, bytes: vec![0; 96 * 64 * 3] };
+    let twice = GenerateRequest { hires_scale: Some(2.0), hires_steps: Some(8), ..GenerateRequest::of("a") };
+    let parameters = metadata().parameters(&image, &twice);
+    let fields = "Denoising strength: 0.7, Hires upscale: 2, Hires steps: 8, Hires upscaler: Lanczos, Version";
+    assert!(parameters.contains(fields) && parameters.contains(", Size: 48x32, "), "{parameters}");
+}
+
+#[test]
 fn metadata_without_the_newer_fields_are_read() {
     let json = r#"{"version": "0.1.0", "device": "cpu", "model": "scenes", "model_hash": "0123456789", "precision": "q8",
         "scheduler": "euler"}"#;
