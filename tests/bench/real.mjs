@@ -158,6 +158,7 @@ async function generateInPage(page, request) {
   await fillForm(page, { ...REQUEST, ...request });
   await page.locator('#record').evaluate((box) => (box.checked = true));
   await page.click('#generate');
+  await page.waitForFunction(() => globalThis.pixart.state().phase === 'generating');
   await page.waitForFunction(() => globalThis.pixart.state().phase !== 'generating', undefined, { timeout: REPLY_MILLIS });
   const fault = await page.evaluate(() => globalThis.pixart.state().fault);
   if (fault) throw new Error(`${fault.what}; ${fault.remedy}`);

@@ -139,8 +139,17 @@ export async function chooseAction(page, at, name) {
 export async function generate(page, timeout = 30_000) {
   await untilEngine(page, timeout);
   if (await page.isEnabled('#generate')) {
+    // The phase is another one only after the form was read.
+    const before = await page.evaluateHandle(() => globalThis.pixart.state());
     await page.click('#generate');
-    await page.waitForFunction(() => globalThis.pixart.state().phase !== 'generating', undefined, { timeout });
+    await page.waitForFunction(
+      (before) => {
+        const { phase, image, fault } = globalThis.pixart.state();
+        return phase !== 'generating' && (image !== before.image || (fault !== undefined && fault !== before.fault));
+      },
+      before,
+      { timeout },
+    );
   }
   const fault = await page.evaluate(() => globalThis.pixart.state().fault);
   if (fault) return { fault };
