@@ -156,7 +156,7 @@ inEachEngine((context) => {
     await page.evaluate(() => document.getElementById('prompt').focus());
     await page.press('Control+Enter');
     await page.waitForFunction(() => globalThis.pixart.state().image !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
-    await tabTo(page, 'download');
+    await tabTo(page, 'download', 'Shift+Tab');
     await page.evaluate(() => {
       document.getElementById('download').addEventListener('click', (event) => {
         event.preventDefault();
@@ -263,11 +263,11 @@ inEachEngine((context) => {
   });
 });
 
-/** Presses Tab until the element with this id has the focus. */
-async function tabTo(page, id) {
+/** Presses a key, Tab or Shift+Tab to what lies before, until the element with this id has the focus. */
+async function tabTo(page, id, key = 'Tab') {
   for (let presses = 0; presses < 80; presses += 1) {
     if ((await page.evaluate(() => document.activeElement?.id)) === id) return;
-    await page.press('Tab');
+    await page.press(key);
   }
-  assert.fail(`Tab does not reach #${id}`);
+  assert.fail(`${key} does not reach #${id}`);
 }
