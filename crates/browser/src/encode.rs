@@ -18,8 +18,8 @@ const REPORTED_BLOCK_BYTES: u64 = 1 << 20;
 #[wasm_bindgen]
 impl Engine {
     /// Encodes the prompts of the request that [`Engine::prepare`] holds under `id`, for [`Engine::generate`]. `stored` has an entry
-    /// for each row that it returned: the `Uint8Array` that an earlier call returned for it, or `undefined`. Prompts with an entry need no text
-    /// encoder. `resumed` is the last `text_encoder_layer` event of a call that was interrupted, with the same entries. Returns the
+    /// for each row of [`Engine::prepare`]: the `Uint8Array` that an earlier call returned for it, or `undefined`. Rows with an entry need
+    /// no text encoder. `resumed` is the last `text_encoder_layer` event of a call that was interrupted, with the same entries. Returns the
     /// entries of all prompts, or `undefined` where the request was cancelled.
     ///
     /// # Errors

@@ -215,10 +215,10 @@ impl ImageGenerator {
     ) -> Result<Vec<GeneratedImage>, Error> {
         let request = &prepared.request;
         let mut text = millis_since(began);
+        let total_steps = prepared.total_steps()?;
         let mut images = Vec::new();
         for index in request.image_indices() {
             let denoise_began = Instant::now();
-            let total_steps = prepared.total_steps()?;
             let mut recording = match request.record {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, prompt_embeds))?),
                 false => None,

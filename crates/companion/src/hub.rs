@@ -1,6 +1,7 @@
 //! Models of a hub by their name, as `owner/name@revision`. The files that are needed are downloaded into the cache that Python's
 //! `huggingface_hub` uses, small ones first, and are read from there. A local file or folder of the same name is preferred.
 
+use pixart_protocol::CatalogueComponents;
 use std::path::{Path, PathBuf};
 
 use pixart_weights::manifest::MANIFEST;
@@ -22,8 +23,6 @@ use client::{Download, Revision};
 const MODEL_INDEX: &str = "model_index.json";
 /// Files of which a tokenizer has one at least.
 const TOKENIZER_FILES: [&str; 2] = ["spiece.model", "tokenizer.json"];
-/// Folders of a checkpoint's components.
-const COMPONENTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "transformer", "vae"];
 /// Small files beside them; the model card names the licence.
 const ROOT_FILES: [&str; 2] = [MODEL_INDEX, "README.md"];
 
@@ -185,7 +184,9 @@ impl Fetch<'_> {
         for file in &files {
             let is_needed = match file.split_once('/') {
                 None => ROOT_FILES.contains(file),
-                Some((dir, name)) => COMPONENTS.contains(&dir) && is_used(dir) && !name.contains('/') && is_small(name),
+                Some((dir, name)) => {
+                    CatalogueComponents::NAMES.contains(&dir) && is_used(dir) && !name.contains('/') && is_small(name)
+                }
             };
             if is_needed {
                 self.download(&revision, &format!("{prefix}{file}"))?;

@@ -99,16 +99,15 @@ pub enum BytesFrom {
 }
 
 impl CatalogueComponents {
+    /// Folders of the components, in the order of [`CatalogueComponents::by_name`].
+    pub const NAMES: [&'static str; 5] = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"];
+
     /// Returns the components by the name of their folder.
     #[must_use]
     pub fn by_name(&self) -> [(&'static str, &CatalogueComponent); 5] {
-        [
-            ("transformer", &self.transformer),
-            ("vae", &self.vae),
-            ("text_encoder", &self.text_encoder),
-            ("tokenizer", &self.tokenizer),
-            ("scheduler", &self.scheduler),
-        ]
+        let Self { transformer, vae, text_encoder, tokenizer, scheduler } = self;
+        let components = [transformer, vae, text_encoder, tokenizer, scheduler];
+        std::array::from_fn(|at| (Self::NAMES[at], components[at]))
     }
 }
 

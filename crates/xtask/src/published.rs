@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use pixart_protocol::{Catalogue, CatalogueModel, Preset};
+use pixart_protocol::{Catalogue, CatalogueComponents, CatalogueModel, Preset};
 use serde_json::{Value, json};
 
 use crate::{golden::GoldenDevice, pixart, python, run, workspace::Workspace};
@@ -19,7 +19,6 @@ const PROMPT: &str = "A small cactus with a happy face in the Sahara desert.";
 /// Denoising steps where the preset does not fix them.
 const STEPS: u32 = 2;
 /// Components of a checkpoint, by their folders.
-const COMPONENTS: [&str; 5] = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"];
 
 /// Downloads, records and compares the checkpoint `name`, and prints every tap and the verdict.
 pub(crate) fn compare(workspace: &Workspace, name: &str, synthetic: bool, device: GoldenDevice) -> Result<ExitCode> {
@@ -71,10 +70,16 @@ pub(crate) fn compare(workspace: &Workspace, name: &str, synthetic: bool, device
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn model(workspace: &Workspace, name: &str) -> Result<CatalogueModel> {
+/// Reads the catalogue of published checkpoints.
+pub(crate) fn catalogue(workspace: &Workspace) -> Result<Catalogue> {
     let path = workspace.root.join("crates/weights/catalogue.json");
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let catalogue: Catalogue = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// Returns the model called `name`.
+pub(crate) fn model(workspace: &Workspace, name: &str) -> Result<CatalogueModel> {
+    let catalogue = catalogue(workspace)?;
     let names: Vec<&str> = catalogue.models.iter().map(|model| model.name.as_str()).collect();
     catalogue
         .model(name)
@@ -87,7 +92,7 @@ fn compose(places: &Value, to: &Path) -> Result<()> {
     let checkpoint = PathBuf::from(places["checkpoint"].as_str().context("the checkpoint has no place")?);
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     link(&checkpoint.join("model_index.json"), &to.join("model_index.json"))?;
-    for component in COMPONENTS {
+    for component in CatalogueComponents::NAMES {
         let folder = to.join(component);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let own = checkpoint.join(component);

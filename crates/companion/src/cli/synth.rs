@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args};
 use pixart_companion::synth::{self, SynthScale};
+use pixart_protocol::CatalogueComponents;
 use pixart_verify::Architecture;
 use pixart_weights::StoredDtype;
 use serde_json::json;
@@ -17,8 +18,6 @@ const DTYPES: [(&str, StoredDtype); 3] =
     [("f32", StoredDtype::F32), ("f16", StoredDtype::F16), ("bf16", StoredDtype::Bf16)];
 
 const SCALES: [(&str, SynthScale); 2] = [("full", SynthScale::Full), ("tiny", SynthScale::Tiny)];
-
-const COMPONENTS: [&str; 5] = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"];
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true))]
@@ -31,7 +30,7 @@ pub(crate) struct SynthArgs {
     #[arg(long, group = "what")]
     published: Option<String>,
     /// The components of the checkpoint that are written; all without it.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(COMPONENTS), requires = "published")]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(CatalogueComponents::NAMES), requires = "published")]
     components: Vec<String>,
     /// Size of the networks of --published.
     #[arg(long, value_parser = value_by_name(SCALES), default_value = "full", conflicts_with = "arch")]

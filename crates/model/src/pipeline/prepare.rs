@@ -39,7 +39,7 @@ impl PreparedRequest {
     /// Returns the number of denoising steps of all passes.
     ///
     /// # Errors
-    /// Those of [`Pipeline::prepare`].
+    /// See [`Pipeline::prepare`].
     pub fn total_steps(&self) -> Result<u32, Error> {
         let own = self.scheduler_state()?.remaining_calls() as u32;
         self.second.as_ref().map_or(Ok(own), |second| Ok(own + second.total_steps()?))

@@ -65,9 +65,7 @@ impl PromptEmbeds {
             attention_mask: Tensor::from_data(TensorData::new(mask, [prompts.len(), tokens]), device),
         })
     }
-}
 
-impl PromptEmbeds {
     /// Copies the embeddings of the rows of `captions` ([`encoder_rows`]) to `device`, and weights them.
     ///
     /// # Errors

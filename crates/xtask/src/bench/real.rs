@@ -9,14 +9,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use pixart_protocol::Catalogue;
+use pixart_protocol::CatalogueModel;
 use serde_json::{Value, json};
 
-use crate::{chrome, page, pixart, run, workspace::Workspace};
+use crate::{chrome, page, pixart, published, run, workspace::Workspace};
 
 const MIB: f64 = 1_048_576.0;
-/// The checkpoint, its name in the page's list, its base repository, and its components besides the text encoder.
-const MODEL: (&str, &str, &str) = ("pixart-alpha-512", "PixArt-α 512 px", "PixArt-alpha/PixArt-XL-2-512x512");
+/// The checkpoint, and its components besides the text encoder.
+const MODEL: &str = "pixart-alpha-512";
 const COMPONENTS: &str = "transformer,vae,tokenizer,scheduler";
 /// The text encoder of the browser, and of the native run in little memory.
 const TEXT_ENCODER: &str = "t5-xxl-q4_k_m";
@@ -38,12 +38,13 @@ const GFLOPS_MIN: f64 = 15.0;
 /// Prints one row per measurement with its verdict; exit code 1 where one violates what it must keep.
 pub(super) fn bench(workspace: &Workspace, json: Option<&Path>) -> Result<ExitCode> {
     let hub = hub(workspace)?;
-    let (native, embeds) = native(workspace, &hub)?;
+    let model = published::model(workspace, MODEL)?;
+    let (native, embeds) = native(workspace, &hub, &model)?;
     let mut rows = vec![native];
     page::build(workspace)?;
     run::log("opening the model and generating in a headless browser; a layer takes seconds on a fallback adapter");
     let mut drive = workspace.command("node");
-    drive.arg("tests/bench/real.mjs").arg("--hub").arg(&hub).args(["--model", MODEL.1]);
+    drive.arg("tests/bench/real.mjs").arg("--hub").arg(&hub).args(["--model", &model.title]);
     drive.args(["--text-encoder", TEXT_ENCODER]).arg("--embeds").arg(embeds);
     drive.arg("--chrome").arg(chrome::browser()?);
     rows.extend(super::json_rows(&mut drive)?);
@@ -65,7 +66,7 @@ fn hub(workspace: &Workspace) -> Result<PathBuf> {
     }
     let companion = pixart::command(workspace)?;
     for (name, components) in
-        [(MODEL.0, &["--components", COMPONENTS][..]), (TEXT_ENCODER, &[]), (NATIVE_TEXT_ENCODER, &[])]
+        [(MODEL, &["--components", COMPONENTS][..]), (TEXT_ENCODER, &[]), (NATIVE_TEXT_ENCODER, &[])]
     {
         let mut synth = workspace.command(companion.get_program());
         synth.args(["synth", "--published", name]).args(components).arg("--to").arg(&folder);
@@ -77,13 +78,14 @@ fn hub(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Encodes with the browser's text encoder, and with the other one in little memory and in as much as it takes; returns the row of the
 /// latter and the file of the former's embeddings.
-fn native(workspace: &Workspace, hub: &Path) -> Result<(Value, PathBuf)> {
+fn native(workspace: &Workspace, hub: &Path, model: &CatalogueModel) -> Result<(Value, PathBuf)> {
     let folder = workspace.cache.join("bench/real");
+    let (base, _) = model.base.split_once('@').context("the base names no revision")?;
     let encode = |text_encoder: &str, out: &str, memory: &[&str]| -> Result<(Value, PathBuf)> {
         let mut pixart = pixart::command(workspace)?;
-        pixart.args(["encode", "--prompt", "a red circle on a blue background", "--checkpoint"]).arg(hub.join(MODEL.2));
+        pixart.args(["encode", "--prompt", "a red circle on a blue background", "--checkpoint"]).arg(hub.join(base));
         let out = folder.join(out);
-        pixart.arg("--text-encoder").arg(gguf(hub, text_encoder)?).arg("--out").arg(&out).args(memory);
+        pixart.arg("--text-encoder").arg(gguf(workspace, hub, text_encoder)?).arg("--out").arg(&out).args(memory);
         let rows = super::json_rows(&mut pixart)?;
         Ok((rows.into_iter().next().context("`pixart encode` printed nothing")?, out))
     };
@@ -100,8 +102,8 @@ fn native(workspace: &Workspace, hub: &Path) -> Result<(Value, PathBuf)> {
 }
 
 /// Returns the file of a text encoder of the catalogue.
-fn gguf(hub: &Path, name: &str) -> Result<PathBuf> {
-    let catalogue: Catalogue = serde_json::from_str(include_str!("../../../weights/catalogue.json"))?;
+fn gguf(workspace: &Workspace, hub: &Path, name: &str) -> Result<PathBuf> {
+    let catalogue = published::catalogue(workspace)?;
     let encoder = catalogue.text_encoder(name).with_context(|| format!("the catalogue has no {name}"))?;
     let file = encoder.component.files.first().with_context(|| format!("{name} has no file"))?;
     Ok(hub.join(&encoder.component.repository).join(&file.path))
