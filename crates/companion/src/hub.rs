@@ -1,9 +1,9 @@
 //! Models of a hub by their name, as `owner/name@revision`. The files that are needed are downloaded into the cache that Python's
 //! `huggingface_hub` uses, small ones first, and are read from there. A local file or folder of the same name is preferred.
 
-use pixart_protocol::CatalogueComponents;
 use std::path::{Path, PathBuf};
 
+use pixart_protocol::CatalogueComponents;
 use pixart_weights::manifest::MANIFEST;
 use pixart_weights::packer::NETWORKS;
 use pixart_weights::{Folder, LoraAdapter, Manifest};

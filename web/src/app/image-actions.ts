@@ -1,6 +1,6 @@
 //! The buttons near the image: what can be done with the image that is shown.
 import type { ImageRequest } from '../engine/client';
-import { pngBlob, slug } from '../gallery/files';
+import { fileStem, pngBlob } from '../gallery/files';
 import { element } from './dom';
 import { randomSeed, selectInitImage } from './form';
 import type { HistoryItem } from './history';
@@ -40,5 +40,5 @@ export function startImageActions({ shown, generate }: ImageActions): void {
 
 function useAsStart({ image: { png, seed }, prompt }: HistoryItem): void {
   const blob = pngBlob(png);
-  selectInitImage(new File([blob], `${slug(prompt)}-${seed}.png`, { type: blob.type }));
+  selectInitImage(new File([blob], `${fileStem({ prompt, seed })}.png`, { type: blob.type }));
 }

@@ -1,7 +1,7 @@
 //! Renders the state: status, progress, preview, image, faults and the download estimate.
 
 import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from '../engine/protocol.gen';
-import { pngBlob, slug } from '../gallery/files';
+import { fileStem, pngBlob } from '../gallery/files';
 import { element } from './dom';
 import { t } from './i18n';
 import type { State } from './state';
@@ -40,7 +40,7 @@ export function render(state: State, before: State, hasModel: boolean): void {
   if (shown !== previewOf(before)) renderPreview(shown);
   generateButton.disabled = phase !== 'ready' && phase !== 'generating';
   // Between two images of a job, too.
-  cancelButton.hidden = phase !== 'generating' && !state.jobs.some(({ is_running }) => is_running);
+  cancelButton.hidden = phase !== 'generating' && runningJob(state.jobs) === undefined;
   status.textContent = ofJob(state) + statusText(state, hasModel);
   document.title = titleOf(state);
   if (state.estimate !== before.estimate) renderEstimate(state.estimate, state.adapter);
@@ -83,9 +83,13 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
   estimateLines.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
 }
 
+function runningJob(jobs: State['jobs']): State['jobs'][number] | undefined {
+  return jobs.find(({ is_running }) => is_running);
+}
+
 /** Returns which image of the running job is generated, where it has several. */
 function ofJob({ jobs, phase }: State): string {
-  const job = jobs.find(({ is_running }) => is_running);
+  const job = runningJob(jobs);
   return job === undefined || job.images === 1 || phase !== 'generating'
     ? ''
     : t('imageOfJob', { image: job.done + 1, images: job.images });
@@ -93,7 +97,7 @@ function ofJob({ jobs, phase }: State): string {
 
 /** Returns the part of the running job that is done, from 0 to 1; `undefined` before the first step. */
 function doneOf({ jobs, progress: generation }: State): number | undefined {
-  const job = jobs.find(({ is_running }) => is_running);
+  const job = runningJob(jobs);
   const steps = generation?.total_steps ?? 0;
   const ofImage = generation === undefined || steps === 0 ? 0 : generation.step / steps;
   if (job === undefined || (job.images === 1 && ofImage === 0)) return undefined;
@@ -112,7 +116,7 @@ function renderProgress(state: State): void {
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
-  } else if (phase === 'generating' && jobs.some(({ is_running, images }) => is_running && images > 1)) {
+  } else if (phase === 'generating' && (runningJob(jobs)?.images ?? 0) > 1) {
     progress.max = 1;
     progress.value = doneOf(state) ?? 0;
   } else if (generation?.stage === 'denoise' && generation.total_steps > 0) {
@@ -211,7 +215,7 @@ function renderImage({ image, image_prompt: prompt }: State): void {
   const { png, width, height, seed, recording } = image;
   const url = URL.createObjectURL(pngBlob(png));
   Object.assign(imageElement, { src: url, alt: prompt, width, height });
-  const stem = `${slug(prompt)}-${seed}`;
+  const stem = fileStem({ prompt, seed });
   Object.assign(downloadLink, { href: url, download: `${stem}.png` });
   recordingLink.hidden = recording === null;
   if (recording !== null) recordingLink.href = URL.createObjectURL(new Blob([new Uint8Array(recording)]));

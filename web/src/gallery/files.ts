@@ -91,7 +91,12 @@ export function pngBlob(png: Uint8Array): Blob {
 }
 
 /** Turns `text` into a file name without extension: lower-case letters and digits, with dashes between. */
-export function slug(text: string): string {
+function slug(text: string): string {
   const dashed = text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
   return dashed.slice(0, 60).replace(/^-|-$/g, '') || 'image';
+}
+
+/** Returns the name of an image's file, without its ending. */
+export function fileStem({ prompt, seed }: { prompt: string; seed: number }): string {
+  return `${slug(prompt)}-${seed}`;
 }

@@ -3,7 +3,7 @@
 import type { DBSchema } from 'idb';
 import type { ImageRequest } from '../engine/client';
 
-/** What the gallery lists of an image. */
+/** An image as the gallery lists it. */
 export interface GalleryEntry {
   id: number;
   prompt: string;

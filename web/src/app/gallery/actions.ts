@@ -2,7 +2,7 @@
 import { downloadZip } from 'client-zip';
 import { messageOf } from '../../engine/fault';
 import type { Gallery } from '../../gallery/database';
-import { slug } from '../../gallery/files';
+import { fileStem } from '../../gallery/files';
 import { readMetadata } from '../../gallery/metadata';
 import type { GalleryEntry } from '../../gallery/schema';
 import { differing, type Settings, settingsOf } from '../../gallery/settings';
@@ -21,10 +21,10 @@ export function download(file: Blob, name: string): void {
 }
 
 /** Returns an image as a file; rejects where another tab has deleted it. */
-export async function fileOf(gallery: Gallery, { id, prompt, seed, created_at_millis }: GalleryEntry): Promise<File> {
-  const png = await gallery.image(id);
+export async function fileOf(gallery: Gallery, entry: GalleryEntry): Promise<File> {
+  const png = await gallery.image(entry.id);
   if (png === undefined) throw new Error(t('imageGone'));
-  return new File([png], `${slug(prompt)}-${seed}.png`, { type: 'image/png', lastModified: created_at_millis });
+  return new File([png], `${fileStem(entry)}.png`, { type: 'image/png', lastModified: entry.created_at_millis });
 }
 
 export async function readSettings(gallery: Gallery, { id }: GalleryEntry): Promise<Settings> {
@@ -35,9 +35,10 @@ export async function readSettings(gallery: Gallery, { id }: GalleryEntry): Prom
 /** Downloads images as a ZIP file. Each is read when its turn comes. */
 export async function downloadImages({ gallery }: GalleryStore, entries: readonly GalleryEntry[]): Promise<void> {
   async function* files() {
-    for (const { id, prompt, seed, created_at_millis } of entries) {
-      const input = await gallery.image(id);
-      if (input !== undefined) yield { name: `${slug(prompt)}-${seed}-${id}.png`, lastModified: new Date(created_at_millis), input };
+    for (const entry of entries) {
+      const input = await gallery.image(entry.id);
+      if (input === undefined) continue;
+      yield { name: `${fileStem(entry)}-${entry.id}.png`, lastModified: new Date(entry.created_at_millis), input };
     }
   }
   download(await downloadZip(files()).blob(), 'pixart-web.zip');

@@ -4,7 +4,7 @@ import { Icon, type IconName } from '../icons';
 interface IconButtonProps {
   icon: IconName;
   label: string;
-  /** Of a toggle button. */
+  /** The state of a toggle button. */
   pressed?: boolean | undefined;
   disabled?: boolean;
   focusable?: boolean;

@@ -17,7 +17,7 @@ export interface GalleryHost {
 export interface ImageAction {
   icon: IconName;
   label: string;
-  /** Of an action that turns something on and off. */
+  /** The state of an action that turns something on and off. */
   pressed?: boolean;
   run: () => void;
 }
