@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { fillForm, generate, openBrowser, serveFolder, untilEngine } from './browser.mjs';
+import { dropPng, fillForm, generate, openBrowser, openPanel, serveFolder, untilEngine } from './browser.mjs';
 
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
@@ -82,6 +82,13 @@ test('after_one_visit_the_page_generates_offline', async () => {
   const result = await generate(page, TIMEOUT_MILLIS);
   assert.equal(result.fault, undefined);
   assert.equal(result.png.subarray(1, 4).toString(), 'PNG');
+  // Parts that were not used online.
+  await openPanel(page, 'gallery');
+  await page.waitForSelector('#gallery-list li');
+  await dropPng(page, result.png);
+  await page.waitForFunction(() => document.getElementById('notice-text').textContent === 'The settings of a.png are in the form.');
+  await page.setInputFiles('#init-image', { name: 'a.png', mimeType: 'image/png', buffer: result.png });
+  assert.equal((await generate(page, TIMEOUT_MILLIS)).fault, undefined);
   await assert.rejects(
     page.evaluate(() => fetch('nowhere').then((reply) => reply.text())),
     /Failed to fetch/,

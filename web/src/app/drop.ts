@@ -1,8 +1,9 @@
 //! Files that are dropped on the page. Fields keep what browsers do by themselves: a file input takes files, a text field takes text.
 //! Whatever else is dropped is answered with a sentence and changes nothing.
-import { imageFormat } from '../gallery/image-file';
+import { isFault } from '../engine/fault';
 import { type Classified, classifiedFile, classifiedFolder } from './components';
 import { type TextKey, t } from './i18n';
+import { loadPart, remarkOf } from './load-part';
 import { droppedFolder, folderName, isCheckpoint, type ModelSource } from './stored-models';
 
 export interface DropHandlers {
@@ -32,7 +33,10 @@ export function startDrop(handlers: DropHandlers): void {
     // The transfer can be read during the event only.
     const { files, types } = event.dataTransfer ?? { files: [], types: [] };
     const folder = droppedFolder(event.dataTransfer);
-    receive([...files], types, folder, handlers).catch(() => handlers.onRefused(t('dropUnreadable', { name: files[0]?.name ?? '' })));
+    const unreadable = t('dropUnreadable', { name: files[0]?.name ?? '' });
+    receive([...files], types, folder, handlers).catch((thrown: unknown) =>
+      handlers.onRefused(isFault(thrown) ? remarkOf(thrown) : unreadable),
+    );
   });
 }
 
@@ -61,6 +65,7 @@ async function receive(
   if (classified !== undefined) return onComponent(classified, name);
   if (/\.(safetensors|ckpt|pth?|gguf|bin)$/i.test(name)) return refuse('dropWeights', { name });
   const start = new Uint8Array(await file.slice(0, 16).arrayBuffer());
+  const { imageFormat } = await loadPart('image reader', () => import('../gallery/image-file'));
   if (imageFormat(start) === undefined) return refuse(file.type.startsWith('image/') ? 'dropUnknownImage' : 'dropNoImage', { name });
   if (file.size > IMAGE_BYTES_MAX) return refuse('dropLarge', { name });
   await onImage(file, new Uint8Array(await file.arrayBuffer()));

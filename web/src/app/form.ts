@@ -2,11 +2,11 @@
 import type { ImageRequest } from '../engine/client';
 import { fault } from '../engine/fault';
 import type { Checkpoint, GenerateRequest, Limits, Preset } from '../engine/protocol.gen';
-import { readAsPng } from '../gallery/files';
-import { hasSizeSuffix } from '../gallery/metadata';
+import { hasSizeSuffix } from '../gallery/size-suffix';
 import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
 import { t } from './i18n';
+import { loadPart } from './load-part';
 import { paintedMask } from './mask';
 import { openPanel } from './panels';
 import { promptVariants, VARIANTS_MAX } from './prompt-variants';
@@ -169,8 +169,8 @@ export function readNumImages(): number {
 export async function readFiles(): Promise<Partial<ImageRequest>> {
   const [text_encoder, image, selected, painted] = await Promise.all([
     readTextSource(),
-    readAsPng(initImage),
-    readAsPng(maskImage),
+    readImage(initImage),
+    readImage(maskImage),
     paintedMask(),
   ]);
   const mask_image = selected ?? painted;
@@ -183,6 +183,14 @@ export async function readFiles(): Promise<Partial<ImageRequest>> {
     ...(mask_image && { mask_image }),
     ...(image && strength.value && { strength: strength.valueAsNumber }),
   };
+}
+
+/** Reads a selected image file; `undefined` without one. Rejects with a `Fault`. */
+async function readImage({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
+  const file = files?.[0];
+  if (file === undefined) return undefined;
+  const { readAsPng } = await loadPart('image reader', () => import('../gallery/read-image'));
+  return readAsPng(file);
 }
 
 /** Returns whether an input image is selected. */

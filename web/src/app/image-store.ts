@@ -1,12 +1,14 @@
 //! The gallery and the journal of unfinished generations, as the page uses them. A browser that stores nothing, or no more, costs neither an
 //! image nor a generation: what fails is described in a remark.
-import { ignore, messageOf } from '../engine/fault';
+import { ignore, isFault, messageOf } from '../engine/fault';
 import type { ImageResult } from '../engine/protocol.gen';
 import { Gallery, type Journal, refusalOf, tabId } from '../gallery/database';
 import { pngBlob } from '../gallery/files';
 import type { Unfinished } from '../gallery/schema';
-import { startGalleryView } from './gallery/gallery';
+import type { GalleryView } from './gallery/gallery';
 import { t } from './i18n';
+import { loadPart, remarkOf } from './load-part';
+import { isOpen, onPanelToggle } from './panels';
 
 const tab = tabId();
 
@@ -23,51 +25,63 @@ export interface ImageStore {
   refresh(): void;
 }
 
-/** Opens the gallery, and shows it. Calls `onReuse` with the file whose settings the user wants again, and `onRemark` with what fails. */
+/** Opens the gallery, and shows it once its panel is open. Calls `onReuse` with the file whose settings the user wants again, and `onRemark` with what fails. */
 export function startImageStore(onReuse: (image: File) => void, onRemark: (text: string) => void): ImageStore {
   /** Why the gallery could not be opened. Images are then only shown. */
   let refusal: unknown;
-  const gallery = Gallery.open().then(
-    (database) => ({
-      database,
-      view: startGalleryView(database, {
-        onReuse,
-        onFailed: (thrown) => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) })),
-      }),
-    }),
-    (thrown: unknown) => {
-      refusal = thrown;
+  const gallery = Gallery.open().catch((thrown: unknown) => {
+    refusal = thrown;
+    return undefined;
+  });
+  /** Its panel, which is downloaded when it is first opened. */
+  let view: Promise<GalleryView | undefined> | undefined;
+  const openView = async (): Promise<GalleryView | undefined> => {
+    const [database, { startGalleryView }] = await Promise.all([gallery, loadPart('gallery', () => import('./gallery/gallery'))]);
+    return (
+      database && startGalleryView(database, { onReuse, onFailed: (thrown) => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) })) })
+    );
+  };
+  onPanelToggle('gallery', () => {
+    if (view !== undefined || !isOpen('gallery')) return;
+    view = openView().catch((thrown: unknown) => {
+      view = undefined;
+      onRemark(remarkOf(thrown));
       return undefined;
-    },
-  );
+    });
+  });
   return {
     async add(prompt, { seed, png }) {
       try {
-        const opened = await gallery;
-        if (opened === undefined) throw refusal;
-        await opened.view.add({ prompt, seed, favourite: false, created_at_millis: Date.now(), png: pngBlob(png) });
+        const database = await gallery;
+        if (database === undefined) throw refusal;
+        const blob = pngBlob(png);
+        const { describeImage } = await loadPart('gallery', () => import('../gallery/describe'));
+        const { description } = await describeImage(blob);
+        const entry = await database.add({ ...description, prompt, seed, favourite: false, created_at_millis: Date.now(), png: blob });
+        (await view)?.insert([entry]);
       } catch (thrown) {
         onRemark(t('notStored', { why: reasonOf(thrown) }));
       }
     },
     async journal(unfinished) {
-      return (await gallery)?.database.journal({ ...unfinished, tab, started_at_millis: Date.now() });
+      return (await gallery)?.journal({ ...unfinished, tab, started_at_millis: Date.now() });
     },
     async unfinished() {
-      return (await gallery)?.database.unfinished(tab);
+      return (await gallery)?.unfinished(tab);
     },
     discard() {
       // It expires by itself.
-      gallery.then((opened) => opened?.database.discard(tab)).catch(ignore);
+      gallery.then((database) => database?.discard(tab)).catch(ignore);
     },
     refresh() {
-      gallery.then((opened) => opened?.view.refresh()).catch(ignore);
+      view?.then((opened) => opened?.refresh()).catch(ignore);
     },
   };
 }
 
 /** Returns why the gallery threw, in words. */
 function reasonOf(thrown: unknown): string {
+  if (isFault(thrown)) return thrown.what;
   const keys = { full: 'galleryFull', newer: 'galleryNewer', closed: 'galleryClosed', blocked: 'galleryBlocked' } as const;
   const refusal = refusalOf(thrown);
   return refusal === undefined ? messageOf(thrown) : t(keys[refusal]);

@@ -17,8 +17,6 @@ import type {
   WeightDtype,
 } from '../engine/protocol.gen';
 import type { ImageMetadata } from '../gallery/image-metadata';
-import { readMetadata } from '../gallery/metadata';
-import { settingsOfFragment } from '../gallery/share-link';
 import { renderCarried } from './carried';
 import { renderCatalogue, startCatalogue } from './catalogue';
 import { type Classified, classifiedFile, placesOf, renderComponents, startComponents } from './components';
@@ -43,11 +41,11 @@ import { startI18n, t } from './i18n';
 import { startIcons } from './icons';
 import { startImageActions } from './image-actions';
 import { startImageStore } from './image-store';
+import { loadPart, remarkOf } from './load-part';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import type { ModelComponents, ModelPlace } from './model-place';
 import { isOpen, onPanelToggle, openPanel, showCanvas, startPanels } from './panels';
 import { GenerationQueue, type Task } from './queue';
-import { restore } from './restore';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
   folderName,
@@ -130,10 +128,13 @@ let history: readonly HistoryItem[] = [];
 let historyIds = 0;
 const images = startImageStore(
   (image) =>
-    image.arrayBuffer().then(
-      (bytes) => restoreImage(image, new Uint8Array(bytes)),
-      () => notify({ text: t('dropUnreadable', { name: image.name }) }),
-    ),
+    image
+      .arrayBuffer()
+      .then(
+        (bytes) => restoreImage(image, new Uint8Array(bytes)),
+        () => notify({ text: t('dropUnreadable', { name: image.name }) }),
+      )
+      .catch((thrown: unknown) => notify({ text: remarkOf(thrown) })),
   (text) => notify({ text }),
 );
 
@@ -216,7 +217,7 @@ for (const [id, expected] of [
 /** `?device=` selects the device, as the form does. */
 const requestedDevice = [...device.options].find(({ value }) => value === query.get('device'));
 if (requestedDevice !== undefined) requestedDevice.selected = true;
-addEventListener('hashchange', restoreLink);
+addEventListener('hashchange', () => void restoreLink());
 window.pixart = {
   ready: () => ready,
   generate,
@@ -285,8 +286,10 @@ async function load(): Promise<Checkpoint> {
   const preset = checkpoint.presets.find(({ name }) => name === source.preset) ?? checkpoint.preset;
   applyCheckpoint({ ...checkpoint, preset });
   countTokens();
-  if (!isLinkRestored) restoreLink();
-  isLinkRestored = true;
+  if (!isLinkRestored) {
+    isLinkRestored = true;
+    await restoreLink();
+  }
   listStored();
   // Without the journal of an interrupted generation there is nothing to offer.
   await offerUnfinished().catch(ignore);
@@ -309,13 +312,20 @@ function confirmDownload(): Promise<boolean> {
 /** Fills in the form from an image's metadata, or offers the image as input image. */
 async function restoreImage(image: File, bytes: Uint8Array): Promise<void> {
   const { name } = image;
+  const { readMetadata, restore } = await settingsReader();
   const metadata = await readMetadata(bytes);
   // A graph or a text without a prompt is no request.
-  if (metadata?.request.prompt !== undefined) restoreSettings(metadata, name);
+  if (metadata?.request.prompt !== undefined) restoreSettings(metadata, name, restore);
   else notify({ text: t('noSettings', { name }), image });
 }
 
-function restoreSettings(metadata: ImageMetadata, name: string): void {
+type SettingsReader = typeof import('./restore');
+
+function settingsReader(): Promise<SettingsReader> {
+  return loadPart('reader of settings', () => import('./restore'));
+}
+
+function restoreSettings(metadata: ImageMetadata, name: string, restore: SettingsReader['restore']): void {
   const restored = (stored: readonly StoredCheckpoint[]): void =>
     notify({ text: restore(metadata, name, state.checkpoint, stored, source.components ?? {}) });
   restored(state.stored);
@@ -325,10 +335,16 @@ function restoreSettings(metadata: ImageMetadata, name: string): void {
 }
 
 /** Fills in the form from the settings in the address, if it holds some. */
-function restoreLink(): void {
-  const metadata = settingsOfFragment(location.hash);
-  if (metadata === 'damaged') notify({ text: t('damagedLink') });
-  else if (metadata !== undefined) restoreSettings(metadata, t('sharedSettings'));
+async function restoreLink(): Promise<void> {
+  if (location.hash.length < 2) return;
+  try {
+    const { settingsOfFragment, restore } = await settingsReader();
+    const metadata = settingsOfFragment(location.hash);
+    if (metadata === 'damaged') notify({ text: t('damagedLink') });
+    else if (metadata !== undefined) restoreSettings(metadata, t('sharedSettings'), restore);
+  } catch (thrown) {
+    notify({ text: remarkOf(thrown) });
+  }
 }
 
 /** Shows a remark, which changes nothing else. */

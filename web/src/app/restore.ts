@@ -7,6 +7,9 @@ import { t } from './i18n';
 import { restoreLoras } from './lora-list';
 import type { ModelComponents } from './model-place';
 
+export { readMetadata } from '../gallery/metadata';
+export { settingsOfFragment } from '../gallery/share-link';
+
 /** Fills in the form, and sets the LoRAs; `stored` ones are added, and `open` are the components in use. Returns sentences about the result: what the file does not hold, and what has no field. */
 export function restore(
   metadata: ImageMetadata,

@@ -7,6 +7,7 @@ import { readComfyUi } from './comfyui';
 import { readTexts, storedSize } from './image-file';
 import type { ImageMetadata } from './image-metadata';
 import { fieldsOf, readInfotext } from './infotext';
+import { hasSizeSuffix } from './size-suffix';
 
 const OWN_KEYWORD = 'pixart';
 const OWN_SOFTWARE = 'pixart-web';
@@ -23,11 +24,6 @@ export async function readMetadata(file: Uint8Array): Promise<ImageMetadata | un
       ? storedSize(file)
       : {};
   return { ...found, request: { ...found.request, ...size } };
-}
-
-/** Returns whether a prompt ends in `--ar H:W` or one of its other spellings (`crates/protocol`, prompt.rs), which choose the size. */
-export function hasSizeSuffix(prompt: string): boolean {
-  return /(^|\s)--(ar|aspect_ratio|hw)(\s|$)/.test(prompt);
 }
 
 /** Reads the JSON that this project writes into its files; `undefined` for any other text. */

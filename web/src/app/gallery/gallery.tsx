@@ -13,12 +13,12 @@ import { Toast } from './toast';
 import { Filters, ListActions, SelectionActions } from './toolbar';
 import { EmptyGallery, VirtualGrid } from './virtual-grid';
 
-export interface GalleryView extends Pick<GalleryStore, 'add'> {
+export interface GalleryView extends Pick<GalleryStore, 'insert'> {
   /** Renders again, in another language. */
   refresh(): void;
 }
 
-/** Shows `gallery` in #gallery-root, and reads it once its panel is open. */
+/** Shows `gallery` in #gallery-root, and reads it whenever its panel is open. */
 export function startGalleryView(gallery: Gallery, host: GalleryHost): GalleryView {
   const root = element('gallery-root', HTMLElement);
   let scheduled = false;
@@ -40,7 +40,7 @@ export function startGalleryView(gallery: Gallery, host: GalleryHost): GalleryVi
   load();
   takeDrops(root, store, host);
   refresh();
-  return { add: store.add, refresh };
+  return { insert: store.insert, refresh };
 }
 
 function GalleryPanel({ store, host }: { store: GalleryStore; host: GalleryHost }) {

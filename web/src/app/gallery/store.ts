@@ -40,7 +40,8 @@ export interface GalleryStore {
   /** Keeps the toast while the pointer or the focus is on it. */
   holdToast(held: boolean): void;
   importFiles(files: readonly File[]): Promise<void>;
-  add(image: Pick<NewImage, 'prompt' | 'seed' | 'favourite' | 'created_at_millis' | 'png'>): Promise<void>;
+  /** Lists images that were just stored. */
+  insert(added: readonly GalleryEntry[]): void;
 }
 
 /** Calls `onChange` after every change, and `onFailed` with what a change of the gallery threw. */
@@ -192,9 +193,8 @@ export function createGalleryStore(gallery: Gallery, onChange: () => void, onFai
       ];
       if (sentences.length > 0) this.toast(sentences.join(' '));
     },
-    async add(image) {
-      const { description } = await describeImage(image.png);
-      insert([await gallery.add({ ...image, ...description })]);
+    insert(added) {
+      insert(added);
       measure();
     },
   };
