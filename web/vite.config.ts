@@ -7,12 +7,16 @@ import { renameWords, withShortImports } from './wasm-imports';
 
 const under = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
+/** The classic script in the head of index.html. */
+const LANGUAGE = 'language.js';
+
 /** Serves web/models as `models/`, and copies it there in a build: the page fetches checkpoints by plain URLs. */
 const models: Plugin = {
   name: 'models',
   configureServer(server) {
     server.middlewares.use((request, _response, next) => {
       if (request.url?.startsWith('/models/')) request.url = `/web${request.url}`;
+      if (request.url === `/${LANGUAGE}`) request.url = '/web/src/language.ts';
       next();
     });
   },
@@ -47,6 +51,7 @@ const offline: Plugin = {
   apply: 'build',
   buildStart() {
     this.emitFile({ type: 'chunk', id: under('src/sw.ts'), fileName: SERVICE_WORKER });
+    this.emitFile({ type: 'chunk', id: under('src/language.ts'), fileName: LANGUAGE });
     for (const fileName of ['icon.svg', 'manifest.webmanifest']) {
       this.emitFile({ type: 'asset', fileName, source: readFileSync(under(`src/${fileName}`)) });
     }
@@ -70,6 +75,8 @@ export default defineConfig({
   publicDir: false,
   cacheDir: under('node_modules/.vite'),
   plugins: [models, small, offline],
+  // Texts and the catalogue are used as a whole.
+  json: { namedExports: false },
   build: { outDir: under('dist'), emptyOutDir: true, target: 'es2023' },
   worker: { format: 'es' },
   // What a companion tells a browser, too.

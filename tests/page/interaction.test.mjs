@@ -63,7 +63,7 @@ test('a_preview_and_the_remaining_time_are_shown_during_a_generation', async () 
   });
   assert.deepEqual({ ...seen, colours: 0 }, { hidden: false, width: 8, colours: 0, phase: 'generating' });
   assert.ok(seen.colours > 8, 'the preview is not flat');
-  assert.match(await page.innerText('#status'), /step \d+ of 200, \d+\.\d s left/);
+  assert.match(await page.innerText('#status'), /step \d+ of 200, \d+\.\d sec left/);
   await screenshot(page, 'generating');
   await page.click('#cancel');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready');
@@ -369,7 +369,7 @@ test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   await page.click('#open-model');
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
-  await page.waitForFunction(() => /\d+ MB available/.test(document.getElementById('storage-usage').textContent));
+  await page.waitForFunction(() => /\d [MGT]B available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   await openPanel(page, 'models');
   await page.locator('#model-list li', { hasText: 'models/scenes' }).getByText('Open').click();

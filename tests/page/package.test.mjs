@@ -179,6 +179,7 @@ test('a_first_visit_and_the_wasm_module_are_within_their_size_limits', async () 
   const dist = under('dist/');
   const built = [
     'index.html',
+    'language.js',
     'sw.js',
     'manifest.webmanifest',
     'icon.svg',

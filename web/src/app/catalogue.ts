@@ -5,6 +5,7 @@ import { componentUrl } from '../checkpoints/address';
 import { COMPONENTS, type Component } from '../checkpoints/place';
 import type { Catalogue, CatalogueComponent, CatalogueModel } from '../engine/protocol.gen';
 import { element } from './dom';
+import { formatBytes } from './format';
 import { t } from './i18n';
 import type { ModelPlace } from './model-place';
 import type { ModelSource } from './stored-models';
@@ -18,7 +19,7 @@ const DEFAULT_ENCODER = 't5-xxl-q4_k_m';
 /** Shows the list; calls `onOpen` with the model that the user opens. `hub` is the model hub. */
 export function startCatalogue(hub: string, onOpen: (source: ModelSource) => void): void {
   encoder.replaceChildren(
-    ...text_encoders.map(({ name, title, component }) => new Option(`${title}, ${gigabytes(bytesOf(component))} GB`, name)),
+    ...text_encoders.map(({ name, title, component }) => new Option(`${title}, ${formatBytes(bytesOf(component))}`, name)),
     new Option('', ''),
   );
   encoder.value = DEFAULT_ENCODER;
@@ -38,7 +39,7 @@ export function renderCatalogue(hub: string, onOpen: (source: ModelSource) => vo
     const bytes = COMPONENTS.reduce((sum, component) => sum + bytesOf(components[component]), 0);
     const item = document.createElement('li');
     item.append(
-      `${model.title} · ${t('catalogueEntry', { gigabytes: gigabytes(bytes), memory: gigabytes(model.memory_bytes), license: model.license })} `,
+      `${model.title} · ${t('catalogueEntry', { size: formatBytes(bytes), memory: formatBytes(model.memory_bytes), license: model.license })} `,
     );
     const open = Object.assign(document.createElement('button'), { type: 'button', textContent: t('open') });
     open.setAttribute('aria-label', `${t('open')} ${model.title}`);
@@ -73,8 +74,4 @@ function isReadable({ components }: CatalogueModel): boolean {
 
 function bytesOf({ files }: CatalogueComponent): number {
   return files.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
-function gigabytes(bytes: number): string {
-  return (bytes / 1e9).toFixed(1);
 }

@@ -3,6 +3,7 @@ import type { LocalPlaces } from '../checkpoints/place';
 import { nameOfPlace } from '../checkpoints/place';
 import type { LoraScale, LoraSource, StoredCheckpoint } from '../engine/protocol.gen';
 import { element } from './dom';
+import { formatNumber } from './format';
 import { t } from './i18n';
 import type { ModelPlace } from './model-place';
 
@@ -90,7 +91,7 @@ export function renderLoras(): void {
     slider.valueAsNumber = lora.scale;
     const value = document.createElement('output');
     const show = (): void => {
-      value.textContent = lora.scale === 0 ? t('loraOff') : lora.scale.toFixed(2);
+      value.textContent = lora.scale === 0 ? t('loraOff') : formatNumber(lora.scale, 2);
     };
     slider.addEventListener('input', () => {
       lora.scale = slider.valueAsNumber;

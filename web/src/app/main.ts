@@ -138,6 +138,19 @@ const images = startImageStore(
   (text) => notify({ text }),
 );
 
+// Nothing is shown before the texts of the page's language are there. `?lang=` is read by language.ts.
+await startI18n({
+  onChange: () => {
+    show(state);
+    renderForm();
+    renderCarried();
+    renderLoras();
+    renderCatalogue(hub, openModel);
+    showComponents();
+    images.refresh();
+  },
+  onFailed: (text) => notify({ text }),
+});
 startIcons();
 startPanels();
 form.addEventListener('submit', (event) => {
@@ -184,15 +197,6 @@ startImageActions({
   generate: (request) => void generate(request).catch(ignore),
 });
 
-/** `?lang=` is the language of the page. */
-startI18n(query.get('lang'), () => {
-  show(state);
-  renderCarried();
-  renderLoras();
-  renderCatalogue(hub, openModel);
-  showComponents();
-  images.refresh();
-});
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
 startCatalogue(hub, openModel);

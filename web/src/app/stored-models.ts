@@ -3,6 +3,7 @@
 import { contentIdOf } from '../checkpoints/identity';
 import { FILE_PREFIX, FOLDER_PREFIX } from '../checkpoints/place';
 import type { PromptCacheSize, StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
+import { formatBytes, formatDate } from './format';
 import { t } from './i18n';
 import type { ModelComponents } from './model-place';
 
@@ -19,8 +20,7 @@ export interface ModelSource {
 /** Shows how much of the browser's storage is used and available, where the browser reports it. */
 export async function renderStorageUsage(into: HTMLElement): Promise<void> {
   const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
-  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
-  into.textContent = quota === undefined ? '' : t('storageUsage', { used: megabytes(usage), left: megabytes(quota - usage) });
+  into.textContent = quota === undefined ? '' : t('storageUsage', { used: formatBytes(usage), left: formatBytes(quota - usage) });
 }
 
 /** Shows `stored` and the size of the prompt cache in `list`. Calls `onTask` to verify or delete an entry, and `onOpen` to open one. */
@@ -41,8 +41,8 @@ export function renderStoredModels(
     const places = [checkpoint, ...Object.values(composition?.components ?? {})];
     const item = document.createElement('li');
     const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
-    const size = t('storedSize', { megabytes: (bytes / 1e6).toFixed(1), store: storage });
-    const date = new Date(saved_at).toLocaleString(document.documentElement.lang);
+    const size = t('storedSize', { size: formatBytes(bytes), store: storage });
+    const date = formatDate(saved_at);
     const what = kind === 'model' ? '' : `${t(`stored_${kind}`)}: `;
     item.append(`${what}${checkpoint} · ${size} · ${date}${state} `);
     // A local folder has to be selected again: a page may not open it by itself. Opening downloads missing shards.
@@ -55,7 +55,7 @@ export function renderStoredModels(
   });
   if (prompts > 0) {
     const item = document.createElement('li');
-    item.append(t('storedPrompts', { count: prompts, megabytes: (bytes / 1e6).toFixed(1) }));
+    item.append(t('storedPrompts', { count: prompts, size: formatBytes(bytes) }));
     item.append(button(t('delete'), () => onTask({ kind: 'delete_prompts' })));
     items.push(item);
   }

@@ -3,6 +3,7 @@
 import type { AdapterInfo, Estimate, LoadProgress, PreviewImage } from '../engine/protocol.gen';
 import { fileStem, pngBlob } from '../gallery/files';
 import { element } from './dom';
+import { formatBytes, formatDuration, formatPercent, formatRate } from './format';
 import { t } from './i18n';
 import type { State } from './state';
 
@@ -67,16 +68,16 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
   estimateGroup.hidden = estimate === undefined;
   if (estimate === undefined || estimate.generation_cost === null) return;
   const { download_bytes, free_storage_bytes, bytes_per_second, generation_cost } = estimate;
-  const storage = free_storage_bytes === null ? '' : t('estimateStorage', { room: megabytes(free_storage_bytes) });
+  const storage = free_storage_bytes === null ? '' : t('estimateStorage', { room: formatBytes(free_storage_bytes) });
   const time =
     bytes_per_second === null
       ? ''
-      : t('estimateTime', { time: duration(download_bytes / bytes_per_second), rate: megabytes(bytes_per_second) });
+      : t('estimateTime', { time: formatDuration(download_bytes / bytes_per_second), rate: formatRate(bytes_per_second) });
   const { size, num_inference_steps: steps, memory_bytes, seconds } = generation_cost;
   const lines = [
-    t('estimateDownload', { size: megabytes(download_bytes) }) + time + storage,
-    t('estimateMemory', { memory: megabytes(memory_bytes) }),
-    t('estimateImage', { size, steps, time: duration(seconds) }),
+    t('estimateDownload', { size: formatBytes(download_bytes) }) + time + storage,
+    t('estimateMemory', { memory: formatBytes(memory_bytes) }),
+    t('estimateImage', { size, steps, time: formatDuration(seconds) }),
     ...(free_storage_bytes !== null && free_storage_bytes < download_bytes ? [t('storageTooSmall')] : []),
     ...(adapter?.is_fallback_adapter === true || adapter?.backend === 'wasm' ? [t('slowWithoutGpu')] : []),
   ];
@@ -107,7 +108,7 @@ function doneOf({ jobs, progress: generation }: State): number | undefined {
 /** Returns the title of the window, which shows the progress while the user is elsewhere. */
 function titleOf(state: State): string {
   const done = doneOf(state);
-  return state.phase !== 'generating' || done === undefined ? 'pixart-web' : `${Math.floor(100 * done)} % · pixart-web`;
+  return state.phase !== 'generating' || done === undefined ? 'pixart-web' : `${formatPercent(done)} · pixart-web`;
 }
 
 function renderProgress(state: State): void {
@@ -144,11 +145,11 @@ function statusText({ phase, loading, compiling, progress: generation, layer, im
       if (stage === 'text' && layer !== undefined)
         return t(layer.is_streamed ? 'layerStreamed' : 'layerOf', { layer: layer.layer, layers: layer.layers });
       if (stage !== 'denoise' || steps === 0) return t(`stage_${stage}`);
-      const left = step_millis === undefined ? '' : t('timeLeft', { seconds: seconds((steps - step) * step_millis) });
+      const left = step_millis === undefined ? '' : t('timeLeft', { time: formatDuration(((steps - step) * step_millis) / 1e3, 1) });
       return t('stepOf', { step, steps }) + (generation.pass > 1 ? t('secondPass') : '') + left;
     }
     case 'ready':
-      return image === undefined ? t('ready') : t('lastImage', { seconds: seconds(image.millis.total) });
+      return image === undefined ? t('ready') : t('lastImage', { time: formatDuration(image.millis.total / 1e3, 1) });
     case 'stopped':
       return t('stopped');
     default: {
@@ -163,12 +164,12 @@ const COMPONENT = /^(transformer|vae|text_encoder)\//;
 
 function loadingText({ stage, file, loaded_bytes, total_bytes, bytes_per_second, seconds_left }: LoadProgress): string {
   if (stage === 'wait') return t('loading_wait');
-  const of = total_bytes === null ? '' : ` / ${megabytes(total_bytes)}`;
-  const rate = bytes_per_second > 0 ? `, ${megabytes(bytes_per_second)} MB/s` : '';
-  const left = seconds_left === null || seconds_left < 1 ? '' : t('timeLeft', { seconds: Math.round(seconds_left) });
+  const of = total_bytes === null ? '' : ` / ${formatBytes(total_bytes)}`;
+  const rate = bytes_per_second > 0 ? `, ${formatRate(bytes_per_second)}` : '';
+  const left = seconds_left === null || seconds_left < 1 ? '' : t('timeLeft', { time: formatDuration(seconds_left, 0) });
   const component = COMPONENT.exec(file)?.[1] as 'transformer' | 'vae' | 'text_encoder' | undefined;
   const part = component === undefined ? '' : ` · ${t(`component_${component}`)}`;
-  return `${t(`loading_${stage}`)}${part}: ${megabytes(loaded_bytes)}${of} MB${rate}${left}`;
+  return `${t(`loading_${stage}`)}${part}: ${formatBytes(loaded_bytes)}${of}${rate}${left}`;
 }
 
 function adapterText({ adapter, plan }: State): string {
@@ -220,18 +221,4 @@ function renderImage({ image, image_prompt: prompt }: State): void {
   recordingLink.hidden = recording === null;
   if (recording !== null) recordingLink.href = URL.createObjectURL(new Blob([new Uint8Array(recording)]));
   recordingLink.download = `${stem}.safetensors`;
-}
-
-function megabytes(bytes: number): string {
-  return (bytes / 1e6).toFixed(bytes < 1e9 ? 1 : 0);
-}
-
-/** Formats a time in seconds, minutes or hours, with the precision of an estimate. */
-function duration(seconds: number): string {
-  const [value, unit] = seconds < 90 ? [seconds, 's'] : seconds < 5400 ? [seconds / 60, 'min'] : [seconds / 3600, 'h'];
-  return `${value.toFixed(value < 10 ? 1 : 0)} ${unit}`;
-}
-
-function seconds(millis: number): string {
-  return (millis / 1e3).toFixed(1);
 }

@@ -1,9 +1,9 @@
 //! One image on the whole screen, with its neighbours by arrow keys and by swiping.
 import { useRef } from 'preact/hooks';
 import type { GalleryEntry } from '../../gallery/schema';
+import { formatDate } from '../format';
 import { t } from '../i18n';
 import { Dialog } from './dialog';
-import { formatDate } from './format';
 import { IconButton } from './icon-button';
 import { actionsOf, type GalleryHost } from './menu';
 import type { GalleryStore } from './store';

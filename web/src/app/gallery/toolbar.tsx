@@ -1,8 +1,8 @@
 //! Above the grid: filters, import, storage, and the actions on selected images.
 import { useRef } from 'preact/hooks';
+import { formatBytes } from '../format';
 import { t } from '../i18n';
 import { downloadContactSheet, downloadGrid, downloadImages } from './actions';
-import { formatBytes } from './format';
 import type { GalleryHost } from './menu';
 import { isFiltered, selectedEntries } from './state';
 import type { GalleryStore } from './store';
