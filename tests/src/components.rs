@@ -9,7 +9,7 @@ use half::f16;
 use pixart_companion::pack::{self, PackOptions};
 use pixart_companion::{ComponentPaths, ImageGenerator, LoadOptions, PromptEncoder, PromptEncoderOptions, checkpoint};
 use pixart_protocol::{EncodeRequest, GenerateRequest};
-use pixart_weights::{Dtype, GgmlType, Weights, serialize_tensors};
+use pixart_weights::{Dtype, GgmlType, Weights, llama_cpp_name, serialize_tensors};
 
 use crate::packed::Scratch;
 
@@ -34,24 +34,6 @@ fn text_encoder() -> Vec<NamedTensor> {
         NamedTensor { name: name.to_owned(), shape, values }
     };
     weights.names().filter(|name| *name != "encoder.embed_tokens.weight").map(read).collect()
-}
-
-/// Returns llama.cpp's name of a tensor.
-fn llama_cpp_name(name: &str) -> String {
-    const MODULES: [(&str, &str); 11] = [
-        ("layer.0.SelfAttention.relative_attention_bias", "attn_rel_b"),
-        ("layer.0.SelfAttention.", "attn_"),
-        ("layer.0.layer_norm", "attn_norm"),
-        ("layer.1.layer_norm", "ffn_norm"),
-        ("layer.1.DenseReluDense.wi_0", "ffn_gate"),
-        ("layer.1.DenseReluDense.wi_1", "ffn_up"),
-        ("layer.1.DenseReluDense.wo", "ffn_down"),
-        ("encoder.block.", "enc.blk."),
-        ("encoder.final_layer_norm", "enc.output_norm"),
-        ("encoder.embed_tokens", "token_embd"),
-        ("shared", "token_embd"),
-    ];
-    MODULES.iter().fold(name.to_owned(), |name, (theirs, ours)| name.replace(theirs, ours))
 }
 
 /// Quantizes rows to Q8_0, as llama.cpp does; returns the blocks and their values.
@@ -94,7 +76,13 @@ fn write_gguf(path: &Path, tensors: &[NamedTensor], is_q8: bool) -> Vec<NamedTen
             _ => (0, values.iter().flat_map(|value| value.to_le_bytes()).collect(), values.clone()),
         };
         data.resize(usize::next_multiple_of(data.len(), 32), 0);
-        header.extend([string(&llama_cpp_name(name)), (shape.len() as u32).to_le_bytes().to_vec()].concat());
+        header.extend(
+            [
+                string(&llama_cpp_name(name).expect("a text encoder's tensor")),
+                (shape.len() as u32).to_le_bytes().to_vec(),
+            ]
+            .concat(),
+        );
         shape.iter().rev().for_each(|side| header.extend((*side as u64).to_le_bytes()));
         header.extend([&kind.to_le_bytes()[..], &(data.len() as u64).to_le_bytes()].concat());
         data.extend(bytes);

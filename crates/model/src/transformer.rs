@@ -6,12 +6,13 @@
 
 use burn::tensor::{DType, Device, Tensor, activation::silu};
 use pixart_kernels::{Activation, AdaLnChunk, Modulation, WeightFormat, layer_norm, patchify, unpatchify};
+use pixart_weights::packer::TRANSFORMER;
 use pixart_weights::{Folder, Weights};
 
 use crate::loading::config::{DitConfig, NORM_OUT_EPS, PATCH, SINUSOID_CHANNELS};
-use crate::loading::inventory::declared;
+use crate::loading::inventory::{declared, named_shapes};
 use crate::loading::linear::Linear;
-use crate::loading::var_builder::{NamedShape, VarBuilder};
+use crate::loading::var_builder::{DeclaredTensor, NamedShape, VarBuilder};
 use crate::{Error, Taps};
 
 mod block;
@@ -140,7 +141,7 @@ impl Dit {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load_as(folder: &Folder, format: WeightFormat, device: &Device) -> Result<Self, Error> {
-        let weights = Weights::open(folder, "transformer", "diffusion_pytorch_model").await?;
+        let weights = Weights::open(folder, TRANSFORMER.0, TRANSFORMER.1).await?;
         Self::read(&VarBuilder::new(&weights, device), DitConfig::read(folder)?, format).await
     }
 
@@ -306,7 +307,16 @@ impl Dit {
 impl DitConfig {
     /// Returns the tensors that [`Dit`] loads, by name and shape.
     pub(crate) fn inventory(&self) -> Vec<NamedShape> {
-        declared(async |vb| Dit::read(vb, self.clone(), WeightFormat::F32).await)
+        named_shapes(self.declared(WeightFormat::F32))
+    }
+
+    /// Returns the bytes of the tensors that [`Dit`] loads, with the matrices of the blocks in `format`.
+    pub(crate) fn bytes(&self, format: WeightFormat) -> u64 {
+        self.declared(format).iter().map(DeclaredTensor::bytes).sum()
+    }
+
+    pub(crate) fn declared(&self, format: WeightFormat) -> Vec<DeclaredTensor> {
+        declared(async |vb| Dit::read(vb, self.clone(), format).await)
     }
 }
 

@@ -5,11 +5,13 @@
 //! Source: Rombach et al. 2022; diffusers `AutoencoderKL` (`vae.py`, `resnet.py`, `unet_2d_blocks.py`).
 
 use burn::tensor::{Device, Tensor};
+use pixart_weights::packer::VAE;
 use pixart_weights::{Folder, Weights};
 
 use crate::loading::config::VaeConfig;
-use crate::loading::inventory::declared;
-use crate::loading::var_builder::{NamedShape, VarBuilder};
+use crate::loading::inventory::{declared, named_shapes};
+use crate::loading::quantization_policy::is_of_decoder;
+use crate::loading::var_builder::{DeclaredTensor, NamedShape, VarBuilder};
 use crate::{Error, Taps};
 
 mod decoding;
@@ -61,7 +63,7 @@ impl Vae {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
+        let weights = Weights::open(folder, VAE.0, VAE.1).await?;
         Self::from_vars(&VarBuilder::new(&weights, device), VaeConfig::read(folder)?).await
     }
 
@@ -104,6 +106,16 @@ impl Vae {
 impl VaeConfig {
     /// Returns the tensors that [`Vae`] loads, by name and shape.
     pub(crate) fn inventory(&self) -> Vec<NamedShape> {
+        named_shapes(self.declared())
+    }
+
+    /// Returns the bytes of the tensors of the decoder.
+    pub(crate) fn decoder_bytes(&self) -> u64 {
+        let is_decoders = |tensor: &&DeclaredTensor| is_of_decoder(&tensor.name);
+        self.declared().iter().filter(is_decoders).map(DeclaredTensor::bytes).sum()
+    }
+
+    fn declared(&self) -> Vec<DeclaredTensor> {
         declared(async |vb| Vae::from_vars(vb, self.clone()).await)
     }
 }

@@ -5,6 +5,7 @@
 
 use pixart_model::{Error, tensor_inventory};
 use pixart_weights::Folder;
+use pixart_weights::packer::{TEXT_ENCODER, TRANSFORMER, VAE};
 use serde_json::{Value, json};
 
 /// A published network, or a tiny one for tests.
@@ -50,9 +51,9 @@ impl Architecture {
     #[must_use]
     pub fn place(self) -> (&'static str, &'static str) {
         match self {
-            Self::T5Xxl => ("text_encoder", "model"),
-            Self::SdVae | Self::SdxlVae | Self::TinyVae => ("vae", "diffusion_pytorch_model"),
-            _ => ("transformer", "diffusion_pytorch_model"),
+            Self::T5Xxl => TEXT_ENCODER,
+            Self::SdVae | Self::SdxlVae | Self::TinyVae => VAE,
+            _ => TRANSFORMER,
         }
     }
 

@@ -18,6 +18,7 @@ pub use ggml_type::GgmlType;
 
 pub(crate) use dequantize::{affine_block, dequantize, dequantize_into, integers};
 pub(crate) use names::{is_t5, renamed_t5, t5_module_from_flat};
+pub use names::{is_text_encoder_tensor, llama_cpp_name, text_encoder_tensor_names};
 
 const MAGIC: &[u8] = b"GGUF";
 /// Bytes of the header that are read first. A tokenizer in it takes megabytes more.

@@ -2,14 +2,16 @@
 //!
 //! Source: diffusers `scripts/convert_pixart_alpha_to_diffusers.py` and PixArt-Σ's `tools/convert_pixart_to_diffusers.py`.
 
+use std::collections::BTreeSet;
+
 /// Prefixes that wrappers of a network leave in front of its names: `DataParallel`, `torch.compile`, Lightning, ComfyUI, PEFT.
 pub(crate) const WRAPPERS: [&str; 8] =
     ["module.", "model.", "net.", "_orig_mod.", "diffusion_model.", "transformer.", "unet.", "base_model."];
-/// First parts of diffusers' names.
-const DIFFUSERS: [&str; 5] = ["transformer_blocks.", "adaln_single.", "caption_projection.", "pos_embed.", "proj_out."];
 const SCALE_SHIFT_TABLE: &str = "scale_shift_table";
-/// Module names of PixArt and of diffusers. Those of a block are relative to it.
-const MODULES: [(&str, &str); 14] = [
+/// diffusers' name of the list of blocks.
+const BLOCKS: &str = "transformer_blocks";
+/// Names of modules, of PixArt and of diffusers: those outside of the blocks, and those of a block, relative to it.
+const MODULES: [(&str, &str); 11] = [
     ("x_embedder.proj", "pos_embed.proj"),
     ("y_embedder.y_proj.fc1", "caption_projection.linear_1"),
     ("y_embedder.y_proj.fc2", "caption_projection.linear_2"),
@@ -21,24 +23,29 @@ const MODULES: [(&str, &str); 14] = [
     ("ar_embedder.mlp.2", "adaln_single.emb.aspect_ratio_embedder.linear_2"),
     ("t_block.1", "adaln_single.linear"),
     ("final_layer.linear", "proj_out"),
+];
+const BLOCK_MODULES: [(&str, &str); 5] = [
     ("attn.proj", "attn1.to_out.0"),
     ("cross_attn.proj", "attn2.to_out.0"),
     ("cross_attn.q_linear", "attn2.to_q"),
+    ("mlp.fc1", "ff.net.0.proj"),
+    ("mlp.fc2", "ff.net.2"),
 ];
-/// Module names of a block's feed-forward layers, of PixArt and of diffusers.
-const FEED_FORWARD: [(&str, &str); 2] = [("mlp.fc1", "ff.net.0.proj"), ("mlp.fc2", "ff.net.2")];
-/// Modules of PixArt whose weights are several of diffusers', concatenated along the outputs.
+/// Modules of a PixArt block whose weights are several of diffusers', concatenated along the outputs.
 const FUSED: [(&str, &[&str]); 2] = [
     ("attn.qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"]),
     ("cross_attn.kv_linear", &["attn2.to_k", "attn2.to_v"]),
 ];
+
+/// Tensors of a module.
+const PARTS: [&str; 2] = ["weight", "bias"];
 
 /// Returns diffusers' names of the tensor `name`, which is PixArt's or diffusers' own, with or without prefixes of wrappers;
 /// `None` for an unknown name.
 pub(crate) fn diffusers_names(name: &str) -> Option<Vec<String>> {
     let mut name = name;
     loop {
-        if name == SCALE_SHIFT_TABLE || DIFFUSERS.iter().any(|first| name.starts_with(first)) {
+        if begins_as_in_diffusers(name) {
             return Some(vec![name.to_owned()]);
         }
         if let Some(names) = from_pixart(name) {
@@ -48,40 +55,76 @@ pub(crate) fn diffusers_names(name: &str) -> Option<Vec<String>> {
     }
 }
 
+/// Returns whether the first part of a tensor's name is one of diffusers' transformer.
+fn begins_as_in_diffusers(name: &str) -> bool {
+    let is_first =
+        |first: &str| first == BLOCKS || MODULES.iter().any(|(_, ours)| ours.split('.').next() == Some(first));
+    name == SCALE_SHIFT_TABLE || name.split_once('.').is_some_and(|(first, _)| is_first(first))
+}
+
+/// Splits the name of a tensor or module in a list of blocks into the block's index and the rest.
+fn in_block<'a>(name: &'a str, list: &str, separator: char) -> Option<(usize, &'a str)> {
+    let (index, own) = name.strip_prefix(list)?.strip_prefix(separator)?.split_once(separator)?;
+    Some((index.parse().ok()?, own))
+}
+
 /// Returns diffusers' names of the tensor that PixArt calls `name`; `None` for an unknown name.
 fn from_pixart(name: &str) -> Option<Vec<String>> {
-    let (prefix, own) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-        Some((index, own)) => (format!("transformer_blocks.{}.", index.parse::<usize>().ok()?), own),
-        None => (String::new(), name),
+    let (prefix, own, modules, table) = match in_block(name, "blocks", '.') {
+        Some((index, own)) => (format!("{BLOCKS}.{index}."), own, &BLOCK_MODULES[..], SCALE_SHIFT_TABLE),
+        None => (String::new(), name, &MODULES[..], "final_layer.scale_shift_table"),
     };
-    if matches!((prefix.is_empty(), own), (false, SCALE_SHIFT_TABLE) | (true, "final_layer.scale_shift_table")) {
+    if own == table {
         return Some(vec![format!("{prefix}{SCALE_SHIFT_TABLE}")]);
     }
-    let (module, part) = own.rsplit_once('.').filter(|(_, part)| ["weight", "bias"].contains(part))?;
-    if let Some((_, names)) = FUSED.iter().find(|(theirs, _)| *theirs == module) {
+    let (module, part) = own.rsplit_once('.').filter(|(_, part)| PARTS.contains(part))?;
+    let fused = FUSED.iter().find(|(theirs, _)| *theirs == module && !prefix.is_empty());
+    if let Some((_, names)) = fused {
         return Some(names.iter().map(|name| format!("{prefix}{name}.{part}")).collect());
     }
-    let (_, ours) = MODULES.iter().chain(&FEED_FORWARD).find(|(theirs, _)| *theirs == module)?;
+    let (_, ours) = modules.iter().find(|(theirs, _)| *theirs == module)?;
     Some(vec![format!("{prefix}{ours}.{part}")])
+}
+
+/// Returns the modules of a block by diffusers' names.
+fn block_modules() -> impl Iterator<Item = &'static str> {
+    BLOCK_MODULES.iter().map(|(_, ours)| *ours).chain(FUSED.iter().flat_map(|(_, ours)| ours.iter().copied()))
+}
+
+/// Returns whether diffusers' transformer has a tensor of this name.
+#[must_use]
+pub fn is_transformer_tensor(name: &str) -> bool {
+    let block = in_block(name, BLOCKS, '.');
+    let own = block.map_or(name, |(_, own)| own);
+    let is_module = |module: &str| match block {
+        Some(_) => block_modules().any(|known| known == module),
+        None => MODULES.iter().any(|(_, known)| *known == module),
+    };
+    own == SCALE_SHIFT_TABLE
+        || own.rsplit_once('.').is_some_and(|(module, part)| PARTS.contains(&part) && is_module(module))
+}
+
+/// Returns the names of all tensors of a transformer of one block with size conditions, in diffusers' words: those that files of
+/// any tool are renamed to. What the network loads is compared with them.
+#[must_use]
+pub fn transformer_tensor_names() -> BTreeSet<String> {
+    let outside = MODULES.iter().map(|(_, ours)| (*ours).to_owned());
+    let modules = outside.chain(block_modules().map(|module| format!("{BLOCKS}.0.{module}")));
+    let tables = [SCALE_SHIFT_TABLE.to_owned(), format!("{BLOCKS}.0.{SCALE_SHIFT_TABLE}")];
+    modules.flat_map(|module| PARTS.map(|part| format!("{module}.{part}"))).chain(tables).collect()
 }
 
 /// Returns the module that kohya's trainers call `flat`, with underscores for dots: `transformer_blocks_0_attn1_to_q`.
 pub(crate) fn module_from_flat(flat: &str) -> Option<String> {
-    let in_block = |rest: &str| {
-        let (index, own) = rest.split_once('_')?;
-        index.parse::<usize>().ok().map(|index| (index, own.to_owned()))
+    let is_flat = |module: &&str, own: &str| module.replace('.', "_") == own;
+    let block = [BLOCKS, "blocks"].iter().find_map(|list| Some((list, in_block(flat, list, '_')?)));
+    let Some((list, (index, own))) = block else {
+        let mut modules = MODULES.iter().flat_map(|(theirs, ours)| [*theirs, *ours]);
+        return modules.find(|module| is_flat(module, flat)).map(str::to_owned);
     };
-    let (prefix, own) = ["transformer_blocks", "blocks"]
-        .iter()
-        .find_map(|list| {
-            let (index, own) = in_block(flat.strip_prefix(list)?.strip_prefix('_')?)?;
-            Some((format!("{list}.{index}."), own))
-        })
-        .unwrap_or((String::new(), flat.to_owned()));
-    let pairs = MODULES.iter().chain(&FEED_FORWARD).flat_map(|(theirs, ours)| [*theirs, *ours]);
-    let fused = FUSED.iter().flat_map(|(theirs, ours)| std::iter::once(*theirs).chain(ours.iter().copied()));
-    let module = pairs.chain(fused).find(|module| module.replace('.', "_") == own)?;
-    Some(format!("{prefix}{module}"))
+    let theirs = BLOCK_MODULES.iter().map(|(theirs, _)| *theirs).chain(FUSED.iter().map(|(theirs, _)| *theirs));
+    let module = block_modules().chain(theirs).find(|module| is_flat(module, own))?;
+    Some(format!("{list}.{index}.{module}"))
 }
 
 #[cfg(test)]
@@ -103,8 +146,31 @@ mod tests {
         }
         let fused = diffusers_names("model.blocks.0.cross_attn.kv_linear.bias").expect("fused");
         assert_eq!(fused, ["transformer_blocks.0.attn2.to_k.bias", "transformer_blocks.0.attn2.to_v.bias"]);
-        for name in ["pos_embed", "blocks.x.attn.proj.weight", "encoder.weight", "module.", "y_embedder.y_embedding"] {
+        for name in [
+            "pos_embed",
+            "blocks.x.attn.proj.weight",
+            "encoder.weight",
+            "module.",
+            "y_embedder.y_embedding",
+            "attn.proj.weight",
+        ] {
             assert_eq!(diffusers_names(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_is_the_transformers_by_its_whole_name() {
+        for name in transformer_tensor_names() {
+            assert!(is_transformer_tensor(&name), "{name}");
+        }
+        assert!(is_transformer_tensor("transformer_blocks.27.attn2.to_v.bias"));
+        for name in [
+            "pos_embed.pos_embed",
+            "caption_projection.y_embedding",
+            "attn1.to_q.weight",
+            "transformer_blocks.0.proj_out.bias",
+        ] {
+            assert!(!is_transformer_tensor(name), "{name}");
         }
     }
 

@@ -21,13 +21,16 @@ use job::TensorJob;
 use writer::SectionWriter;
 
 /// The networks of a diffusers folder: directory and stem of the weight files.
-pub const NETWORKS: [(&str, &str); 3] =
-    [("text_encoder", "model"), ("transformer", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")];
+pub const TEXT_ENCODER: (&str, &str) = ("text_encoder", "model");
+pub const TRANSFORMER: (&str, &str) = ("transformer", "diffusion_pytorch_model");
+pub const VAE: (&str, &str) = ("vae", "diffusion_pytorch_model");
+/// All networks, in the order of a packed checkpoint.
+pub const NETWORKS: [(&str, &str); 3] = [TEXT_ENCODER, TRANSFORMER, VAE];
 /// The section of files that are stored whole, and their paths.
 const TOKENIZER_SECTION: &str = "tokenizer";
 const TOKENIZER_FILES: [&str; 2] = ["tokenizer/tokenizer.json", "tokenizer/spiece.model"];
-/// The JSON files of a checkpoint: folders and names, and the one beside the folders.
-const CONFIG_DIRS: [&str; 5] = ["text_encoder", "transformer", "vae", "scheduler", "tokenizer"];
+/// Folders of JSON files besides those of the networks, names of such files, and the one beside the folders.
+const OTHER_CONFIG_DIRS: [&str; 2] = ["scheduler", TOKENIZER_SECTION];
 const CONFIG_FILES: [&str; 6] = [
     "config.json",
     "scheduler_config.json",
@@ -212,8 +215,9 @@ impl Packer<'_> {
 
 /// Returns the contents of the JSON files that a checkpoint consists of, by path. Other files of the folder are left out.
 async fn configs(folder: &Folder) -> Result<BTreeMap<String, String>, Error> {
+    let dirs = || NETWORKS.iter().map(|(dir, _)| *dir).chain(OTHER_CONFIG_DIRS);
     let is_config = |path: &&str| match path.split_once('/') {
-        Some((dir, file)) => CONFIG_DIRS.contains(&dir) && CONFIG_FILES.contains(&file),
+        Some((dir, file)) => dirs().any(|known| known == dir) && CONFIG_FILES.contains(&file),
         None => *path == MODEL_INDEX,
     };
     let mut configs = BTreeMap::new();

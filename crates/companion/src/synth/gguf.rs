@@ -5,24 +5,10 @@
 use std::io::{self, Write};
 
 use half::f16;
-use pixart_weights::GgmlType;
+use pixart_weights::{GgmlType, llama_cpp_name};
 
 use super::random::{Uniform, XorShift64, write_value};
 
-/// Names of a module of transformers, and llama.cpp's.
-const MODULES: [(&str, &str); 11] = [
-    ("layer.0.SelfAttention.relative_attention_bias", "attn_rel_b"),
-    ("layer.0.SelfAttention.", "attn_"),
-    ("layer.0.layer_norm", "attn_norm"),
-    ("layer.1.layer_norm", "ffn_norm"),
-    ("layer.1.DenseReluDense.wi_0", "ffn_gate"),
-    ("layer.1.DenseReluDense.wi_1", "ffn_up"),
-    ("layer.1.DenseReluDense.wo", "ffn_down"),
-    ("encoder.block.", "enc.blk."),
-    ("encoder.final_layer_norm", "enc.output_norm"),
-    ("encoder.embed_tokens", "token_embd"),
-    ("shared", "token_embd"),
-];
 const ALIGNMENT: usize = 32;
 
 /// Type of a tensor in a file.
@@ -136,7 +122,13 @@ pub(super) fn write(
         if let TensorType::Block(block) = kind {
             assert!(shape[1].is_multiple_of(block.block_values()), "{name} has rows of {} values", shape[1]);
         }
-        header.extend([string(&llama_cpp_name(name)), (shape.len() as u32).to_le_bytes().to_vec()].concat());
+        header.extend(
+            [
+                string(&llama_cpp_name(name).expect("a text encoder's tensor")),
+                (shape.len() as u32).to_le_bytes().to_vec(),
+            ]
+            .concat(),
+        );
         shape.iter().rev().for_each(|side| header.extend((*side as u64).to_le_bytes()));
         header.extend([&kind.number().to_le_bytes()[..], &(end as u64).to_le_bytes()].concat());
         let bytes = kind.bytes(shape.iter().product::<usize>() as u64) as usize;
@@ -189,8 +181,4 @@ fn random_block(block: GgmlType, values: Uniform, random: &mut XorShift64) -> Ve
 
 fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
-fn llama_cpp_name(name: &str) -> String {
-    MODULES.iter().fold(name.to_owned(), |name, (theirs, ours)| name.replace(theirs, ours))
 }

@@ -1,4 +1,4 @@
-//! The tensors of a network by name and shape, as its loader declares them: the loader runs over a shape-only
+//! The tensors of a network by name, shape and format, as its loader declares them: the loader runs over a shape-only
 //! [`VarBuilder`]. A test compares them with recorded checkpoints.
 
 use std::cell::RefCell;
@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Waker};
 
 use burn::tensor::Device;
 
-use super::var_builder::{NamedShape, VarBuilder};
+use super::var_builder::{DeclaredTensor, NamedShape, VarBuilder};
 use crate::Error;
 
 /// Returns the tensors that `load` requests, in alphabetical order.
-pub(crate) fn declared<T>(load: impl AsyncFnOnce(&VarBuilder<'_>) -> Result<T, Error>) -> Vec<NamedShape> {
-    let (shapes, device) = (RefCell::<Vec<NamedShape>>::default(), Device::flex());
+pub(crate) fn declared<T>(load: impl AsyncFnOnce(&VarBuilder<'_>) -> Result<T, Error>) -> Vec<DeclaredTensor> {
+    let (shapes, device) = (RefCell::<Vec<DeclaredTensor>>::default(), Device::flex());
     let vb = VarBuilder::shape_only(&shapes, &device);
     let loading = pin!(load(&vb));
     let Poll::Ready(loaded) = loading.poll(&mut Context::from_waker(Waker::noop())) else {
@@ -24,6 +24,11 @@ pub(crate) fn declared<T>(load: impl AsyncFnOnce(&VarBuilder<'_>) -> Result<T, E
     let mut declared = shapes.take();
     declared.sort();
     declared
+}
+
+/// Returns the names and shapes of declared tensors.
+pub(crate) fn named_shapes(declared: Vec<DeclaredTensor>) -> Vec<NamedShape> {
+    declared.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Quantization policy of a packed checkpoint: the tensors that the networks read, the section of each, and its dtype and layout.
 
 use pixart_weights::packer::SourceTensor;
-use pixart_weights::{StoredDtype, TensorLayout, WeightFormat};
+use pixart_weights::{StoredDtype, TensorLayout, WeightFormat, is_text_encoder_tensor, is_transformer_tensor};
 
-/// Prefixes of the transformer's tensors besides its blocks.
-const TRANSFORMER: [&str; 5] =
-    ["adaln_single.", "caption_projection.", "pos_embed.proj.", "proj_out.", "scale_shift_table"];
+/// First parts of the names of the tensors of either half of an autoencoder.
+const VAE_DECODER: [&str; 2] = ["decoder.", "post_quant_conv."];
+const VAE_ENCODER: [&str; 2] = ["encoder.", "quant_conv."];
 
 /// Returns a tensor's section in a packed checkpoint, and its dtype and layout there if the blocks' matrices are stored in
 /// `weight_format`. Returns `None` if no network reads the tensor.
@@ -18,14 +18,11 @@ pub fn quantization_policy(
     weight_format: WeightFormat,
 ) -> Option<(&'static str, TensorLayout)> {
     let SourceTensor { dir, name, shape, dtype } = weight;
-    let begins = |with: &[&str]| with.iter().any(|with| name.starts_with(with));
     let (section, is_block) = match dir {
-        "text_encoder" if name.starts_with("encoder.block.") => ("text_encoder", true),
-        "text_encoder" if begins(&["shared.", "encoder."]) => ("text_encoder", false),
-        "transformer" if name.starts_with("transformer_blocks.") => ("transformer", true),
-        "transformer" if begins(&TRANSFORMER) => ("transformer", false),
-        "vae" if begins(&["decoder.", "post_quant_conv."]) => ("vae_decoder", false),
-        "vae" if begins(&["encoder.", "quant_conv."]) => ("vae_encoder", false),
+        "text_encoder" if is_text_encoder_tensor(name) => ("text_encoder", name.starts_with("encoder.block.")),
+        "transformer" if is_transformer_tensor(name) => ("transformer", name.starts_with("transformer_blocks.")),
+        "vae" if is_of_decoder(name) => ("vae_decoder", false),
+        "vae" if begins(name, VAE_ENCODER) => ("vae_encoder", false),
         _ => return None,
     };
     let is_table = name.ends_with("scale_shift_table") || name.contains("relative_attention_bias");
@@ -45,9 +42,23 @@ pub fn quantization_policy(
     Some((section, layout))
 }
 
+/// Returns whether a tensor of an autoencoder is its decoder's.
+pub(crate) fn is_of_decoder(name: &str) -> bool {
+    begins(name, VAE_DECODER)
+}
+
+fn begins(name: &str, firsts: [&str; 2]) -> bool {
+    firsts.iter().any(|first| name.starts_with(first))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use pixart_weights::{text_encoder_tensor_names, transformer_tensor_names};
+
     use super::*;
+    use crate::loading::config::{DitConfig, T5_XL, T5Config, XL_2, sd_vae};
 
     fn of(dir: &str, name: &str, shape: &[usize]) -> Option<(&'static str, StoredDtype, bool)> {
         let (section, layout) =
@@ -91,10 +102,49 @@ mod tests {
     }
 
     #[test]
-    fn what_no_network_reads_is_left_out() {
-        for (dir, name) in
-            [("transformer", "pos_embed.pos_embed"), ("text_encoder", "lm_head.weight"), ("safety_checker", "w")]
+    fn files_are_renamed_to_exactly_the_tensors_that_the_networks_load() {
+        let names = |inventory: Vec<(String, Vec<usize>)>| inventory.into_iter().map(|(name, _)| name).collect();
+        let dit: BTreeSet<String> = names(DitConfig { layers: 1, micro_conditions: true, ..XL_2 }.inventory());
+        assert_eq!(transformer_tensor_names(), dit);
+        let t5: BTreeSet<String> = names(T5Config { layers: 1, ..T5_XL }.inventory());
+        assert_eq!(text_encoder_tensor_names(), t5);
+    }
+
+    /// A packed matrix is in the format in which the device holds it, so that nothing is converted while it loads.
+    #[test]
+    fn a_packed_checkpoint_has_every_tensor_that_is_loaded_with_the_blocks_in_the_format_of_the_device() {
+        let config = DitConfig { layers: 2, micro_conditions: true, ..XL_2 };
+        for format in WeightFormat::ALL {
+            for tensor in config.declared(format) {
+                let source = SourceTensor {
+                    dir: "transformer",
+                    name: &tensor.name,
+                    shape: &tensor.shape,
+                    dtype: StoredDtype::F32,
+                };
+                let (_, layout) = quantization_policy(source, format).expect("a network reads it");
+                let is_matrix = tensor.shape.len() == 2 && tensor.name.starts_with("transformer_blocks.");
+                let stored = layout.weight_format().unwrap_or(WeightFormat::F32);
+                assert!(!is_matrix || stored == tensor.format, "{}: {stored}, {}", tensor.name, tensor.format);
+            }
+        }
+        for (dir, inventory) in
+            [("vae", sd_vae().inventory()), ("text_encoder", T5Config { layers: 2, ..T5_XL }.inventory())]
         {
+            for (name, shape) in inventory {
+                assert!(of(dir, &name, &shape).is_some(), "{dir}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_network_reads_is_left_out() {
+        for (dir, name) in [
+            ("transformer", "pos_embed.pos_embed"),
+            ("transformer", "caption_projection.y_embedding"),
+            ("text_encoder", "lm_head.weight"),
+            ("safety_checker", "w"),
+        ] {
             assert_eq!(of(dir, name, &[64, 64]), None, "{name}");
         }
     }

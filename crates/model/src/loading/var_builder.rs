@@ -43,13 +43,36 @@ struct Uploads {
 enum Source<'a> {
     /// The weights of a checkpoint.
     Weights(&'a Weights<'a>),
-    /// No weights: every requested tensor is recorded by name and shape, and a placeholder of one number is returned. Loading
-    /// a network from this source declares its tensors without memory for them.
-    Shapes(&'a RefCell<Vec<NamedShape>>),
+    /// No weights: every requested tensor is recorded, and a placeholder of one number is returned. Loading a network from this
+    /// source declares its tensors without memory for them.
+    Shapes(&'a RefCell<Vec<DeclaredTensor>>),
 }
 
 /// Name and shape of a tensor.
 pub(crate) type NamedShape = (String, Vec<usize>);
+
+/// A tensor that a network loads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DeclaredTensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Format on the device: f32 for all but the matrices of linear layers.
+    pub(crate) format: WeightFormat,
+}
+
+impl DeclaredTensor {
+    fn f32(name: String, shape: &[usize]) -> Self {
+        Self { name, shape: shape.to_vec(), format: WeightFormat::F32 }
+    }
+
+    /// Returns its bytes on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        match *self.shape {
+            [outputs, inputs] => self.format.bytes(inputs, outputs) as u64,
+            _ => self.shape.iter().map(|side| *side as u64).product::<u64>() * size_of::<f32>() as u64,
+        }
+    }
+}
 
 type Fence = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
@@ -58,8 +81,8 @@ impl<'a> VarBuilder<'a> {
         Self::with_source(Source::Weights(weights), device)
     }
 
-    /// Returns a builder without weights, which records the name and shape of every tensor in `shapes`.
-    pub(crate) fn shape_only(shapes: &'a RefCell<Vec<NamedShape>>, device: &'a Device) -> Self {
+    /// Returns a builder without weights, which records every tensor in `shapes`.
+    pub(crate) fn shape_only(shapes: &'a RefCell<Vec<DeclaredTensor>>, device: &'a Device) -> Self {
         Self::with_source(Source::Shapes(shapes), device)
     }
 
@@ -129,7 +152,7 @@ impl<'a> VarBuilder<'a> {
     pub(crate) fn declare(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
         match self.source {
             Source::Weights(weights) => weights.check(&self.name(name), shape)?,
-            Source::Shapes(shapes) => shapes.borrow_mut().push((self.name(name), shape.to_vec())),
+            Source::Shapes(shapes) => shapes.borrow_mut().push(DeclaredTensor::f32(self.name(name), shape)),
         }
         Ok(())
     }
@@ -145,7 +168,7 @@ impl<'a> VarBuilder<'a> {
                 Ok(weights.f32(&self.name(name), shape).await?)
             }
             Source::Shapes(shapes) => {
-                shapes.borrow_mut().push((self.name(name), shape.to_vec()));
+                shapes.borrow_mut().push(DeclaredTensor::f32(self.name(name), shape));
                 Ok(Vec::new())
             }
         }
@@ -167,7 +190,10 @@ impl<'a> VarBuilder<'a> {
             }
             Source::Weights(weights) => weights,
             Source::Shapes(shapes) => {
-                shapes.borrow_mut().extend(names.into_iter().map(|name| (name, shape.to_vec())));
+                let [outputs, inputs] = shape;
+                let format = if format.fits(inputs, outputs) { format } else { WeightFormat::F32 };
+                let declared = |name| DeclaredTensor { format, ..DeclaredTensor::f32(name, &shape) };
+                shapes.borrow_mut().extend(names.into_iter().map(declared));
                 return Ok(placeholder_matrix(device));
             }
         };

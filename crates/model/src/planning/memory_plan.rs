@@ -10,8 +10,7 @@ use pixart_protocol::{Fault, FaultCode};
 use pixart_weights::Folder;
 
 use crate::Error;
-use crate::loading::config::{DitConfig, PATCH, SINUSOID_CHANNELS, T5Config, VaeConfig};
-use crate::transformer::ADALN_CHUNKS;
+use crate::loading::config::{DitConfig, PATCH, T5Config, VaeConfig};
 use crate::vae::{DecodeMode, Tiling};
 
 use super::vae_footprint::{self, VaeFootprint};
@@ -249,8 +248,9 @@ impl Planner {
         let LatentBatch { images, latent_size, guided } = batch;
         let memory = self.limits.memory();
         let whole = vae_footprint::decode(&self.vae, images, latent_size, u64::MAX);
-        let budget =
-            Budget { weights: self.weights(format) + whole.weights, memory, binding_bytes: self.limits.binding_bytes };
+        let decoder_bytes = self.vae.decoder_bytes();
+        let weights = self.dit.bytes(format) + decoder_bytes;
+        let budget = Budget { weights, memory, binding_bytes: self.limits.binding_bytes };
         let mut reasons = Vec::new();
         if format == self.stored_format && format != WeightFormat::F32 {
             reasons.push("as the checkpoint is packed".to_owned());
@@ -258,7 +258,7 @@ impl Planner {
             reasons.push("as requested".to_owned());
         } else if format != WeightFormat::F32 {
             let [f32_weights, memory] =
-                [self.weights(WeightFormat::F32) + whole.weights, memory].map(|bytes| bytes as f64 / MIB);
+                [self.dit.bytes(WeightFormat::F32) + decoder_bytes, memory].map(|bytes| bytes as f64 / MIB);
             let source = if self.limits.memory_bytes.is_some() { "the device has" } else { "the assumed memory is" };
             reasons.push(format!("f32 weights are {f32_weights:.0} MiB, {source} {memory:.0} MiB"));
         }
@@ -327,17 +327,6 @@ impl Planner {
                 "with all weights",
             )
         })
-    }
-
-    /// Returns the bytes of the transformer: 16·C² numbers a block in `format`, tables and embedders in f32.
-    fn weights(&self, format: WeightFormat) -> u64 {
-        let c = self.dit.channels();
-        let format = if format.fits(c, c) { format } else { WeightFormat::F32 };
-        let matrix = format.bytes(c, c) as u64;
-        // A tab counts in 32 bits, which a large network exceeds.
-        let [c, layers, caption] = [c, self.dit.layers, self.dit.caption_channels].map(|count| count as u64);
-        let [sinusoid, chunks] = [SINUSOID_CHANNELS, ADALN_CHUNKS].map(|count| count as u64);
-        layers * 16 * matrix + c * (caption + sinusoid + (2 + chunks) * c + chunks * layers) * F32_BYTES
     }
 
     /// Returns the activations of one step of `b` captions. The peak is a block's feed-forward: x, its norm and the

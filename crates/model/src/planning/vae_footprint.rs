@@ -22,8 +22,6 @@ pub(crate) struct Launch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VaeFootprint {
     pub(crate) launches: Vec<Launch>,
-    /// Bytes of the decoder's weights.
-    pub(crate) weights: u64,
     /// Peak bytes of live activations.
     pub(crate) live: u64,
     pub(crate) macs: MacCount,
@@ -115,12 +113,7 @@ impl Walk {
         self.footprint.launches.push(Launch { name, buffers });
     }
 
-    fn weights(&mut self, numbers: usize) {
-        self.footprint.weights += numbers as u64 * F32_BYTES;
-    }
-
     fn moments(&mut self, name: &str, c: usize) {
-        self.weights(2 * c);
         if self.partial_moments.is_none() {
             for rows in self.strips.clone() {
                 self.launch(format!("{name}.moments"), &[self.images * rows * self.columns * c]);
@@ -149,7 +142,6 @@ impl Walk {
         let pixels = self.images * rows * self.columns;
         let name = "mid_block.attentions.0";
         self.moments(name, c);
-        self.weights(4 * c * c);
         self.footprint.macs.attention += product([2 * pixels, rows * self.columns, c]);
         self.launch(format!("{name}.norm"), &[pixels * c; 2]);
         self.linear(&format!("{name}.qkv"), rows, [c, 3 * c], false);
@@ -173,7 +165,6 @@ impl Walk {
         let weights = KERNEL_SIZE * KERNEL_SIZE * ci * co;
         let height: usize = self.strips.iter().sum();
         self.footprint.macs.convolutions += product([scale * scale * height * self.images, self.columns, weights]);
-        self.weights(weights + co + if shortcut { inputs * outputs } else { 0 });
         let row = self.images * self.columns;
         let widest = row * inputs.max(scale * scale * outputs);
         let ranges: Vec<_> = row_ranges(height, widest as u64 * F32_BYTES, self.limit_bytes).collect();

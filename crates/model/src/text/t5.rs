@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Activation, AttentionOptions, Heads, attention, rms_norm};
+use pixart_weights::packer::TEXT_ENCODER;
 use pixart_weights::{Folder, WeightFormat, Weights};
 
 use crate::loading::config::T5Config;
-use crate::loading::inventory::declared;
+use crate::loading::inventory::{declared, named_shapes};
 use crate::loading::linear::Linear;
 use crate::loading::var_builder::{NamedShape, UPLOAD_FENCE_BYTES, VarBuilder};
 use crate::{Error, Taps, TokenizedCaption};
@@ -23,17 +24,17 @@ pub use forward::T5Forward;
 const PADDING_SCORE: f32 = f32::MIN;
 
 async fn open_weights(folder: &Folder) -> Result<Weights<'_>, Error> {
-    Ok(Weights::open(folder, "text_encoder", "model").await?)
+    Ok(Weights::open(folder, TEXT_ENCODER.0, TEXT_ENCODER.1).await?)
 }
 
 /// Returns the bytes of all blocks on a device, whose matrices are requested in `format`.
 fn block_bytes(weights: &Weights<'_>, config: &T5Config, format: WeightFormat) -> Result<u64, Error> {
     let mut bytes = 0;
-    for (name, shape) in declared(async |vb| declare_blocks(vb, config).await) {
-        bytes += match *shape {
-            [outputs, inputs] => weights.matrix_format(&name, [outputs, inputs], format)?.bytes(inputs, outputs) as u64,
-            _ => shape.iter().map(|side| *side as u64).product::<u64>() * size_of::<f32>() as u64,
-        };
+    for mut tensor in declared(async |vb| declare_blocks(vb, config).await) {
+        if let [outputs, inputs] = *tensor.shape {
+            tensor.format = weights.matrix_format(&tensor.name, [outputs, inputs], format)?;
+        }
+        bytes += tensor.bytes();
     }
     Ok(bytes)
 }
@@ -244,10 +245,10 @@ impl T5 {
 impl T5Config {
     /// Returns the tensors that [`T5`] loads, by name and shape.
     pub(crate) fn inventory(&self) -> Vec<NamedShape> {
-        declared(async |vb| {
+        named_shapes(declared(async |vb| {
             declare_blocks(vb, self).await?;
             T5::from_vars(vb, self.clone(), &Folder::default()).await
-        })
+        }))
     }
 
     /// Returns the attention options. T5 does not scale scores by 1/√D: its initialisation does (Raffel et al. 2020, 2.1).

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use pixart_kernels::Resampling;
+use pixart_weights::packer::VAE;
 use pixart_weights::{Folder, Weights};
 
 use super::layers::{Conv1x1, Conv3x3, GroupNorm, ResnetBlock};
@@ -28,7 +29,7 @@ impl VaeEncoder {
     /// # Errors
     /// A missing key or tensor, or one of another shape, by name.
     pub async fn load(folder: &Folder, device: &Device) -> Result<Self, Error> {
-        let weights = Weights::open(folder, "vae", "diffusion_pytorch_model").await?;
+        let weights = Weights::open(folder, VAE.0, VAE.1).await?;
         Self::from_vars(&VarBuilder::new(&weights, device), VaeConfig::read(folder)?).await
     }
 

@@ -75,6 +75,18 @@ fn the_best_weight_format_that_fits_is_chosen() {
     assert_eq!(planner(128, None).weight_format(), Ok(WeightFormat::F16));
 }
 
+/// 610.9 million parameters, of which the matrices of 28 blocks are 28·16·1152².
+#[test]
+fn the_weights_are_those_that_the_networks_load() {
+    let (all, matrices) = (XL_2.bytes(WeightFormat::F32), 28 * 16 * 1152 * 1152);
+    assert!((all as f64 / 4e6 - 610.9).abs() < 0.06, "{all} bytes");
+    assert_eq!(all - XL_2.bytes(WeightFormat::F16), 2 * matrices);
+    let q8 = WeightFormat::Q8.bytes(1152, 1152) as u64;
+    assert_eq!(all - XL_2.bytes(WeightFormat::Q8), 28 * 16 * (4 * 1152 * 1152 - q8));
+    let decoder = sd_vae().decoder_bytes();
+    assert!((decoder as f64 / 4e6 - 49.5).abs() < 0.06, "{decoder} bytes");
+}
+
 #[test]
 fn tiles_are_the_last_resort() {
     let plan = large(128, Some(1024)).plan(square(1024), WeightFormat::Q4).expect("it fits");

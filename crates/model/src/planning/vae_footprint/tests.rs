@@ -203,5 +203,5 @@ fn every_buffer_of_a_1024_px_image_fits_the_minimum_binding() {
     // 1024×1024 pixels of 256 channels, and the strips.
     assert_eq!(cost.live, (1024 + 128) << 20);
     let whole = decode(&sd_vae(), 1, [128, 128], u64::MAX);
-    assert_eq!((whole.binding(), whole.weights), (1 << 30, cost.weights));
+    assert_eq!(whole.binding(), 1 << 30);
 }
