@@ -158,7 +158,10 @@ form.addEventListener('submit', (event) => {
   if (state.phase === 'ready' || state.phase === 'generating') submit();
 });
 form.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+  // A panel that closes gives the focus back to its button, which Safari would then click by the same key press.
+  event.preventDefault();
+  form.requestSubmit();
 });
 form.addEventListener('input', renderForm);
 const countTokens = startTokenCounter(() => currentEngine().countTokens(readPrompts()));

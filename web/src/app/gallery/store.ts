@@ -122,7 +122,9 @@ export function createGalleryStore(gallery: Gallery, onChange: () => void, onFai
     set,
     load: () =>
       attempt(async () => {
-        show(withEntries(state, await gallery.entries()));
+        const entries = await gallery.entries();
+        // The filter may have changed meanwhile.
+        show(withEntries(state, entries));
         measure();
         await complete();
       }),
