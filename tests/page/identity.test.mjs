@@ -10,17 +10,19 @@ import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TRANSFORMER = 'transformer/diffusion_pytorch_model.safetensors';
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-identity-'));
-const [ONE, OTHER] = ['one', 'other'].map((name) => join(scratch, name, 'model'));
+const TEXT_ENCODER = 'text_encoder/model.safetensors';
+const [ONE, OTHER, OTHER_TEXT] = ['one', 'other', 'text'].map((name) => join(scratch, name, 'model'));
 
 before(() => {
-  for (const folder of [ONE, OTHER]) cpSync(SCENES, folder, { recursive: true, preserveTimestamps: true });
+  for (const folder of [ONE, OTHER, OTHER_TEXT]) cpSync(SCENES, folder, { recursive: true, preserveTimestamps: true });
   exchangeNumbers(OTHER);
+  exchangeNumbers(OTHER_TEXT, TEXT_ENCODER);
 });
 after(() => rmSync(scratch, { recursive: true }));
 
-/** Exchanges numbers of a folder's transformer: shapes, sizes and dates stay. */
-function exchangeNumbers(folder) {
-  const path = join(folder, TRANSFORMER);
+/** Exchanges numbers of a network in a folder: shapes, sizes and dates stay. */
+function exchangeNumbers(folder, network = TRANSFORMER) {
+  const path = join(folder, network);
   const { atime, mtime } = statSync(path);
   const bytes = readFileSync(path);
   const header = 8 + Number(bytes.readBigUInt64LE());
@@ -47,11 +49,14 @@ async function openFolder(page, folder) {
 describe('a stored checkpoint', () => {
   const fixture = useModelServer(() => scratch);
 
-  test('that_changed_during_a_generation_is_not_mixed_with_the_steps_before', async (context) => {
+  test('whose_transformer_changed_during_a_generation_is_not_mixed_with_the_steps_before', (context) => changes(context, 'other'));
+  test('whose_text_encoder_changed_during_a_generation_is_not_mixed_with_the_steps_before', (context) => changes(context, 'text'));
+
+  async function changes(context, folder) {
     let version = 1;
     fixture.server.rule = ({ path }) => ({
-      from: path.replace(/^model/, version === 1 ? 'one/model' : 'other/model'),
-      etag: `"${version}"`,
+      from: path.replace(/^model/, version === 1 ? 'one/model' : `${folder}/model`),
+      etag: `"${folder} ${version}"`,
     });
     const page = await context.browser.context.newPage();
     await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=${encodeURIComponent(`${fixture.server.url}model/`)}`);
@@ -95,7 +100,8 @@ describe('a stored checkpoint', () => {
     const changed = await resumed();
     assert.match(changed.note, /^The model has other weights than before the interruption/);
     assert.equal(changed.png, other, 'it is the image of the new weights alone');
-  });
+    await page.close();
+  }
 
   test('of_another_folder_of_the_same_name_is_not_opened_for_it', async (context) => {
     const page = await context.browser.context.newPage();

@@ -184,8 +184,11 @@ impl Engine {
         self.pipeline.take();
         self.device.memory_cleanup();
         let pipeline = Pipeline::load(folder, &self.device, self.limits, None).await?;
+        let mut text_encoder_hash = None;
         if let Some(manifest) = text_manifest {
-            pipeline.load_text_encoder(&packed_folder(&manifest, PageReader(read))?).await?;
+            let text_folder = packed_folder(&manifest, PageReader(read))?;
+            text_encoder_hash = text_folder.manifest().map(Manifest::hash);
+            pipeline.load_text_encoder(&text_folder).await?;
         }
         let bytes = folder.manifest().map_or(0, Manifest::bytes) as f64;
         // One readback fences all uploads.
@@ -200,6 +203,7 @@ impl Engine {
             weight_bytes: bytes,
             model: pipeline.model().0.to_owned(),
             model_hash: pipeline.model().1.map(str::to_owned),
+            text_encoder_hash,
             weight_format: pipeline.weight_format().to_string(),
             loras: self.loras.borrow().clone(),
             storage,

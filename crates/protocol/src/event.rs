@@ -113,6 +113,9 @@ pub struct Checkpoint {
     pub model: String,
     /// Hash of the packed checkpoint, as in the metadata of its images.
     pub model_hash: Option<String>,
+    /// Hash of the packed text encoder; none where prompts are encoded elsewhere.
+    #[serde(default)]
+    pub text_encoder_hash: Option<String>,
     /// Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8`, `q4_affine` or `q4`.
     pub weight_format: String,
     /// LoRAs merged into the transformer.

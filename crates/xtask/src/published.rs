@@ -18,8 +18,6 @@ use crate::{golden::GoldenDevice, pixart, python, run, workspace::Workspace};
 const PROMPT: &str = "A small cactus with a happy face in the Sahara desert.";
 /// Denoising steps where the preset does not fix them.
 const STEPS: u32 = 2;
-/// Components of a checkpoint, by their folders.
-
 /// Downloads, records and compares the checkpoint `name`, and prints every tap and the verdict.
 pub(crate) fn compare(workspace: &Workspace, name: &str, synthetic: bool, device: GoldenDevice) -> Result<ExitCode> {
     let device = match device {

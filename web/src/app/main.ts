@@ -497,7 +497,7 @@ async function run(
   // The engine reports the fault as an event, too.
   await mergeLoras(loras);
   const loaded = state.checkpoint;
-  const hash = model_hash ?? (loaded && weightsHash(loaded.model_hash, loaded.loras));
+  const hash = model_hash ?? (loaded && weightsHash(loaded, loaded.loras));
   const started = {
     checkpoint: sourceKey(),
     request: complete,

@@ -35,11 +35,11 @@ export interface GenerateOptions {
   signal?: AbortSignal | undefined;
   /** The model outputs of the steps that were run before an interruption. */
   model_outputs?: readonly Uint8Array[];
-  /** The checkpoint's `model_hash` at that time. Where another one is loaded now, the generation begins anew, with a note. */
+  /** The `weightsHash` at that time. Where other weights are loaded now, the generation begins anew, with a note. */
   model_hash?: string | null | undefined;
   /** Receives each step that is run. */
   onStep?: (step: DenoisingStep) => void;
-  /** Receives the `model_hash` of the checkpoint with which the generation begins anew: its earlier steps are void. */
+  /** Receives the `weightsHash` of the checkpoint with which the generation begins anew: its earlier steps are void. */
   onAnew?: (model_hash: string | null | undefined) => void;
 }
 
@@ -62,9 +62,15 @@ const NOTE_CHANGED = 'The model has other weights than before the interruption: 
 /** Part of the memory that is planned with after a device had not enough. */
 const MEMORY_BACKOFF = 0.7;
 
-/** Returns a text that differs for other weights: the checkpoint's hash, and the LoRAs. */
-export function weightsHash(model_hash: string | null, loras: readonly LoraScale[]): string | null {
-  return loras.length === 0 ? model_hash : `${model_hash} ${JSON.stringify(loras.map(({ name, scale }) => [name, scale]))}`;
+/** The hashes of a checkpoint's parts. */
+type CheckpointHashes = Pick<Checkpoint, 'model_hash' | 'text_encoder_hash'>;
+
+/** Returns a text that differs for other weights: the checkpoint's hash, the text encoder's where it has its own, and the LoRAs. */
+export function weightsHash({ model_hash, text_encoder_hash }: CheckpointHashes, loras: readonly LoraScale[]): string | null {
+  const text_encoder = text_encoder_hash === null || text_encoder_hash === model_hash ? '' : ` ${text_encoder_hash}`;
+  const merged = loras.length === 0 ? '' : ` ${JSON.stringify(loras.map(({ name, scale }) => [name, scale]))}`;
+  const others = text_encoder + merged;
+  return others === '' ? model_hash : `${model_hash}${others}`;
 }
 
 function resumedAfter(steps: number, layer: TextEncoderLayer | undefined): string {
@@ -82,7 +88,7 @@ export function startEngine({ device, storage, checkpoint: opened, confirmDownlo
   const encoding: { layer: TextEncoderLayer | undefined } = { layer: undefined };
   /** The hash of the checkpoint on the device. */
   let loaded_hash: string | null | undefined;
-  let model_hash: string | null = null;
+  let hashes: CheckpointHashes = { model_hash: null, text_encoder_hash: null };
   let [confirmed, loaded] = [confirmDownload === undefined, false];
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
@@ -94,8 +100,7 @@ export function startEngine({ device, storage, checkpoint: opened, confirmDownlo
     if (event.kind === 'planned') peak_bytes = event.peak_bytes;
     if (event.kind === 'step') onStep?.(event);
     if (event.kind === 'text_encoder_layer') encoding.layer = event;
-    if (event.kind === 'ready') ({ model_hash } = event);
-    if (event.kind === 'ready') [loaded, loaded_hash] = [true, weightsHash(event.model_hash, event.loras)];
+    if (event.kind === 'ready') [hashes, loaded, loaded_hash] = [event, true, weightsHash(event, event.loras)];
     if (event.kind === 'fault' && onStep !== undefined) return;
     // A device that is lost between generations is replaced for the next one.
     const lost = event.kind === 'fault' && event.id === null && event.fault.code === 'device_lost' && loaded;
@@ -195,7 +200,7 @@ export function startEngine({ device, storage, checkpoint: opened, confirmDownlo
         checkpoint = checkpoint && { ...checkpoint, loras, local: new Map([...(checkpoint.local ?? []), ...local]) };
         try {
           const merged = await client.setLoras(loras, local);
-          loaded_hash = weightsHash(model_hash, merged);
+          loaded_hash = weightsHash(hashes, merged);
           return merged;
         } catch (thrown) {
           checkpoint = before;

@@ -349,6 +349,10 @@ model: string,
  */
 model_hash: string | null, 
 /**
+ * Hash of the packed text encoder; none where prompts are encoded elsewhere.
+ */
+text_encoder_hash: string | null, 
+/**
  * Weight format of the transformer's matrices: `f32`, `bf16`, `f16`, `q8`, `q4_affine` or `q4`.
  */
 weight_format: string, 

@@ -34,7 +34,7 @@ export interface Unfinished {
   tab: string;
   checkpoint: string;
   request: ImageRequest;
-  /** The checkpoint's `model_hash`: at the same address there may be another one later. */
+  /** The checkpoint's `weightsHash`: at the same address there may be another one later. */
   model_hash?: string | null | undefined;
   /** The guided model output of every finished step. */
   model_outputs: Uint8Array[];
