@@ -23,7 +23,12 @@ let texts: Texts = english;
 
 /** Returns a text in the current language, with `values` in place of its placeholders. */
 export function t(key: TextKey, values: Record<string, string | number> = {}): string {
-  return texts[key].replace(/\{(\w+)\}/g, (_, name: string) => {
+  return filled(texts[key], values);
+}
+
+/** Returns a text with `values` in place of its placeholders. */
+export function filled(text: string, values: Record<string, string | number>): string {
+  return text.replace(/\{(\w+)\}/g, (_, name: string) => {
     const value = values[name];
     return typeof value === 'number' ? formatPlain(value) : String(value);
   });

@@ -22,6 +22,7 @@ import { renderCatalogue, startCatalogue } from './catalogue';
 import { type Classified, classifiedFile, placesOf, renderComponents, startComponents } from './components';
 import { element } from './dom';
 import { startDrop } from './drop';
+import { startExplanations } from './explanations';
 import {
   applyCheckpoint,
   applyRequest,
@@ -46,6 +47,7 @@ import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selec
 import type { ModelComponents, ModelPlace } from './model-place';
 import { isOpen, onPanelToggle, openPanel, showCanvas, startPanels } from './panels';
 import { GenerationQueue, type Task } from './queue';
+import { commandOf } from './shortcuts';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
 import {
   folderName,
@@ -146,6 +148,7 @@ await startI18n({
     renderCarried();
     renderLoras();
     renderCatalogue(hub, openModel);
+    explanations.refresh();
     showComponents();
     images.refresh();
   },
@@ -158,7 +161,7 @@ form.addEventListener('submit', (event) => {
   if (state.phase === 'ready' || state.phase === 'generating') submit();
 });
 form.addEventListener('keydown', (event) => {
-  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+  if (commandOf('page', event) !== 'generate') return;
   // A panel that closes gives the focus back to its button, which Safari would then click by the same key press.
   event.preventDefault();
   form.requestSubmit();
@@ -195,6 +198,11 @@ element('use-image', HTMLButtonElement).addEventListener('click', () => {
   if (image !== undefined) selectInitImage(image);
 });
 onPanelToggle('models', listStored);
+const explanations = startExplanations({
+  state: () => state,
+  companion: selectedCompanion,
+  onFailed: (thrown) => notify({ text: remarkOf(thrown) }),
+});
 startImageActions({
   shown: () => history.find(({ image }) => image === state.image),
   generate: (request) => void generate(request).catch(ignore),
@@ -292,6 +300,7 @@ async function load(): Promise<Checkpoint> {
   // A checkpoint's files do not tell that it was distilled to one step.
   const preset = checkpoint.presets.find(({ name }) => name === source.preset) ?? checkpoint.preset;
   applyCheckpoint({ ...checkpoint, preset });
+  explanations.refresh();
   countTokens();
   if (!isLinkRestored) {
     isLinkRestored = true;

@@ -2,6 +2,7 @@
 //! settings and models are columns beside the canvas, and the gallery covers it; on a narrow page each covers the canvas alone. The
 //! prompt bar stays in reach, and what is covered takes no focus.
 import { element } from './dom';
+import { commandOf } from './shortcuts';
 
 /** The width from which panels are beside the canvas, as in layout.css. */
 const wide = matchMedia('(width >= 64rem)');
@@ -19,7 +20,7 @@ export function startPanels(): void {
     buttonOf(panel).addEventListener('click', () => (dialog.open ? dialog.close() : openPanel(panel)));
     dialog.querySelector('[data-close]')?.addEventListener('click', () => dialog.close());
     dialog.addEventListener('keydown', (event) => {
-      if (event.key !== 'Escape' || event.defaultPrevented || !covers(panel)) return;
+      if (commandOf('page', event) !== 'closePanel' || event.defaultPrevented || !covers(panel)) return;
       event.preventDefault();
       dialog.close();
     });

@@ -16,6 +16,7 @@ import type {
   TextEncoderLayer,
 } from '../engine/protocol.gen';
 import type { Job } from './queue';
+import { type Timeline, withEvent } from './timeline';
 
 /** The progress of the running generation. */
 export interface Progress {
@@ -60,6 +61,9 @@ export interface State {
   note: string | undefined;
   /** A remark about something that the user dropped, restored or stored. It changes nothing else. */
   notice: Notice | undefined;
+  /** The times of the running generation, and those of the last image. */
+  timeline: Timeline | undefined;
+  image_timeline: Timeline | undefined;
   /** When the device was open and the last image was there, since the navigation started. */
   opened_millis: number | undefined;
   image_millis: number | undefined;
@@ -91,6 +95,8 @@ export const OPENING: State = {
   fault: undefined,
   note: undefined,
   notice: undefined,
+  timeline: undefined,
+  image_timeline: undefined,
   opened_millis: undefined,
   image_millis: undefined,
 };
@@ -106,11 +112,13 @@ export function generating(state: State, prompt: string): State {
     note: undefined,
     progress: undefined,
     layer: undefined,
+    timeline: undefined,
   };
 }
 
 /** Returns the state after `event`, which arrived at `now_millis`. */
-export function reduce(state: State, event: EngineEvent, now_millis: number): State {
+export function reduce(before: State, event: EngineEvent, now_millis: number): State {
+  const state = before.phase === 'generating' ? { ...before, timeline: withEvent(before.timeline, event, now_millis) } : before;
   switch (event.kind) {
     case 'adapter':
       return { ...state, adapter: event, opened_millis: now_millis };
@@ -141,7 +149,15 @@ export function reduce(state: State, event: EngineEvent, now_millis: number): St
     case 'step':
       return { ...state, progress: withStep(state.progress, event, now_millis) };
     case 'image':
-      return { ...state, phase: 'ready', progress: undefined, image: event, image_prompt: state.prompt, image_millis: now_millis };
+      return {
+        ...state,
+        phase: 'ready',
+        progress: undefined,
+        image: event,
+        image_prompt: state.prompt,
+        image_timeline: state.timeline,
+        image_millis: now_millis,
+      };
     case 'cancelled':
       return { ...state, phase: 'ready', progress: undefined };
     case 'loras_set':

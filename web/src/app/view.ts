@@ -13,6 +13,7 @@ const restartButton = element('restart', HTMLButtonElement);
 const device = element('device', HTMLSelectElement);
 const status = element('status', HTMLElement);
 const adapter = element('adapter', HTMLElement);
+const whySlow = element('why-slow', HTMLButtonElement);
 const progress = element('progress', HTMLProgressElement);
 const faultAlert = element('fault', HTMLElement);
 const faultTitle = element('fault-title', HTMLElement);
@@ -46,6 +47,7 @@ export function render(state: State, before: State, hasModel: boolean): void {
   document.title = titleOf(state);
   if (state.estimate !== before.estimate) renderEstimate(state.estimate, state.adapter);
   adapter.textContent = adapterText(state);
+  whySlow.hidden = !isSlow(state.adapter);
   adapter.classList.toggle('slow', state.adapter?.is_fallback_adapter === true);
   renderProgress(state);
   renderCaption(state);
@@ -79,9 +81,14 @@ function renderEstimate(estimate: Estimate | undefined, adapter: AdapterInfo | u
     t('estimateMemory', { memory: formatBytes(memory_bytes) }),
     t('estimateImage', { size, steps, time: formatDuration(seconds) }),
     ...(free_storage_bytes !== null && free_storage_bytes < download_bytes ? [t('storageTooSmall')] : []),
-    ...(adapter?.is_fallback_adapter === true || adapter?.backend === 'wasm' ? [t('slowWithoutGpu')] : []),
+    ...(isSlow(adapter) ? [t('slowWithoutGpu')] : []),
   ];
   estimateLines.replaceChildren(...lines.map((line) => Object.assign(document.createElement('li'), { textContent: line })));
+}
+
+/** Returns whether images are generated without a GPU. */
+function isSlow(adapter: AdapterInfo | undefined): boolean {
+  return adapter?.is_fallback_adapter === true || adapter?.backend === 'wasm';
 }
 
 function runningJob(jobs: State['jobs']): State['jobs'][number] | undefined {

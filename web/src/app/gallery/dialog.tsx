@@ -1,6 +1,7 @@
 //! A modal dialog that fills the screen.
 import type { ComponentChildren } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
+import { commandOf } from '../shortcuts';
 
 interface DialogProps {
   id: string;
@@ -20,7 +21,7 @@ export function Dialog({ id, label, onClose, onKeyDown, onGone, children }: Dial
     return onGone;
   }, []);
   const onKey = (event: KeyboardEvent): void => {
-    if (event.key !== 'Escape') return onKeyDown?.(event);
+    if (commandOf('lightbox', event) !== 'close') return onKeyDown?.(event);
     // The panel under it stays open.
     event.preventDefault();
     event.stopPropagation();

@@ -3,6 +3,7 @@ import { useRef } from 'preact/hooks';
 import type { GalleryEntry } from '../../gallery/schema';
 import { formatDate } from '../format';
 import { t } from '../i18n';
+import { commandOf } from '../shortcuts';
 import { Dialog } from './dialog';
 import { IconButton } from './icon-button';
 import { actionsOf, type GalleryHost } from './menu';
@@ -23,15 +24,14 @@ export function Lightbox({ store, entry, host }: { store: GalleryStore; entry: G
   const close = (): void => store.set({ opened: undefined, active: id });
 
   const onKeyDown = (event: KeyboardEvent): void => {
-    if (event.ctrlKey || event.metaKey) {
-      if (event.key !== 'z') return;
-      store.undo();
-    } else if (event.key === 'ArrowLeft') store.move(-1);
-    else if (event.key === 'ArrowRight') store.move(1);
-    else if (event.key === 'Home') store.move(-Infinity);
-    else if (event.key === 'End') store.move(Infinity);
-    else if (event.key === 'Delete' || event.key === 'Backspace') store.remove([id]);
-    else if (event.key === 'f') store.favour([id], !entry.favourite);
+    const command = commandOf('lightbox', event);
+    if (command === 'undo') store.undo();
+    else if (command === 'previous') store.move(-1);
+    else if (command === 'next') store.move(1);
+    else if (command === 'first') store.move(-Infinity);
+    else if (command === 'last') store.move(Infinity);
+    else if (command === 'delete') store.remove([id]);
+    else if (command === 'favourite') store.favour([id], !entry.favourite);
     else return;
     event.preventDefault();
   };

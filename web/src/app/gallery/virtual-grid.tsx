@@ -2,6 +2,7 @@
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { GalleryEntry } from '../../gallery/schema';
 import { t } from '../i18n';
+import { commandOf, type ShortcutOf } from '../shortcuts';
 import type { GalleryStore } from './store';
 import { Tile } from './tile';
 
@@ -19,15 +20,15 @@ interface Layout {
   end: number;
 }
 
-const KEYS: Readonly<Record<string, (layout: Layout) => number>> = {
-  ArrowLeft: () => -1,
-  ArrowRight: () => 1,
-  ArrowUp: ({ columns }) => -columns,
-  ArrowDown: ({ columns }) => columns,
-  PageUp: ({ columns, tile }) => -columns * Math.max(1, Math.floor(innerHeight / tile) - 1),
-  PageDown: ({ columns, tile }) => columns * Math.max(1, Math.floor(innerHeight / tile) - 1),
-  Home: () => -Infinity,
-  End: () => Infinity,
+const MOVES: Partial<Record<ShortcutOf<'grid'>, (layout: Layout) => number>> = {
+  left: () => -1,
+  right: () => 1,
+  up: ({ columns }) => -columns,
+  down: ({ columns }) => columns,
+  pageUp: ({ columns, tile }) => -columns * Math.max(1, Math.floor(innerHeight / tile) - 1),
+  pageDown: ({ columns, tile }) => columns * Math.max(1, Math.floor(innerHeight / tile) - 1),
+  first: () => -Infinity,
+  last: () => Infinity,
 };
 
 export function VirtualGrid({ store }: { store: GalleryStore }) {
@@ -59,7 +60,13 @@ export function VirtualGrid({ store }: { store: GalleryStore }) {
       window.removeEventListener('resize', schedule);
     };
   }, []);
+  /** The tile that the keyboard has deleted, until it is gone: the focus then goes to the one in its place. */
+  const deleted = useRef<number | undefined>(undefined);
   useLayoutEffect(() => {
+    if (deleted.current !== undefined && !shown.some(({ id }) => id === deleted.current)) {
+      deleted.current = undefined;
+      moved.current = active;
+    }
     if (moved.current === undefined) return;
     list.current?.querySelector<HTMLElement>(`[data-id="${moved.current}"] .tile`)?.focus();
     moved.current = undefined;
@@ -73,7 +80,8 @@ export function VirtualGrid({ store }: { store: GalleryStore }) {
   );
   const onKeyDown = (event: KeyboardEvent): void => {
     const entry = shown[activeAt];
-    const step = KEYS[event.key]?.(layout);
+    const command = commandOf('grid', event);
+    const step = command && MOVES[command]?.(layout);
     if (entry === undefined) return;
     if (step !== undefined) {
       const next = shown[Math.min(Math.max(activeAt + step, 0), shown.length - 1)];
@@ -84,7 +92,10 @@ export function VirtualGrid({ store }: { store: GalleryStore }) {
         if (state.anchor === undefined) store.set({ anchor: entry.id });
         store.select(next.id, 'range');
       } else store.set({ active: next.id });
-    } else if (isTile(event.target)) onTileKey(event, store, entry);
+    } else if (isTile(event.target) && command !== undefined && onTileCommand(command, store, entry)) {
+      event.preventDefault();
+      if (command === 'delete') deleted.current = entry.id;
+    }
   };
 
   return (
@@ -116,18 +127,18 @@ function isTile(target: EventTarget | null): boolean {
   return target instanceof Element && target.classList.contains('tile');
 }
 
-function onTileKey(event: KeyboardEvent, store: GalleryStore, entry: GalleryEntry): void {
+/** Returns whether the command was one for a tile. */
+function onTileCommand(command: ShortcutOf<'grid'>, store: GalleryStore, entry: GalleryEntry): boolean {
   const { selecting, selected, shown } = store.state();
   const ids = selected.has(entry.id) ? [...selected] : [entry.id];
-  if (event.key === 'Delete' || event.key === 'Backspace') store.remove(ids);
-  else if (event.key === 'f' && !event.ctrlKey && !event.metaKey) store.favour(ids, !entry.favourite);
-  else if (event.key === ' ') store.select(entry.id, 'toggle');
-  else if (event.key === 'a' && (event.ctrlKey || event.metaKey))
-    store.set({ selecting: true, selected: new Set(shown.map(({ id }) => id)) });
-  else if (event.key === 'z' && (event.ctrlKey || event.metaKey)) store.undo();
-  else if (event.key === 'Escape' && selecting) store.deselect();
-  else return;
-  event.preventDefault();
+  if (command === 'delete') store.remove(ids);
+  else if (command === 'favourite') store.favour(ids, !entry.favourite);
+  else if (command === 'select') store.select(entry.id, 'toggle');
+  else if (command === 'selectAll') store.set({ selecting: true, selected: new Set(shown.map(({ id }) => id)) });
+  else if (command === 'undo') store.undo();
+  else if (command === 'deselect' && selecting) store.deselect();
+  else return false;
+  return true;
 }
 
 /** Returns the layout for the place of the list on the screen; `before` where it is the same. */

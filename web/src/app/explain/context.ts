@@ -1,0 +1,8 @@
+//! What the explanations read of the page.
+import type { State } from '../state';
+
+export interface ExplainContext {
+  state(): State;
+  /** Returns the address of the companion that encodes prompts, if one is selected. */
+  companion(): string | undefined;
+}
