@@ -24,6 +24,12 @@ impl Taps {
         Self { tensors: Some(BTreeMap::new()) }
     }
 
+    /// Returns whether tensors are recorded.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.tensors.is_some()
+    }
+
     /// Records `tensor` as `name`. A second tensor of that name replaces the first.
     pub fn record<const RANK: usize>(&mut self, name: Arguments<'_>, tensor: &Tensor<RANK>) {
         if let Some(tensors) = &mut self.tensors {

@@ -100,7 +100,7 @@ impl GoldenCheck<'_> {
             self.exact(&recorded, &format!("{prefix}attention_mask"), &mask)?;
         }
 
-        let negative = encoder.encode(&negative, tokens, &mut Taps::off()).await?;
+        let negative = encoder.encode(&negative, tokens, &mut Taps::on()).await?;
         let mut taps = Taps::on();
         let positive = encoder.encode(&prompts, tokens, &mut taps).await?;
         taps.record(format_args!("negative_prompt_embeds"), &negative.embeds);

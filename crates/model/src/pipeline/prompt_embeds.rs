@@ -8,6 +8,9 @@ use crate::text::t5::T5Forward;
 use crate::text::weighting::{WeightedCaption, empty_row_text, encoder_rows};
 use crate::{CaptionTokenizer, EncodedPrompt, Error, T5, Taps, TokenizedCaption, normalize_caption, values_read};
 
+/// Lengths of the rows that the text encoder computes are multiples of this, so that few lengths occur.
+const LENGTH_STEP: usize = 8;
+
 /// Text embeddings of a batch of prompts: diffusers' `prompt_embeds` and `prompt_attention_mask`.
 #[derive(Clone)]
 pub struct PromptEmbeds {
@@ -223,6 +226,9 @@ impl TextEncoder {
 
     /// Begins to encode prompts, block by block. With `keeps_blocks` the blocks that are read stay on the device.
     ///
+    /// Padding is a masked key everywhere, so that it changes no other token: the encoder computes as many tokens as the longest
+    /// row has, and the embeddings of padding are 0. With `taps` it computes all `tokens`, as diffusers does.
+    ///
     /// # Errors
     /// A prompt that cannot be tokenized, or token embeddings that cannot be read.
     pub async fn begin(
@@ -241,10 +247,15 @@ impl TextEncoder {
             Some(caption.token_weights(rest.next()?, tokens))
         });
         let weights = weights.collect();
-        let rows = self.tokens(&texts, tokens)?;
+        let mut rows = self.tokens(&texts, tokens)?;
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.attention_mask.iter().copied()).collect();
         let attention_mask = Tensor::from_data(TensorData::new(mask, [rows.len(), tokens]), &self.device);
-        let kept = rows.iter().map(|row| row.attention_mask.iter().filter(|mask| **mask > 0.0).count()).collect();
+        let kept: Vec<usize> =
+            rows.iter().map(|row| row.attention_mask.iter().filter(|mask| **mask > 0.0).count()).collect();
+        if !taps.is_on() {
+            let longest = kept.iter().copied().max().unwrap_or(0).max(1);
+            rows.iter_mut().for_each(|row| row.truncate(longest.next_multiple_of(LENGTH_STEP)));
+        }
         let forward = self.t5.begin(&rows, keeps_blocks, taps).await?;
         let is_quantized = self.t5.weight_format() >= WeightFormat::Q8;
         Ok(TextEncoding { forward, attention_mask, kept, starts, weights, is_quantized })
@@ -306,7 +317,18 @@ impl TextEncoding<'_> {
     /// If blocks are left.
     #[must_use]
     pub fn finish(self, taps: &mut Taps) -> PromptEmbeds {
-        let prompt_embeds = PromptEmbeds { embeds: self.forward.finish(taps), attention_mask: self.attention_mask };
+        let computed = self.forward.finish(taps);
+        let [b, length, channels] = computed.dims();
+        let [rows, tokens] = self.attention_mask.dims();
+        assert!(b == rows && length <= tokens, "{b} rows of {length} tokens beside a mask of {rows} rows of {tokens}");
+        let embeds = if taps.is_on() {
+            computed
+        } else {
+            let padding = Tensor::zeros([b, tokens - length, channels], &computed.device());
+            let padded = if length < tokens { Tensor::cat(vec![computed, padding], 1) } else { computed };
+            padded * self.attention_mask.clone().unsqueeze_dim(2)
+        };
+        let prompt_embeds = PromptEmbeds { embeds, attention_mask: self.attention_mask };
         prompt_embeds.weighted(&self.weights)
     }
 

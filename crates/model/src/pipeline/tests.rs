@@ -78,6 +78,35 @@ fn checkpoint() -> Folder {
 }
 
 #[test]
+fn padding_is_not_computed_and_changes_no_token() {
+    const TOKENS: usize = 120;
+    let encoder = block_on(TextEncoder::load(&checkpoint(), None, &Device::flex())).expect("it loads");
+    let masked = |embeds: &PromptEmbeds| {
+        let mask = embeds.attention_mask.clone().unsqueeze_dim(2);
+        (embeds.embeds.clone() * mask).into_data().try_into_vec::<f32>().expect("f32")
+    };
+    let long = "a red circle on a blue background, ".repeat(20);
+    for (prompts, length) in [
+        (vec![""], 8),
+        (vec!["a red circle", ""], 8),
+        (vec!["", "a red circle on a blue background"], 16),
+        (vec![&*long], 120),
+    ] {
+        let mut encoding = block_on(encoder.begin(&prompts, TOKENS, false, &mut Taps::off())).expect("it begins");
+        assert_eq!(encoding.hidden_state().dims()[..2], [prompts.len(), length], "{prompts:?}");
+        while block_on(encoding.step(&mut Taps::off())).expect("a block") {}
+        let embeds = encoding.finish(&mut Taps::off());
+        let padded = block_on(encoder.encode(&prompts, TOKENS, &mut Taps::on())).expect("they are encoded");
+        assert_eq!(embeds.embeds.dims(), padded.embeds.dims());
+        let values = masked(&embeds);
+        let comparison = compare(&values, &masked(&padded), TOLERANCE);
+        assert_eq!(comparison.difference, None, "{prompts:?}: {:.1e}", comparison.max_relative);
+        let all = embeds.embeds.into_data().try_into_vec::<f32>().expect("f32");
+        assert_eq!(all, values, "{prompts:?}: the embeddings of padding are 0");
+    }
+}
+
+#[test]
 fn weighted_prompts_are_embedded_as_in_comfyui() {
     const TOKENS: usize = 20;
     let device = Device::flex();

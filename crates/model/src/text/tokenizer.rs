@@ -36,6 +36,14 @@ pub struct TokenizedCaption {
     pub attention_mask: Vec<f32>,
 }
 
+impl TokenizedCaption {
+    /// Drops what lies after the first `tokens` tokens.
+    pub(crate) fn truncate(&mut self, tokens: usize) {
+        self.input_ids.truncate(tokens);
+        self.attention_mask.truncate(tokens);
+    }
+}
+
 impl CaptionTokenizer {
     /// Loads `tokenizer/`.
     ///
