@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { openBrowser, serveFolder } from './browser.mjs';
+import { openBrowser, screenshot, serveFolder } from './browser.mjs';
 
 const under = (path) => fileURLToPath(new URL(`../../web/${path}`, import.meta.url));
 const fromWeb = createRequire(under('package.json'));
@@ -61,6 +61,10 @@ Object.assign(globalThis, { result: main() });
 `;
 const PAGE = '<!doctype html><title>a page</title>';
 
+/** A page whose policy allows neither inline scripts nor inline styles. */
+const BARE = `<!doctype html><html lang="en"><title>a page</title><script type="module" src="./pixart-web/studio.js"></script>
+<pixart-studio model="/models/scenes/" device="wasm" prompt="a blue fish" prompt-weighting="false" seed="3" num-inference-steps="2" width="64" height="64"></pixart-studio>`;
+
 let folder;
 let server;
 let browser;
@@ -75,7 +79,9 @@ before(async () => {
   writeFileSync(join(folder, 'main.ts'), CONSUMER);
   writeFileSync(join(folder, 'index.html'), `${PAGE}<script type="module" src="./main.ts"></script>`);
   symlinkSync(under('models'), join(folder, 'models'));
-  copyFileSync(new URL('../../examples/embed.html', import.meta.url), join(folder, 'embed.html'));
+  for (const example of ['embed.html', 'studio.html'])
+    copyFileSync(new URL(`../../examples/${example}`, import.meta.url), join(folder, example));
+  writeFileSync(join(folder, 'bare.html'), BARE);
   symlinkSync(join(folder, 'node_modules/pixart-web'), join(folder, 'pixart-web'));
   server = await serveFolder(folder);
   browser = await openBrowser({ flags: [] });
@@ -123,6 +129,16 @@ test('its_types_accept_the_readme_example_and_reject_a_wrong_field', () => {
     'es2023,dom',
   ];
   execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, join(folder, 'main.ts')], { stdio: 'inherit' });
+  writeFileSync(
+    join(folder, 'studio.ts'),
+    `import { PixartStudio, type StudioRequest } from 'pixart-web/studio';
+const studio: PixartStudio = document.createElement('pixart-studio');
+const request: StudioRequest = { prompt: 'a fish', seed: 7 };
+studio.request = request;
+export const image: Promise<{ png: Uint8Array } | undefined> = studio.generate();
+`,
+  );
+  execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, join(folder, 'studio.ts')], { stdio: 'inherit' });
   const wrong = join(folder, 'wrong.ts');
   writeFileSync(wrong, CONSUMER.replace('seed: 7', "seed: '7'"));
   const refused = () => execFileSync('node', [under('node_modules/typescript/bin/tsc'), ...options, wrong], { stdio: 'pipe' });
@@ -213,4 +229,116 @@ test('a_first_visit_and_the_wasm_module_are_within_their_size_limits', async () 
   const listed = readFileSync(join(dist, 'sw.js'), 'utf8');
   const unlisted = built.filter((file) => file !== 'sw.js' && !listed.includes(`"${file}"`) && !listed.includes(`\`${file}\``));
   assert.deepEqual(unlisted, [], 'the service worker stores every part');
+});
+
+/** Opens the page at `path` with the strictest policy that the package allows. */
+async function openStudio(path) {
+  const page = await browser.context.newPage();
+  const errors = [];
+  page.on('pageerror', (error) => errors.push(error.message));
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  await page.goto(new URL(path, server.url).href);
+  await page.evaluate(() => {
+    globalThis.heard = [];
+    for (const kind of ['image', 'fault'])
+      document.addEventListener(kind, ({ detail, target }) =>
+        globalThis.heard.push([kind, target.localName, detail.code ?? detail.image.width]),
+      );
+  });
+  return { page, errors };
+}
+
+const untilHeard = (page, kind) =>
+  page.waitForFunction((kind) => globalThis.heard.some(([heard]) => heard === kind), kind, { timeout: EXAMPLE_MILLIS });
+
+test('the_studio_example_generates_an_image_by_mouse_and_reports_a_fault', async () => {
+  const { page, errors } = await openStudio('/studio.html');
+  await page.getByRole('button', { name: 'Generate' }).click();
+  await untilHeard(page, 'image');
+  assert.deepEqual(await page.evaluate(() => globalThis.heard), [['image', 'pixart-studio', 128]]);
+  assert.match(await page.innerText('#last'), /^“a red mushroom in a green field”: 128 × 128 pixels, \d+ bytes$/);
+  const image = page.getByRole('img', { name: 'a red mushroom in a green field' });
+  assert.equal(await image.evaluate(async (image) => (await image.decode(), image.naturalWidth)), 128);
+  assert.match(await page.locator('pixart-studio [role="status"]').innerText(), /^Generated in \d+(\.\d)? sec$/);
+  // The page's variables reach into the element.
+  const colour = await page.getByRole('button', { name: 'Generate' }).evaluate((button) => getComputedStyle(button).backgroundColor);
+  assert.equal(colour, 'rgb(11, 107, 79)');
+  for (const [width, colorScheme] of [
+    [1280, 'light'],
+    [390, 'dark'],
+  ]) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(readFileSync(fromWeb.resolve('axe-core/axe.min.js'), 'utf8'));
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    assert.deepEqual(
+      violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`),
+      [],
+    );
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    await screenshot(page, `studio-${width}`);
+  }
+  await page.getByLabel('Prompt', { exact: true }).fill('');
+  await page.getByRole('button', { name: 'Generate' }).click();
+  await untilHeard(page, 'fault');
+  assert.match(await page.getByRole('alert').innerText(), /^the prompt is empty: /);
+  assert.equal(await page.innerText('#last'), 'There is no image: bad_request');
+  assert.deepEqual(errors, []);
+  await page.close();
+});
+
+test('attributes_of_the_studio_are_the_fields_of_its_request_under_a_strict_policy', async () => {
+  const strict = await serveFolder(folder, {
+    headers: {
+      'content-security-policy':
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src blob:",
+    },
+  });
+  try {
+    const { page, errors } = await openStudio(new URL('/bare.html', strict.url).href);
+    const studio = page.locator('pixart-studio');
+    assert.deepEqual(await studio.evaluate((studio) => studio.request), {
+      prompt: 'a blue fish',
+      prompt_weighting: false,
+      seed: 3,
+      num_inference_steps: 2,
+      width: 64,
+      height: 64,
+    });
+    // By keyboard: what is typed is reflected.
+    await page.getByText('Settings').focus();
+    await page.keyboard.press('Enter');
+    await page.getByLabel('Steps').fill('4');
+    assert.equal(await studio.getAttribute('num-inference-steps'), '4');
+    await studio.evaluate((studio) => (studio.request = { seed: 9, negative_prompt: 'blur', guidance_scale: undefined }));
+    assert.deepEqual([await page.getByLabel('Seed').inputValue(), await studio.getAttribute('negative-prompt')], ['9', 'blur']);
+    await page.getByLabel('Prompt', { exact: true }).focus();
+    await page.keyboard.press('Control+Enter');
+    await untilHeard(page, 'image');
+    const generated = await studio.evaluate(async (studio) => {
+      const { image } = await new Promise((resolve) => {
+        studio.addEventListener('image', ({ detail }) => resolve(detail), { once: true });
+        studio.generate();
+      });
+      return [image.seed, image.num_inference_steps, image.width];
+    });
+    assert.deepEqual(generated, [9, 4, 64]);
+    await studio.evaluate((studio) => studio.setAttribute('num-inference-steps', '500'));
+    await page.getByRole('button', { name: 'Generate' }).click();
+    await page.getByText(/^Step \d+ of 500$/).waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('Cancelled').waitFor();
+    await studio.evaluate((studio) => studio.setAttribute('model', '/nowhere/'));
+    await page.getByRole('button', { name: 'Generate' }).click();
+    await untilHeard(page, 'fault');
+    assert.match(await page.getByRole('alert').innerText(), /nowhere.*: /);
+    await studio.evaluate((studio) => studio.removeAttribute('model'));
+    assert.deepEqual(
+      errors.filter((error) => !error.includes('404')),
+      [],
+    );
+    await page.close();
+  } finally {
+    await strict.close();
+  }
 });
