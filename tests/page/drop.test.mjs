@@ -164,7 +164,7 @@ test('a_dropped_image_goes_where_it_can_be_of_use', async () => {
   await page.click('#use-image');
   assert.ok(await page.isHidden('#notice'));
   assert.deepEqual(await page.evaluate(() => [...document.getElementById('init-image').files].map(({ name }) => name)), ['foreign.png']);
-  await page.waitForSelector('#mask-editor:not([hidden])');
+  await page.waitForSelector('#init-image-preview:not([hidden])');
   await page.close();
 });
 

@@ -429,7 +429,7 @@ test('faults_of_the_form', async () => {
   await page.route('**/assets/read-image-*.js', (route) => route.abort());
   await add('web/src/app/load-part.ts', await submit());
   await page.unroute('**/assets/read-image-*.js');
-  await add('web/src/app/form.ts', await submit());
+  await add('web/src/app/input-image.ts', await submit());
   await page.setInputFiles('#mask-image', []);
   await page.setInputFiles('#init-image', { name: 'notes.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('a text') });
   await add('web/src/gallery/read-image.ts', await submit());

@@ -116,7 +116,7 @@ test('an_image_of_image_to_image_leaves_nothing_behind_for_the_next_one', async 
   assert.equal(await restore(own(plain)), 'The settings of restored.png are in the form.');
   assert.equal(await page.inputValue('#strength'), '');
   assert.equal(await page.evaluate(() => document.getElementById('init-image').files.length), 0);
-  assert.ok(await page.isHidden('#mask-editor'));
+  assert.ok(await page.isHidden('#init-image-preview'));
   assert.deepEqual((await generated()).request, { ...(await generated()).request, ...plain });
 });
 

@@ -6,8 +6,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { dropPng, fillForm, generate, largestDifference, openSettings, pixels, screenshot, untilEngine } from './browser.mjs';
+import { dropPng, fillForm, generate, largestDifference, openPanel, openSettings, pixels, screenshot, untilEngine } from './browser.mjs';
+import { editorPoints } from './editor-page.mjs';
 import { SCENES, untilLoaded, useModelServer } from './fixture.mjs';
+import { png } from './image-files.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -113,16 +115,13 @@ describe('a page with a checkpoint', () => {
     const under = await generateImage(page);
     await openSettings(page);
     await page.setInputFiles('#init-image', { name: 'under.png', mimeType: 'image/png', buffer: under });
-    await page.waitForSelector('#mask-editor:not([hidden])');
-    await page.locator('#mask-canvas').scrollIntoViewIfNeeded();
-    const box = await page.locator('#mask-canvas').boundingBox();
+    await page.click('#edit-init-image');
+    const at = await editorPoints(page, { width: 64, height: 64 });
     // The left half, in one stroke as wide as it is.
-    await page
-      .locator('#brush-size')
-      .evaluate((brush, width) => Object.assign(brush, { max: width, value: width }), Math.floor(box.width / 2));
-    await page.mouse.move(box.x + box.width / 4, box.y + 1);
+    await page.fill('#brush-size', '32');
+    await page.mouse.move(...at(16, 0.5));
     await page.mouse.down();
-    await page.mouse.move(box.x + box.width / 4, box.y + box.height - 1, { steps: 4 });
+    await page.mouse.move(...at(16, 63.5), { steps: 4 });
     await page.mouse.up();
     await fillForm(page, { prompt: 'a green square', seed: 9, num_inference_steps: 6 });
     await page.fill('#strength', '1');
@@ -139,16 +138,11 @@ describe('a page with a checkpoint', () => {
     console.log(`# mean difference of 255: ${left.toFixed(1)} where painted, ${right.toFixed(1)} elsewhere`);
     assert.ok(left > 3 * right && left > 10, `${left} where it was painted over, ${right} where it was not`);
 
-    const mask = await page.evaluate(async () => {
-      const canvas = new OffscreenCanvas(64, 64);
-      const context = canvas.getContext('2d');
-      context.fillRect(0, 0, 64, 64);
-      context.drawImage(document.getElementById('mask-canvas'), 0, 0);
-      return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
-    });
+    const mask = png(64, 64, 2, (x) => (x < 32 ? [255, 255, 255] : [0, 0, 0]));
+    await openPanel(page, 'editor');
     await page.click('#clear-mask');
     assert.ok(largestDifference(await pixels(page, await generateImage(page)), await pixels(page, painted)) > 8, 'the mask is empty');
-    await page.setInputFiles('#mask-image', { name: 'mask.png', mimeType: 'image/png', buffer: Buffer.from(mask) });
+    await page.setInputFiles('#mask-image', { name: 'mask.png', mimeType: 'image/png', buffer: mask });
     assert.deepEqual(await pixels(page, await generateImage(page)), await pixels(page, painted));
   });
 

@@ -118,7 +118,7 @@ test('an_image_of_the_strip_is_shown_generated_again_and_used_as_input_image', a
   assert.equal(image_prompt, SMALL.prompt);
   assert.notEqual(image.seed, 7);
   await page.click('#edit-part');
-  await page.waitForSelector('#mask-editor:not([hidden])');
+  await page.waitForSelector('#editor[open] #editor-canvas');
   assert.deepEqual(await page.evaluate(() => document.getElementById('init-image').files.length), 1);
   await page.close();
 });

@@ -1,4 +1,4 @@
-//! Files that are dropped on the page. Fields keep what browsers do by themselves: a file input takes files, a text field takes text.
+//! Files that are dropped on the page or pasted. Fields keep what browsers do by themselves: a file input takes files, a text field takes text.
 //! Whatever else is dropped is answered with a sentence and changes nothing.
 import { isFault } from '../engine/fault';
 import { type Classified, classifiedFile, classifiedFolder } from './components';
@@ -20,13 +20,14 @@ export interface DropHandlers {
 /** The largest file that is read as an image. */
 const IMAGE_BYTES_MAX = 1 << 28;
 
-/** Handles drops on the page. */
+/** Handles drops on the page, and images that are pasted. */
 export function startDrop(handlers: DropHandlers): void {
   const take = (event: DragEvent): boolean => {
     if (isFieldsOwn(event)) return false;
     event.preventDefault();
     return true;
   };
+  document.addEventListener('paste', (event) => takePasted(event, handlers));
   document.addEventListener('dragover', take);
   document.addEventListener('drop', (event) => {
     if (!take(event)) return;
@@ -38,6 +39,20 @@ export function startDrop(handlers: DropHandlers): void {
       handlers.onRefused(isFault(thrown) ? remarkOf(thrown) : unreadable),
     );
   });
+}
+
+/** Takes an image from the clipboard. Text beside it belongs to a text field. */
+function takePasted(event: ClipboardEvent, handlers: DropHandlers): void {
+  const [file] = event.clipboardData?.files ?? [];
+  const types = event.clipboardData?.types ?? [];
+  if (event.defaultPrevented || file === undefined || !file.type.startsWith('image/')) return;
+  const isText = event.target instanceof Element && event.target.matches('input, textarea') && types.includes('text/plain');
+  if (isText) return;
+  event.preventDefault();
+  const unreadable = t('dropUnreadable', { name: file.name });
+  receive([file], types, Promise.resolve(undefined), handlers).catch((thrown: unknown) =>
+    handlers.onRefused(isFault(thrown) ? remarkOf(thrown) : unreadable),
+  );
 }
 
 async function receive(

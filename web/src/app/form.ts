@@ -1,15 +1,15 @@
 //! The request form: reads a request from it, and fills it in from a checkpoint or an image's metadata. The engine validates values.
 import type { ImageRequest } from '../engine/client';
 import { fault } from '../engine/fault';
-import type { Checkpoint, GenerateRequest, Limits, Preset } from '../engine/protocol.gen';
+import type { Checkpoint, GenerateRequest, Preset } from '../engine/protocol.gen';
 import { hasSizeSuffix } from '../gallery/size-suffix';
 import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
 import { t } from './i18n';
-import { loadPart } from './load-part';
-import { paintedMask } from './mask';
+import { keepFiles, readInputImage, selectInitImage } from './input-image';
 import { openPanel } from './panels';
 import { promptVariants, VARIANTS_MAX } from './prompt-variants';
+import { type Shape, shapesOf } from './shapes';
 import { readTextSource, unselectFile } from './text-source';
 
 const prompt = element('prompt', HTMLTextAreaElement);
@@ -30,8 +30,6 @@ const guidanceScale = element('guidance-scale', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
 const style = element('style', HTMLSelectElement);
 const numImages = element('num-images', HTMLInputElement);
-const initImage = element('init-image', HTMLInputElement);
-const maskImage = element('mask-image', HTMLInputElement);
 const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
 const height = element('height', HTMLInputElement);
@@ -39,17 +37,6 @@ const aspectRatios = element('aspect-ratios', HTMLElement);
 const record = element('record', HTMLInputElement);
 
 const U32_MAX = 2 ** 32 - 1;
-/** Width to height. The buttons keep the area of the checkpoint's native size. */
-const ASPECT_RATIOS: readonly (readonly [number, number])[] = [
-  [1, 1],
-  [4, 3],
-  [3, 4],
-  [3, 2],
-  [2, 3],
-  [16, 9],
-  [9, 16],
-];
-
 /** The open checkpoint's presets, and the recommended one. */
 let presets: readonly Preset[] = [];
 let recommended: Preset | undefined;
@@ -167,42 +154,26 @@ export function readNumImages(): number {
 
 /** Returns the fields of a request that are read from files: text source, input image and mask, with the strength. Rejects with a `Fault`. */
 export async function readFiles(): Promise<Partial<ImageRequest>> {
-  const [text_encoder, image, selected, painted] = await Promise.all([
-    readTextSource(),
-    readImage(initImage),
-    readImage(maskImage),
-    paintedMask(),
-  ]);
-  const mask_image = selected ?? painted;
-  if (image === undefined && mask_image !== undefined)
-    throw fault('bad_request', 'a mask is selected, and no input image', 'choose the input image too, or remove the mask');
+  const [text_encoder, files] = await Promise.all([readTextSource(), readInputImage()]);
   // A strength without an image has no meaning: it may be left from before.
   return {
     text_encoder,
-    ...(image && { image }),
-    ...(mask_image && { mask_image }),
-    ...(image && strength.value && { strength: strength.valueAsNumber }),
+    ...files,
+    ...(files.image && strength.value && { strength: strength.valueAsNumber }),
   };
 }
 
-/** Reads a selected image file; `undefined` without one. Rejects with a `Fault`. */
-async function readImage({ files }: HTMLInputElement): Promise<Uint8Array | undefined> {
-  const file = files?.[0];
-  if (file === undefined) return undefined;
-  const { readAsPng } = await loadPart('image reader', () => import('../gallery/read-image'));
-  return readAsPng(file);
-}
-
-/** Returns whether an input image is selected. */
-export function hasInitImage(): boolean {
-  return (initImage.files?.length ?? 0) > 0;
-}
-
-/** Selects an input image, as its field does. */
-export function selectInitImage(file: File): void {
-  setFiles(initImage, file);
+/** Selects an input image, and shows its settings. */
+export function useInitImage(file: File): void {
+  selectInitImage(file);
   openPanel('settings');
   element('image-input', HTMLDetailsElement).open = true;
+}
+
+/** Fills in the size. */
+export function setSize(size: { width: number; height: number }): void {
+  [width.valueAsNumber, height.valueAsNumber] = [size.width, size.height];
+  renderForm();
 }
 
 function selectedPreset(): Preset | undefined {
@@ -244,8 +215,7 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   strength.value = String(request.strength ?? '');
   numImages.value = '1';
   randomSeedBox.checked = false;
-  if (!files.includes('image')) setFiles(initImage);
-  if (!files.includes('mask_image')) setFiles(maskImage);
+  keepFiles(files);
   unselectFile();
   if (own === undefined) {
     const matching = [selectedPreset(), ...presets].find((known) => known !== undefined && hasPresetFields(known, request));
@@ -253,15 +223,6 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
     carry(request, matching ?? selectedPreset());
   } else carryPreset(own);
   renderForm();
-}
-
-/** Selects a file, or none, and lets the page know. */
-function setFiles(field: HTMLInputElement, file?: File): void {
-  if (file === undefined && field.value === '') return;
-  const transfer = new DataTransfer();
-  if (file !== undefined) transfer.items.add(file);
-  field.files = transfer.files;
-  field.dispatchEvent(new Event('change'));
 }
 
 function setText(field: HTMLTextAreaElement, text: string): void {
@@ -301,7 +262,7 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
     side.placeholder = String(limits.native_size);
     if (side.value === '' && !hasSizeSuffix(prompt.value)) side.valueAsNumber = limits.native_size;
   }
-  aspectRatios.replaceChildren(...ASPECT_RATIOS.map((ratio) => aspectRatioButton(ratio, limits)));
+  aspectRatios.replaceChildren(...shapesOf(limits).map(aspectRatioButton));
   renderForm();
 }
 
@@ -318,15 +279,10 @@ export function renderForm(): void {
   }
 }
 
-function aspectRatioButton([wide, high]: readonly [number, number], limits: Limits): HTMLButtonElement {
-  const { native_size, size_multiple, size_min, size_max } = limits;
-  const side = (ratio: number): number => {
-    const pixels = Math.round((native_size * Math.sqrt(ratio)) / size_multiple) * size_multiple;
-    return Math.min(Math.max(pixels, size_min), size_max);
-  };
+function aspectRatioButton(shape: Shape): HTMLButtonElement {
   const button = document.createElement('button');
-  Object.assign(button, { type: 'button', textContent: `${wide}:${high}` });
-  Object.assign(button.dataset, { width: String(side(wide / high)), height: String(side(high / wide)) });
+  Object.assign(button, { type: 'button', textContent: shape.name });
+  Object.assign(button.dataset, { width: String(shape.width), height: String(shape.height) });
   button.addEventListener('click', () => {
     [width.value, height.value] = [button.dataset.width ?? '', button.dataset.height ?? ''];
     renderForm();

@@ -6,6 +6,7 @@ const PATHS = {
   clock: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v4l3 2',
   check: 'M5 12l5 5L20 7',
   close: 'M6 6l12 12M18 6L6 18',
+  compare: 'M4 5h16v14H4zM12 3v18M7 10l-1 2 1 2M17 10l1 2-1 2',
   copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
   download: 'M12 4v11M7 11l5 5 5-5M5 20h14',
   gallery: 'M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z',

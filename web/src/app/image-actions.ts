@@ -2,8 +2,11 @@
 import type { ImageRequest } from '../engine/client';
 import { fileStem, pngBlob } from '../gallery/files';
 import { element } from './dom';
-import { randomSeed, selectInitImage } from './form';
+import { randomSeed, useInitImage } from './form';
 import type { HistoryItem } from './history';
+import { selectInitImage } from './input-image';
+import { loadPart } from './load-part';
+import { openPanel } from './panels';
 
 /** How far "Vary a little" turns the initial noise towards another seed's. */
 const VARIATION_STRENGTH = 0.2;
@@ -12,10 +15,15 @@ export interface ImageActions {
   /** Returns the image that is shown. */
   shown(): HistoryItem | undefined;
   generate(request: ImageRequest): void;
+  onFailed(thrown: unknown): void;
 }
 
+const compareButton = element('compare-input', HTMLButtonElement);
+/** The slider over an image, and what removes it. */
+let compared: { item: HistoryItem; remove: () => void } | undefined;
+
 /** Connects the buttons. */
-export function startImageActions({ shown, generate }: ImageActions): void {
+export function startImageActions({ shown, generate, onFailed }: ImageActions): void {
   const onClick = (id: string, act: (item: HistoryItem) => void): void =>
     element(id, HTMLButtonElement).addEventListener('click', () => {
       const item = shown();
@@ -23,22 +31,45 @@ export function startImageActions({ shown, generate }: ImageActions): void {
     });
   onClick('again', ({ request }) => generate({ ...request, seed: randomSeed() }));
   onClick('vary', ({ request }) => generate({ ...request, variation_seed: randomSeed(), variation_strength: VARIATION_STRENGTH }));
-  onClick('use-as-start', useAsStart);
+  onClick('use-as-start', (item) => useInitImage(fileOf(item)));
   onClick('edit-part', (item) => {
-    useAsStart(item);
-    // The editor appears once the image is decoded.
-    const editor = element('mask-editor', HTMLElement);
-    const appeared = new MutationObserver(() => {
-      if (editor.hidden) return;
-      appeared.disconnect();
-      editor.scrollIntoView({ block: 'nearest' });
-    });
-    appeared.observe(editor, { attributeFilter: ['hidden'] });
-    editor.scrollIntoView({ block: 'nearest' });
+    selectInitImage(fileOf(item));
+    openPanel('editor');
+  });
+  onClick('compare-input', (item) => {
+    const wasCompared = compared?.item === item;
+    endComparison();
+    if (!wasCompared) compare(item).catch(onFailed);
+    renderImageActions(item);
   });
 }
 
-function useAsStart({ image: { png, seed }, prompt }: HistoryItem): void {
+/** Offers what can be done with this image. */
+export function renderImageActions(item: HistoryItem | undefined): void {
+  if (compared !== undefined && compared.item !== item) endComparison();
+  compareButton.hidden = item?.request.image === undefined;
+  compareButton.setAttribute('aria-pressed', String(compared !== undefined));
+}
+
+async function compare(item: HistoryItem): Promise<void> {
+  const { image, request } = item;
+  if (request.image === undefined) return;
+  const started = { item, remove: () => {} };
+  compared = started;
+  const { showBeforeAfter } = await loadPart('comparison', () => import('./editor/before-after')).catch((thrown: unknown) => {
+    endComparison();
+    throw thrown;
+  });
+  // Another image is shown meanwhile.
+  if (compared === started) started.remove = showBeforeAfter(image, request.image);
+}
+
+function endComparison(): void {
+  compared?.remove();
+  compared = undefined;
+}
+
+function fileOf({ image: { png, seed }, prompt }: HistoryItem): File {
   const blob = pngBlob(png);
-  selectInitImage(new File([blob], `${fileStem({ prompt, seed })}.png`, { type: blob.type }));
+  return new File([blob], `${fileStem({ prompt, seed })}.png`, { type: blob.type });
 }

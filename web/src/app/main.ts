@@ -32,16 +32,18 @@ import {
   readPromptVariants,
   readRequest,
   renderForm,
-  selectInitImage,
   setPrompt,
+  setSize,
+  useInitImage,
   withPromptSize,
 } from './form';
 import { fillCell, hideGrid, readGrid, showGrid } from './grid';
 import { HISTORY_MAX, type HistoryItem, renderHistory } from './history';
 import { startI18n, t } from './i18n';
 import { startIcons } from './icons';
-import { startImageActions } from './image-actions';
+import { renderImageActions, startImageActions } from './image-actions';
 import { startImageStore } from './image-store';
+import { refreshEditor, startInputImage } from './input-image';
 import { loadPart, remarkOf } from './load-part';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import type { ModelComponents, ModelPlace } from './model-place';
@@ -151,6 +153,7 @@ await startI18n({
     explanations.refresh();
     showComponents();
     images.refresh();
+    refreshEditor();
   },
   onFailed: (text) => notify({ text }),
 });
@@ -195,7 +198,7 @@ startDrop({
 element('use-image', HTMLButtonElement).addEventListener('click', () => {
   const image = state.notice?.image;
   show({ ...state, notice: undefined });
-  if (image !== undefined) selectInitImage(image);
+  if (image !== undefined) useInitImage(image);
 });
 onPanelToggle('models', listStored);
 const explanations = startExplanations({
@@ -203,9 +206,15 @@ const explanations = startExplanations({
   companion: selectedCompanion,
   onFailed: (thrown) => notify({ text: remarkOf(thrown) }),
 });
+startInputImage({
+  limits: () => state.checkpoint?.limits,
+  onSize: setSize,
+  onFailed: (thrown) => notify({ text: remarkOf(thrown) }),
+});
 startImageActions({
-  shown: () => history.find(({ image }) => image === state.image),
+  shown: shownItem,
   generate: (request) => void generate(request).catch(ignore),
+  onFailed: (thrown) => notify({ text: remarkOf(thrown) }),
 });
 
 /** `?companion=` is the URL of a companion that encodes prompts. */
@@ -573,10 +582,16 @@ function submit(): void {
   }
 }
 
+/** Returns the image on the canvas, if it is of this visit. */
+function shownItem(): HistoryItem | undefined {
+  return history.find(({ image }) => image === state.image);
+}
+
 function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
+  renderImageActions(shownItem());
   renderWelcome({
     isVisible: state.image === undefined && state.phase !== 'generating' && state.estimate === undefined,
     isReady: state.phase === 'ready',

@@ -1,12 +1,12 @@
-//! The panels: settings, models and the gallery. Each is a non-modal dialog with a button that opens and closes it. On a wide page
-//! settings and models are columns beside the canvas, and the gallery covers it; on a narrow page each covers the canvas alone. The
+//! The panels: settings, models, the gallery and the editor. Each is a non-modal dialog with a button that opens and closes it. On a wide
+//! page settings and models are columns beside the canvas, and the gallery and the editor cover it; on a narrow page each covers the canvas alone. The
 //! prompt bar stays in reach, and what is covered takes no focus.
 import { element } from './dom';
 import { commandOf } from './shortcuts';
 
 /** The width from which panels are beside the canvas, as in layout.css. */
 const wide = matchMedia('(width >= 64rem)');
-const PANELS = ['settings', 'models', 'gallery'] as const;
+const PANELS = ['settings', 'models', 'gallery', 'editor'] as const;
 export type Panel = (typeof PANELS)[number];
 
 const dialogs = new Map(PANELS.map((panel) => [panel, element(panel, HTMLDialogElement)]));
@@ -48,9 +48,9 @@ export function isOpen(panel: Panel): boolean {
   return dialogOf(panel).open;
 }
 
-/** Opens a panel; on a narrow page, in place of the others. */
+/** Opens a panel, in place of those that cover the same. */
 export function openPanel(panel: Panel): void {
-  if (!wide.matches) for (const other of PANELS) if (other !== panel) dialogOf(other).close();
+  if (covers(panel)) for (const other of PANELS) if (other !== panel && covers(other)) dialogOf(other).close();
   if (!dialogOf(panel).open) dialogOf(panel).show();
 }
 
@@ -66,7 +66,7 @@ function renderPanels(): void {
 }
 
 function covers(panel: Panel): boolean {
-  return panel === 'gallery' || !wide.matches;
+  return panel === 'gallery' || panel === 'editor' || !wide.matches;
 }
 
 function dialogOf(panel: Panel): HTMLDialogElement {

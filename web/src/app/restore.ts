@@ -2,8 +2,9 @@
 import { nameOfPlace } from '../checkpoints/place';
 import type { Checkpoint, StoredCheckpoint } from '../engine/protocol.gen';
 import type { ImageMetadata } from '../gallery/image-metadata';
-import { applyRequest, hasInitImage } from './form';
+import { applyRequest } from './form';
 import { t } from './i18n';
+import { hasInitImage } from './input-image';
 import { restoreLoras } from './lora-list';
 import type { ModelComponents } from './model-place';
 

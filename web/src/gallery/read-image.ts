@@ -9,31 +9,52 @@ const REMEDY = 'choose a PNG, JPEG or WebP file of at most 64 megapixels';
 /** Returns an image file as PNG, as diffusers' `load_image` reads it: upright, and with the colours of transparent pixels. The engine
     does that for a PNG; any other format is decoded by the browser. Rejects with a `Fault`. */
 export async function readAsPng(file: File): Promise<Uint8Array> {
-  const unreadable = (): never => {
-    throw fault('bad_request', `${file.name} is not an image this browser can decode`, REMEDY);
-  };
-  const bytes = new Uint8Array(await file.arrayBuffer().catch(unreadable));
+  const bytes = await readBytes(file);
+  if (imageFormat(bytes) === 'png') return bytes;
+  const upright = await decodeUpright(file, bytes);
+  return new Uint8Array(await (await upright.convertToBlob({ type: 'image/png' })).arrayBuffer());
+}
+
+/** Returns the pixels of an image file, as the engine reads them. Rejects with a `Fault`. */
+export async function decodeImage(file: File): Promise<ImageData> {
+  const upright = await decodeUpright(file, await readBytes(file));
+  const context = upright.getContext('2d');
+  if (context === null) throw new Error(`a canvas of ${upright.width} × ${upright.height} pixels has no 2D context`);
+  const image = context.getImageData(0, 0, upright.width, upright.height);
+  for (let alpha = 3; alpha < image.data.length; alpha += 4) image.data[alpha] = 255;
+  return image;
+}
+
+function unreadable({ name }: File): never {
+  throw fault('bad_request', `${name} is not an image this browser can decode`, REMEDY);
+}
+
+async function readBytes(file: File): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(await file.arrayBuffer().catch(() => unreadable(file)));
   const { width, height } = storedSize(bytes) ?? { width: 0, height: 0 };
   // A small file may hold an image that no memory does.
   if (width * height > PIXELS_MAX) throw fault('bad_request', `${file.name} has ${width} × ${height} pixels`, REMEDY);
-  if (imageFormat(bytes) === 'png') return bytes;
-  // Browsers differ in whether they turn WebP files.
-  const is_webp = imageFormat(bytes) === 'webp';
-  const orientation = is_webp ? (await readTexts(bytes)).orientation : 1;
-  const blob = new Blob([is_webp ? withoutExif(bytes) : bytes], { type: file.type });
+  return bytes;
+}
+
+async function decodeUpright(file: File, bytes: Uint8Array<ArrayBuffer>): Promise<OffscreenCanvas> {
+  const format = imageFormat(bytes);
+  // Browsers differ in whether they turn WebP and PNG files.
+  const is_turned_here = format === 'webp' || format === 'png';
+  const orientation = is_turned_here ? (await readTexts(bytes)).orientation : 1;
+  const blob = new Blob([format === 'webp' ? withoutExif(bytes) : bytes], { type: file.type });
   const bitmap = await createImageBitmap(blob, {
-    imageOrientation: 'from-image',
+    imageOrientation: format === 'png' ? 'none' : 'from-image',
     premultiplyAlpha: 'none',
     colorSpaceConversion: 'none',
-  }).catch(unreadable);
-  const opaque = imageFormat(bytes) === 'jpeg' ? undefined : opaquePixels(bitmap);
+  }).catch(() => unreadable(file));
+  const opaque = format === 'jpeg' ? undefined : opaquePixels(bitmap);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext('2d');
   if (opaque === undefined) context?.drawImage(bitmap, 0, 0);
   else context?.putImageData(opaque, 0, 0);
   bitmap.close();
-  const upright = turned(canvas, orientation);
-  return new Uint8Array(await (await upright.convertToBlob({ type: 'image/png' })).arrayBuffer());
+  return turned(canvas, orientation);
 }
 
 /** Returns a copy of a WebP file whose EXIF chunk has a name that nobody reads. */
