@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { openBrowser, openSettings, servePage, untilEngine } from './browser.mjs';
+import { provokeModuleFaults } from './errors-module.mjs';
 
 const ROOT = new URL('../../', import.meta.url);
 const CATALOGUE = new URL('tests/errors/catalogue.json', ROOT);
@@ -49,7 +50,8 @@ async function add(site, provoked) {
   );
   assert.equal(typeof fault?.what, 'string', `${site}: ${fault?.stack ?? JSON.stringify(fault)}`);
   const neutral = (text) => text.replaceAll(server.url, 'http://localhost:8080/').replace(/127\.0\.0\.1:\d+/g, 'localhost:8080');
-  rows.push({ site, code: fault.code, what: neutral(fault.what), remedy: neutral(fault.remedy) });
+  // The order of keys in which the native test writes them.
+  rows.push({ code: fault.code, remedy: neutral(fault.remedy), site, what: neutral(fault.what) });
 }
 
 /** Runs `provoke` with a function in place of `fetch`. */
@@ -214,6 +216,10 @@ test('faults_of_servers', async () => {
     site,
     caught(() => withFetch(whole, backwards)),
   );
+  await add(
+    site,
+    caught(() => withFetch(whole, () => new HttpSource(AT).info('text_encoder/t5-q4.gguf'))),
+  );
 });
 
 test('faults_of_files_and_storage', async () => {
@@ -292,6 +298,18 @@ test('faults_of_files_and_storage', async () => {
     'web/src/checkpoints/checkpoint.ts',
     caught(() => checkpoints.provide(packed, 'denoiser')),
   );
+  const short = folder({ 'manifest.json': JSON.stringify(manifest), [shard.file]: 'half' });
+  await add(
+    'web/src/checkpoints/checkpoint.ts',
+    caught(() => checkpoints.provide(short, 'denoiser')),
+  );
+  const { HttpSource } = await load('checkpoints/source');
+  const manifestAlone = (url) =>
+    String(url).endsWith('manifest.json') ? new Response(JSON.stringify(manifest)) : new Response('', { status: 404 });
+  await add(
+    'web/src/checkpoints/checkpoint.ts',
+    caught(() => withFetch(manifestAlone, () => checkpoints.provide(new HttpSource(AT), 'denoiser'))),
+  );
   const stored = store.reader([manifest], () => {});
   await add(
     'web/src/checkpoints/store.ts',
@@ -300,6 +318,16 @@ test('faults_of_files_and_storage', async () => {
   await add(
     'web/src/checkpoints/store.ts',
     caught(() => stored(shard.file, 0, 8)),
+  );
+
+  globalThis.indexedDB = {
+    open() {
+      throw new DOMException('A mutation operation was attempted on a database that did not allow mutations.', 'InvalidStateError');
+    },
+  };
+  await add(
+    'web/src/checkpoints/store.ts',
+    caught(() => Store.open('indexeddb')),
   );
 
   const site = 'web/src/checkpoints/blob-store.ts';
@@ -322,6 +350,10 @@ test('faults_of_files_and_storage', async () => {
     site,
     caught(() => opfs.write('0a', new Uint8Array(8))),
   );
+});
+
+test('faults_of_the_wasm_module_in_other_orders', async () => {
+  await provokeModuleFaults(await import(new URL('web/pkg/pixart_browser.js', ROOT).href), add);
 });
 
 test('faults_of_the_worker_and_the_wasm_module', async () => {
@@ -374,6 +406,60 @@ test('faults_of_the_worker_and_the_wasm_module', async () => {
   await add('crates/browser/src/engine.rs try_prepare', faults.several);
   await add('crates/browser/src/generate.rs replay_step', faults.replay);
   await add('crates/browser/src/encode.rs resume_encoding', faults.layer);
+  await page.close();
+});
+
+/** Runs before the worker's own code: fails in the way that a `provoke` message names. */
+const PROVOKE = `
+  const request = GPUAdapter.prototype.requestDevice;
+  let device;
+  GPUAdapter.prototype.requestDevice = async function (...all) { return (device = await request.apply(this, all)); };
+  const raise = (error) => device.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error }));
+  const ways = {
+    memory: () => raise(new GPUOutOfMemoryError('a buffer of 4 GB could not be created')),
+    command: () => raise(new GPUValidationError('the buffer was destroyed')),
+    lost: () => device.destroy(),
+    crash: () => setTimeout(() => { throw new Error('the worker falls over'); }),
+  };
+  addEventListener('message', (event) => {
+    if (event.data.kind !== 'provoke') return;
+    event.stopImmediatePropagation();
+    ways[event.data.how]();
+  });
+`;
+
+test('faults_of_a_gpu_and_of_a_worker_that_fail', async () => {
+  const worker = readdirSync(ASSETS).find((name) => name.startsWith('worker-') && name.endsWith('.js'));
+  const page = await browser.context.newPage();
+  await page.route('**/worker-*.js', async (route) => {
+    const reply = await route.fetch({ maxRetries: 3 });
+    await route.fulfill({ response: reply, body: PROVOKE + (await reply.text()) });
+  });
+  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  const faults = await page.evaluate(
+    async ({ url, missing }) => {
+      const worker = new Worker(url, { type: 'module' });
+      let answer;
+      worker.onmessage = ({ data }) => ['fault', 'checked'].includes(data.kind) && answer(data);
+      const send = (message) =>
+        new Promise((resolve) => {
+          answer = ({ fault }) => resolve(fault);
+          worker.postMessage(message);
+        });
+      // It opens the device, and finds nothing to compare.
+      await send({ kind: 'check', id: 1, variant: missing, device: 'webgpu' });
+      const faults = [];
+      for (const how of ['memory', 'command', 'lost', 'crash']) faults.push(await send({ kind: 'provoke', how }));
+      worker.terminate();
+      return faults;
+    },
+    { url: `${server.url}assets/${worker}`, missing: `${server.url}golden/none/` },
+  );
+  const [memory, command, lost, crash] = faults;
+  await add('crates/browser/src/device.rs fault_of', memory);
+  await add('crates/browser/src/device.rs fault_of', command);
+  await add('crates/browser/src/device.rs report_errors', lost);
+  await add('web/src/engine/worker.ts', crash);
   await page.close();
 });
 
@@ -447,6 +533,8 @@ test('faults_of_the_form', async () => {
   await page.fill('#x-axis-values', Array.from({ length: 101 }, (_, seed) => seed).join());
   await add('web/src/app/grid.ts', await submit());
   await page.fill('#x-axis-values', '1, two');
+  await add('web/src/app/grid.ts', await submit());
+  await page.fill('#x-axis-values', '1, "2');
   await add('web/src/app/grid.ts', await submit());
   await page.close();
 });

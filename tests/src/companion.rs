@@ -28,10 +28,19 @@ pub(crate) fn server() -> SocketAddr {
 
 /// Starts a server with `access_policy` and waits until it is ready.
 pub(crate) fn start(access_policy: AccessPolicy, stop: impl Future<Output = ()> + Send + 'static) -> SocketAddr {
+    start_checkpoint(checkpoint(), access_policy, stop)
+}
+
+/// Starts a server with the checkpoint in a folder and waits until it is ready.
+pub(crate) fn start_checkpoint(
+    checkpoint: PathBuf,
+    access_policy: AccessPolicy,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> SocketAddr {
     let (sender, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let (queue, opened) = Queue::start(16, || {
-            let state = AppState::open(&text())?;
+            let state = AppState::open(&PromptEncoderOptions { checkpoint, ..PromptEncoderOptions::default() })?;
             let info = state.info().clone();
             Ok((state, info))
         });

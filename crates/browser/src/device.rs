@@ -11,6 +11,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::faults::report;
+use crate::interop::without_stop;
 
 /// Tasks of one submission: few enough that a fallback adapter responds between them.
 const TASKS_MAX: usize = 32;
@@ -91,7 +92,7 @@ fn report_errors(device: &wgpu::Device) {
     device.set_device_lost_callback(|reason, message| {
         report(Fault::new(
             FaultCode::DeviceLost,
-            format!("the GPU device was lost{}: {message}", lost_reason(reason)),
+            format!("the GPU device was lost{}: {}", lost_reason(reason), without_stop(&message)),
             RELOAD,
         ));
     });
@@ -110,10 +111,14 @@ fn fault_of(error: &wgpu::Error) -> Fault {
     match error {
         wgpu::Error::OutOfMemory { .. } => Fault::new(
             FaultCode::OutOfMemory,
-            format!("the GPU is out of memory: {error}"),
+            "the GPU is out of memory",
             "choose a smaller image, or close other pages that use the GPU",
         ),
-        _ => Fault::new(FaultCode::GpuValidation, format!("the GPU refused a command: {error}"), RELOAD),
+        _ => Fault::new(
+            FaultCode::GpuValidation,
+            format!("the GPU refused a command: {}", without_stop(&error.to_string())),
+            RELOAD,
+        ),
     }
 }
 

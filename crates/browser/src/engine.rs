@@ -178,8 +178,7 @@ impl Engine {
     }
 
     pub(crate) fn loaded_pipeline(&self) -> Result<Rc<Pipeline>, Fault> {
-        let loaded = self.pipeline.borrow().clone();
-        loaded.ok_or_else(|| Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first"))
+        self.pipeline.borrow().clone().ok_or_else(not_loaded)
     }
 
     async fn try_prewarm(&self, configs: &Folder) -> Result<(), Fault> {
@@ -216,4 +215,8 @@ impl Engine {
             yield_to_event_loop().await;
         }
     }
+}
+
+pub(crate) fn not_loaded() -> Fault {
+    Fault::new(FaultCode::BadRequest, "no checkpoint is loaded", "load one first")
 }

@@ -37,12 +37,18 @@ impl Emitter {
     }
 }
 
-/// Returns the message of a thrown value.
+/// Returns the message of a thrown value, without its full stop.
 pub(crate) fn message_of(thrown: &JsValue) -> String {
     let message = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    message
+    let message = message
         .or_else(|| thrown.as_string())
-        .unwrap_or_else(|| String::from(js_sys::JSON::stringify(thrown).unwrap_or_default()))
+        .unwrap_or_else(|| String::from(js_sys::JSON::stringify(thrown).unwrap_or_default()));
+    without_stop(&message).to_owned()
+}
+
+/// Returns a browser's sentence as a part of another one.
+pub(crate) fn without_stop(sentence: &str) -> &str {
+    sentence.trim_end_matches(['.', ' ', '\n'])
 }
 
 #[wasm_bindgen]

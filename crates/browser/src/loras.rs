@@ -12,7 +12,7 @@ use serde::Deserialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, not_loaded};
 use crate::faults::{self, CallGuard};
 use crate::folder::{PageReader, packed_folder};
 use crate::interop::{from_js, to_js};
@@ -68,16 +68,28 @@ impl Engine {
         GenerationMetadata { loras, transformer, vae, text_encoder, ..pipeline.metadata(prepared, &self.name) }
     }
 
+    /// Takes the pipeline, whose requests are void then. While an image is generated, it stays.
+    fn own_pipeline(&self) -> Result<Pipeline, Fault> {
+        let shared = self.pipeline.take().ok_or_else(not_loaded)?;
+        let pipeline = Rc::try_unwrap(shared).map_err(|shared| {
+            self.pipeline.replace(Some(shared));
+            Fault::new(
+                FaultCode::BadRequest,
+                "the checkpoint is in use",
+                "send the LoRAs again once the image is there",
+            )
+        })?;
+        self.prepared.take();
+        Ok(pipeline)
+    }
+
     async fn try_set_loras(&self, manifest: &str, read: Function, loras: &Array) -> Result<Vec<LoraScale>, Fault> {
         let mut folder = packed_folder(manifest, PageReader(read))?;
         let merged = insert_loras(&mut folder, loras)?;
         let unchanged = self.loaded_pipeline()?.weight_format();
         // A LoRA of another architecture leaves the checkpoint as it is.
         Pipeline::load(&folder.headers_only(), &Device::flex(), self.limits, Some(unchanged)).await?;
-        self.prepared.take();
-        let pipeline = self.pipeline.take().and_then(Rc::into_inner);
-        let in_use = || Fault::new(FaultCode::Internal, "the checkpoint is in use", "wait for the image, or restart");
-        let pipeline = pipeline.ok_or_else(in_use)?.with_transformer(&folder).await?;
+        let pipeline = self.own_pipeline()?.with_transformer(&folder).await?;
         self.fence("the loaded weights", Tensor::<1>::zeros([1], &self.device)).await?;
         faults::take_first()?;
         self.pipeline.replace(Some(Rc::new(pipeline)));

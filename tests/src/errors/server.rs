@@ -1,19 +1,25 @@
 //! Faults of the HTTP interface.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use pixart_companion::Error;
-use pixart_companion::serve::{AccessPolicy, Token};
-use pixart_protocol::Fault;
+use pixart_companion::serve::queue::Queue;
+use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token};
+use pixart_companion::{AppState, Error, ModelInfo};
+use pixart_protocol::{Fault, GenerateRequest};
 
 use super::{ProvokedFault, folder};
-use crate::companion::{server, start};
+use crate::companion::{checkpoint, server, serving, start, start_checkpoint};
 
 const IMAGES: &str = "/v1/images/generations";
+const STAR: &str = r#"{"prompt": "a star"}"#;
 const READ: &str = "crates/companion/src/serve/image_request.rs read";
 
 /// Sends `body` as JSON, or requests the path where there is none, and returns the fault of the reply.
-fn refused(address: std::net::SocketAddr, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Fault {
+fn refused(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Fault {
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
     let url = format!("http://{address}{path}");
     let mut reply = match body {
@@ -74,7 +80,72 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     faults.push(ProvokedFault::new(hosts, refused_origin("example.org")));
     let host = AccessPolicy::default().allow_hosts(&["http://pixart.example.org/".to_owned()]);
     faults.push(ProvokedFault::new(hosts, host.map(drop).expect_err("it is an address")));
+    faults.extend(faults_under_load());
+    let text_encoder = folder().join("text-encoder");
+    for file in
+        ["text_encoder/config.json", "text_encoder/model.safetensors", "tokenizer/spiece.model", "model_index.json"]
+    {
+        let to = text_encoder.join(file);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a temporary folder");
+        std::fs::copy(checkpoint().join(file), to).expect("a temporary file");
+    }
+    let address = start_checkpoint(text_encoder, AccessPolicy::default(), std::future::pending());
+    let only_encodes = refused(address, IMAGES, &[], Some(STAR));
+    faults.push(ProvokedFault::new("crates/companion/src/serve/app_state.rs generate", only_encodes));
     faults
+}
+
+/// Faults of a model that loads for ever, of its queue, and of a device thread that has stopped.
+fn faults_under_load() -> Vec<ProvokedFault> {
+    let mut faults = Vec::new();
+    let (gates, closed) = mpsc::channel();
+    let loading = |queued_max| {
+        let (gate, opened) = mpsc::channel::<()>();
+        gates.send(gate).expect("they are kept");
+        Queue::start(queued_max, move || {
+            let _ = opened.recv();
+            Err::<(AppState, ModelInfo), _>(Error::ThreadStopped)
+        })
+        .0
+    };
+    for (site, places) in
+        [("crates/companion/src/serve.rs limit_time", 1), ("crates/companion/src/serve.rs loaded_model", 0)]
+    {
+        faults.push(ProvokedFault::new(site, refused(start_loading(loading(places)), IMAGES, &[], Some(STAR))));
+    }
+    let queue = loading(2);
+    let request = || GenerateRequest::of("a star");
+    let pending: Vec<_> = (0..2).map(|_| queue.generate(request()).expect("it has a place")).collect();
+    let full = queue.generate(request()).map(drop).expect_err("two are queued");
+    faults.push(ProvokedFault::new("crates/companion/src/serve/queue.rs send", full));
+    drop((pending, closed));
+    let (stopped, _) = Queue::start(1, || Err::<(AppState, ModelInfo), _>(Error::ThreadStopped));
+    // Until the thread ends, its queue has a place.
+    let fault = loop {
+        match stopped.generate(request()) {
+            Err(fault) if fault.what.contains("stopped") => break fault,
+            _ => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    faults.push(ProvokedFault::new("crates/companion/src/serve/queue.rs thread_stopped", fault));
+    faults
+}
+
+/// Starts a server whose model is never ready, and which answers within two seconds.
+fn start_loading(queue: Queue) -> SocketAddr {
+    let (sender, address) = mpsc::channel();
+    thread::spawn(move || {
+        let options = ServeOptions { request_timeout: Duration::from_secs(2), ..serving(AccessPolicy::default()) };
+        let server = Server::new(queue);
+        let router = server.router(&options).expect("the page is there");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = serve::listen("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+            sender.send(listener.local_addr().expect("an address")).expect("the test waits");
+            server.run(listener, router, std::future::pending(), Duration::from_secs(60)).await;
+        });
+    });
+    address.recv().expect("the server starts")
 }
 
 fn token(path: &Path) -> Token {

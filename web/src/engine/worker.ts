@@ -11,7 +11,7 @@ import { ProgressReporter } from '../checkpoints/progress';
 import { PromptCache, promptKey, textEncoderId } from '../checkpoints/prompt-cache';
 import { type Read, Store } from '../checkpoints/store';
 import { encode } from './companion';
-import { fault, faultOf, ignore, isRecord } from './fault';
+import { fault, faultOf, ignore, isFault, isRecord } from './fault';
 import { fetchGolden } from './golden';
 import type {
   DeviceKind,
@@ -52,14 +52,19 @@ let opening: Promise<Engine> | undefined;
 let engine: Engine | undefined;
 let openingStore: Promise<Store> | undefined;
 let openingPromptCache: Promise<PromptCache> | undefined;
-/** The sources of the checkpoint on the device, and the manifest of its transformer and VAE. */
-let loaded: { sources: PartSources; denoiser: StoredManifest } | undefined;
+/** A checkpoint on a device: where it is stored, its sources, and the manifest of its transformer and VAE. */
+interface Loaded {
+  device: Engine;
+  store: Store;
+  sources: PartSources;
+  denoiser: StoredManifest;
+}
+/** What is loaded, or the reason that nothing can be generated. */
+let loaded: Loaded | Fault = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The identity of that text encoder, once it is stored: asked for once, not for every image. */
 let text_encoder_id: string | undefined;
 /** Folders of local files, by name. */
 const local_files = new Map<string, ReadonlyMap<string, File>>();
-/** The reason that nothing can be generated; `undefined` once a checkpoint is on the device. */
-let load_fault: Fault | undefined = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The panic after which the wasm module is not called again. */
 let crash: Fault | undefined;
 
@@ -198,27 +203,24 @@ async function load({
     device.set_components(Object.fromEntries(Object.entries(components).map(([component, place]) => [component, nameOfPlace(place)])));
     await device.load(denoiser.text, read, store.kind, text_encoder?.text, started_millis, adapters);
     stopReporting();
-    loaded = { sources, denoiser };
+    loaded = { device, store, sources, denoiser };
     text_encoder_id = text_encoder && (await textEncoderId(text_encoder.manifest));
-    load_fault = undefined;
   } catch (thrown) {
-    load_fault = faultOf(thrown);
-    throw load_fault;
+    loaded = faultOf(thrown);
+    throw loaded;
   }
 }
 
 /** Merges other LoRAs into the loaded transformer, which is read from the store again. */
 async function setLoras({ id, loras }: RequestOf<'set_loras'>): Promise<void> {
-  if (load_fault !== undefined) throw load_fault;
-  const { denoiser, store } = await loadedCheckpoint();
-  const device = openedDevice();
+  const { device, store, denoiser } = loadedCheckpoint();
   const adapters = await provideLoras(store, loras, local_files, postProgress);
   const { read, stopReporting } = uploadReader(store, [['denoiser', denoiser]]);
   try {
     await device.set_loras(id, denoiser.text, read, adapters);
   } catch (thrown) {
     // A LoRA that does not fit leaves the checkpoint as it was.
-    if (!device.is_loaded()) load_fault = faultOf(thrown);
+    if (!device.is_loaded()) loaded = faultOf(thrown);
     throw thrown;
   }
   stopReporting();
@@ -230,8 +232,7 @@ async function generate(
   text_encoder_layer: TextEncoderLayer | undefined,
   job: Job,
 ): Promise<void> {
-  if (load_fault !== undefined) throw load_fault;
-  const device = openedDevice();
+  const { device } = loadedCheckpoint();
   let captions = device.prepare(request);
   const { signal } = job.cancellation;
   const embeds = signal.aborted ? undefined : await encodeOnCompanion(request, captions, device, signal);
@@ -294,12 +295,9 @@ async function encodePrompts(
 
 /** Returns the keys of prompts in the cache; `undefined` while the text encoder is not stored. */
 async function promptKeys(device: Engine, { max_sequence_length }: GenerateRequest, captions: readonly string[]) {
-  if (loaded === undefined || openingStore === undefined) return undefined;
   if (text_encoder_id === undefined) {
-    const stored = await new Checkpoints(await openingStore, device, 'auto', postProgress).stored(
-      loaded.sources.text_encoder,
-      'text_encoder',
-    );
+    const { store, sources } = loadedCheckpoint();
+    const stored = await new Checkpoints(store, device, 'auto', postProgress).stored(sources.text_encoder, 'text_encoder');
     text_encoder_id = stored && (await textEncoderId(stored.manifest));
   }
   const text_encoder = text_encoder_id;
@@ -313,17 +311,17 @@ async function openPromptCache(): Promise<PromptCache> {
 
 /** Stores a part of the loaded checkpoint that was not loaded with it, and returns a reader of its shards. */
 async function providePart(device: Engine, part: Part): Promise<{ text: string } & UploadReader> {
-  const { sources, store } = await loadedCheckpoint();
+  const { sources, store } = loadedCheckpoint();
   const stored = await new Checkpoints(store, device, 'auto', postProgress).provide(sources[part], part);
   // The server may have had another one since it was asked.
   if (part === 'text_encoder') text_encoder_id = await textEncoderId(stored.manifest);
   return { text: stored.text, ...uploadReader(store, [[part, stored]]) };
 }
 
-/** Returns the sources of the loaded checkpoint, and the store that it is in. */
-async function loadedCheckpoint() {
-  if (loaded === undefined || openingStore === undefined) throw fault('bad_request', 'no checkpoint is open', 'open one first');
-  return { ...loaded, store: await openingStore };
+/** Returns the loaded checkpoint, or throws the reason that there is none. */
+function loadedCheckpoint(): Loaded {
+  if (isFault(loaded)) throw loaded;
+  return loaded;
 }
 
 /** A reader of stored shards. It reports the progress of their upload until `stopReporting`, and fails once the running job is
@@ -417,11 +415,6 @@ function openDevice(kind: DeviceKind, memory_limit_bytes: number | null = null):
     return (engine = await Engine.open(emit, kind, memory_limit_bytes));
   });
   return opening;
-}
-
-function openedDevice(): Engine {
-  if (engine === undefined) throw fault('internal', 'a checkpoint is loaded, and no device is open', 'reload the page');
-  return engine;
 }
 
 /** Receives the engine's events. A fault without an id is the GPU's; it ends the running job. */
