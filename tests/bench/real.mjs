@@ -195,8 +195,8 @@ try {
   await page.goto(address);
   await page.locator('#models').evaluate((fold) => (fold.open = true));
   await page.selectOption('#catalogue-encoder', options['text-encoder']);
-  const entry = page.locator('#catalogue-list li').filter({ has: page.locator(`button[aria-label$="${options.model}"]`) });
-  await entry.locator('button').click();
+  const entry = page.locator('#model-list > li').filter({ has: page.locator(`button[aria-label$="${options.model}"]`) });
+  await entry.getByRole('button', { name: /^Open/ }).click();
   await page.waitForFunction(() => globalThis.pixart.state().estimate ?? globalThis.pixart.state().fault);
   const { fault } = await state(page);
   if (fault) throw new Error(`${fault.what}; ${fault.remedy}`);

@@ -34,14 +34,20 @@ describe('the catalogue', () => {
     const url = `${fixture.pageUrl}?device=wasm&checkpoint=&ask=0&hub=${encodeURIComponent(fixture.server.url)}`;
     await page.goto(url);
     await page.locator('#models').evaluate((fold) => (fold.open = true));
-    const entry = page.locator('#catalogue-list li', { hasText: /^PixArt-Σ 512 px ·/ });
-    assert.match(await entry.innerText(), /about 5\.7 GB to download, up to 1\.6 GB of memory, licence openrail/);
-    assert.equal(await page.locator('#catalogue-list li', { hasText: 'DMD' }).count(), 0, 'no tab reads its .bin');
+    const entry = page.locator('#model-list > li', { has: page.getByRole('heading', { name: /^PixArt-Σ 512 px/ }) });
+    await entry.waitFor();
+    const facts = () =>
+      entry
+        .locator('dl > div')
+        .evaluateAll((rows) => Object.fromEntries(rows.map(({ children }) => [...children].map((at) => at.textContent))));
+    assert.deepEqual(await facts(), { Size: '5.7 GB', Licence: 'openrail++', Memory: '1.6 GB', 'Time per image here': '–' });
+    assert.equal(await page.locator('#model-list > li', { hasText: 'DMD' }).count(), 0, 'no tab reads its .bin');
     await screenshot(page, 'catalogue');
     await page.selectOption('#catalogue-encoder', '');
-    assert.match(await entry.innerText(), /about 21\.8 GB/);
+    await page.waitForFunction(() => /21\.8 GB/.test(document.getElementById('model-list').textContent));
+    assert.equal((await facts()).Size, '21.8 GB');
     await page.selectOption('#catalogue-encoder', 't5-xxl-q4_k_m');
-    await entry.locator('button').click();
+    await entry.getByRole('button', { name: 'Open' }).click();
     await page.waitForSelector('#estimate:not([hidden])', { timeout: 30_000 });
     assert.match(await page.innerText('#estimate-lines'), /Download: \d+\.\d MB/);
     await page.click('#accept-download');
@@ -49,11 +55,15 @@ describe('the catalogue', () => {
     assert.equal(model, MODEL.base.split('@')[0].split('/')[1]);
     assert.equal(await page.inputValue('#preset'), 'sigma');
 
+    // One card is the published and the stored model; its time comes from the measurement before the download.
+    await page.locator('#models').evaluate((panel) => (panel.open = true));
+    await entry.getByRole('button', { name: 'Verify' }).waitFor();
+    assert.equal(await entry.count(), 1);
+    assert.match((await facts())['Time per image here'], /^\d+(\.\d)? (sec|min|hr)$/);
+    await screenshot(page, 'catalogue-stored');
+
     fixture.server.log = [];
-    await page
-      .locator('#catalogue-list li', { hasText: /^PixArt-Σ 512 px ·/ })
-      .locator('button')
-      .click();
+    await entry.getByRole('button', { name: 'Open' }).click();
     await page.waitForFunction(() => globalThis.pixart.state().phase === 'opening');
     await untilLoaded(page);
     const expected = ENCODER.revision === 'main' ? [ENCODER.repository] : [];

@@ -372,7 +372,7 @@ test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   await page.waitForFunction(() => /\d [MGT]B available/.test(document.getElementById('storage-usage').textContent));
   await page.goto(`${server.url}?device=wasm&checkpoint=`);
   await openPanel(page, 'models');
-  await page.locator('#model-list li', { hasText: 'models/scenes' }).getByText('Open').click();
+  await page.locator('#model-list li', { hasText: 'models/scenes' }).getByRole('button', { name: 'Open' }).click();
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.close();
 });

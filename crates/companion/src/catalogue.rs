@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use pixart_model::{DeviceLimits, Planner, WeightFormat};
-use pixart_protocol::{Catalogue, CatalogueComponent, CatalogueModel};
+use pixart_model::{DeviceLimits, GuidanceConfig, LatentBatch, Planner, WeightFormat};
+use pixart_protocol::{Catalogue, CatalogueComponent, CatalogueModel, Preset};
 use pixart_verify::Architecture;
 use pixart_weights::Folder;
 use serde::Serialize;
@@ -96,6 +96,8 @@ pub struct ModelRow {
     /// Memory of one guided image of the native size, without the text encoder: weights as stored, and as q8.
     pub memory_bytes: u64,
     pub memory_q8_bytes: u64,
+    /// Multiply-accumulates of one image of the native size with the preset.
+    pub macs: u64,
     /// Whether all files were downloaded and generated an image with this program.
     pub verified: bool,
 }
@@ -113,7 +115,7 @@ pub struct TextEncoderRow {
 /// Returns the checkpoints of the catalogue.
 ///
 /// # Errors
-/// None: a test plans every model.
+/// None: a test plans every model, and looks its preset up.
 pub fn models() -> Result<Vec<ModelRow>, Error> {
     catalogue().models.iter().map(row).collect()
 }
@@ -141,6 +143,11 @@ fn row(model: &'static CatalogueModel) -> Result<ModelRow, Error> {
     }
     let planner = Planner::read(&folder, DeviceLimits::UNLIMITED)?;
     let memory = |format| planner.plan(planner.native_batch(), format).map(|plan| plan.bytes());
+    let preset = Preset::named(&model.preset)?;
+    let guided = GuidanceConfig::classifier_free(preset.guidance_scale).is_guided();
+    let batch = LatentBatch { guided, ..planner.native_batch() };
+    let macs = planner.mac_count(batch, preset.num_inference_steps as usize, preset.max_sequence_length as usize);
+    let macs = macs.matmul + macs.attention + macs.convolutions;
     let mut component_licenses: Vec<&str> = components.map(|component| component.license.as_str()).into();
     component_licenses.sort_unstable();
     component_licenses.dedup();
@@ -155,6 +162,7 @@ fn row(model: &'static CatalogueModel) -> Result<ModelRow, Error> {
         text_encoder_bytes: model.components.text_encoder.bytes(),
         memory_bytes: memory(WeightFormat::F32)?,
         memory_q8_bytes: memory(WeightFormat::Q8)?,
+        macs,
         verified: components.iter().all(|component| component.verified),
     })
 }

@@ -29,6 +29,10 @@ pub struct CatalogueModel {
     /// Memory of one guided image of this size with weights in q8, without the text encoder.
     #[ts(type = "number")]
     pub memory_bytes: u64,
+    /// Multiply-accumulates of one image of this size with the preset, without the text encoder: the time on a device is this over
+    /// its rate.
+    #[ts(type = "number")]
+    pub macs: u64,
     /// Variant of the weight files, where a component has one.
     pub variant: Option<String>,
     /// `owner/name@revision` of the repository with the pipeline's `model_index.json`.

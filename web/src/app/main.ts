@@ -18,7 +18,6 @@ import type {
 } from '../engine/protocol.gen';
 import type { ImageMetadata } from '../gallery/image-metadata';
 import { renderCarried } from './carried';
-import { renderCatalogue, startCatalogue } from './catalogue';
 import { type Classified, classifiedFile, placesOf, renderComponents, startComponents } from './components';
 import { element } from './dom';
 import { startDrop } from './drop';
@@ -46,20 +45,13 @@ import { startImageStore } from './image-store';
 import { refreshEditor, startInputImage } from './input-image';
 import { loadPart, remarkOf } from './load-part';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
+import { startModelList } from './model-list';
 import type { ModelComponents, ModelPlace } from './model-place';
-import { isOpen, onPanelToggle, openPanel, showCanvas, startPanels } from './panels';
+import { openPanel, showCanvas, startPanels } from './panels';
 import { GenerationQueue, type Task } from './queue';
 import { commandOf } from './shortcuts';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
-import {
-  folderName,
-  isCheckpoint,
-  type ModelSource,
-  pickedFolder,
-  renderStorageUsage,
-  renderStoredModels,
-  withIdentity,
-} from './stored-models';
+import { folderName, isCheckpoint, type ModelSource, pickedFolder, withIdentity } from './stored-models';
 import { encodesInTab, selectedCompanion, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
 import { render } from './view';
@@ -87,9 +79,7 @@ declare global {
 const form = element('request', HTMLFormElement);
 const device = element('device', HTMLSelectElement);
 const folderPicker = element('model-folder', HTMLInputElement);
-const modelList = element('model-list', HTMLElement);
 const modelUrlInput = element('model-url', HTMLInputElement);
-const storageUsage = element('storage-usage', HTMLElement);
 const unfinishedGroup = element('unfinished', HTMLElement);
 
 const query = new URLSearchParams(location.search);
@@ -122,6 +112,8 @@ let engine: ResilientEngine | undefined;
 let ready: Promise<Checkpoint>;
 /** The settings in the address are those of the page's first model, or of none. */
 let isLinkRestored = false;
+/** The download of the model was confirmed before it was paused. */
+let isConfirmed = false;
 /** Starts of the engine: of two at once the later one counts. */
 let starts = 0;
 /** The LoRAs that the engine was last told to merge. */
@@ -149,7 +141,7 @@ await startI18n({
     renderForm();
     renderCarried();
     renderLoras();
-    renderCatalogue(hub, openModel);
+    models.refresh();
     explanations.refresh();
     showComponents();
     images.refresh();
@@ -200,7 +192,16 @@ element('use-image', HTMLButtonElement).addEventListener('click', () => {
   show({ ...state, notice: undefined });
   if (image !== undefined) useInitImage(image);
 });
-onPanelToggle('models', listStored);
+const models = startModelList({
+  hub,
+  state: () => state,
+  source: () => source,
+  open: (opened, confirmed) => openModel(opened, confirmed),
+  openStored,
+  leave: () => openModel(loadedSource),
+  storage,
+  onRemark: (text) => notify({ text }),
+});
 const explanations = startExplanations({
   state: () => state,
   companion: selectedCompanion,
@@ -219,7 +220,6 @@ startImageActions({
 
 /** `?companion=` is the URL of a companion that encodes prompts. */
 startTextSource(query.get('companion'));
-startCatalogue(hub, openModel);
 startComponents((component, address) => setComponent(component, { place: componentUrl(address, hub, document.baseURI) }));
 startLoras((address) => useLora({ place: componentUrl(address, hub, document.baseURI) }));
 /** `?lora=` is the address of a LoRA, and may be repeated; a weight follows after `=`. */
@@ -300,8 +300,11 @@ async function load(): Promise<Checkpoint> {
             loras: selected.loras,
             local: new Map([...local, ...selected.local]),
           },
-    confirmDownload: { measure_above_bytes, confirm: confirmDownload },
-    onEvent: (event) => show(reduce(state, event, performance.now())),
+    confirmDownload: { measure_above_bytes: isConfirmed ? Number.MAX_SAFE_INTEGER : measure_above_bytes, confirm: confirmDownload },
+    onEvent: (event) => {
+      models.record(event);
+      show(reduce(state, event, performance.now()));
+    },
   });
   merged = lorasKey(selected);
   const checkpoint = await engine.ready;
@@ -315,7 +318,7 @@ async function load(): Promise<Checkpoint> {
     isLinkRestored = true;
     await restoreLink();
   }
-  listStored();
+  models.reload();
   // Without the journal of an interrupted generation there is nothing to offer.
   await offerUnfinished().catch(ignore);
   return checkpoint;
@@ -402,8 +405,9 @@ function registerServiceWorker(): void {
 }
 
 /** Opens a model. A text encoder from another place serves every model; other components and LoRAs are those of one. */
-function openModel(selected: ModelSource | undefined): void {
+function openModel(selected: ModelSource | undefined, confirmed = false): void {
   if (selected === undefined) return;
+  isConfirmed = confirmed;
   showCanvas();
   const { text_encoder, tokenizer } = source.components ?? {};
   const shared = { ...(text_encoder && { text_encoder }), ...(tokenizer && { tokenizer }) };
@@ -468,10 +472,6 @@ function sourceKey(): string {
   const { components } = placesOf(source.components ?? {});
   const places = Object.keys(components).length === 0 ? '' : ` ${JSON.stringify(components)}`;
   return withoutSignature(source.checkpoint) + places;
-}
-
-function listStored(): void {
-  if (isOpen('models')) storage({ kind: 'list' }).catch(ignore);
 }
 
 async function storage(task: StorageTask): Promise<StoredCheckpoint[]> {
@@ -608,7 +608,6 @@ function show(changed: State): void {
     onSelect: ({ image, prompt }) => show({ ...state, image, image_prompt: prompt, hides_preview: true }),
     onCancel: ({ id }) => queue.cancel(id),
   });
-  if (isOpen('models')) renderStoredModels(modelList, state.stored, state.prompt_cache, (task) => storage(task).catch(ignore), openStored);
-  // A browser that does not report its storage shows none.
-  if (state.stored !== before.stored) renderStorageUsage(storageUsage).catch(ignore);
+  const { stored, loading, phase, adapter } = state;
+  if (stored !== before.stored || loading !== before.loading || phase !== before.phase || adapter !== before.adapter) models.refresh();
 }

@@ -1,9 +1,9 @@
-//! The list of models stored in this browser, and the ways to name another one: URL, model hub repository, local folder.
+//! Models by what they are opened from: URL, model hub repository, local folder; and the storage that is left for them.
 
 import { contentIdOf } from '../checkpoints/identity';
-import { FILE_PREFIX, FOLDER_PREFIX } from '../checkpoints/place';
-import type { PromptCacheSize, StorageTask, StoredCheckpoint } from '../engine/protocol.gen';
-import { formatBytes, formatDate } from './format';
+import { COMPONENTS, type Component, FOLDER_PREFIX } from '../checkpoints/place';
+import { withoutSignature } from '../checkpoints/source';
+import { formatBytes } from './format';
 import { t } from './i18n';
 import type { ModelComponents } from './model-place';
 
@@ -15,6 +15,14 @@ export interface ModelSource {
   components?: ModelComponents;
   /** The preset to begin with, where the model's files do not tell it. */
   preset?: string;
+  /** What an image of a published model takes. */
+  work?: ModelWork;
+}
+
+/** Multiply-accumulates of an image of `size` pixels a side. */
+export interface ModelWork {
+  macs: number;
+  size: number;
 }
 
 /** Shows how much of the browser's storage is used and available, where the browser reports it. */
@@ -23,43 +31,11 @@ export async function renderStorageUsage(into: HTMLElement): Promise<void> {
   into.textContent = quota === undefined ? '' : t('storageUsage', { used: formatBytes(usage), left: formatBytes(quota - usage) });
 }
 
-/** Shows `stored` and the size of the prompt cache in `list`. Calls `onTask` to verify or delete an entry, and `onOpen` to open one. */
-export function renderStoredModels(
-  list: HTMLElement,
-  stored: readonly StoredCheckpoint[],
-  { prompts, bytes }: PromptCacheSize,
-  onTask: (task: StorageTask) => void,
-  onOpen: (entry: StoredCheckpoint) => void,
-): void {
-  const button = (text: string, onClick: () => void): HTMLButtonElement => {
-    const created = Object.assign(document.createElement('button'), { type: 'button', textContent: text });
-    created.addEventListener('click', onClick);
-    return created;
-  };
-  const items = stored.map((entry) => {
-    const { checkpoint, kind, composition, storage, bytes, missing, changed, saved_at } = entry;
-    const places = [checkpoint, ...Object.values(composition?.components ?? {})];
-    const item = document.createElement('li');
-    const state = (missing > 0 ? t('shardsMissing', { count: missing }) : '') + (changed ? t('modelChanged') : '');
-    const size = t('storedSize', { size: formatBytes(bytes), store: storage });
-    const date = formatDate(saved_at);
-    const what = kind === 'model' ? '' : `${t(`stored_${kind}`)}: `;
-    item.append(`${what}${checkpoint} · ${size} · ${date}${state} `);
-    // A local folder has to be selected again: a page may not open it by itself. Opening downloads missing shards.
-    const is_local = places.some((place) => place.startsWith(FOLDER_PREFIX) || place.startsWith(FILE_PREFIX));
-    const verb = kind === 'model' ? 'open' : 'use';
-    if (!is_local || (kind === 'lora' && missing === 0)) item.append(button(t(missing > 0 ? 'repair' : verb), () => onOpen(entry)));
-    item.append(button(t('verify'), () => onTask({ kind: 'verify', checkpoint })));
-    item.append(button(t('delete'), () => onTask({ kind: 'delete', checkpoint })));
-    return item;
-  });
-  if (prompts > 0) {
-    const item = document.createElement('li');
-    item.append(t('storedPrompts', { count: prompts, size: formatBytes(bytes) }));
-    item.append(button(t('delete'), () => onTask({ kind: 'delete_prompts' })));
-    items.push(item);
-  }
-  list.replaceChildren(...items);
+/** Returns whether two sources are one model. Their text encoders may differ: they are stored apart. */
+export function isSameModel(left: ModelSource, right: ModelSource): boolean {
+  const isSamePlace = (component: Component): boolean => left.components?.[component]?.place === right.components?.[component]?.place;
+  const own = COMPONENTS.filter((component) => component !== 'text_encoder' && component !== 'tokenizer');
+  return withoutSignature(left.checkpoint) === withoutSignature(right.checkpoint) && own.every(isSamePlace);
 }
 
 /** Returns the folder selected in a directory picker. */

@@ -494,6 +494,11 @@ size: number,
  */
 memory_bytes: number, 
 /**
+ * Multiply-accumulates of one image of this size with the preset, without the text encoder: the time on a device is this over
+ * its rate.
+ */
+macs: number, 
+/**
  * Variant of the weight files, where a component has one.
  */
 variant: string | null, 
