@@ -144,7 +144,7 @@ test('question_mark_lists_the_shortcuts_outside_of_text_fields', async () => {
   const dialog = page.locator('#explain-shortcuts');
   await dialog.waitFor();
   const captions = await dialog.locator('caption').allInnerTexts();
-  assert.deepEqual(captions, ['On the page', 'On an image of the gallery', 'In the large view of an image']);
+  assert.deepEqual(captions, ['On the page', 'On an image of the gallery', 'In the large view of an image', 'In the editor']);
   assert.match((await dialog.locator('tr').first().innerText()).replace(/\s+/g, ' '), /^Generate Ctrl ?Enter$/);
   await assertAccessible(page, 'shortcuts');
   await page.keyboard.press('Escape');
@@ -181,7 +181,7 @@ test('every_setting_has_a_sentence_and_its_default', async () => {
   await assertAccessible(page, 'help');
   await page.reload();
   await untilEngine(page, TIMEOUT_MILLIS);
-  await page.waitForSelector('.setting-help');
+  await page.waitForSelector('.setting-help', { state: 'attached' });
   await openSettings(page);
   await page.selectOption('#language', 'de');
   await page.waitForFunction(() => document.getElementById('help-steps').textContent.endsWith('Standard: 20.'));

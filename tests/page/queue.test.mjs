@@ -2,7 +2,7 @@
 //! sizes of a notebook and of a phone, where nothing moves by itself and the image, the prompt and Generate are visible together.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { echoConsole, fillForm, openBrowser, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
+import { echoConsole, fillForm, openBrowser, openPanel, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
@@ -117,6 +117,14 @@ test('an_image_of_the_strip_is_shown_generated_again_and_used_as_input_image', a
   const { image, image_prompt } = await page.evaluate(() => globalThis.pixart.state());
   assert.equal(image_prompt, SMALL.prompt);
   assert.notEqual(image.seed, 7);
+  // A favourite here is one in the gallery, and the other way round.
+  await page.click('#favour');
+  await page.waitForSelector('#favour[aria-pressed="true"]');
+  await openPanel(page, 'gallery');
+  await page.waitForFunction(() => document.querySelectorAll('#gallery-list li.is-favourite').length === 1);
+  await page.locator('#gallery-list li').first().locator('.favourite').click();
+  await page.waitForSelector('#favour[aria-pressed="false"]', { state: 'attached' });
+  await page.click('#gallery [data-close]');
   await page.click('#edit-part');
   await page.waitForSelector('#editor[open] #editor-canvas');
   assert.deepEqual(await page.evaluate(() => document.getElementById('init-image').files.length), 1);
@@ -168,5 +176,83 @@ test('without_a_model_the_canvas_leads_to_the_models_and_with_a_companion_it_say
   await page.getByRole('button', { name: 'Choose a model' }).click();
   assert.ok(await page.isVisible('#models'));
   assert.match(await page.innerText('#welcome'), /Prompts are sent to the companion at http:\/\/127\.0\.0\.1:9\./);
+  await page.close();
+});
+
+test('a_file_of_prompts_and_a_list_of_words_give_the_prompts_of_the_images', async () => {
+  const page = await openPage();
+  await fillForm(page, SMALL);
+  const text = (name, content) => ({ name, mimeType: 'text/plain', buffer: Buffer.from(content) });
+  await page.setInputFiles('#prompts-file', text('prompts.txt', 'a red circle\n\na __Colour__ square\n'));
+  await page.waitForFunction(() => document.getElementById('prompt').value.includes('square'));
+  assert.ok(await page.isChecked('#each-line'));
+  assert.equal(await page.innerText('#prompt-count'), '2 prompts, with their own images · No list: __Colour__');
+  await page.waitForFunction(() => document.getElementById('wildcard-list').options.length === 1);
+  await page.click('#wildcard-save');
+  assert.equal(await page.innerText('#wildcard-status'), 'Enter a name of letters or digits first.');
+  await page.fill('#wildcard-name', 'Colour');
+  await page.fill('#wildcard-entries', 'green\nblue');
+  await page.click('#wildcard-save');
+  assert.equal(await page.innerText('#wildcard-status'), '__colour__ is stored in this browser.');
+  assert.equal(await page.innerText('#prompt-count'), '2 prompts, with their own images');
+  await page.click('#generate');
+  await page.waitForFunction(() => document.querySelectorAll('#history-list li').length === 2, undefined, { timeout: TIMEOUT_MILLIS });
+  await untilIdle(page);
+  const [square, circle] = await stripOf(page);
+  assert.equal(circle, 'a red circle');
+  assert.match(square, /^a (green|blue) square$/);
+  // Lists outlast the visit, and files become lists.
+  await page.reload();
+  await untilEngine(page, TIMEOUT_MILLIS);
+  await fillForm(page, {});
+  await page.waitForFunction(() => document.getElementById('wildcard-list').options.length === 2);
+  await page.setInputFiles('#wildcard-file', text('Animals at home.txt', 'cat\ndog'));
+  await page.waitForFunction(() => document.getElementById('wildcard-list').value === 'animals-at-home');
+  assert.equal(await page.inputValue('#wildcard-entries'), 'cat\ndog');
+  for (const list of ['animals-at-home', 'colour']) {
+    await page.selectOption('#wildcard-list', list);
+    await page.click('#wildcard-delete');
+    assert.equal(await page.innerText('#wildcard-status'), `__${list}__ is deleted.`);
+  }
+  assert.equal(await page.evaluate(() => localStorage.getItem('wildcards')), '{}');
+  await page.close();
+});
+
+test('a_notification_tells_that_the_queue_is_done_where_it_was_asked_for_and_the_page_is_hidden', async () => {
+  const page = await browser.context.newPage();
+  await page.addInitScript(() => {
+    globalThis.shown = [];
+    globalThis.answer = 'denied';
+    globalThis.Notification = class extends EventTarget {
+      static permission = 'default';
+      static async requestPermission() {
+        globalThis.Notification.permission = globalThis.answer;
+        return globalThis.answer;
+      }
+      constructor(title, { body }) {
+        super();
+        globalThis.shown.push([title, body]);
+      }
+    };
+    Object.defineProperty(document, 'hidden', { get: () => globalThis.isHidden === true });
+  });
+  await page.goto(`${server.url}?device=wasm`);
+  await untilEngine(page, TIMEOUT_MILLIS);
+  await fillForm(page, SMALL);
+  await page.click('#notify');
+  await page.waitForSelector('#notice:not([hidden])');
+  assert.match(await page.innerText('#notice-text'), /^This browser shows no notifications of this page\./);
+  assert.ok(!(await page.isChecked('#notify')));
+  await page.evaluate(() => (globalThis.answer = 'granted'));
+  await page.check('#notify');
+  await page.click('#generate');
+  await untilIdle(page);
+  assert.deepEqual(await page.evaluate(() => globalThis.shown), [], 'not while the page is looked at');
+  await page.evaluate(() => (globalThis.isHidden = true));
+  await page.fill('#num-images', '2');
+  await page.click('#generate');
+  await page.waitForFunction(() => globalThis.shown.length > 0, undefined, { timeout: TIMEOUT_MILLIS });
+  await untilIdle(page);
+  assert.deepEqual(await page.evaluate(() => globalThis.shown), [['All images are done', SMALL.prompt]], 'once');
   await page.close();
 });

@@ -11,6 +11,7 @@ import { openPanel } from './panels';
 import { promptVariants, VARIANTS_MAX } from './prompt-variants';
 import { type Shape, shapesOf } from './shapes';
 import { readTextSource, unselectFile } from './text-source';
+import { readLists, unknownWildcards, withWildcards } from './wildcards';
 
 const prompt = element('prompt', HTMLTextAreaElement);
 const negativePrompt = element('negative-prompt', HTMLTextAreaElement);
@@ -84,6 +85,17 @@ export function readPromptVariants(): string[] {
   const variants = promptVariants(text, eachLine.checked);
   if (variants.length <= VARIANTS_MAX) return variants;
   throw fault('bad_request', `the prompt gives more than ${VARIANTS_MAX} prompts`, 'use fewer alternatives in braces, or fewer lines');
+}
+
+/** Returns a prompt with the words that the image's seed chooses; a restored one holds them already. */
+export function withChosenWords(text: string, seed: number): string {
+  return isRestored(prompt) ? text : withWildcards(text, readLists(), seed);
+}
+
+/** Makes each line of a text a prompt. */
+export function setPromptLines(text: string): void {
+  eachLine.checked = true;
+  setPrompt(text, undefined);
 }
 
 /** Returns the second pass, where it is on. */
@@ -270,8 +282,12 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
 export function renderForm(): void {
   seed.readOnly = randomSeedBox.checked;
   const count = isRestored(prompt) ? 1 : promptVariants(prompt.value, eachLine.checked).length;
-  promptCount.hidden = count === 1;
-  promptCount.textContent = t('promptCount', { count: count > VARIANTS_MAX ? `> ${VARIANTS_MAX}` : count });
+  const unknown = isRestored(prompt) ? [] : unknownWildcards(prompt.value, readLists()).map((name) => `__${name}__`);
+  promptCount.hidden = count === 1 && unknown.length === 0;
+  promptCount.textContent = [
+    ...(count > 1 ? [t('promptCount', { count: count > VARIANTS_MAX ? `> ${VARIANTS_MAX}` : count })] : []),
+    ...(unknown.length > 0 ? [t('unknownWildcards', { names: unknown.join(', ') })] : []),
+  ].join(' · ');
   for (const side of [width, height]) side.readOnly = hasSizeSuffix(prompt.value);
   for (const button of aspectRatios.querySelectorAll('button')) {
     const pressed = button.dataset.width === width.value && button.dataset.height === height.value;

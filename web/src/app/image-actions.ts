@@ -15,15 +15,17 @@ export interface ImageActions {
   /** Returns the image that is shown. */
   shown(): HistoryItem | undefined;
   generate(request: ImageRequest): void;
+  favour(item: HistoryItem): void;
   onFailed(thrown: unknown): void;
 }
 
+const favourButton = element('favour', HTMLButtonElement);
 const compareButton = element('compare-input', HTMLButtonElement);
 /** The slider over an image, and what removes it. */
 let compared: { item: HistoryItem; remove: () => void } | undefined;
 
 /** Connects the buttons. */
-export function startImageActions({ shown, generate, onFailed }: ImageActions): void {
+export function startImageActions({ shown, generate, favour, onFailed }: ImageActions): void {
   const onClick = (id: string, act: (item: HistoryItem) => void): void =>
     element(id, HTMLButtonElement).addEventListener('click', () => {
       const item = shown();
@@ -36,17 +38,20 @@ export function startImageActions({ shown, generate, onFailed }: ImageActions): 
     selectInitImage(fileOf(item));
     openPanel('editor');
   });
+  onClick('favour', favour);
   onClick('compare-input', (item) => {
     const wasCompared = compared?.item === item;
     endComparison();
     if (!wasCompared) compare(item).catch(onFailed);
-    renderImageActions(item);
+    compareButton.setAttribute('aria-pressed', String(compared !== undefined));
   });
 }
 
-/** Offers what can be done with this image. */
-export function renderImageActions(item: HistoryItem | undefined): void {
+/** Offers what can be done with this image; `isFavourite` is undefined for one that is not in the gallery. */
+export function renderImageActions(item: HistoryItem | undefined, isFavourite: boolean | undefined): void {
   if (compared !== undefined && compared.item !== item) endComparison();
+  favourButton.hidden = isFavourite === undefined;
+  favourButton.setAttribute('aria-pressed', String(isFavourite === true));
   compareButton.hidden = item?.request.image === undefined;
   compareButton.setAttribute('aria-pressed', String(compared !== undefined));
 }

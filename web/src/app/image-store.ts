@@ -13,8 +13,11 @@ import { isOpen, onPanelToggle } from './panels';
 const tab = tabId();
 
 export interface ImageStore {
-  /** Stores an image in the gallery. One that is refused stays on the page. */
-  add(prompt: string, image: ImageResult): Promise<void>;
+  /** Stores an image in the gallery, and returns its id there. One that is refused stays on the page. */
+  add(prompt: string, image: ImageResult): Promise<number | undefined>;
+  isFavourite(id: number): boolean;
+  /** Marks an image of the gallery as favourite, or no longer. */
+  favour(id: number, favourite: boolean): Promise<void>;
   /** Starts the journal of a generation; resolves with `undefined` in a window without storage. */
   journal(unfinished: Omit<Unfinished, 'tab' | 'started_at_millis'>): Promise<Journal | undefined>;
   /** Returns this tab's unfinished generation. */
@@ -25,8 +28,17 @@ export interface ImageStore {
   refresh(): void;
 }
 
-/** Opens the gallery, and shows it once its panel is open. Calls `onReuse` with the file whose settings the user wants again, and `onRemark` with what fails. */
-export function startImageStore(onReuse: (image: File) => void, onRemark: (text: string) => void): ImageStore {
+export interface ImageStoreHandlers {
+  /** The user wants the settings of this file again. */
+  onReuse(image: File): void;
+  /** Something has failed. */
+  onRemark(text: string): void;
+  /** Images have become favourites, or no longer are. */
+  onFavour(): void;
+}
+
+/** Opens the gallery, and shows it once its panel is open. */
+export function startImageStore({ onReuse, onRemark, onFavour }: ImageStoreHandlers): ImageStore {
   /** Why the gallery could not be opened. Images are then only shown. */
   let refusal: unknown;
   const gallery = Gallery.open().catch((thrown: unknown) => {
@@ -35,11 +47,19 @@ export function startImageStore(onReuse: (image: File) => void, onRemark: (text:
   });
   /** Its panel, which is downloaded when it is first opened. */
   let view: Promise<GalleryView | undefined> | undefined;
+  /** The favourites among the images of this visit. */
+  const favourites = new Set<number>();
+  const setFavourites = (ids: readonly number[], favourite: boolean): void => {
+    for (const id of ids) {
+      if (favourite) favourites.add(id);
+      else favourites.delete(id);
+    }
+    onFavour();
+  };
   const openView = async (): Promise<GalleryView | undefined> => {
     const [database, { startGalleryView }] = await Promise.all([gallery, loadPart('gallery', () => import('./gallery/gallery'))]);
-    return (
-      database && startGalleryView(database, { onReuse, onFailed: (thrown) => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) })) })
-    );
+    const onFailed = (thrown: unknown): void => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) }));
+    return database && startGalleryView(database, { onReuse, onFailed, onFavour: setFavourites });
   };
   onPanelToggle('gallery', () => {
     if (view !== undefined || !isOpen('gallery')) return;
@@ -59,8 +79,21 @@ export function startImageStore(onReuse: (image: File) => void, onRemark: (text:
         const { description } = await describeImage(blob);
         const entry = await database.add({ ...description, prompt, seed, favourite: false, created_at_millis: Date.now(), png: blob });
         (await view)?.insert([entry]);
+        return entry.id;
       } catch (thrown) {
         onRemark(t('notStored', { why: reasonOf(thrown) }));
+        return undefined;
+      }
+    },
+    isFavourite: (id) => favourites.has(id),
+    async favour(id, favourite) {
+      try {
+        const opened = await view;
+        if (opened !== undefined) return opened.favour([id], favourite);
+        await (await gallery)?.update([id], (entry) => ({ ...entry, favourite }));
+        setFavourites([id], favourite);
+      } catch (thrown) {
+        onRemark(t('galleryUnchanged', { why: reasonOf(thrown) }));
       }
     },
     async journal(unfinished) {

@@ -32,8 +32,10 @@ import {
   readRequest,
   renderForm,
   setPrompt,
+  setPromptLines,
   setSize,
   useInitImage,
+  withChosenWords,
   withPromptSize,
 } from './form';
 import { fillCell, hideGrid, readGrid, showGrid } from './grid';
@@ -47,7 +49,9 @@ import { loadPart, remarkOf } from './load-part';
 import { addLora, clearLoras, removeLora, renderLoras, type SelectedLoras, selectedLoras, startLoras } from './lora-list';
 import { startModelList } from './model-list';
 import type { ModelComponents, ModelPlace } from './model-place';
+import { notifyDone, startNotifications } from './notify';
 import { openPanel, showCanvas, startPanels } from './panels';
+import { startPromptLists } from './prompt-lists';
 import { GenerationQueue, type Task } from './queue';
 import { commandOf } from './shortcuts';
 import { generating, type Notice, OPENING, reduce, type State, withFault } from './state';
@@ -118,21 +122,28 @@ let isConfirmed = false;
 let starts = 0;
 /** The LoRAs that the engine was last told to merge. */
 let merged = '';
-const queue = new GenerationQueue<ImageResult>((jobs) => show({ ...state, jobs }));
+const queue = new GenerationQueue<ImageResult>((jobs) => {
+  const [last] = state.jobs;
+  show({ ...state, jobs });
+  if (last !== undefined && jobs.length === 0) notifyDone(last.prompt);
+});
 /** The images of this visit, the newest first. */
 let history: readonly HistoryItem[] = [];
 let historyIds = 0;
-const images = startImageStore(
-  (image) =>
-    image
+/** The ids in the gallery of the images of this visit. */
+const galleryIds = new Map<HistoryItem['id'], number>();
+const images = startImageStore({
+  onReuse: (image) =>
+    void image
       .arrayBuffer()
       .then(
         (bytes) => restoreImage(image, new Uint8Array(bytes)),
         () => notify({ text: t('dropUnreadable', { name: image.name }) }),
       )
       .catch((thrown: unknown) => notify({ text: remarkOf(thrown) })),
-  (text) => notify({ text }),
-);
+  onRemark: (text) => notify({ text }),
+  onFavour: () => show(state),
+});
 
 // Nothing is shown before the texts of the page's language are there. `?lang=` is read by language.ts.
 await startI18n({
@@ -202,6 +213,15 @@ const models = startModelList({
   storage,
   onRemark: (text) => notify({ text }),
 });
+startNotifications((text) => notify({ text }));
+startPromptLists({
+  onPrompts: (text) => {
+    setPromptLines(text);
+    countTokens();
+  },
+  onLists: renderForm,
+  onRemark: (text) => notify({ text }),
+});
 const explanations = startExplanations({
   state: () => state,
   companion: selectedCompanion,
@@ -215,6 +235,10 @@ startInputImage({
 startImageActions({
   shown: shownItem,
   generate: (request) => void generate(request).catch(ignore),
+  favour: (item) => {
+    const id = galleryIds.get(item.id);
+    if (id !== undefined) void images.favour(id, !images.isFavourite(id));
+  },
   onFailed: (thrown) => notify({ text: remarkOf(thrown) }),
 });
 
@@ -535,9 +559,12 @@ async function run(
     // The seed of the image is final.
     const { image_index: _, num_images_per_prompt: __, ...repeatable } = complete;
     historyIds += 1;
-    history = [{ id: historyIds, image, prompt: request.prompt, request: repeatable }, ...history].slice(0, HISTORY_MAX);
+    const item = { id: historyIds, image, prompt: request.prompt, request: repeatable };
+    history = [item, ...history].slice(0, HISTORY_MAX);
     show(state);
-    await images.add(request.prompt, image);
+    const id = await images.add(request.prompt, image);
+    if (id !== undefined) galleryIds.set(item.id, id);
+    show(state);
     return image;
   } finally {
     // What it leaves behind expires by itself.
@@ -572,8 +599,12 @@ function submit(): void {
     }
     // Variations of one seed have the next variation seeds.
     const field = request.variation_strength ? 'variation_seed' : 'seed';
-    const requests = readPromptVariants().flatMap((prompt) =>
-      Array.from({ length: count }, (_, index) => ({ ...request, prompt, [field]: ((request[field] ?? 0) + index) >>> 0 })),
+    const requests = readPromptVariants().flatMap((prompt, variant) =>
+      Array.from({ length: count }, (_, index) => {
+        const numbered = { ...request, [field]: ((request[field] ?? 0) + index) >>> 0 };
+        // Prompts of one text and seed differ in the words that are chosen.
+        return { ...numbered, prompt: withChosenWords(prompt, (numbered.seed ?? 0) + Math.imul(variant, 0x9e3779b1)) };
+      }),
     );
     const tasks = requests.map((request) => taskOf(request, files));
     for (const result of queue.add(request.prompt, tasks, hideGrid)) result.catch(ignore);
@@ -591,7 +622,9 @@ function show(changed: State): void {
   const before = state;
   state = changed;
   render(state, before, source.checkpoint !== '');
-  renderImageActions(shownItem());
+  const item = shownItem();
+  const id = item && galleryIds.get(item.id);
+  renderImageActions(item, id === undefined ? undefined : images.isFavourite(id));
   renderWelcome({
     isVisible: state.image === undefined && state.phase !== 'generating' && state.estimate === undefined,
     isReady: state.phase === 'ready',

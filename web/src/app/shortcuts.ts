@@ -29,6 +29,24 @@ export const SHORTCUTS = {
     undo: ['Ctrl+z'],
     close: ['Escape'],
   },
+  editor: {
+    brush: ['b'],
+    eraser: ['e'],
+    smallerBrush: ['['],
+    largerBrush: [']'],
+    moveView: ['h'],
+    crop: ['c'],
+    extend: ['x'],
+    invertMask: ['i'],
+    clearMask: ['Delete'],
+    undo: ['Ctrl+z'],
+    redo: ['Ctrl+Shift+z', 'Ctrl+y'],
+    zoomIn: ['+', '='],
+    zoomOut: ['-'],
+    fit: ['0'],
+    actualSize: ['1'],
+    paint: ['Enter'],
+  },
 } as const satisfies Record<string, Record<string, readonly string[]>>;
 
 export type ShortcutScope = keyof typeof SHORTCUTS;
@@ -36,7 +54,10 @@ export type ShortcutOf<S extends ShortcutScope> = keyof (typeof SHORTCUTS)[S];
 
 /** Returns the command that the pressed keys have in `scope`. */
 export function commandOf<S extends ShortcutScope>(scope: S, event: KeyboardEvent): ShortcutOf<S> | undefined {
-  const pressed = `${event.ctrlKey || event.metaKey ? 'Ctrl+' : ''}${event.key === ' ' ? 'Space' : event.key}`;
+  const { key, ctrlKey, metaKey, shiftKey } = event;
+  const modifiers = ctrlKey || metaKey ? `Ctrl+${shiftKey ? 'Shift+' : ''}` : '';
+  // A letter is the same with Shift or with Caps Lock.
+  const pressed = modifiers + (key === ' ' ? 'Space' : key.length === 1 ? key.toLowerCase() : key);
   const commands = Object.entries<readonly string[]>(SHORTCUTS[scope]);
   return commands.find(([, keys]) => keys.includes(pressed))?.[0] as ShortcutOf<S> | undefined;
 }

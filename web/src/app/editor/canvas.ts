@@ -93,8 +93,9 @@ export class EditorCanvas {
     const scale = view.scale * ratio;
     context.setTransform(scale, 0, 0, scale, view.x * ratio, view.y * ratio);
     context.imageSmoothingEnabled = view.scale < SQUARES_SCALE;
-    context.imageSmoothingQuality = 'high';
+    context.imageSmoothingQuality = 'medium';
     context.drawImage(this.#image, 0, 0);
+    context.imageSmoothingQuality = 'low';
     context.drawImage(this.#mask, 0, 0);
     if (outline !== undefined) {
       if (isCrop) shade(context, document.image, outline);

@@ -37,7 +37,7 @@ export interface Editor {
 }
 
 /** The longest side that is edited. An image is sent as it is unless it is cropped or extended. */
-const SIDE_MAX = 4096;
+const SIDE_MAX = 3072;
 
 /** Shows the editor in #editor-root. */
 export function startEditor(host: EditorHost): Editor {

@@ -1,4 +1,5 @@
 //! The keys of the editor: shortcuts of its tools, and painting without a pointer.
+import { commandOf, type ShortcutOf } from '../shortcuts';
 import type { Point } from './geometry';
 import { type EditorSession, ZOOM_FACTOR } from './session';
 
@@ -16,39 +17,37 @@ const ARROWS: Readonly<Record<string, Point>> = {
 
 /** Handles a key that was pressed anywhere in the editor; returns whether it had a meaning. */
 export function handleKey(session: EditorSession, event: KeyboardEvent): boolean {
-  const { key, target, ctrlKey, metaKey, altKey, shiftKey } = event;
+  const { key, target, altKey } = event;
   if (session.document === undefined || altKey) return false;
-  const letter = key.toLowerCase();
-  if (ctrlKey || metaKey) {
-    if (letter === 'z' && shiftKey) session.redo();
-    else if (letter === 'z') session.undo();
-    else if (letter === 'y') session.redo();
-    else return false;
-    return true;
-  }
   if (target instanceof HTMLCanvasElement && handleCanvasKey(session, event)) return true;
   if (key === 'Escape') return leave(session);
-  // A list chooses its entries by letters.
-  if (target instanceof HTMLSelectElement) return false;
-  const actions: Readonly<Record<string, () => void>> = {
-    b: () => session.choose('brush'),
-    e: () => session.choose('eraser'),
-    h: () => session.choose('hand'),
-    c: () => session.choose('crop'),
-    x: () => session.choose('extend'),
-    i: () => session.invert(),
-    '[': () => session.stepBrush(-1),
-    ']': () => session.stepBrush(1),
-    '0': () => session.fit(),
-    '1': () => session.actualSize(),
-    '+': () => session.zoom(ZOOM_FACTOR),
-    '=': () => session.zoom(ZOOM_FACTOR),
-    '-': () => session.zoom(1 / ZOOM_FACTOR),
-    delete: () => session.fill(0),
-  };
-  const act = actions[letter];
-  act?.();
-  return act !== undefined;
+  const command = commandOf('editor', event);
+  // A list chooses its entries by letters, and a button is pressed by Enter.
+  if (command === undefined || command === 'paint' || (target instanceof HTMLSelectElement && isLetter(event))) return false;
+  COMMANDS[command](session);
+  return true;
+}
+
+const COMMANDS: Readonly<Record<Exclude<ShortcutOf<'editor'>, 'paint'>, (session: EditorSession) => void>> = {
+  brush: (session) => session.choose('brush'),
+  eraser: (session) => session.choose('eraser'),
+  moveView: (session) => session.choose('hand'),
+  crop: (session) => session.choose('crop'),
+  extend: (session) => session.choose('extend'),
+  smallerBrush: (session) => session.stepBrush(-1),
+  largerBrush: (session) => session.stepBrush(1),
+  invertMask: (session) => session.invert(),
+  clearMask: (session) => session.fill(0),
+  undo: (session) => session.undo(),
+  redo: (session) => session.redo(),
+  zoomIn: (session) => session.zoom(ZOOM_FACTOR),
+  zoomOut: (session) => session.zoom(1 / ZOOM_FACTOR),
+  fit: (session) => session.fit(),
+  actualSize: (session) => session.actualSize(),
+};
+
+function isLetter({ key, ctrlKey, metaKey }: KeyboardEvent): boolean {
+  return key.length === 1 && !ctrlKey && !metaKey;
 }
 
 /** Leaves a tool that has changed nothing yet. */

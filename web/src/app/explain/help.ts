@@ -6,6 +6,8 @@ import { type ExplainKey, x } from './texts';
 /** The settings that have a sentence: the last element of each group is followed by it. */
 const SETTINGS: Record<string, readonly string[]> = {
   eachLine: ['each-line'],
+  promptsFile: ['prompts-file'],
+  wildcards: ['wildcard-list', 'wildcard-name', 'wildcard-entries', 'wildcard-file'],
   negativePrompt: ['negative-prompt'],
   size: ['width', 'height'],
   seed: ['seed'],
@@ -30,6 +32,7 @@ const SETTINGS: Record<string, readonly string[]> = {
   device: ['device'],
   promptWeighting: ['prompt-weighting'],
   record: ['record'],
+  notify: ['notify'],
   language: ['language'],
 };
 
@@ -61,6 +64,7 @@ function defaultOf(name: string, field: HTMLElement | undefined, checkpoint: Che
   if (name === 'language') return x('defaultLanguage');
   if (name === 'textEncoder') return x('defaultTextEncoder');
   if (name === 'hiresSteps') return x('defaultHiresSteps');
+  if (name === 'promptsFile' || name === 'wildcards') return x('none');
   if (name === 'loras' || name === 'initImage' || name === 'maskImage') return x('none');
   if (field instanceof HTMLSelectElement) return (field.options[0]?.textContent ?? '').trim() || x('none');
   if (field instanceof HTMLInputElement && field.type === 'checkbox') return x(field.defaultChecked ? 'on' : 'off');

@@ -11,9 +11,6 @@ const KEY_TEXTS: Readonly<Record<string, string>> = {
   PageUp: 'PgUp',
   PageDown: 'PgDn',
   Escape: 'Esc',
-  a: 'A',
-  f: 'F',
-  z: 'Z',
 };
 const COMMAND_KEY = /Mac|iPhone|iPad/.test(navigator.platform) ? '⌘' : 'Ctrl';
 
@@ -30,8 +27,10 @@ export function Shortcuts() {
                 <td>
                   {keys.map((key) => (
                     <span key={key} class="keys">
-                      {key.split('+').map((part) => (
-                        <kbd key={part}>{part === 'Ctrl' ? COMMAND_KEY : (KEY_TEXTS[part] ?? part)}</kbd>
+                      {(key === '+' ? [key] : key.split('+')).map((part) => (
+                        <kbd key={part}>
+                          {part === 'Ctrl' ? COMMAND_KEY : (KEY_TEXTS[part] ?? (part.length === 1 ? part.toUpperCase() : part))}
+                        </kbd>
                       ))}
                     </span>
                   ))}

@@ -13,7 +13,7 @@ import { Toast } from './toast';
 import { Filters, ListActions, SelectionActions } from './toolbar';
 import { EmptyGallery, VirtualGrid } from './virtual-grid';
 
-export interface GalleryView extends Pick<GalleryStore, 'insert'> {
+export interface GalleryView extends Pick<GalleryStore, 'insert' | 'favour'> {
   /** Renders again, in another language. */
   refresh(): void;
 }
@@ -30,7 +30,7 @@ export function startGalleryView(gallery: Gallery, host: GalleryHost): GalleryVi
       render(<GalleryPanel store={store} host={host} />, root);
     });
   };
-  const store = createGalleryStore(gallery, refresh, host.onFailed);
+  const store = createGalleryStore(gallery, refresh, host);
   // Another tab may have changed it since it was last open.
   const load = (): void => {
     if (isOpen('gallery') && !document.hidden) store.load();
@@ -40,7 +40,7 @@ export function startGalleryView(gallery: Gallery, host: GalleryHost): GalleryVi
   load();
   takeDrops(root, store, host);
   refresh();
-  return { insert: store.insert, refresh };
+  return { insert: store.insert, favour: store.favour, refresh };
 }
 
 function GalleryPanel({ store, host }: { store: GalleryStore; host: GalleryHost }) {

@@ -4,14 +4,12 @@ import type { GalleryEntry } from '../../gallery/schema';
 import { t } from '../i18n';
 import type { IconName } from '../icons';
 import { canShareFiles, copyImage, copyLink, download, fileOf, shareImage } from './actions';
-import type { GalleryStore } from './store';
+import type { GalleryStore, GalleryStoreHandlers } from './store';
 
 /** What the gallery asks of the page. */
-export interface GalleryHost {
+export interface GalleryHost extends GalleryStoreHandlers {
   /** Fills in the form from an image file. */
   onReuse(image: File): void;
-  /** Reports what an action threw. */
-  onFailed(thrown: unknown): void;
 }
 
 export interface ImageAction {

@@ -44,8 +44,15 @@ export interface GalleryStore {
   insert(added: readonly GalleryEntry[]): void;
 }
 
-/** Calls `onChange` after every change, and `onFailed` with what a change of the gallery threw. */
-export function createGalleryStore(gallery: Gallery, onChange: () => void, onFailed: (thrown: unknown) => void): GalleryStore {
+export interface GalleryStoreHandlers {
+  /** A change of the gallery has thrown. */
+  onFailed(thrown: unknown): void;
+  /** Images have become favourites, or no longer are. */
+  onFavour(ids: readonly number[], favourite: boolean): void;
+}
+
+/** Calls `onChange` after every change. */
+export function createGalleryStore(gallery: Gallery, onChange: () => void, { onFailed, onFavour }: GalleryStoreHandlers): GalleryStore {
   let state = CLOSED;
   let expiry: ReturnType<typeof setTimeout> | undefined;
   let completing = false;
@@ -150,7 +157,11 @@ export function createGalleryStore(gallery: Gallery, onChange: () => void, onFai
       set({ toast: { text, deleted } });
       expire();
     },
-    favour: (ids, favourite) => attempt(async () => replace(await gallery.update(ids, (entry) => ({ ...entry, favourite })))),
+    favour: (ids, favourite) =>
+      attempt(async () => {
+        replace(await gallery.update(ids, (entry) => ({ ...entry, favourite })));
+        onFavour(ids, favourite);
+      }),
     remove(ids) {
       attempt(async () => {
         await gallery.delete(ids);
