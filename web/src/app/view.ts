@@ -49,7 +49,7 @@ export function render(state: State, before: State, hasModel: boolean): void {
   adapter.textContent = adapterText(state);
   whySlow.hidden = !isSlow(state.adapter);
   adapter.classList.toggle('slow', state.adapter?.is_fallback_adapter === true);
-  renderProgress(state);
+  renderProgress(state, hasModel);
   renderCaption(state);
   note.hidden = state.note === undefined;
   note.textContent = state.note ?? '';
@@ -118,9 +118,9 @@ function titleOf(state: State): string {
   return state.phase !== 'generating' || done === undefined ? 'pixart-web' : `${formatPercent(done)} · pixart-web`;
 }
 
-function renderProgress(state: State): void {
+function renderProgress(state: State, hasModel: boolean): void {
   const { loading, progress: generation, layer, phase, estimate, jobs } = state;
-  progress.hidden = estimate !== undefined || (phase !== 'opening' && phase !== 'generating');
+  progress.hidden = estimate !== undefined || !(phase === 'opening' ? hasModel : phase === 'generating');
   if (loading !== undefined && loading.total_bytes !== null && loading.loaded_bytes < loading.total_bytes) {
     progress.max = loading.total_bytes;
     progress.value = loading.loaded_bytes;
