@@ -256,3 +256,28 @@ test('a_notification_tells_that_the_queue_is_done_where_it_was_asked_for_and_the
   assert.deepEqual(await page.evaluate(() => globalThis.shown), [['All images are done', SMALL.prompt]], 'once');
   await page.close();
 });
+
+test('a_button_with_an_icon_alone_is_named_by_the_mouse_and_by_a_long_press_that_does_nothing_else', async () => {
+  const page = await openPage({ width: 390, height: 844 });
+  const touch = await page.context().newCDPSession(page);
+  const bubble = page.locator('#tooltip');
+  const { x, y, width, height } = await page.locator('#open-gallery').boundingBox();
+  const points = [{ x: x + width / 2, y: y + height / 2 }];
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: points });
+  await bubble.waitFor();
+  assert.equal(await bubble.innerText(), 'Gallery');
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
+  await bubble.waitFor({ state: 'hidden' });
+  assert.equal(await page.getAttribute('#open-gallery', 'aria-expanded'), 'false', 'it is not pressed');
+  // A short press is one.
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: points });
+  await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
+  await page.waitForSelector('#open-gallery[aria-expanded="true"]');
+  await page.hover('#open-settings');
+  assert.equal(await page.getAttribute('#open-settings', 'title'), 'Settings');
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.hover('#generate');
+  await page.hover('#open-settings');
+  assert.equal(await page.getAttribute('#open-settings', 'title'), '', 'a text that is visible needs none');
+  await page.close();
+});

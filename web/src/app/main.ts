@@ -58,6 +58,7 @@ import { generating, type Notice, OPENING, reduce, type State, withFault } from 
 import { folderName, isCheckpoint, type ModelSource, pickedFolder, withIdentity } from './stored-models';
 import { encodesInTab, selectedCompanion, startTextSource } from './text-source';
 import { startTokenCounter } from './token-counter';
+import { startTooltips } from './tooltips';
 import { render } from './view';
 import { renderWelcome } from './welcome';
 
@@ -213,6 +214,7 @@ const models = startModelList({
   storage,
   onRemark: (text) => notify({ text }),
 });
+startTooltips();
 startNotifications((text) => notify({ text }));
 startPromptLists({
   onPrompts: (text) => {

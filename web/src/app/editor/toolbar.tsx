@@ -1,5 +1,6 @@
 //! The tools of the editor, the settings of the tool, and what is done with the mask.
 
+import { formatPlain } from '../format';
 import type { TextKey } from '../i18n';
 import { t } from '../i18n';
 import { cropShapes } from './geometry';
@@ -125,7 +126,7 @@ export function ToolOptions({ session, strength }: { session: EditorSession; str
           value={strength.value}
           onInput={({ currentTarget }) => strength.set(currentTarget.value)}
         />
-        <output>{strength.value}</output>
+        <output>{formatPlain(Number(strength.value))}</output>
       </label>
     </div>
   );
