@@ -97,7 +97,7 @@ test('the_eraser_invert_fill_and_clear_change_the_mask_by_whole_pixels', async (
     erased.map((value) => 255 - value),
   );
   await reopen(page);
-  assert.match(await page.innerText('.editor-status'), /^64 × 64 px · mask: 10 % of the image$/);
+  assert.match(await page.innerText('.editor-status'), /^64 × 64 px · mask: 9% of the image$/);
   await page.click('#clear-mask');
   assert.equal(await page.innerText('.editor-status'), '64 × 64 px · no mask: the whole image changes');
   assert.equal((await sent(page)).mask, undefined);
@@ -142,7 +142,7 @@ test('strokes_land_on_the_pixels_under_the_pointer_after_zooming_and_moving', as
   await page.mouse.wheel(0, -400);
   await page.waitForFunction((fitted) => document.getElementById('zoom-level').textContent !== fitted, fitted);
   await page.click('#zoom-actual');
-  assert.equal(await level(), '100 %');
+  assert.equal(await level(), '100%');
   // A pixel of the image in a pixel of the page: the middle of the image is in the middle. It is moved by 20 and 10 pixels.
   await page.focus('#editor-canvas');
   await page.keyboard.down(' ');
@@ -311,7 +311,7 @@ test('dragging_an_edge_extends_the_image_with_its_colours_and_masks_the_new_area
     [x + 20 * scale, y],
     [x + 30 * scale, y],
   ]);
-  await page.waitForFunction(() => document.querySelector('.editor-status')?.textContent.startsWith('96 × 64 px · mask: 33 %'));
+  await page.waitForFunction(() => document.querySelector('.editor-status')?.textContent.startsWith('96 × 64 px · mask: 33%'));
   assert.deepEqual([await page.inputValue('#width'), await page.inputValue('#height')], ['96', '64']);
   const extended = await sent(page);
   assert.deepEqual([extended.request.width, extended.request.height], [96, 64]);
@@ -471,7 +471,7 @@ test('images_are_dropped_and_pasted_into_the_editor_and_a_mask_file_becomes_its_
     mimeType: 'image/png',
     buffer: png(64, 64, 2, (x) => (x < 16 ? [255, 255, 255] : [0, 0, 0])),
   });
-  await page.waitForFunction(() => document.querySelector('.editor-status')?.textContent.endsWith('mask: 25 % of the image'));
+  await page.waitForFunction(() => document.querySelector('.editor-status')?.textContent.endsWith('mask: 25% of the image'));
   assert.equal(await page.evaluate(() => document.getElementById('mask-image').files.length), 0);
   const { mask } = await sent(page);
   assert.deepEqual(

@@ -4,6 +4,7 @@ import { render } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { decodeImage } from '../../gallery/read-image';
 import { element } from '../dom';
+import { formatPercent } from '../format';
 import { t } from '../i18n';
 import { EditorDocument } from './document';
 import { CropFrame, ExtendHandles } from './frames';
@@ -203,7 +204,7 @@ function statusOf(session: EditorSession): string {
   if (generatedSize !== undefined && (generatedSize.width !== width || generatedSize.height !== height))
     parts.push(t('generatedAt', { width: generatedSize.width, height: generatedSize.height }));
   // A little that is painted is not 0 %.
-  const percent = share > 0 && share < 0.005 ? '< 1' : String(Math.round(share * 100));
+  const percent = share > 0 && share < 0.01 ? `< ${formatPercent(0.01)}` : formatPercent(share);
   parts.push(share === 0 ? t('maskEmpty') : t('maskShare', { percent }));
   if (isBrushDown) parts.push(t('brushDown'));
   return parts.join(' · ');

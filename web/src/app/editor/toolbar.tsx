@@ -1,6 +1,6 @@
 //! The tools of the editor, the settings of the tool, and what is done with the mask.
 
-import { formatPlain } from '../format';
+import { formatPercent, formatPlain } from '../format';
 import type { TextKey } from '../i18n';
 import { t } from '../i18n';
 import { cropShapes } from './geometry';
@@ -99,7 +99,7 @@ export function ZoomButtons({ session }: { session: EditorSession }) {
   return (
     <fieldset class="editor-zoom" aria-label={t('editorZoom')}>
       <ToolButton icon="minus" label="zoomOut" keys="-" id="zoom-out" onClick={() => session.zoom(1 / ZOOM_FACTOR)} />
-      <output id="zoom-level">{`${Math.round(session.view.scale * 100)} %`}</output>
+      <output id="zoom-level">{formatPercent(session.view.scale)}</output>
       <ToolButton icon="plus" label="zoomIn" keys="+" id="zoom-in" onClick={() => session.zoom(ZOOM_FACTOR)} />
       <ToolButton icon="fit" label="zoomFit" keys="0" id="zoom-fit" onClick={() => session.fit()} />
       <ToolButton icon="actual" label="zoomActual" keys="1" id="zoom-actual" onClick={() => session.actualSize()} />
@@ -167,7 +167,7 @@ function BrushOptions({ session }: { session: EditorSession }) {
           value={softness}
           onInput={({ currentTarget }) => session.setBrush({ softness: currentTarget.valueAsNumber })}
         />
-        <output>{`${Math.round(softness * 100)} %`}</output>
+        <output>{formatPercent(softness)}</output>
       </label>
     </>
   );
