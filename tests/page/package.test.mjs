@@ -236,7 +236,9 @@ async function openStudio(path) {
   const page = await browser.context.newPage();
   const errors = [];
   page.on('pageerror', (error) => errors.push(error.message));
-  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  // A browser asks each server for an icon once.
+  const isIcon = (message) => message.location().url.endsWith('/favicon.ico');
+  page.on('console', (message) => message.type() === 'error' && !isIcon(message) && errors.push(message.text()));
   await page.goto(new URL(path, server.url).href);
   await page.evaluate(() => {
     globalThis.heard = [];

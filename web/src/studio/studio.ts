@@ -3,7 +3,7 @@
 import { createEngine, type Engine, type EngineEvent, type Estimate, type Fault, type ImageResult, isFault } from '../engine/index';
 import { attributeOf, FIELDS, type Field, reflect, requestOf, type StudioRequest } from './fields';
 import { filled, type StudioTexts, textsFor } from './texts';
-import { createView, type Input, renderPreview, type View } from './view';
+import { createView, type Input, renderPreview, type StudioView } from './view';
 
 export type { StudioRequest } from './fields';
 
@@ -41,7 +41,7 @@ const Base: typeof HTMLElement = globalThis.HTMLElement ?? (class {} as typeof H
 export class PixartStudio extends Base {
   static readonly observedAttributes = [...ENGINE_ATTRIBUTES, ...(Object.keys(FIELDS) as Field[]).map(attributeOf)];
 
-  #view: View | undefined;
+  #view: StudioView | undefined;
   #texts: StudioTexts | undefined;
   #language = 'en';
   #engine: Promise<Engine> | undefined;

@@ -7,7 +7,7 @@ import type { StudioTexts } from './texts';
 const NUMBERS = ['seed', 'num_inference_steps', 'guidance_scale', 'width', 'height'] as const;
 export type Input = 'prompt' | 'negative_prompt' | (typeof NUMBERS)[number];
 
-export interface View {
+export interface StudioView {
   form: HTMLFormElement;
   inputs: Record<Input, HTMLInputElement | HTMLTextAreaElement>;
   generate: HTMLButtonElement;
@@ -38,7 +38,7 @@ function create<K extends keyof HTMLElementTagNameMap>(
 }
 
 /** Fills the shadow root, with the texts of one language. */
-export function createView(root: ShadowRoot, texts: StudioTexts): View {
+export function createView(root: ShadowRoot, texts: StudioTexts): StudioView {
   adoptStyles(root);
   const number = (name: (typeof NUMBERS)[number]): HTMLInputElement =>
     create('input', { type: 'number', name, step: name === 'guidance_scale' ? '0.1' : '1', min: '0', part: 'field' });
