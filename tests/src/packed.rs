@@ -63,6 +63,17 @@ pub(crate) fn packed(weight_format: WeightFormat) -> Scratch {
     };
     let report = pack::pack(&packing, |_| ()).expect("the embedded checkpoint is packed");
     assert!(report.shards > 8 && report.tensors > 300, "{report:?}");
+    // A block of 32 normal values has its peak near 2.1σ: a step of q8 is 1/127 of it, of q4 about 1/8, and the error of rounding
+    // is uniform: step/√12.
+    let expected = match weight_format {
+        WeightFormat::Q8 => Some(0.0048),
+        WeightFormat::Q4 => Some(0.076),
+        _ => None,
+    };
+    match (report.relative_rms_error, expected) {
+        (Some(error), Some(expected)) => assert!((0.7..1.4).contains(&(error / expected)), "{weight_format}: {error}"),
+        (error, expected) => assert_eq!(error, expected, "{weight_format}"),
+    }
     scratch
 }
 

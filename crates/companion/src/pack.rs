@@ -1,6 +1,7 @@
 //! Packs checkpoint folders and verifies packed ones. `pixart_weights::manifest` defines the format; this module reads and writes
 //! the files.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use futures_lite::future::block_on;
 use pixart_model::quantization_policy;
 use pixart_weights::manifest::{MANIFEST, shard_name};
 use pixart_weights::packer::{NETWORKS, Packer, ShardSink};
-use pixart_weights::{Folder, Manifest, WeightFormat};
+use pixart_weights::{Folder, Manifest, WeightFormat, Weights, dequantize, quantize, transposed};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -45,7 +46,17 @@ pub struct PackReport {
     pub shards: usize,
     pub bytes: u64,
     pub seconds: f64,
+    /// Error of the quantized matrices whose numbers are not those of the source: √(Σ(w - ŵ)² / Σw²) over the first
+    /// [`SAMPLED_ROWS`] rows of each. None where every number is the source's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative_rms_error: Option<f64>,
 }
+
+/// Rows of each matrix that the error of quantization is measured on.
+pub const SAMPLED_ROWS: usize = 8;
+
+/// A matrix `[outputs, inputs]` that is quantized: the directory of its network, its name, its shape, and its new format.
+type QuantizedWeight = (String, String, [usize; 2], WeightFormat);
 
 /// Bytes that were written of those that will be, and the time that this took.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,8 +97,18 @@ pub fn pack(options: &PackOptions, on_progress: impl FnMut(PackProgress)) -> Res
     checkpoint::set_variant(&mut folder, options.variant.as_deref())?;
     options.components.mount(&mut folder)?;
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let quantized = RefCell::new(Vec::<QuantizedWeight>::new());
     let packer = Packer {
-        policy: &|weight| quantization_policy(weight, *weight_format),
+        policy: &|weight| {
+            let packed = quantization_policy(weight, *weight_format);
+            let format = packed.and_then(|(_, layout)| layout.weight_format());
+            let format =
+                format.filter(|format| *format >= WeightFormat::Q8 && weight.dtype.same_numbers() != Some(*format));
+            if let (Some(format), &[outputs, inputs]) = (format, weight.shape) {
+                quantized.borrow_mut().push((weight.dir.to_owned(), weight.name.to_owned(), [outputs, inputs], format));
+            }
+            packed
+        },
         weight_format: *weight_format,
         shard_bytes: *shard_bytes,
         license: options.license.clone().unwrap_or_else(|| license_of(&from.join("README.md"))),
@@ -102,12 +123,41 @@ pub fn pack(options: &PackOptions, on_progress: impl FnMut(PackProgress)) -> Res
     let path = to.join(MANIFEST);
     fs::write(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
     let count = |count: fn(&pixart_weights::manifest::Section) -> usize| manifest.sections.iter().map(count).sum();
+    let relative_rms_error = block_on(quantization_error(&folder, &quantized.into_inner()));
     Ok(PackReport {
+        relative_rms_error: relative_rms_error.map_err(pixart_model::Error::Weights)?,
         tensors: count(|section| section.tensors.len()),
         shards: count(|section| section.shards.len()),
         bytes: manifest.bytes(),
         seconds: began.elapsed().as_secs_f64(),
     })
+}
+
+/// Returns the relative error of quantizing these matrices; none without matrices that have other values than 0.
+async fn quantization_error(
+    folder: &Folder,
+    quantized: &[QuantizedWeight],
+) -> Result<Option<f64>, pixart_weights::Error> {
+    let (mut error, mut square) = (0.0, 0.0);
+    for (dir, stem) in NETWORKS {
+        let of_network: Vec<_> = quantized.iter().filter(|(network, ..)| network == dir).collect();
+        if of_network.is_empty() {
+            continue;
+        }
+        let weights = Weights::open(folder, dir, stem).await?;
+        for (_, name, [outputs, inputs], format) in of_network {
+            let rows: Vec<usize> = (0..SAMPLED_ROWS.min(*outputs)).collect();
+            let values = weights.f32_rows(name, &[*outputs, *inputs], &rows).await?;
+            let values = transposed(&values, rows.len(), *inputs);
+            let shape = [*inputs, rows.len()];
+            let rounded = dequantize(&quantize(&values, shape, *format), shape, *format);
+            for (value, rounded) in values.iter().zip(rounded) {
+                error += f64::from(value - rounded).powi(2);
+                square += f64::from(*value).powi(2);
+            }
+        }
+    }
+    Ok((square > 0.0).then(|| (error / square).sqrt()))
 }
 
 /// Reads a file of the transformer and its `config.json`.
