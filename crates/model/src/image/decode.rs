@@ -65,6 +65,8 @@ fn jpeg(file: &[u8]) -> Result<(Rgb8, Option<Vec<u8>>), Error> {
 #[cfg(feature = "jpeg-webp")]
 fn webp(file: &[u8]) -> Result<(Rgb8, Option<Vec<u8>>), Error> {
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(file)).map_err(bad)?;
+    // A few bytes may claim EXIF data of 4 GB, which are allocated before they are read.
+    decoder.set_memory_limit(file.len());
     let (width, height) = decoder.dimensions();
     let [width, height] = [width, height].map(|side| side as usize);
     check_size(width, height)?;

@@ -115,3 +115,13 @@ fn a_large_header_of_a_small_jpeg_or_webp_file_is_refused() {
     let error = decode_image(&webp).expect_err("too large").to_string();
     assert!(error.contains("20000 x 20000 pixels exceed the limit"), "{error}");
 }
+
+#[cfg(feature = "jpeg-webp")]
+#[test]
+fn exif_data_longer_than_a_webp_file_are_refused_before_they_are_allocated() {
+    let mut file = include_bytes!("../fixtures/turned.webp").to_vec();
+    let chunk = file.windows(4).position(|bytes| bytes == b"EXIF").expect("it is turned by its EXIF data");
+    file[chunk + 4..chunk + 8].copy_from_slice(&0xff00_001a_u32.to_le_bytes());
+    let error = decode_image(&file).expect_err("4 GB").to_string();
+    assert!(error.to_lowercase().contains("memory limit"), "{error}");
+}
