@@ -45,7 +45,7 @@ pub use manifest::Manifest;
 pub use mapped_matrix::{MappedBytes, MappedFile, MappedLayout, MappedMatrix};
 pub use matrix_data::MatrixData;
 pub use original_names::{is_transformer_tensor, transformer_tensor_names};
-pub use quantize::{ColumnOrder, QuantizedMatrix, dequantize, quantize};
+pub use quantize::{ColumnOrder, MergedMatrix, QuantizedMatrix, dequantize, quantize};
 pub use safetensors::Dtype;
 pub use tensors::{Tensors, serialize_tensors};
 pub use transposed::transposed;

@@ -8,7 +8,6 @@
 //!   error is taken.
 //! - q4_affine: w ≈ q·s + m, with q in 0..=15, m = min w and s = (max w - m) / 15, both in f32 ([`affine`]).
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use half::{bf16, f16};
@@ -18,10 +17,12 @@ use crate::{BLOCK, GgmlType, MatrixData, WeightFormat, gguf};
 mod affine;
 mod blocks;
 mod dequantize;
+mod merged;
 
 pub(crate) use affine::AffineBlock;
 pub use dequantize::dequantize;
 use dequantize::dequantized;
+pub use merged::MergedMatrix;
 
 /// Columns of each matrix that are neighbours in an interleaved one.
 pub(crate) const INTERLEAVED_COLUMNS: usize = 4;
@@ -208,47 +209,12 @@ impl QuantizedMatrix {
     /// If the shapes or formats differ, or there is no matrix.
     #[must_use]
     pub fn merged(mut matrices: Vec<Self>, order: ColumnOrder) -> Self {
-        match order {
-            _ if matrices.len() == 1 => matrices.remove(0),
-            ColumnOrder::Concatenated => Self::merge_columns(&matrices, matrices[0].shape[1]),
-            ColumnOrder::Interleaved => Self::merge_columns(&matrices, INTERLEAVED_COLUMNS),
+        if matrices.len() == 1 {
+            return matrices.remove(0);
         }
-    }
-
-    /// Takes `group` columns of each matrix in turn.
-    fn merge_columns(matrices: &[Self], group: usize) -> Self {
-        let (shape, format) = (matrices[0].shape, matrices[0].format);
-        assert!(
-            matrices.iter().all(|matrix| (matrix.shape, matrix.format) == (shape, format)),
-            "matrices of one shape and format"
-        );
-        let [inputs, outputs] = shape;
-        // Where a group ends within a word, words are split into 16-bit halves first.
-        let halves =
-            |words: &[u32]| -> Vec<u32> { words.iter().flat_map(|word| [word & 0xffff, word >> 16]).collect() };
-        let mut merged = Vec::with_capacity(matrices.iter().map(|matrix| matrix.words.len()).sum());
-        let mut end = 0;
-        for (rows, bits) in format.parts(inputs) {
-            let range = end..end + rows * outputs * bits / 32;
-            end = range.end;
-            let whole_words = (group * bits).is_multiple_of(32);
-            let parts: Vec<Cow<'_, [u32]>> = matrices
-                .iter()
-                .map(|matrix| &matrix.words[range.clone()])
-                .map(|words| if whole_words { Cow::Borrowed(words) } else { Cow::Owned(halves(words)) })
-                .collect();
-            let group_units = group * bits / if whole_words { 32 } else { 16 };
-            let mut units = Vec::with_capacity(parts.len() * parts[0].len());
-            for first in (0..parts[0].len()).step_by(group_units) {
-                parts.iter().for_each(|part| units.extend_from_slice(&part[first..first + group_units]));
-            }
-            if whole_words {
-                merged.append(&mut units);
-            } else {
-                merged.extend(units.chunks_exact(2).map(|pair| pair[0] | pair[1] << 16));
-            }
-        }
-        Self { words: merged, shape: [inputs, matrices.len() * outputs], format }
+        let mut merged = MergedMatrix::new(matrices[0].shape, matrices[0].format, matrices.len(), order);
+        matrices.into_iter().for_each(|matrix| merged.push(matrix));
+        merged.finish()
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pixart_kernels::{Matrix, WeightFormat};
-use pixart_weights::{ColumnOrder, QuantizedMatrix, Tensors, Weights};
+use pixart_weights::{ColumnOrder, MergedMatrix, QuantizedMatrix, Tensors, Weights};
 
 use crate::Error;
 
@@ -209,15 +209,21 @@ impl<'a> VarBuilder<'a> {
         {
             return Ok(layers[0].matrix(merged));
         }
-        let mut loaded = Vec::with_capacity(layers.len());
+        // A file may hold the layers in several formats: the most precise holds them all.
+        let formats = names.iter().map(|name| weights.matrix_format(name, shape, format));
+        let formats = formats.collect::<Result<Vec<_>, _>>()?;
+        let common = formats.into_iter().min().unwrap_or(format);
+        let [outputs, inputs] = shape;
+        let mut merged = (names.len() > 1).then(|| MergedMatrix::new([inputs, outputs], common, names.len(), order));
         for name in &names {
             layers[0].fence().await?;
-            loaded.push(weights.matrix(name, shape, format).await?);
+            let matrix = weights.matrix(name, shape, format).await?.requantized(common);
+            match &mut merged {
+                Some(merged) => merged.push(matrix),
+                None => return Ok(layers[0].matrix(matrix)),
+            }
         }
-        // A file may hold the layers in several formats: the most precise holds them all.
-        let common = loaded.iter().map(|matrix| matrix.format).min().unwrap_or(format);
-        let loaded = loaded.into_iter().map(|matrix| matrix.requantized(common)).collect();
-        Ok(layers[0].matrix(QuantizedMatrix::merged(loaded, order)))
+        Ok(layers[0].matrix(merged.expect("several matrices").finish()))
     }
 
     /// Uploads `values` as a tensor of `shape`.
