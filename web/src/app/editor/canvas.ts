@@ -1,6 +1,6 @@
 //! Draws the image, the mask over it, and the brush. The only module of the editor that draws.
 import type { EditorDocument } from './document';
-import type { Point, View } from './geometry';
+import type { ImagePlacement, Point } from './geometry';
 import type { Rect, Size } from './mask';
 
 /** The colour of the mask, and its opacity where the mask is 255: clearly not of the image, which stays visible. */
@@ -16,7 +16,7 @@ export interface BrushRing extends Point {
 
 export interface Scene {
   document: EditorDocument;
-  view: View;
+  view: ImagePlacement;
   ring: BrushRing | undefined;
   /** The area that an extension adds, or that a crop leaves. */
   outline: Rect | undefined;

@@ -5,7 +5,7 @@ import type { Sides } from './infill';
 import type { Rect, Size } from './mask';
 
 /** The view of the image: CSS pixels a pixel of the image, and where its upper left corner is. */
-export interface View {
+export interface ImagePlacement {
   scale: number;
   x: number;
   y: number;
@@ -21,24 +21,24 @@ export const SCALE_MAX = 32;
 const MARGIN = 28;
 
 /** Returns the view in which the whole image is visible; small ones are enlarged. */
-export function fitted(image: Size, view: Size): View {
+export function fitted(image: Size, view: Size): ImagePlacement {
   const room = (side: number): number => Math.max(side - 2 * MARGIN, 16);
   const scale = Math.min(room(view.width) / image.width, room(view.height) / image.height, SCALE_MAX);
   return centred(image, view, scale);
 }
 
-export function centred(image: Size, view: Size, scale: number): View {
+export function centred(image: Size, view: Size, scale: number): ImagePlacement {
   return { scale, x: (view.width - image.width * scale) / 2, y: (view.height - image.height * scale) / 2 };
 }
 
 /** Returns the view scaled by `factor`, with the same pixel of the image under `at`. */
-export function zoomed(view: View, at: Point, factor: number, least: number): View {
+export function zoomed(view: ImagePlacement, at: Point, factor: number, least: number): ImagePlacement {
   const scale = Math.min(Math.max(view.scale * factor, Math.min(least, view.scale)), SCALE_MAX);
   const real = scale / view.scale;
   return { scale, x: at.x - (at.x - view.x) * real, y: at.y - (at.y - view.y) * real };
 }
 
-export function toImage(view: View, { x, y }: Point): Point {
+export function toImage(view: ImagePlacement, { x, y }: Point): Point {
   return { x: (x - view.x) / view.scale, y: (y - view.y) / view.scale };
 }
 

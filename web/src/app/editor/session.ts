@@ -8,13 +8,13 @@ import {
   cropShapes,
   extensionStep,
   generatedSize,
+  type ImagePlacement,
   largestRect,
   movedRect,
   type Point,
   resizedRect,
   snappedSides,
   toImage,
-  type View,
 } from './geometry';
 import type { Sides } from './infill';
 import { type Dab, maskedShare, type Rect, type Size } from './mask';
@@ -225,7 +225,7 @@ export class EditorSession {
     this.#showLayers();
   }
 
-  get view(): View {
+  get view(): ImagePlacement {
     return this.viewport.view;
   }
 

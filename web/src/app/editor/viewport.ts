@@ -1,5 +1,5 @@
 //! Where the image is in the editor, and what moves it. Pure: the size of the canvas is given.
-import { centred, fitted, type Point, type View, zoomed } from './geometry';
+import { centred, fitted, type ImagePlacement, type Point, zoomed } from './geometry';
 import type { Sides } from './infill';
 import type { Size } from './mask';
 
@@ -7,7 +7,7 @@ import type { Size } from './mask';
 const IN_SIGHT = 40;
 
 export class Viewport {
-  view: View = { scale: 1, x: 0, y: 0 };
+  view: ImagePlacement = { scale: 1, x: 0, y: 0 };
   /** The size of the canvas; `undefined` until it is on the page. */
   size: Size | undefined;
   /** The user has not moved the view since the image was fitted into it. */
