@@ -210,7 +210,7 @@ test('before_the_first_image', async () => {
   await assertState(page, 'welcome', { varying: VARYING });
   await assertState(page, 'settings', { arrange: panel('settings'), varying: VARYING });
   await page.click('#show-help');
-  await page.waitForSelector('.setting-help');
+  await page.waitForSelector('.setting-help', { state: 'attached' });
   await assertState(page, 'settings-explained', { arrange: panel('settings'), varying: VARYING });
   await page.click('#show-help');
   await page.fill('#prompt', 'a red circle on a blue background, '.repeat(20));
