@@ -100,6 +100,8 @@ inEachEngine((context) => {
     await page.reload();
     await untilReady(page);
     await page.click('#open-gallery');
+    // The gallery is downloaded when it is first opened.
+    await page.waitForFunction(() => document.getElementById('gallery-search') !== null);
     await page.fill('#gallery-search', 'Star for');
     const listed = () => page.evaluate(() => [...document.querySelectorAll('#gallery-list li p')].map((line) => line.textContent));
     const untilListed = (count) => page.waitForFunction((count) => document.querySelectorAll('#gallery-list li').length === count, count);
@@ -137,6 +139,7 @@ inEachEngine((context) => {
     await page.reload();
     await untilReady(page);
     await page.click('#open-gallery');
+    await page.waitForFunction(() => document.getElementById('gallery-search') !== null);
     await page.fill('#gallery-search', 'Star for');
     await untilListed(1);
     assert.deepEqual(await listed(), ['a star for the gallery · 102']);
