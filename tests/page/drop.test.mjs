@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { echoConsole, fillForm, generate, openBrowser, openSettings, servePage, untilEngine } from './browser.mjs';
+import { after, test } from 'node:test';
+import { fillForm, generate, openSettings, untilEngine } from './browser.mjs';
 import { drag, dropFiles } from './drag.mjs';
-import { SCENES } from './fixture.mjs';
+import { SCENES, useBrowser } from './fixture.mjs';
 import { pngWithTexts, rgbPng } from './image-files.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
@@ -28,25 +28,10 @@ mkdirSync(join(folder, 'holiday'));
 writeFileSync(join(folder, 'holiday', 'photo.jpg'), JPEG);
 mkdirSync(join(folder, 'empty'));
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-  rmSync(folder, { recursive: true });
-});
+const fixture = useBrowser();
+after(() => rmSync(folder, { recursive: true }));
 
-async function openPage() {
-  const page = await browser.context.newPage();
-  echoConsole(page);
-  await page.goto(`${server.url}?device=wasm`);
-  await untilEngine(page, TIMEOUT_MILLIS);
-  return page;
-}
+const { openPage } = fixture;
 
 /** The state that a drop must not change. */
 const snapshot = (page) =>
@@ -178,14 +163,14 @@ test('a_dropped_checkpoint_is_opened', async () => {
 });
 
 test('a_drop_while_the_model_is_loading_does_not_stop_it', async () => {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   let release;
   const held = new Promise((resolve) => (release = resolve));
   await page.route('**/model_index.json', async (route) => {
     await held;
     await route.continue();
   });
-  await page.goto(`${server.url}?device=wasm&storage=memory`);
+  await page.goto(`${fixture.server.url}?device=wasm&storage=memory`);
   await dropFiles(page, 'h1', [notes]);
   assert.match(await noticeOf(page), /^notes\.txt is no image/);
   assert.equal(await page.evaluate(() => globalThis.pixart.state().phase), 'opening');

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
-import { fillForm, generate, openBrowser, openPanel, pixels, screenshot, servePage } from './browser.mjs';
+import { test } from 'node:test';
+import { fillForm, generate, openPanel, pixels, screenshot } from './browser.mjs';
 import { dropFiles } from './drag.mjs';
 import { capsule, editorPoints, openEditor, openRecordedPage, sent, stroke, untilFrame } from './editor-page.mjs';
+import { useBrowser } from './fixture.mjs';
 import { png, rgbPng } from './image-files.mjs';
 
 const TIMEOUT_MILLIS = 60_000;
@@ -16,20 +17,11 @@ const PHONE = { width: 390, height: 844 };
 const under = rgbPng(SIZE.width, SIZE.height);
 const OTHER = new URL('../../web/models/scenes/example.png', import.meta.url).pathname;
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser({ flags: [] });
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser({ flags: [] });
 
 /** Opens the page with an image in the editor, and a brush of 12 pixels. */
 async function openWithImage(options) {
-  const page = await openRecordedPage(browser, server.url, options);
+  const page = await openRecordedPage(fixture.browser, fixture.server.url, options);
   const uncaught = [];
   page.on('pageerror', (error) => uncaught.push(error.message));
   page.finish = async () => {
@@ -357,7 +349,7 @@ test('dragging_an_edge_extends_the_image_with_its_colours_and_masks_the_new_area
 });
 
 test('the_new_area_of_an_extension_has_the_colour_of_the_edge_beside_it', async () => {
-  const page = await openRecordedPage(browser, server.url);
+  const page = await openRecordedPage(fixture.browser, fixture.server.url);
   await fillForm(page, REQUEST);
   // Red above, blue below.
   await openEditor(
@@ -523,7 +515,7 @@ for (const [name, size, scheme] of [
   ['phone', PHONE, 'light'],
 ]) {
   test(`axe_finds_nothing_in_the_editor_and_everything_is_in_reach_on_a_${name}`, async () => {
-    const page = await openRecordedPage(browser, server.url, { size });
+    const page = await openRecordedPage(fixture.browser, fixture.server.url, { size });
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
     await openPanel(page, 'editor');
     await page.waitForSelector('.editor-empty');

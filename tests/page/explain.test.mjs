@@ -1,32 +1,18 @@
-//! What the page explains: the timeline of the last image, why images take long here, the keyboard shortcuts, and a sentence for each setting.
+//! The explanations of the page: the timeline of the last image, why images take long here, the keyboard shortcuts, and a sentence for each setting.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
-import { echoConsole, fillForm, generate, openBrowser, openPanel, openSettings, screenshot, servePage, untilEngine } from './browser.mjs';
+import { test } from 'node:test';
+import { fillForm, generate, openPanel, openSettings, screenshot, untilEngine } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 3, width: 64, height: 64 };
 const AXE = createRequire(new URL('../../web/package.json', import.meta.url)).resolve('axe-core/axe.min.js');
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
-async function openPage(address = '?device=wasm&lang=en') {
-  const page = await browser.context.newPage();
-  echoConsole(page);
-  await page.goto(`${server.url}${address}`);
-  await untilEngine(page, TIMEOUT_MILLIS);
-  return page;
-}
+const openPage = (address = '?device=wasm&lang=en') => fixture.openPage(address);
 
 /** Fails where axe finds something, or the page is wider than the window, wide or as on a phone, light or dark. */
 async function assertAccessible(page, name) {
@@ -123,8 +109,8 @@ test('a_page_without_a_gpu_says_why_and_what_to_do_in_this_browser', async () =>
 });
 
 test('a_fallback_adapter_is_named_as_the_reason', async () => {
-  const page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=webgpu&lang=en`);
+  const page = await fixture.browser.context.newPage();
+  await page.goto(`${fixture.server.url}?device=webgpu&lang=en`);
   await page.waitForFunction(() => globalThis.pixart?.state().adapter !== undefined, undefined, { timeout: TIMEOUT_MILLIS });
   assert.equal(await page.evaluate(() => globalThis.pixart.state().adapter.is_fallback_adapter), true);
   await openSettings(page);

@@ -3,12 +3,38 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { openBrowser, servePage, untilEngine } from './browser.mjs';
+import { echoConsole, openBrowser, servePage, untilEngine } from './browser.mjs';
 import { startModelServer } from './model-server.mjs';
 
 export const SCENES = fileURLToPath(new URL('../../web/models/scenes/', import.meta.url));
 export const MIB = 1 << 20;
 const LOAD_MILLIS = 60_000;
+const ENGINE_MILLIS = 300_000;
+
+/** Serves the built page to the tests of a file, in one browser or, with `browserPerTest`, in a fresh one for each. */
+export function useBrowser({ browserPerTest = false, ...options } = {}) {
+  const fixture = {
+    server: undefined,
+    browser: undefined,
+    /** Opens the page, and waits until its engine has started or stopped. */
+    async openPage(address = '?device=wasm') {
+      const page = await fixture.browser.context.newPage();
+      echoConsole(page);
+      await page.goto(`${fixture.server.url}${address}`);
+      await untilEngine(page, ENGINE_MILLIS);
+      return page;
+    },
+  };
+  before(async () => {
+    fixture.server = await servePage();
+  });
+  (browserPerTest ? beforeEach : before)(async () => {
+    fixture.browser = await openBrowser(options);
+  });
+  (browserPerTest ? afterEach : after)(() => fixture.browser.close());
+  after(() => fixture.server.close());
+  return fixture;
+}
 
 /** Serves `folder()` to the tests of a group. */
 export function useModelServer(folder) {

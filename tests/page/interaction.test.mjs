@@ -3,22 +3,21 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import {
   chooseAction,
   dropPng,
-  echoConsole,
   fillForm,
   generate,
   openBrowser,
   openPanel,
   openSettings,
   screenshot,
-  servePage,
   untilEngine,
   untilStep,
 } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
@@ -26,24 +25,9 @@ const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_infere
 const OLD_REQUEST = { prompt: '', negative_prompt: '', seed: 7, steps: 6, guidance: 3.5, width: 64, height: 64, text: { kind: 'tab' } };
 const AXE = createRequire(new URL('../../web/package.json', import.meta.url)).resolve('axe-core/axe.min.js');
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
-async function openPage(address = '?device=wasm') {
-  const page = await browser.context.newPage();
-  echoConsole(page);
-  await page.goto(`${server.url}${address}`);
-  await untilEngine(page, TIMEOUT_MILLIS);
-  return page;
-}
+const { openPage } = fixture;
 
 const state = (page, field) => page.evaluate((field) => globalThis.pixart.state()[field], field);
 
@@ -208,7 +192,7 @@ test('the_gallery_lists_the_newest_image_first', async () => {
   try {
     const page = await other.context.newPage();
     await page.setViewportSize({ width: 1180, height: 900 });
-    await page.goto(`${server.url}?device=wasm`);
+    await page.goto(`${fixture.server.url}?device=wasm`);
     await untilEngine(page, TIMEOUT_MILLIS);
     const requests = [
       ['a blue fish on a white background', 4],
@@ -236,7 +220,7 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
   const other = await openBrowser();
   try {
     const page = await other.context.newPage();
-    await page.goto(`${server.url}models/scenes/README.md`);
+    await page.goto(`${fixture.server.url}models/scenes/README.md`);
     await page.evaluate(
       async (request) => {
         const opening = indexedDB.open('pixart-web gallery', 2);
@@ -260,7 +244,7 @@ test('a_gallery_and_an_unfinished_generation_of_version_2_are_carried_over', asy
       },
       { ...OLD_REQUEST, prompt: 'an old circle' },
     );
-    await page.goto(`${server.url}?device=wasm`);
+    await page.goto(`${fixture.server.url}?device=wasm`);
     await untilEngine(page, TIMEOUT_MILLIS);
     await page.waitForSelector('#unfinished:not([hidden])');
     assert.equal(await page.innerText('#unfinished-text'), '“an old circle” was interrupted after step 3.');
@@ -357,8 +341,8 @@ test('values_of_the_grid_may_hold_commas_and_quotation_marks', async () => {
 });
 
 test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
-  const page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  const page = await fixture.browser.context.newPage();
+  await page.goto(`${fixture.server.url}?device=wasm&checkpoint=`);
   assert.ok(await page.isDisabled('#generate'));
   await openPanel(page, 'models');
   await page.fill('#model-url', 'models/nothing/');
@@ -370,7 +354,7 @@ test('a_checkpoint_is_opened_by_its_url_and_from_the_model_list', async () => {
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
   await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' }));
   await page.waitForFunction(() => /\d [MGT]B available/.test(document.getElementById('storage-usage').textContent));
-  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  await page.goto(`${fixture.server.url}?device=wasm&checkpoint=`);
   await openPanel(page, 'models');
   await page.locator('#model-list li', { hasText: 'models/scenes' }).getByRole('button', { name: 'Open' }).click();
   await page.waitForFunction(() => globalThis.pixart.state().phase === 'ready', undefined, { timeout: TIMEOUT_MILLIS });
@@ -433,7 +417,7 @@ test('the_page_is_translated_and_stores_the_selected_language', async () => {
   await page.reload();
   await untilEngine(page, TIMEOUT_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'de', 'the address comes first');
-  await page.goto(`${server.url}?device=wasm`);
+  await page.goto(`${fixture.server.url}?device=wasm`);
   await untilEngine(page, TIMEOUT_MILLIS);
   assert.equal(await page.getAttribute('html', 'lang'), 'en');
   await page.close();

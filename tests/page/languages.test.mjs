@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
-import { echoConsole, fillForm, generate, openBrowser, openSettings, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
+import { test } from 'node:test';
+import { echoConsole, fillForm, generate, openSettings, screenshot, untilEngine, untilStep } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const APP = new URL('../../web/src/app/', import.meta.url);
@@ -26,19 +27,10 @@ const LANGUAGES = ['en', 'de', 'zh-Hans', 'ja', 'es'];
 
 const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
 async function openPage(address, languages) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   echoConsole(page);
   await page.addInitScript((languages) => {
     if (languages !== undefined) Object.defineProperty(navigator, 'languages', { get: () => languages });
@@ -48,7 +40,7 @@ async function openPage(address, languages) {
         if (!hadRecentInput) globalThis.shifts.push(`${value} ${sources.map(({ node }) => node?.id || node?.nodeName)}`);
     }).observe({ type: 'layout-shift', buffered: true });
   }, languages);
-  await page.goto(`${server.url}${address}`);
+  await page.goto(`${fixture.server.url}${address}`);
   await untilShown(page);
   return page;
 }

@@ -54,7 +54,9 @@ for (const [kind, folder] of [
       await screenshot(page, 'estimate');
       assert.match(
         lines,
-        new RegExp(`^Download: ${(download_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ sec at [\\d.]+ MB/s; [\\d.]+ [MG]B of storage available`),
+        new RegExp(
+          `^Download: ${(download_bytes / 1e6).toFixed(1)} MB, about [\\d.]+ sec at [\\d.]+ MB/s; [\\d.]+ [MG]B of storage available`,
+        ),
       );
       assert.match(lines, /about [\d.]+ (sec|min) for 128 × 128 px in 20 steps/);
       assert.match(lines, /Runs without a GPU/);

@@ -1,25 +1,17 @@
 //! The act on the page: the queue, several prompts from one text, the strip of images, and what is done with an image. All of it at the
 //! sizes of a notebook and of a phone, where nothing moves by itself and the image, the prompt and Generate are visible together.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { echoConsole, fillForm, openBrowser, openPanel, screenshot, servePage, untilEngine, untilStep } from './browser.mjs';
+import { test } from 'node:test';
+import { echoConsole, fillForm, openPanel, screenshot, untilEngine, untilStep } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
 async function openPage(size = { width: 1280, height: 800 }) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   echoConsole(page);
   await page.setViewportSize(size);
   await page.addInitScript(() => {
@@ -37,7 +29,7 @@ async function openPage(size = { width: 1280, height: 800 }) {
           ]);
     }).observe({ type: 'layout-shift', buffered: true });
   });
-  await page.goto(`${server.url}?device=wasm`);
+  await page.goto(`${fixture.server.url}?device=wasm`);
   await untilEngine(page, TIMEOUT_MILLIS);
   return page;
 }
@@ -172,7 +164,7 @@ test('an_example_is_generated_by_one_click_with_its_prompt_and_seed', async () =
 
 test('without_a_model_the_canvas_leads_to_the_models_and_with_a_companion_it_says_what_is_sent', async () => {
   const page = await openPage();
-  await page.goto(`${server.url}?device=wasm&checkpoint=&companion=http://127.0.0.1:9`);
+  await page.goto(`${fixture.server.url}?device=wasm&checkpoint=&companion=http://127.0.0.1:9`);
   await page.getByRole('button', { name: 'Choose a model' }).click();
   assert.ok(await page.isVisible('#models'));
   assert.match(await page.innerText('#welcome'), /Prompts are sent to the companion at http:\/\/127\.0\.0\.1:9\./);
@@ -219,7 +211,7 @@ test('a_file_of_prompts_and_a_list_of_words_give_the_prompts_of_the_images', asy
 });
 
 test('a_notification_tells_that_the_queue_is_done_where_it_was_asked_for_and_the_page_is_hidden', async () => {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   await page.addInitScript(() => {
     globalThis.shown = [];
     globalThis.answer = 'denied';
@@ -236,7 +228,7 @@ test('a_notification_tells_that_the_queue_is_done_where_it_was_asked_for_and_the
     };
     Object.defineProperty(document, 'hidden', { get: () => globalThis.isHidden === true });
   });
-  await page.goto(`${server.url}?device=wasm`);
+  await page.goto(`${fixture.server.url}?device=wasm`);
   await untilEngine(page, TIMEOUT_MILLIS);
   await fillForm(page, SMALL);
   await page.click('#notify');

@@ -2,7 +2,8 @@
 //! image as without the failure.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { echoConsole, fillForm, generate, largestDifference, openBrowser, pixels, servePage, untilEngine } from './browser.mjs';
+import { echoConsole, fillForm, generate, largestDifference, pixels, untilEngine } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 6, width: 64, height: 64 };
@@ -31,20 +32,11 @@ const SABOTAGE = `
   };
 `;
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
 /** A page whose worker can be sabotaged, at the step and in the way that \`window.sabotage\` says. */
 async function openPage(device) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   echoConsole(page);
   await page.addInitScript(() => {
     const Plain = globalThis.Worker;
@@ -60,7 +52,7 @@ async function openPage(device) {
     const reply = await route.fetch({ maxRetries: 3 });
     await route.fulfill({ response: reply, body: SABOTAGE + (await reply.text()) });
   });
-  await page.goto(`${server.url}?device=${device}`);
+  await page.goto(`${fixture.server.url}?device=${device}`);
   await untilEngine(page, TIMEOUT_MILLIS);
   await fillForm(page, SMALL);
   return page;

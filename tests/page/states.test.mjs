@@ -4,9 +4,10 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { echoConsole, fillForm, generate, openBrowser, openPanel, servePage, untilEngine, untilStep } from './browser.mjs';
+import { fillForm, generate, openPanel, untilEngine, untilStep } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 import { openGallery, pngFile } from './gallery-images.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
@@ -39,24 +40,9 @@ const FILES = ['a red star', 'a green fish', 'a blue house', 'a white mushroom',
   pngFile({ prompt, seed: at + 1, guidance_scale: at + 2 }, { colour: [40 * at, 200 - 30 * at, 90] }),
 );
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-});
-after(() => server.close());
-beforeEach(async () => {
-  browser = await openBrowser();
-});
-afterEach(() => browser.close());
+const fixture = useBrowser({ browserPerTest: true });
 
-async function openPage(address = '?device=wasm&lang=en') {
-  const page = await browser.context.newPage();
-  echoConsole(page);
-  await page.goto(`${server.url}${address}`);
-  await untilEngine(page, TIMEOUT_MILLIS);
-  return page;
-}
+const openPage = (address = '?device=wasm&lang=en') => fixture.openPage(address);
 
 /** Opens one panel, or none, and closes the others. */
 const panel = (name) => (page) =>
@@ -99,7 +85,7 @@ async function assertState(page, name, { arrange = panel(), varying = [] } = {})
 
 /** Returns a PNG file as a WebP file. */
 async function webpOf(png) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   const base64 = await page.evaluate(async (base64) => {
     const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${base64}`)).blob());
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
@@ -129,7 +115,7 @@ function visible(page, selectors) {
 /** Draws the screenshots on a sheet, and returns it with the share of pixels that differ in each cell, where a sheet was recorded. A
     sheet of another size differs everywhere. */
 async function compareSheet(shots, recorded) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   const { sheet, shares } = await page.evaluate(
     async ({ shots, recorded, rows, cellHeight, tolerance }) => {
       const decode = async (base64, type) => createImageBitmap(await (await fetch(`data:image/${type};base64,${base64}`)).blob());
@@ -180,7 +166,7 @@ async function compareSheet(shots, recorded) {
 }
 
 test('a_part_that_moved_or_changed_its_colour_differs', async () => {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   await page.setViewportSize(SIZES[0]);
   const shot = async (left, colour) => {
     await page.setContent(`<button style="position:absolute;left:${left}px;top:300px;width:160px;height:80px;background:${colour}">`);
@@ -269,12 +255,12 @@ test('while_images_are_generated_and_after', async () => {
 });
 
 test('the_gallery', async () => {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   await page.setViewportSize(SIZES[0]);
   const gallery = { arrange: panel('gallery'), varying: ['#gallery-root .storage', '#lightbox .foot p'] };
-  await openGallery(page, server.url);
+  await openGallery(page, fixture.server.url);
   await assertState(page, 'gallery-empty', gallery);
-  await openGallery(page, server.url, FILES);
+  await openGallery(page, fixture.server.url, FILES);
   await page.waitForSelector('.gallery-toast', { state: 'hidden' });
   await assertState(page, 'gallery', gallery);
   const tile = (at) => page.locator('#gallery-list .tile').nth(at);
@@ -291,14 +277,14 @@ test('the_gallery', async () => {
 });
 
 test('without_a_model_and_with_a_fault', async () => {
-  const page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=wasm&lang=en&checkpoint=`);
+  const page = await fixture.browser.context.newPage();
+  await page.goto(`${fixture.server.url}?device=wasm&lang=en&checkpoint=`);
   await page.waitForSelector('#welcome *');
   await assertState(page, 'no-model', { varying: VARYING });
-  await page.goto(`${server.url}?device=wasm&lang=en&checkpoint=${encodeURIComponent(`${server.url}missing`)}`);
+  await page.goto(`${fixture.server.url}?device=wasm&lang=en&checkpoint=${encodeURIComponent(`${fixture.server.url}missing`)}`);
   await page.waitForSelector('#fault:not([hidden])');
   await assertState(page, 'fault', { varying: [...VARYING, '#fault-what'] });
-  await page.goto(`${server.url}?device=wasm&lang=de`);
+  await page.goto(`${fixture.server.url}?device=wasm&lang=de`);
   await untilEngine(page, TIMEOUT_MILLIS);
   await assertState(page, 'german', { varying: VARYING });
   await page.close();

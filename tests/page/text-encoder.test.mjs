@@ -2,9 +2,9 @@
 //! are by block, embeddings are stored, and every image is the one of a text encoder that stays on the device.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { openBrowser, servePage } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const ASSETS = fileURLToPath(new URL('../../web/dist/assets/', import.meta.url));
 const WORKER = readdirSync(ASSETS).find((name) => name.startsWith('worker-') && name.endsWith('.js'));
@@ -51,16 +51,7 @@ function defineStartWorker({ url, checkpoint, limit }) {
   };
 }
 
-let server;
-let browser;
-before(async () => {
-  server = await servePage();
-  browser = await openBrowser();
-});
-after(async () => {
-  await browser.close();
-  server.close();
-});
+const fixture = useBrowser();
 
 for (const device of ['wasm', 'webgpu'])
   describe(device, () => {
@@ -84,12 +75,12 @@ for (const device of ['wasm', 'webgpu'])
     const ALL_LAYERS = Array.from({ length: LAYERS }, (_, at) => ({ layer: at + 1, layers: LAYERS, is_streamed: true }));
 
     before(async () => {
-      page = await browser.context.newPage();
+      page = await fixture.browser.context.newPage();
       page.setDefaultTimeout(REPLY_MILLIS);
-      await page.goto(`${server.url}?device=wasm&checkpoint=`);
+      await page.goto(`${fixture.server.url}?device=wasm&checkpoint=`);
       await page.evaluate(defineStartWorker, {
-        url: `${server.url}assets/${WORKER}`,
-        checkpoint: `${server.url}models/scenes/`,
+        url: `${fixture.server.url}assets/${WORKER}`,
+        checkpoint: `${fixture.server.url}models/scenes/`,
         limit: REPLY_MILLIS,
       });
       [expected] = await runAll([generate(1), { kind: 'storage', id: 2, task: { kind: 'delete_prompts' }, storage: 'indexeddb' }]);
