@@ -39,9 +39,7 @@ export interface ModelList {
 
 /** Starts the list of models. */
 export function startModelList(context: ModelListContext): ModelList {
-  type Part = typeof import('./models/model-cards');
-  let part: Promise<Part> | undefined;
-  let cards: Part | undefined;
+  let cards: typeof import('./models/model-cards') | undefined;
   let paused = storedPause();
   const storageUsage = element('storage-usage', HTMLElement);
 
@@ -89,16 +87,12 @@ export function startModelList(context: ModelListContext): ModelList {
   const reload = (): void => {
     if (!isOpen('models')) return;
     context.storage({ kind: 'list' }).catch(ignore);
-    part ??= loadPart('list of models', () => import('./models/model-cards'));
-    part.then(
+    loadPart('list of models', () => import('./models/model-cards')).then(
       (loaded) => {
         cards = loaded;
         refresh();
       },
-      (thrown: unknown) => {
-        part = undefined;
-        context.onRemark(remarkOf(thrown));
-      },
+      (thrown: unknown) => context.onRemark(remarkOf(thrown)),
     );
   };
   onPanelToggle('models', reload);

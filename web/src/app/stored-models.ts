@@ -15,7 +15,7 @@ export interface ModelSource {
   components?: ModelComponents;
   /** The preset to begin with, where the model's files do not tell it. */
   preset?: string;
-  /** What an image of a published model takes. */
+  /** The cost of an image of a published model. */
   work?: ModelWork;
 }
 

@@ -53,7 +53,7 @@ export function startTooltips(): void {
       release();
       hiding = setTimeout(() => (bubble.hidden = true), READ_MILLIS);
     });
-  // Whoever asks what a button does has not pressed it.
+  // A long press that shows the tooltip is no click.
   document.addEventListener(
     'click',
     (event) => {

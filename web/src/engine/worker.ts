@@ -59,7 +59,7 @@ interface Loaded {
   sources: PartSources;
   denoiser: StoredManifest;
 }
-/** What is loaded, or the reason that nothing can be generated. */
+/** The loaded model, or the reason that nothing can be generated. */
 let loaded: Loaded | Fault = fault('bad_request', 'no checkpoint is open', 'open one first');
 /** The identity of that text encoder, once it is stored: asked for once, not for every image. */
 let text_encoder_id: string | undefined;

@@ -1,4 +1,4 @@
-//! What the editor edits: an image and its mask, with undo. Pure but for `ImageData`.
+//! The document of the editor: an image and its mask, with undo. Nothing of the DOM is used but `ImageData`.
 import { extendedImage, type Sides } from './infill';
 import { applyStroke, clipped, cut, type Dab, inverted, paintSegment, paste, type Rect, union } from './mask';
 

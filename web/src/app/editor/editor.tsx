@@ -14,7 +14,7 @@ import { handleKey } from './keys';
 import { EditorSession, type SessionHost } from './session';
 import { Toolbar, ToolOptions, ZoomButtons } from './toolbar';
 
-/** What the editor asks of the page. */
+/** The parts of the page that the editor uses. */
 export interface EditorHost extends Omit<SessionHost, 'onChange'> {
   /** Selects a file as input image, or none. */
   onFile(file: File | undefined): void;

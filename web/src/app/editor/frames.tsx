@@ -1,4 +1,4 @@
-//! What is dragged over the canvas: the edges of an extension, and the frame of a crop. Each takes the keyboard, too.
+//! Frames over the canvas, which are dragged or moved by keys: the edges of an extension, and the frame of a crop.
 import { useRef } from 'preact/hooks';
 import type { TextKey } from '../i18n';
 import { t } from '../i18n';

@@ -33,7 +33,7 @@ export const ZOOM_FACTOR = 1.25;
 const EXTENSION_ROOM = 0.35;
 
 export interface SessionHost {
-  /** What the open model generates; `undefined` without one. */
+  /** Returns the sizes that the open model generates; `undefined` without one. */
   limits(): Limits | undefined;
   /** The image has another size or another shape: what is generated has, too. */
   onSize(size: Size): void;
@@ -271,7 +271,7 @@ export class EditorSession {
     return toImage(this.view, at);
   }
 
-  /** What the model generates from the image. */
+  /** The size that the model generates from the image. */
   get generatedSize(): Size | undefined {
     return this.document && generatedSize(this.host.limits(), this.document.image);
   }

@@ -1,4 +1,4 @@
-//! What the explanations read of the page.
+//! The state of the page that the explanations read.
 import type { State } from '../state';
 
 export interface ExplainContext {

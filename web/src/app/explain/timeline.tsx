@@ -1,4 +1,4 @@
-//! What the last image took: a plot of load, prompt, steps and decoding, and the same as a table.
+//! The timeline of the last image: a plot of load, prompt, steps and decoding, and the same as a table.
 import type { AdapterInfo, Checkpoint } from '../../engine/protocol.gen';
 import { formatBytes, formatDuration } from '../format';
 import { t } from '../i18n';
