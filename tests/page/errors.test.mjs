@@ -253,7 +253,8 @@ test('faults_of_files_and_storage', async () => {
   const access = { getSize: () => 8, read: () => 0, close: () => {} };
   const failing = { createSyncAccessHandle: () => Promise.reject(new Error('the disk failed')) };
   const handles = async (...call) => (call[1]?.create ? failing : { createSyncAccessHandle: async () => access });
-  const root = { getDirectoryHandle: async () => ({ getFileHandle: handles }) };
+  const removeEntry = () => Promise.reject(new DOMException('it is open', 'NoModificationAllowedError'));
+  const root = { getDirectoryHandle: async () => ({ getFileHandle: handles, removeEntry }) };
   Object.defineProperty(globalThis, 'navigator', { value: { storage: { getDirectory: async () => root } }, configurable: true });
   const { Engine } = await vite.ssrLoadModule('/web/pkg/pixart_browser.js');
   const { Conversion } = await load('checkpoints/convert');
@@ -349,6 +350,10 @@ test('faults_of_files_and_storage', async () => {
   await add(
     site,
     caught(() => opfs.write('0a', new Uint8Array(8))),
+  );
+  await add(
+    site,
+    caught(() => opfs.remove(['0a'])),
   );
 });
 

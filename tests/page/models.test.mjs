@@ -78,7 +78,7 @@ describe('the list of models', () => {
 
   test('verifies_repairs_and_deletes_a_stored_model_and_says_what_it_found', async ({ browser }) => {
     const page = await browser.context.newPage();
-    // An open model may hold some of its files, which nobody can then write or remove.
+    // An open model may hold some of its files, which nobody can then write.
     const closeModel = async () => {
       await page.goto(`${fixture.pageUrl}?device=wasm&store=opfs&lang=en&companion=&checkpoint=`);
       await page.waitForFunction(() => document.getElementById('status').textContent !== '');
@@ -126,7 +126,8 @@ describe('the list of models', () => {
     await page.getByRole('button', { name: /^Repair / }).click();
     await untilLoaded(page);
     assert.equal(new Set(fixture.shardRequests().map(({ path }) => path)).size, 1, 'only what was damaged is downloaded');
-    await closeModel();
+    // The model is open, and has just read its files.
+    await openModels(page);
     await page.getByRole('button', { name: /^Delete / }).click();
     await page.waitForFunction(() => document.querySelector('#model-list button[aria-label^="Delete "]') === null);
     assert.deepEqual(await page.evaluate(() => globalThis.pixart.storage({ kind: 'list' })), []);

@@ -47,6 +47,27 @@ describe('a storage', () => {
     });
   });
 
+  test('whose_file_another_tab_reads_deletes_it_once_that_tab_is_closed', async (context) => {
+    const page = await fixture.openPage(context, { store: 'opfs' });
+    await untilLoaded(page);
+    const other = await fixture.openPage(context, { checkpoint: '' });
+    await untilEngine(other);
+    const files = await other.workers()[0].evaluate(async () => {
+      const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('pixart-web');
+      globalThis.held = [];
+      for await (const handle of root.values()) globalThis.held.push(await handle.createSyncAccessHandle({ mode: 'read-only' }));
+      return globalThis.held.length;
+    });
+    assert.ok(files > 1, `${files} files are stored`);
+    const run = (task) => page.evaluate((task) => globalThis.pixart.storage(task).catch((fault) => fault), task);
+    const [{ checkpoint }] = await run({ kind: 'list' });
+    const { what, remedy } = await run({ kind: 'delete', checkpoint });
+    assert.match(what, /^another tab reads the stored file [0-9a-f]{64}$/);
+    assert.equal(remedy, 'close the other tabs of this page, then delete it again');
+    await other.close();
+    assert.deepEqual(await run({ kind: 'delete', checkpoint }), []);
+  });
+
   for (const [name, script, what, remedy] of [
     [
       'has_no_room_left',

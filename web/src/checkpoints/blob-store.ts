@@ -212,12 +212,29 @@ export class OpfsBlobStore implements BlobStore {
 
   remove(names: readonly string[]): Promise<void> {
     return guarded(async () => {
-      await Promise.all(names.map((name) => ifFound(this.folder.removeEntry(name))));
+      await Promise.all(names.map((name) => this.removeUnread(name)));
     });
+  }
+
+  /** Removes a file, as soon as no tab reads it: a tab closes its files when it has read nothing for a second. */
+  private async removeUnread(name: string): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await ifFound(this.folder.removeEntry(name));
+        return;
+      } catch (thrown) {
+        if (!(thrown instanceof DOMException) || thrown.name !== 'NoModificationAllowedError') throw thrown;
+        if (attempt === REMOVE_ATTEMPTS)
+          throw fault('storage', `another tab reads the stored file ${name}`, 'close the other tabs of this page, then delete it again');
+      }
+      await new Promise((resolve) => setTimeout(resolve, REMOVE_INTERVAL_MILLIS));
+    }
   }
 }
 
 const PARTIAL = '.partial';
+const REMOVE_ATTEMPTS = 20;
+const REMOVE_INTERVAL_MILLIS = 100;
 const QUOTA_REMEDY = 'delete stored models, or free some disk space; what was downloaded stays stored';
 
 /** Resolves with `undefined` for a file that does not exist. */

@@ -43,6 +43,9 @@ const IDLE_MILLIS = 1_000;
 const BACKEND_KEY = 'shelf';
 
 export class Store {
+  /** Close the shards of each reader that has any open. */
+  private readonly closers = new Set<() => Promise<void>>();
+
   private constructor(
     readonly blobs: BlobStore,
     private readonly database: Database | undefined,
@@ -109,26 +112,27 @@ export class Store {
     const open = (index: number, shard: Shard): Promise<OpenBlob> => {
       const opening = open_shards.get(index) ?? this.openShard(shard);
       open_shards.set(index, opening);
+      this.closers.add(closeAll);
       return opening;
     };
-    const release = (index: number): void => {
-      // A shard that could not be opened needs no closing.
-      open_shards.get(index)?.then((blob) => blob.close(), ignore);
+    const release = async (index: number): Promise<void> => {
+      const opening = open_shards.get(index);
       open_shards.delete(index);
+      // A shard that could not be opened needs no closing.
+      await opening?.then((blob) => blob.close(), ignore);
     };
     // An open file can neither be replaced nor deleted.
-    let [pending, idle] = [0, 0];
-    const closeWhenIdle = (): void => {
-      idle = setTimeout(() => {
-        for (const index of open_shards.keys()) release(index);
-      }, IDLE_MILLIS) as unknown as number;
+    const closeAll = async (): Promise<void> => {
+      this.closers.delete(closeAll);
+      await Promise.all([...open_shards.keys()].map(release));
     };
+    let [pending, idle] = [0, 0];
     const read = async (file: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>> => {
       const index = indices.get(file);
       const shard = shards[index ?? -1];
       if (index === undefined || shard === undefined) throw fault('internal', `${file} is in no manifest`, 'reload the page');
       const opening = open(index, shard);
-      for (const other of open_shards.keys()) if (other !== index && other !== index + 1) release(other);
+      for (const other of open_shards.keys()) if (other !== index && other !== index + 1) void release(other);
       const bytes = (await opening).read(begin, end);
       const next = shards[index + 1];
       // Its rejection is thrown when it is read.
@@ -143,7 +147,7 @@ export class Store {
         return await read(file, begin, end);
       } finally {
         pending -= 1;
-        if (pending === 0) closeWhenIdle();
+        if (pending === 0) idle = setTimeout(() => void closeAll(), IDLE_MILLIS) as unknown as number;
       }
     };
   }
@@ -181,7 +185,7 @@ export class Store {
       if (row.checkpoint !== checkpoint) continue;
       for (const { sha256 } of shardsOfRow(row)) {
         const bytes = await readBlob(this.blobs, sha256);
-        if (bytes !== undefined && (await sha256Of(bytes)) !== sha256) await this.blobs.remove([sha256]);
+        if (bytes !== undefined && (await sha256Of(bytes)) !== sha256) await this.removeShards([sha256]);
       }
     }
   }
@@ -205,7 +209,13 @@ export class Store {
     const shared = new Set(others.flatMap(shardsOfRow).map(({ sha256 }) => sha256));
     const unshared = new Set(deleted.flatMap(shardsOfRow).flatMap(({ sha256 }) => (shared.has(sha256) ? [] : [sha256])));
     const names = [...(await this.blobs.sizes()).keys()];
-    await this.blobs.remove(names.filter((name) => unshared.has(name.split('.')[0] ?? '')));
+    await this.removeShards(names.filter((name) => unshared.has(name.split('.')[0] ?? '')));
+  }
+
+  /** Removes shards that this worker's readers may have open. */
+  private async removeShards(names: readonly string[]): Promise<void> {
+    await Promise.all([...this.closers].map((close) => close()));
+    await this.blobs.remove(names);
   }
 }
 
