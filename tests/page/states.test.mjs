@@ -50,16 +50,20 @@ const panel = (name) => (page) =>
     for (const panel of ['settings', 'models', 'gallery']) document.getElementById(panel)[panel === name ? 'show' : 'close']();
   }, name);
 
+const nextFrames = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+
 /** Takes screenshots of a state: `arrange` opens what a change of the size closed, `varying` lists what differs between runs. */
 async function assertState(page, name, { arrange = panel(), varying = [] } = {}) {
   const shots = [];
   for (const size of SIZES) {
     await page.setViewportSize(size);
+    // The page closes panels when it becomes narrow, which it notices with the next frame.
+    await nextFrames(page);
     await arrange(page);
     for (const colorScheme of SCHEMES) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await page.evaluate(() => Promise.all([...document.images].map((image) => image.decode().catch(() => {}))));
-      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+      await nextFrames(page);
       const mask = (await visible(page, varying)).map((selector) => page.locator(selector));
       const png = await page.screenshot({ animations: 'disabled', caret: 'hide', mask, maskColor: '#808080' });
       if (process.env.SHOTS) writeFileSync(join(process.env.SHOTS, `state-${name}-${size.width}x${size.height}-${colorScheme}.png`), png);
