@@ -10,7 +10,7 @@ use crate::{bench::plot, chrome, page, pixart, run, workspace::Workspace};
 
 const RECORDING: &str = "docs/benchmarks/soak.json";
 /// The length of a run that has all of its images, restarts and hours.
-pub(crate) const FULL_MINUTES: u32 = 150;
+pub(crate) const FULL_MINUTES: u32 = 120;
 /// How much longer than planned a run may take: a busy machine generates slowly.
 const PATIENCE: u32 = 4;
 /// Highest growth of memory. The page's own heap is small, so that what it holds of the gallery counts.
@@ -23,7 +23,9 @@ const TWICE_BYTES_MAX: f64 = 8e6;
 pub(crate) fn soak(workspace: &Workspace, minutes: u32, seed: u32) -> Result<ExitCode> {
     page::build(workspace)?;
     let companion = pixart::command(workspace)?;
-    run::log(&format!("running for about {minutes} minutes: images, then killed downloads, then a server under load"));
+    run::log(&format!(
+        "running for about {minutes} minutes: images and then killed downloads, beside a server under load"
+    ));
     let mut node = workspace.command("node");
     node.arg("tests/soak/soak.mjs").arg("--chrome").arg(chrome::browser()?).arg("--pixart");
     node.arg(companion.get_program()).args(["--minutes", &minutes.to_string(), "--seed", &seed.to_string()]);

@@ -16,6 +16,8 @@ use crate::{check, chrome, compare, engines, page, pixart, python, run, setup, t
 const ADAPTER: &str = "adapter";
 /// Files of browser tests that run at once. Each waits for its browser, and computes on one thread where the GPU is not its subject.
 const FILES_AT_ONCE: &str = "--test-concurrency=2";
+/// Lists what failed once more at the end, where it is found.
+const REPORTER: &str = "--test-reporter=spec";
 /// Time limit of a wasm test. A browser compiles each kernel before its first use, which takes SwiftShader seconds.
 const WASM_TEST_SECONDS: &str = "900";
 
@@ -122,7 +124,7 @@ fn page(workspace: &Workspace) -> Result<Vec<String>> {
     run::log("testing the page in a headless browser");
     let mut node = workspace.command("node");
     let shots = workspace.cache.join("screenshots");
-    node.args(["--test", FILES_AT_ONCE, "tests/page/", "tests/bench/"])
+    node.args(["--test", REPORTER, FILES_AT_ONCE, "tests/page/", "tests/bench/"])
         .env("CHROME", chrome)
         .env("PIXART", companion.get_program());
     let adapters = run_tests(node.env("SHOTS", &shots), run::minutes(30))?;
@@ -144,7 +146,9 @@ fn engines(workspace: &Workspace) -> Result<Vec<String>> {
     // Firefox's WebGPU runs on Vulkan.
     vulkan::require_driver()?;
     let mut node = engines::node(workspace)?;
-    node.args(["--test", FILES_AT_ONCE, "tests/engines/"]).env("CHROME", chrome).env("PIXART", companion.get_program());
+    node.args(["--test", REPORTER, FILES_AT_ONCE, "tests/engines/"])
+        .env("CHROME", chrome)
+        .env("PIXART", companion.get_program());
     engines::set_programs(workspace, &mut node)?;
     run::log("testing the page in Firefox and in WebKitGTK");
     run_tests(&mut node, run::minutes(30))
