@@ -31,6 +31,7 @@ export async function openBrowser({
   chrome = findChrome(),
   flags = WEBGPU_FLAGS,
   serviceWorkers = 'block',
+  hasTouch = false,
   profile = mkdtempSync(join(tmpdir(), 'pixart-chrome-')),
 } = {}) {
   const context = await chromium.launchPersistentContext(profile, {
@@ -39,6 +40,7 @@ export async function openBrowser({
     chromiumSandbox: false,
     acceptDownloads: true,
     serviceWorkers,
+    hasTouch,
     args: [...QUIET_FLAGS, ...flags],
   });
   return {
@@ -73,7 +75,7 @@ export async function serveFolder(folder, { headers = {}, transform = (_path, by
     try {
       bytes = readFileSync(join(folder, path));
     } catch {
-      return reply.writeHead(404).end();
+      return reply.writeHead(404, headers).end();
     }
     reply.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', ...headers });
     reply.end(transform(path, bytes));

@@ -1,5 +1,4 @@
-//! The fixture of tests that download models: the page's server, a model server whose faults a test sets, and a fresh browser
-//! for each test.
+//! What page tests share: the server and the browser of a file, a model server whose faults a test sets, and observers of a page.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -11,29 +10,69 @@ export const MIB = 1 << 20;
 const LOAD_MILLIS = 60_000;
 const ENGINE_MILLIS = 300_000;
 
-/** Serves the built page to the tests of a file, in one browser or, with `browserPerTest`, in a fresh one for each. */
-export function useBrowser({ browserPerTest = false, ...options } = {}) {
+/** Serves the built page to the tests of a file, in one browser or, with `browserPerTest`, in a fresh one for each. `serve` starts the server. */
+export function useBrowser({ browserPerTest = false, serve = servePage, ...options } = {}) {
+  let start;
   const fixture = {
     server: undefined,
     browser: undefined,
+    /** Resolves with the server and the browser of the file: its other hooks run at the same time as those that start them. */
+    started: new Promise((resolve) => (start = resolve)),
     /** Opens the page, and waits until its engine has started or stopped. */
     async openPage(address = '?device=wasm') {
+      if (!browserPerTest) await fixture.started;
       const page = await fixture.browser.context.newPage();
       echoConsole(page);
       await page.goto(`${fixture.server.url}${address}`);
       await untilEngine(page, ENGINE_MILLIS);
       return page;
     },
+    /** Runs `body` with a page of the browser; `prepare` runs before it opens anything. Fails on what is uncaught in the page. */
+    async withPage(body, prepare = async () => {}) {
+      const page = await fixture.browser.context.newPage();
+      const uncaught = [];
+      page.on('pageerror', (error) => uncaught.push(error.message));
+      await prepare(page);
+      await body(page);
+      assert.deepEqual(uncaught, []);
+    },
   };
   before(async () => {
-    fixture.server = await servePage();
+    fixture.server = await serve();
+    if (!browserPerTest) fixture.browser = await openBrowser(options);
+    start(fixture);
   });
-  (browserPerTest ? beforeEach : before)(async () => {
-    fixture.browser = await openBrowser(options);
-  });
+  if (browserPerTest)
+    beforeEach(async () => {
+      fixture.browser = await openBrowser(options);
+    });
   (browserPerTest ? afterEach : after)(() => fixture.browser.close());
   after(() => fixture.server.close());
   return fixture;
+}
+
+/** Records the layout shifts of a page that is not open yet. */
+export async function observeShifts(page) {
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { value, hadRecentInput, sources } of list.getEntries())
+        if (!hadRecentInput)
+          globalThis.shifts.push([
+            value,
+            ...sources.map(({ node, previousRect, currentRect }) => [
+              node?.id || node?.nodeName,
+              previousRect.toJSON(),
+              currentRect.toJSON(),
+            ]),
+          ]);
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
+}
+
+/** Fails where the layout of an observed page has shifted without an input. */
+export async function assertNoShifts(page) {
+  assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
 }
 
 /** Serves `folder()` to the tests of a group. */

@@ -1,8 +1,9 @@
 //! The gallery's grid and lightbox, by mouse, keyboard and touch; galleries of earlier versions.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
-import { openBrowser, screenshot, servePage } from './browser.mjs';
+import { test } from 'node:test';
+import { screenshot } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 import { fillGallery, generatedPng, openGallery, pngFile } from './gallery-images.mjs';
 
 const AXE = new URL('../../web/node_modules/axe-core/axe.min.js', import.meta.url);
@@ -16,26 +17,8 @@ const FILES = ['a red star', 'a green fish', 'a blue house'].map((prompt, at) =>
   pngFile({ prompt, seed: at + 1 }, { colour: COLOURS[at] }),
 );
 
-let server;
-before(async () => {
-  server = await servePage();
-});
-after(() => server.close());
-
-/** Runs `body` with a page of a fresh browser. */
-async function withPage(body, prepare = async () => {}) {
-  const browser = await openBrowser({ flags: [] });
-  try {
-    const page = await browser.context.newPage();
-    const uncaught = [];
-    page.on('pageerror', (error) => uncaught.push(error.message));
-    await prepare(page);
-    await body(page);
-    assert.deepEqual(uncaught, []);
-  } finally {
-    await browser.close();
-  }
-}
+const fixture = useBrowser({ browserPerTest: true, flags: [] });
+const { withPage } = fixture;
 
 const captions = (page) => page.locator('#gallery-list li p').allInnerTexts();
 const focusedTile = (page) => page.evaluate(() => document.activeElement?.getAttribute('aria-label'));
@@ -47,9 +30,9 @@ const untilLit = (page, prompt) =>
 test('a_gallery_of_2000_images_renders_the_rows_on_the_screen_and_revokes_the_rest', () =>
   withPage(
     async (page) => {
-      await openGallery(page, server.url);
+      await openGallery(page, fixture.server.url);
       await fillGallery(page, 2000);
-      await openGallery(page, server.url);
+      await openGallery(page, fixture.server.url);
       await page.waitForFunction(() => document.getElementById('gallery-count')?.textContent === '2000 of 2000');
       await page.hover('#gallery-list li:first-child');
       for (let screen = 0; screen < 60; screen += 1) {
@@ -90,7 +73,7 @@ test('a_gallery_of_2000_images_renders_the_rows_on_the_screen_and_revokes_the_re
 
 test('a_gallery_of_version_3_opens_and_gets_thumbnails_sizes_and_models', () =>
   withPage(async (page) => {
-    await page.goto(`${server.url}models/scenes/README.md`);
+    await page.goto(`${fixture.server.url}models/scenes/README.md`);
     await page.evaluate(
       async (files) => {
         const opening = indexedDB.open('pixart-web gallery', 3);
@@ -111,7 +94,7 @@ test('a_gallery_of_version_3_opens_and_gets_thumbnails_sizes_and_models', () =>
       },
       [...COLOURS.map((colour) => [...generatedPng({}, { colour })]), [137, 80, 78, 71]],
     );
-    await openGallery(page, server.url);
+    await openGallery(page, fixture.server.url);
     await untilShown(page, 4);
     assert.deepEqual(await captions(page), ['an old star 3 · 3', 'an old star 2 · 2', 'an old star 1 · 1', 'an old star 0 · 0']);
     assert.deepEqual(await page.locator('#gallery-list li.is-favourite p').allInnerTexts(), ['an old star 0 · 0']);
@@ -144,7 +127,7 @@ test('a_gallery_of_version_3_opens_and_gets_thumbnails_sizes_and_models', () =>
 
 test('the_keyboard_alone_opens_moves_favours_deletes_and_restores', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     await page.locator('#gallery-files').evaluate(() => document.getElementById('gallery-import').focus());
     await page.keyboard.press('Tab');
     assert.equal(await focusedTile(page), 'a blue house · 3');
@@ -174,7 +157,7 @@ test('the_keyboard_alone_opens_moves_favours_deletes_and_restores', () =>
 
 test('the_menu_of_an_image_is_reached_and_left_by_keyboard', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     await page.locator('#gallery-list .tile').first().focus();
     await page.keyboard.press('Tab');
     await page.keyboard.press('Tab');
@@ -190,7 +173,7 @@ test('the_menu_of_an_image_is_reached_and_left_by_keyboard', () =>
 
 test('the_mouse_opens_a_menu_on_hover_and_by_its_right_button', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     const tile = page.locator('#gallery-list li').nth(1);
     await tile.hover();
     await tile.locator('.favourite').click();
@@ -222,7 +205,7 @@ test('a_finger_opens_swipes_closes_and_selects_by_a_long_press', () =>
         await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
       };
       await touch.send('Emulation.setTouchEmulationEnabled', { enabled: true });
-      await openGallery(page, server.url, FILES);
+      await openGallery(page, fixture.server.url, FILES);
       const tap = async (selector) => {
         await page.locator(selector).scrollIntoViewIfNeeded();
         const { x, y, width, height } = await page.locator(selector).boundingBox();
@@ -259,7 +242,7 @@ for (const [name, size, scheme] of [
     withPage(async (page) => {
       await page.setViewportSize(size);
       await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
-      await openGallery(page, server.url, FILES);
+      await openGallery(page, fixture.server.url, FILES);
       await page.evaluate(readFileSync(AXE, 'utf8'));
       const look = async (state, within) => {
         await screenshot(page, `gallery-${state}-${name}`);

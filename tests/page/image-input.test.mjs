@@ -5,8 +5,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fillForm, generate, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
-import { SCENES } from './fixture.mjs';
+import { fillForm, generate, largestDifference, openSettings, pixels } from './browser.mjs';
+import { SCENES, useBrowser } from './fixture.mjs';
 import { exif, jpegWithExif, png, pngChunk, rgbPng } from './image-files.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
@@ -15,22 +15,13 @@ const REQUEST = { prompt: 'a red circle', seed: 7, num_inference_steps: 4, width
 const fixture = (name) => readFileSync(new URL(name, FIXTURES));
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-input-'));
 
-let server;
-let browser;
+const { openPage } = useBrowser({ flags: [] });
 let page;
 before(async () => {
   assert.ok(process.env.PIXART, 'PIXART must hold the path of the pixart binary');
-  server = await servePage();
-  browser = await openBrowser({ flags: [] });
-  page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=wasm`);
-  await untilEngine(page, TIMEOUT_MILLIS);
+  page = await openPage();
 });
-after(async () => {
-  await browser.close();
-  server.close();
-  rmSync(scratch, { recursive: true });
-});
+after(() => rmSync(scratch, { recursive: true }));
 
 /** Half of the pixels are transparent, and have colours of their own. */
 const transparent = png(16, 16, 6, (x, y) => [x * 16, y * 16, 90, x < 8 ? 0 : 255]);

@@ -1,31 +1,22 @@
 //! The page by plain HTTP from another host: browsers withhold WebGPU, the origin private file system, locks, `crypto.subtle` and
 //! service workers there.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { fillForm, generate, openBrowser, serveFolder, untilEngine } from './browser.mjs';
-import { untilLoaded } from './fixture.mjs';
+import { fillForm, generate, serveFolder, untilEngine } from './browser.mjs';
+import { untilLoaded, useBrowser } from './fixture.mjs';
 
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TIMEOUT_MILLIS = 120_000;
 
-let server;
-let browser;
-before(async () => {
-  server = await serveFolder(DIST);
-  browser = await openBrowser({ flags: ['--host-resolver-rules=MAP pixart.test 127.0.0.1'] });
-});
-after(async () => {
-  await browser.close();
-  await server.close();
-});
+const fixture = useBrowser({ serve: () => serveFolder(DIST), flags: ['--host-resolver-rules=MAP pixart.test 127.0.0.1'] });
 
 async function openPage(host, query) {
-  const page = await browser.context.newPage();
+  const page = await fixture.browser.context.newPage();
   const errors = [];
   page.on('pageerror', (error) => errors.push(error.message));
-  await page.goto(server.url.replace('127.0.0.1', host) + query);
+  await page.goto(fixture.server.url.replace('127.0.0.1', host) + query);
   return { page, errors };
 }
 

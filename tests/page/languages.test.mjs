@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import { echoConsole, fillForm, generate, openSettings, screenshot, untilEngine, untilStep } from './browser.mjs';
-import { useBrowser } from './fixture.mjs';
+import { assertNoShifts, observeShifts, useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const APP = new URL('../../web/src/app/', import.meta.url);
@@ -34,12 +34,8 @@ async function openPage(address, languages) {
   echoConsole(page);
   await page.addInitScript((languages) => {
     if (languages !== undefined) Object.defineProperty(navigator, 'languages', { get: () => languages });
-    globalThis.shifts = [];
-    new PerformanceObserver((list) => {
-      for (const { value, hadRecentInput, sources } of list.getEntries())
-        if (!hadRecentInput) globalThis.shifts.push(`${value} ${sources.map(({ node }) => node?.id || node?.nodeName)}`);
-    }).observe({ type: 'layout-shift', buffered: true });
   }, languages);
+  await observeShifts(page);
   await page.goto(`${fixture.server.url}${address}`);
   await untilShown(page);
   return page;
@@ -162,7 +158,7 @@ for (const [language, { left, took, size }] of Object.entries({
   test(`the_page_in_${language}_neither_shifts_nor_overflows_and_formats_by_intl`, async () => {
     const page = await openPage(`?device=wasm&lang=${language}`);
     assert.equal(await languageOf(page), language);
-    assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+    await assertNoShifts(page);
     const texts = TABLES.get(language);
     const wrong = await page.evaluate(
       (texts) =>

@@ -2,31 +2,26 @@
 //! the next request generates the same image. The mutations are those of a fixed seed.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { openBrowser, servePage } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const ASSETS = fileURLToPath(new URL('../../web/dist/assets/', import.meta.url));
 const WORKER = readdirSync(ASSETS).find((name) => name.startsWith('worker-') && name.endsWith('.js'));
 const REPLY_MILLIS = 120_000;
 
-let server;
-let browser;
+const fixture = useBrowser({ flags: [] });
 let page;
 before(async () => {
-  server = await servePage();
-  browser = await openBrowser({ flags: [] });
+  const { server, browser } = await fixture.started;
+  const { url } = server;
   page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=wasm&checkpoint=`);
+  await page.goto(`${url}?device=wasm&checkpoint=`);
   await page.evaluate(startWorker, {
-    url: `${server.url}assets/${WORKER}`,
-    checkpoint: `${server.url}models/scenes/`,
+    url: `${url}assets/${WORKER}`,
+    checkpoint: `${url}models/scenes/`,
     limit: REPLY_MILLIS,
   });
-});
-after(async () => {
-  await browser.close();
-  server.close();
 });
 
 /** Starts a worker of its own in the page: `send(message, id)` resolves with the message that settles `id`. */

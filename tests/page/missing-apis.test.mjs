@@ -2,8 +2,9 @@
 //! and generates. By the published feature sets, Firefox has no shader-f16 on every adapter and no WebGPU in service workers;
 //! Safari has no `read-only` access handles.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { fillForm, generate, openBrowser, servePage, untilEngine } from './browser.mjs';
+import { test } from 'node:test';
+import { fillForm, generate, untilEngine } from './browser.mjs';
+import { useBrowser } from './fixture.mjs';
 
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
 const TIMEOUT_MILLIS = 120_000;
@@ -64,32 +65,22 @@ function withoutFeatures(isHidden) {
   }`;
 }
 
-let server;
-let browser;
+const fixture = useBrowser({ browserPerTest: true });
 let whole;
-before(async () => {
-  server = await servePage();
-});
-after(() => server.close());
 
 for (const [name, { script, device, backend, store, adapter: shown }] of Object.entries(REMOVED)) {
-  test(`without_${name.replaceAll(' ', '_')}_the_page_generates`, async () => {
-    browser = await openBrowser();
-    try {
-      const page = await browser.context.newPage();
+  test(`without_${name.replaceAll(' ', '_')}_the_page_generates`, () =>
+    fixture.withPage(async (page) => {
       await page.addInitScript(script);
       await page.route('**/worker-*.js', async (route) => {
         const reply = await route.fetch({ maxRetries: 3 });
         await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
       });
-      const errors = [];
-      page.on('pageerror', (error) => errors.push(error.message));
-      await page.goto(`${server.url}?device=${device}`);
+      await page.goto(`${fixture.server.url}?device=${device}`);
       await untilEngine(page, TIMEOUT_MILLIS);
       await fillForm(page, SMALL);
       const { fault, png } = await generate(page, TIMEOUT_MILLIS);
       assert.equal(fault, undefined);
-      assert.deepEqual(errors, []);
       const { adapter, checkpoint } = await page.evaluate(() => globalThis.pixart.state());
       if (backend) assert.equal(adapter.backend, backend);
       if (shown) assert.match(await page.innerText('#adapter'), shown);
@@ -99,8 +90,5 @@ for (const [name, { script, device, backend, store, adapter: shown }] of Object.
         // The metadata holds the device's name, not the reason for its selection.
         assert.deepEqual(png, whole);
       }
-    } finally {
-      await browser.close();
-    }
-  });
+    }));
 }
