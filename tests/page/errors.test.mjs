@@ -151,6 +151,8 @@ test('faults_of_the_client_and_the_engine', async () => {
   globalThis.document = { baseURI: 'https://example.org/' };
   const { createEngine } = await load('engine/index');
   await add('web/src/engine/index.ts', createEngine({ model: 'models/scenes', signal: AbortSignal.abort() }));
+  const { PixartStudio } = await load('studio/studio');
+  await add('web/src/studio/studio.ts', Object.assign(new PixartStudio(), { getAttribute: () => null }).load());
   const { faultOf } = await load('engine/fault');
   await add('web/src/engine/fault.ts', faultOf(new Error('the connection to the database was closed')));
   const { messageFault } = await load('engine/validate');
@@ -509,7 +511,7 @@ test('faults_of_the_form', async () => {
     return page.evaluate(() => globalThis.pixart.state().fault);
   };
   await page.fill('#seed', '-1');
-  await add('web/src/app/form.ts', await submit());
+  await add('web/src/app/fields.ts', await submit());
   await page.fill('#seed', '7');
   const typed = await page.inputValue('#prompt');
   await page.fill('#prompt', '{a|b}'.repeat(7));

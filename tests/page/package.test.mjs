@@ -335,6 +335,8 @@ test('attributes_of_the_studio_are_the_fields_of_its_request_under_a_strict_poli
     await untilHeard(page, 'fault');
     assert.match(await page.getByRole('alert').innerText(), /nowhere.*: /);
     await studio.evaluate((studio) => studio.removeAttribute('model'));
+    await page.getByRole('button', { name: 'Generate' }).click();
+    await page.getByRole('alert').filter({ hasText: 'has no attribute `model`' }).waitFor();
     assert.deepEqual(
       errors.filter((error) => !error.includes('404')),
       [],

@@ -5,11 +5,13 @@ import type { Checkpoint, GenerateRequest, Preset } from '../engine/protocol.gen
 import { hasSizeSuffix } from '../gallery/size-suffix';
 import { carry, carryPreset, dropImageIndex, dropSteps, hasPresetFields, readCarried } from './carried';
 import { element } from './dom';
+import { isRestored, readText, readU32, select, setOptions, setText } from './fields';
 import { t } from './i18n';
 import { keepFiles, readInputImage, selectInitImage } from './input-image';
 import { openPanel } from './panels';
 import { promptVariants, VARIANTS_MAX } from './prompt-variants';
 import { type Shape, shapesOf } from './shapes';
+import { readStyle, renderStyles, selectStyle, setStyles } from './style-chips';
 import { readTextSource, unselectFile } from './text-source';
 import { readLists, unknownWildcards, withWildcards } from './wildcards';
 
@@ -29,7 +31,7 @@ const preset = element('preset', HTMLSelectElement);
 const steps = element('steps', HTMLInputElement);
 const guidanceScale = element('guidance-scale', HTMLInputElement);
 const scheduler = element('scheduler', HTMLSelectElement);
-const style = element('style', HTMLSelectElement);
+const negative = element('negative', HTMLDetailsElement);
 const numImages = element('num-images', HTMLInputElement);
 const strength = element('strength', HTMLInputElement);
 const width = element('width', HTMLInputElement);
@@ -37,7 +39,6 @@ const height = element('height', HTMLInputElement);
 const aspectRatios = element('aspect-ratios', HTMLElement);
 const record = element('record', HTMLInputElement);
 
-const U32_MAX = 2 ** 32 - 1;
 /** The open checkpoint's presets, and the recommended one. */
 let presets: readonly Preset[] = [];
 let recommended: Preset | undefined;
@@ -45,9 +46,6 @@ preset.addEventListener('change', applyPreset);
 steps.addEventListener('input', dropSteps);
 for (const field of [seed, randomSeedBox, numImages]) field.addEventListener('input', dropImageIndex);
 element('reset-carried', HTMLButtonElement).addEventListener('click', () => carryPreset(selectedPreset()));
-
-/** Restored texts, whose line breaks a text field shows as line feeds. */
-const exact = new Map<HTMLTextAreaElement, string>();
 
 /** Returns the request without its files; see `readFiles`. Throws a `Fault`. */
 export function readRequest(): ImageRequest {
@@ -63,7 +61,7 @@ export function readRequest(): ImageRequest {
     guidance_scale: guidanceScale.valueAsNumber,
     ...readCarried(),
     ...(scheduler.value && { scheduler: scheduler.value }),
-    ...(style.value && { style: style.value }),
+    ...(readStyle() && { style: readStyle() }),
     ...readSize(),
     record: record.checked,
   };
@@ -139,7 +137,7 @@ export function readPrompts(): ImageRequest {
     negative_prompt: readText(negativePrompt),
     ...readWeighting(),
     ...(max_sequence_length !== undefined && { max_sequence_length }),
-    ...(style.value && { style: style.value }),
+    ...(readStyle() && { style: readStyle() }),
   };
 }
 
@@ -210,6 +208,7 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   const own = fromPreset ? selectedPreset() : undefined;
   setText(prompt, request.prompt ?? '');
   setText(negativePrompt, request.negative_prompt ?? '');
+  if (negativePrompt.value !== '') negative.open = true;
   // Prompts without brackets say nothing about the next ones.
   if (hasBrackets(prompt.value) || hasBrackets(negativePrompt.value)) promptWeighting.checked = request.prompt_weighting ?? false;
   seed.value = String(request.seed ?? 0);
@@ -221,7 +220,7 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
   steps.value = String(request.num_inference_steps ?? own?.num_inference_steps ?? steps.defaultValue);
   guidanceScale.value = String(request.guidance_scale ?? own?.guidance_scale ?? guidanceScale.defaultValue);
   select(scheduler, request.scheduler ?? own?.scheduler ?? '');
-  select(style, request.style ?? '');
+  selectStyle(request.style ?? '');
   width.value = String(request.width ?? '');
   height.value = String(request.height ?? '');
   strength.value = String(request.strength ?? '');
@@ -235,21 +234,6 @@ export function applyRequest(request: Partial<GenerateRequest>, files: readonly 
     carry(request, matching ?? selectedPreset());
   } else carryPreset(own);
   renderForm();
-}
-
-function setText(field: HTMLTextAreaElement, text: string): void {
-  field.value = text;
-  exact.set(field, text);
-}
-
-/** Returns the text of a field: the restored one, with its own line breaks, where it was not edited. */
-function readText(field: HTMLTextAreaElement): string {
-  return isRestored(field) ? (exact.get(field) ?? field.value) : field.value;
-}
-
-/** Returns whether a field holds a restored text that was not edited. */
-function isRestored(field: HTMLTextAreaElement): boolean {
-  return exact.get(field)?.replace(/\r\n?/g, '\n') === field.value;
 }
 
 /** Offers a checkpoint's presets, schedulers, styles and sizes, and fills in its preset where the user has entered nothing else. */
@@ -268,7 +252,7 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
     if (field.value === field.defaultValue) field.valueAsNumber = value;
   }
   setOptions(scheduler, schedulers);
-  setOptions(style, styles);
+  setStyles(styles);
   for (const side of [width, height]) {
     Object.assign(side, { min: limits.size_min, max: limits.size_max, step: limits.size_multiple });
     side.placeholder = String(limits.native_size);
@@ -280,6 +264,7 @@ export function applyCheckpoint({ limits, preset: own, presets: all, schedulers,
 
 /** Updates what depends on other fields. */
 export function renderForm(): void {
+  renderStyles();
   seed.readOnly = randomSeedBox.checked;
   const count = isRestored(prompt) ? 1 : promptVariants(prompt.value, eachLine.checked).length;
   const unknown = isRestored(prompt) ? [] : unknownWildcards(prompt.value, readLists()).map((name) => `__${name}__`);
@@ -304,23 +289,4 @@ function aspectRatioButton(shape: Shape): HTMLButtonElement {
     renderForm();
   });
   return button;
-}
-
-/** Replaces the options after the first one, which stands for the default. */
-function setOptions(list: HTMLSelectElement, names: string[]): void {
-  const selected = list.value;
-  list.options.length = 1;
-  list.append(...names.map((name) => new Option(name, name, false, name === selected)));
-}
-
-/** Selects a value, which is added where the list lacks it: a scheduler with options, for example. */
-function select(list: HTMLSelectElement, value: string): void {
-  if (![...list.options].some((option) => option.value === value)) list.append(new Option(value, value));
-  list.value = value;
-}
-
-/** Reads a field that is sent as `u32`. */
-function readU32(name: string, { value, valueAsNumber }: HTMLInputElement): number {
-  if (Number.isInteger(valueAsNumber) && valueAsNumber >= 0 && valueAsNumber <= U32_MAX) return valueAsNumber;
-  throw fault('bad_request', `${name} is ${value || 'not a number'}`, `enter a whole number from 0 to ${U32_MAX}`);
 }

@@ -1,5 +1,6 @@
 //! `<pixart-studio model="…">`: a prompt, its settings and the image as a custom element. Importing this module defines it. The model is
 //! loaded when the first image is requested, or with the attribute `eager`; nothing is downloaded without the user's consent where it is large.
+import { fault } from '../engine/fault';
 import { createEngine, type Engine, type EngineEvent, type Estimate, type Fault, type ImageResult, isFault } from '../engine/index';
 import { attributeOf, FIELDS, type Field, reflect, requestOf, type StudioRequest } from './fields';
 import { filled, type StudioTexts, textsFor } from './texts';
@@ -127,8 +128,15 @@ export class PixartStudio extends Base {
     this.#cancellation?.abort();
   }
 
-  #open(): Promise<Engine> {
+  async #open(): Promise<Engine> {
     const option = (name: string): string | undefined => this.getAttribute(name) ?? undefined;
+    const model = option('model')?.trim();
+    if (!model)
+      throw fault(
+        'bad_request',
+        '`<pixart-studio>` has no attribute `model`',
+        'set it to the address of a model, as model="./models/scenes/", or to a repository, as model="PixArt-alpha/PixArt-XL-2-512x512"',
+      );
     const given = {
       transformer: option('transformer'),
       textEncoder: option('text-encoder'),
@@ -146,7 +154,7 @@ export class PixartStudio extends Base {
     this.#setStatus(this.#texts?.loading ?? '');
     return createEngine({
       ...set,
-      model: option('model') ?? '',
+      model,
       signal: this.#closing.signal,
       onEstimate: (estimate) => this.#consent(estimate),
       onProgress: (event) => this.#onProgress(event),

@@ -17,7 +17,7 @@ const SETTINGS: Record<string, readonly string[]> = {
   steps: ['steps'],
   guidanceScale: ['guidance-scale'],
   scheduler: ['scheduler'],
-  style: ['style'],
+  style: ['style', 'styles'],
   variationSeed: ['variation-seed'],
   variationStrength: ['variation-strength'],
   hiresScale: ['hires-scale'],
@@ -64,7 +64,7 @@ function defaultOf(name: string, field: HTMLElement | undefined, checkpoint: Che
   if (name === 'language') return x('defaultLanguage');
   if (name === 'textEncoder') return x('defaultTextEncoder');
   if (name === 'hiresSteps') return x('defaultHiresSteps');
-  if (name === 'promptsFile' || name === 'wildcards') return x('none');
+  if (name === 'style' || name === 'promptsFile' || name === 'wildcards') return x('none');
   if (name === 'loras' || name === 'initImage' || name === 'maskImage') return x('none');
   if (field instanceof HTMLSelectElement) return (field.options[0]?.textContent ?? '').trim() || x('none');
   if (field instanceof HTMLInputElement && field.type === 'checkbox') return x(field.defaultChecked ? 'on' : 'off');
