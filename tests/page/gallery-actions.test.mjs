@@ -1,11 +1,12 @@
 //! What is done with images of the gallery: selection, Undo, filters, comparison, import, export, clipboard, links and sharing.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { chooseAction, fillForm, generate, openBrowser, openPanel, pixels, screenshot, servePage, untilEngine } from './browser.mjs';
+import { after, test } from 'node:test';
+import { chooseAction, fillForm, generate, openPanel, pixels, screenshot, serveFolder, untilEngine } from './browser.mjs';
 import { dropFiles } from './drag.mjs';
+import { SCENES, untilLoaded, useBrowser } from './fixture.mjs';
 import { generatedPng, openGallery, pngFile } from './gallery-images.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
@@ -21,29 +22,9 @@ const FILES = [
 ].map(([request, colour]) => pngFile(request, { colour }));
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-gallery-'));
 
-let server;
-before(async () => {
-  server = await servePage();
-});
-after(() => {
-  server.close();
-  rmSync(scratch, { recursive: true });
-});
-
-/** Runs `body` with a page of a fresh browser. */
-async function withPage(body, prepare = async () => {}) {
-  const browser = await openBrowser({ flags: [] });
-  try {
-    const page = await browser.context.newPage();
-    const uncaught = [];
-    page.on('pageerror', (error) => uncaught.push(error.message));
-    await prepare(page);
-    await body(page);
-    assert.deepEqual(uncaught, []);
-  } finally {
-    await browser.close();
-  }
-}
+const fixture = useBrowser({ browserPerTest: true, flags: [] });
+const { withPage } = fixture;
+after(() => rmSync(scratch, { recursive: true }));
 
 const captions = (page) => page.locator('#gallery-list li p').allInnerTexts();
 const untilShown = (page, count) => page.waitForFunction((count) => document.querySelectorAll('#gallery-list li').length === count, count);
@@ -79,7 +60,7 @@ const rows = (page) =>
 
 test('control_and_shift_select_images_and_undo_restores_all_of_them_as_they_were', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     await tile(page, 0).click({ modifiers: ['Control'] });
     await tile(page, 2).click({ modifiers: ['Shift'] });
     await untilSelected(page, 3);
@@ -99,7 +80,7 @@ test('control_and_shift_select_images_and_undo_restores_all_of_them_as_they_were
 
 test('deleted_images_are_gone_after_a_minute_and_undo_is_possible_until_then', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES.slice(0, 2));
+    await openGallery(page, fixture.server.url, FILES.slice(0, 2));
     await chooseAction(page, 0, 'Delete');
     await untilShown(page, 1);
     assert.equal((await rows(page)).images.length, 2, 'the file is kept for Undo');
@@ -113,7 +94,7 @@ test('deleted_images_are_gone_after_a_minute_and_undo_is_possible_until_then', (
       await new Promise((resolve) => (entries.transaction.oncomplete = resolve));
       database.close();
     });
-    await openGallery(page, server.url);
+    await openGallery(page, fixture.server.url);
     await untilShown(page, 1);
     const { images, entries, thumbnails } = await rows(page);
     assert.deepEqual([images.length, entries.length, thumbnails.length], [1, 1, 1]);
@@ -121,7 +102,7 @@ test('deleted_images_are_gone_after_a_minute_and_undo_is_possible_until_then', (
 
 test('the_select_button_makes_a_click_select_and_done_ends_it', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     await page.click('#gallery-select');
     await tile(page, 1).click();
     await untilSelected(page, 1);
@@ -140,7 +121,7 @@ test('the_select_button_makes_a_click_select_and_done_ends_it', () =>
 
 test('filters_by_prompt_model_date_and_favourite_are_combined', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, [
+    await openGallery(page, fixture.server.url, [
       pngFile({ prompt: 'a red star', seed: 1 }, { colour: RED }),
       pngFile({ prompt: 'a green fish', seed: 2 }, { colour: GREEN, model: 'PixArt-Sigma' }),
       pngFile({ prompt: 'a Green star', seed: 3 }, { colour: BLUE, model: 'PixArt-Sigma' }),
@@ -171,7 +152,7 @@ test('filters_by_prompt_model_date_and_favourite_are_combined', () =>
 
 test('two_images_are_compared_by_a_slider_and_by_their_settings', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     for (const at of [0, 3]) await tile(page, at).click({ modifiers: ['Control'] });
     await toolbar(page, 'Compare').click();
     await page.waitForSelector('#comparison table');
@@ -199,7 +180,7 @@ test('two_images_are_compared_by_a_slider_and_by_their_settings', () =>
 
 test('selected_images_become_a_zip_a_contact_sheet_and_a_labelled_grid', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, FILES);
+    await openGallery(page, fixture.server.url, FILES);
     await tile(page, 0).focus();
     await page.keyboard.press('Control+a');
     await untilSelected(page, 4);
@@ -221,7 +202,7 @@ test('selected_images_become_a_zip_a_contact_sheet_and_a_labelled_grid', () =>
 
 test('a_grid_of_images_that_differ_in_more_than_two_settings_is_refused_with_their_names', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url, [...FILES.slice(0, 2), pngFile({ prompt: 'a fish', seed: 3, guidance_scale: 9 })]);
+    await openGallery(page, fixture.server.url, [...FILES.slice(0, 2), pngFile({ prompt: 'a fish', seed: 3, guidance_scale: 9 })]);
     await tile(page, 0).focus();
     await page.keyboard.press('Control+a');
     await toolbar(page, 'X/Y grid as PNG').click();
@@ -230,7 +211,7 @@ test('a_grid_of_images_that_differ_in_more_than_two_settings_is_refused_with_the
 
 test('several_files_are_imported_by_the_button_and_by_a_drop_and_others_are_named', () =>
   withPage(async (page) => {
-    await openGallery(page, server.url);
+    await openGallery(page, fixture.server.url);
     await page.waitForSelector('text=Generated images are stored here');
     const text = { name: 'notes.png', mimeType: 'image/png', buffer: Buffer.from('a text') };
     await page.setInputFiles('#gallery-files', [...FILES.slice(0, 2), text]);
@@ -251,7 +232,7 @@ test('an_image_is_copied_shared_and_downloaded_from_the_lightbox', () =>
   withPage(
     async (page) => {
       await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
-      await openGallery(page, server.url, FILES.slice(0, 1));
+      await openGallery(page, fixture.server.url, FILES.slice(0, 1));
       await tile(page, 0).click();
       await page.waitForSelector('#lightbox');
       await page.click('#lightbox [aria-label="Copy image"]');
@@ -277,10 +258,10 @@ test('an_image_is_copied_shared_and_downloaded_from_the_lightbox', () =>
       }),
   ));
 
-test('a_link_to_an_image_restores_its_settings_and_gives_the_same_bytes', () =>
+test('a_link_to_an_image_restores_its_settings_opens_its_model_and_gives_the_same_bytes', () =>
   withPage(async (page) => {
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
-    await page.goto(`${server.url}?device=wasm&lang=en`);
+    await page.goto(`${fixture.server.url}?device=wasm&lang=en`);
     await untilEngine(page, TIMEOUT_MILLIS);
     const request = {
       prompt: 'Über dem Haus: ein roter Kreis, 50 % größer',
@@ -310,4 +291,32 @@ test('a_link_to_an_image_restores_its_settings_and_gives_the_same_bytes', () =>
     await other.waitForFunction(() => document.getElementById('notice-text').textContent.includes('part of the link is missing'));
     await other.goto(link);
     await other.waitForFunction(() => document.getElementById('notice-text').textContent.startsWith('The settings of the link'));
+    await other.close();
+
+    // On a page with another model, that of the link is offered.
+    const folder = join(scratch, 'other');
+    cpSync(SCENES, folder, { recursive: true });
+    const weights = join(folder, 'transformer', 'diffusion_pytorch_model.safetensors');
+    const bytes = readFileSync(weights);
+    bytes.writeFloatLE(0.25, bytes.length - 4);
+    writeFileSync(weights, bytes);
+    const models = await serveFolder(scratch, { headers: { 'access-control-allow-origin': '*' } });
+    try {
+      const third = await page.context().newPage();
+      const address = new URL(link);
+      address.search = new URLSearchParams({ device: 'wasm', lang: 'en', checkpoint: `${models.url}other/` });
+      await third.goto(address.href);
+      assert.equal((await untilLoaded(third)).model, 'other');
+      const open = third.getByRole('button', { name: 'Open scenes' });
+      await open.waitFor();
+      assert.match(await third.innerText('#notice-text'), /It was generated by the model scenes; other is open\.$/);
+      await open.focus();
+      await third.keyboard.press('Enter');
+      await third.waitForFunction(() => globalThis.pixart.state().checkpoint?.model === 'scenes', undefined, { timeout: TIMEOUT_MILLIS });
+      await third.waitForFunction(() => document.getElementById('notice-text').textContent === 'The settings of the link are in the form.');
+      assert.equal(await open.isVisible(), false);
+      assert.deepEqual((await generate(third, TIMEOUT_MILLIS)).png, first.png);
+    } finally {
+      await models.close();
+    }
   }));

@@ -6,32 +6,23 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fillForm, generate, largestDifference, openBrowser, openSettings, pixels, servePage, untilEngine } from './browser.mjs';
+import { fillForm, generate, largestDifference, openSettings, pixels } from './browser.mjs';
 import { dropFiles } from './drag.mjs';
-import { SCENES } from './fixture.mjs';
+import { SCENES, useBrowser } from './fixture.mjs';
 import { compressedItxt, exif, itxt, jpegWithExif, pngChunk, pngWithTexts, rgbPng, textsOf, webp, ztxt } from './image-files.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 4, width: 64, height: 64 };
 const scratch = mkdtempSync(join(tmpdir(), 'pixart-metadata-'));
 
-let server;
-let browser;
+const { openPage } = useBrowser({ flags: [] });
 let page;
 before(async () => {
   assert.ok(process.env.PIXART, 'PIXART must hold the path of the pixart binary');
-  server = await servePage();
-  browser = await openBrowser({ flags: [] });
-  page = await browser.context.newPage();
-  await page.goto(`${server.url}?device=wasm&lang=en`);
-  await untilEngine(page, TIMEOUT_MILLIS);
+  page = await openPage('?device=wasm&lang=en');
   await openSettings(page);
 });
-after(async () => {
-  await browser.close();
-  server.close();
-  rmSync(scratch, { recursive: true });
-});
+after(() => rmSync(scratch, { recursive: true }));
 
 /** Drops a file, and returns the remark about it. */
 async function restore(bytes, name = 'restored.png') {
@@ -604,4 +595,32 @@ test('a_file_of_another_tool_without_settings_is_offered_as_input_image', async 
     assert.match(await restore(bytes, 'other.png'), /^other\.png holds no generation settings/);
     assert.ok(await page.isVisible('#use-image'));
   }
+});
+
+test('a_pasted_text_of_automatic1111_fills_in_the_form_and_any_other_text_is_a_prompt', async () => {
+  const paste = (text) =>
+    page.evaluate((text) => {
+      const field = document.getElementById('prompt');
+      field.focus();
+      field.select();
+      const clipboardData = new DataTransfer();
+      clipboardData.setData('text/plain', text);
+      const isDefault = field.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+      document.getElementById('notice-text').textContent = '';
+      return isDefault;
+    }, text);
+  const text =
+    'a lighthouse at dusk\nNegative prompt: fog\nSteps: 12, Sampler: Euler a, CFG scale: 6.5, Seed: 4242, Size: 128x128, Model: other';
+  assert.equal(await paste(text), false);
+  await page.waitForFunction(() => document.getElementById('notice-text').textContent !== '');
+  assert.match(await page.innerText('#notice-text'), /^The settings of the pasted text, written by AUTOMATIC1111, are in the form/);
+  const { prompt, seed, steps, scheduler, ...others } = await formValues();
+  assert.deepEqual(
+    [prompt, others['negative-prompt'], seed, steps, others['guidance-scale'], scheduler],
+    ['a lighthouse at dusk', 'fog', '4242', '12', '6.5', 'euler-a'],
+  );
+  assert.ok(await page.evaluate(() => document.getElementById('negative').open), 'what is filled in is unfolded');
+  assert.equal(await paste('three steps: one, two, three'), true, 'the browser pastes it');
+  assert.equal(await paste('Steps: 12, of a stair'), false);
+  await page.waitForFunction(() => document.getElementById('prompt').value === 'Steps: 12, of a stair');
 });

@@ -26,6 +26,50 @@ const openModels = (page) => page.evaluate(() => document.getElementById('models
 const remark = (page, pattern) =>
   page.waitForFunction((source) => new RegExp(source).test(document.getElementById('notice-text').textContent), pattern.source);
 
+describe('a paused download', () => {
+  const fixture = useModelServer(() => SCENES);
+
+  test('of_a_folder_that_is_converted_is_discarded_with_what_is_stored_of_it', async ({ browser }) => {
+    const page = await browser.context.newPage();
+    let release = () => {};
+    const held = new Promise((resolve) => (release = resolve));
+    // The tensors of the VAE are held: those of other networks arrive.
+    const vae = 'vae/diffusion_pytorch_model.safetensors';
+    const header_bytes = 8 + Number(readFileSync(`${SCENES}${vae}`).readBigUInt64LE());
+    fixture.server.rule = async ({ path, begin }) => {
+      if (path === vae && begin >= header_bytes) await held;
+      return undefined;
+    };
+    await page.goto(`${fixture.pageUrl}?device=wasm&checkpoint=&ask=0&lang=en`);
+    await openModels(page);
+    await page.fill('#model-url', fixture.server.url);
+    await page.click('#open-model');
+    await page.click('#accept-download', { timeout: 60_000 });
+    await openModels(page);
+    const pause = page.getByRole('button', { name: /^Pause / });
+    await pause.waitFor({ timeout: 60_000 });
+    await page.waitForFunction(() => (globalThis.pixart.state().loading?.loaded_bytes ?? 0) > 0, undefined, { timeout: 60_000 });
+    await pause.click();
+    await openModels(page);
+    const discard = page.getByRole('button', { name: /^Discard / });
+    await discard.waitFor();
+    await discard.focus();
+    await page.keyboard.press('Enter');
+    await discard.waitFor({ state: 'detached' });
+    release();
+    await page.waitForFunction(async () => {
+      const stored = await globalThis.pixart.storage({ kind: 'list' });
+      return stored.every(({ kind }) => kind !== 'model');
+    });
+    assert.equal(await page.evaluate(() => localStorage.getItem('paused download')), null);
+    assert.equal(await page.getByRole('button', { name: /^(Resume download|Discard) / }).count(), 0);
+    await page.reload();
+    await openModels(page);
+    await page.waitForFunction(() => document.querySelectorAll('#model-list > li').length > 5);
+    assert.equal(await page.getByRole('button', { name: /^(Resume download|Discard) / }).count(), 0);
+  });
+});
+
 describe('the list of models', () => {
   const fixture = useModelServer(() => PACKED);
 

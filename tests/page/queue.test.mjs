@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { echoConsole, fillForm, openPanel, screenshot, untilEngine, untilStep } from './browser.mjs';
-import { useBrowser } from './fixture.mjs';
+import { assertNoShifts, observeShifts, useBrowser } from './fixture.mjs';
 
 const TIMEOUT_MILLIS = 300_000;
 const SMALL = { prompt: 'a red circle on a blue background', seed: 7, num_inference_steps: 2, width: 64, height: 64 };
@@ -14,21 +14,7 @@ async function openPage(size = { width: 1280, height: 800 }) {
   const page = await fixture.browser.context.newPage();
   echoConsole(page);
   await page.setViewportSize(size);
-  await page.addInitScript(() => {
-    globalThis.shifts = [];
-    new PerformanceObserver((list) => {
-      for (const { value, hadRecentInput, sources } of list.getEntries())
-        if (!hadRecentInput)
-          globalThis.shifts.push([
-            value,
-            ...sources.map(({ node, previousRect, currentRect }) => [
-              node?.id || node?.nodeName,
-              previousRect.toJSON(),
-              currentRect.toJSON(),
-            ]),
-          ]);
-    }).observe({ type: 'layout-shift', buffered: true });
-  });
+  await observeShifts(page);
   await page.goto(`${fixture.server.url}?device=wasm`);
   await untilEngine(page, TIMEOUT_MILLIS);
   return page;
@@ -92,7 +78,7 @@ test('alternatives_and_lines_are_one_job_with_an_image_for_each_prompt', async (
   await page.close();
 });
 
-test('an_image_of_the_strip_is_shown_generated_again_and_used_as_input_image', async () => {
+test('an_image_of_the_strip_is_shown_generated_again_and_larger_and_used_as_input_image', async () => {
   const page = await openPage();
   await fillForm(page, SMALL);
   await page.click('#generate');
@@ -109,6 +95,10 @@ test('an_image_of_the_strip_is_shown_generated_again_and_used_as_input_image', a
   const { image, image_prompt } = await page.evaluate(() => globalThis.pixart.state());
   assert.equal(image_prompt, SMALL.prompt);
   assert.notEqual(image.seed, 7);
+  await page.click('#larger');
+  await page.waitForFunction(() => globalThis.pixart.state().image.width === 128, undefined, { timeout: TIMEOUT_MILLIS });
+  await untilIdle(page);
+  assert.equal(await page.evaluate(() => globalThis.pixart.state().image.seed), image.seed, 'of the same image');
   // A favourite here is one in the gallery, and the other way round.
   await page.click('#favour');
   await page.waitForSelector('#favour[aria-pressed="true"]');
@@ -142,7 +132,7 @@ for (const [name, size] of [
     const { height } = await page.locator('#image').boundingBox();
     assert.ok(height > size.height / 3, `the image is ${height} high`);
     await screenshot(page, `studio-${name}`);
-    assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+    await assertNoShifts(page);
     await page.close();
   });
 }
@@ -207,6 +197,36 @@ test('a_file_of_prompts_and_a_list_of_words_give_the_prompts_of_the_images', asy
     assert.equal(await page.innerText('#wildcard-status'), `__${list}__ is deleted.`);
   }
   assert.equal(await page.evaluate(() => localStorage.getItem('wildcards')), '{}');
+  await page.close();
+});
+
+test('after_a_reload_the_strip_shows_the_newest_images_of_the_gallery_and_opens_them_by_keyboard', async () => {
+  const page = await openPage();
+  const earlier = page.locator('#earlier-list button');
+  const [older, newer] = ['a green boat', 'a pink tree'];
+  for (const prompt of [older, newer]) {
+    await fillForm(page, { ...SMALL, prompt });
+    await page.click('#generate');
+    await untilIdle(page);
+  }
+  assert.deepEqual(await stripOf(page), [newer, older]);
+  await page.reload();
+  await untilEngine(page, TIMEOUT_MILLIS);
+  await earlier.nth(1).waitFor();
+  assert.deepEqual(await stripOf(page), []);
+  const first = earlier.first().locator('img');
+  assert.equal(await first.getAttribute('alt'), newer);
+  assert.ok(await first.evaluate(async (image) => (await image.decode(), image.naturalWidth > 0)));
+  await assertNoShifts(page);
+  await earlier.first().focus();
+  await page.keyboard.press('Enter');
+  await page.waitForFunction((prompt) => document.querySelector('#lightbox .prompt')?.textContent === prompt, newer);
+  await page.keyboard.press('Delete');
+  await page.waitForFunction((prompt) => document.querySelector('#lightbox .prompt')?.textContent === prompt, older);
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('#lightbox', { state: 'detached' });
+  await page.click('#open-gallery');
+  await page.waitForFunction((prompt) => document.querySelector('#earlier-list img')?.alt === prompt, older);
   await page.close();
 });
 

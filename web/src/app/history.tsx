@@ -1,4 +1,4 @@
-//! The strip of the jobs that wait, and of the images of this visit, the newest first.
+//! The strip of the jobs that wait, of the images of this visit, and of the newest ones of the gallery.
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { ImageRequest } from '../engine/client';
@@ -7,6 +7,7 @@ import { pngBlob } from '../gallery/files';
 import { element } from './dom';
 import { t } from './i18n';
 import { Icon } from './icons';
+import type { StoredThumbnail } from './image-store';
 import type { Job } from './queue';
 
 /** A generated image and what it was made from. */
@@ -20,6 +21,8 @@ export interface HistoryItem {
 export interface HistoryHandlers {
   onSelect(item: HistoryItem): void;
   onCancel(job: Job): void;
+  /** An image of an earlier visit was chosen. */
+  onOpen(id: StoredThumbnail['id']): void;
 }
 
 /** The images that are kept in memory. Older ones are in the gallery. */
@@ -27,9 +30,10 @@ export const HISTORY_MAX = 40;
 
 const root = element('history', HTMLElement);
 
-/** Shows the strip; `shown` is the image on the canvas. */
+/** Shows the strip; `shown` is the image on the canvas, `earlier` are images of earlier visits. */
 export function renderHistory(
   items: readonly HistoryItem[],
+  earlier: readonly StoredThumbnail[],
   jobs: readonly Job[],
   shown: ImageResult | undefined,
   handlers: HistoryHandlers,
@@ -56,6 +60,17 @@ export function renderHistory(
             <li key={item.id} style={{ '--index': waiting.length + index }}>
               <button type="button" aria-pressed={item.image === shown} title={item.prompt} onClick={() => handlers.onSelect(item)}>
                 <Thumbnail image={item.image} prompt={item.prompt} />
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      {earlier.length > 0 && (
+        <ul aria-label={t('earlierImages')} id="earlier-list">
+          {earlier.map(({ id, prompt, url }, index) => (
+            <li key={id} style={{ '--index': waiting.length + items.length + index }}>
+              <button type="button" title={prompt} onClick={() => handlers.onOpen(id)}>
+                <img src={url} alt={prompt} width={64} height={64} />
               </button>
             </li>
           ))}

@@ -8,11 +8,27 @@ import type { Unfinished } from '../gallery/schema';
 import type { GalleryView } from './gallery/gallery';
 import { t } from './i18n';
 import { loadPart, remarkOf } from './load-part';
-import { isOpen, onPanelToggle } from './panels';
+import { isOpen, onPanelToggle, openPanel } from './panels';
 
 const tab = tabId();
 
+/** An image of the gallery, with the address of its thumbnail. */
+export interface StoredThumbnail {
+  id: number;
+  prompt: string;
+  url: string;
+}
+
+/** Images of the gallery that the strip shows. */
+const NEWEST_MAX = 24;
+/** The longest time that the strip waits for the page to be idle. */
+const IDLE_MILLIS = 2_000;
+
 export interface ImageStore {
+  /** Returns the newest images of the gallery: none until the page was idle. */
+  newest(): readonly StoredThumbnail[];
+  /** Shows an image of the gallery. */
+  open(id: number): void;
   /** Stores an image in the gallery, and returns its id there. One that is refused stays on the page. */
   add(prompt: string, image: ImageResult): Promise<number | undefined>;
   isFavourite(id: number): boolean;
@@ -33,12 +49,12 @@ export interface ImageStoreHandlers {
   onReuse(image: File): void;
   /** Something has failed. */
   onRemark(text: string): void;
-  /** Images have become favourites, or no longer are. */
-  onFavour(): void;
+  /** Images have become favourites, or no longer are; or the newest of the gallery are others. */
+  onChange(): void;
 }
 
 /** Opens the gallery, and shows it once its panel is open. */
-export function startImageStore({ onReuse, onRemark, onFavour }: ImageStoreHandlers): ImageStore {
+export function startImageStore({ onReuse, onRemark, onChange }: ImageStoreHandlers): ImageStore {
   /** Why the gallery could not be opened. Images are then only shown. */
   let refusal: unknown;
   const gallery = Gallery.open().catch((thrown: unknown) => {
@@ -54,22 +70,40 @@ export function startImageStore({ onReuse, onRemark, onFavour }: ImageStoreHandl
       if (favourite) favourites.add(id);
       else favourites.delete(id);
     }
-    onFavour();
+    onChange();
   };
   const openView = async (): Promise<GalleryView | undefined> => {
     const [database, { startGalleryView }] = await Promise.all([gallery, loadPart('gallery', () => import('./gallery/gallery'))]);
     const onFailed = (thrown: unknown): void => onRemark(t('galleryUnchanged', { why: reasonOf(thrown) }));
-    return database && startGalleryView(database, { onReuse, onFailed, onFavour: setFavourites });
+    return database && startGalleryView(database, { onReuse, onFailed, onFavour: setFavourites, onClosed: readNewest });
   };
-  onPanelToggle('gallery', () => {
-    if (view !== undefined || !isOpen('gallery')) return;
-    view = openView().catch((thrown: unknown) => {
+  const openedView = (): Promise<GalleryView | undefined> => {
+    view ??= openView().catch((thrown: unknown) => {
       view = undefined;
       onRemark(remarkOf(thrown));
       return undefined;
     });
-  });
+    return view;
+  };
+  onPanelToggle('gallery', () => void (isOpen('gallery') && openedView()));
+  let newest: readonly StoredThumbnail[] = [];
+  const readNewest = (): void => {
+    // A gallery that cannot be read has no images in the strip; what is wrong is told when it is opened.
+    gallery
+      .then((database) => database && thumbnailsOf(database))
+      .then((read = []) => {
+        for (const { url } of newest) URL.revokeObjectURL(url);
+        newest = read;
+        onChange();
+      }, ignore);
+  };
+  whenIdle(readNewest);
   return {
+    newest: () => newest,
+    open(id) {
+      openPanel('gallery');
+      openedView().then((opened) => opened?.open(id), ignore);
+    },
     async add(prompt, { seed, png }) {
       try {
         const database = await gallery;
@@ -110,6 +144,27 @@ export function startImageStore({ onReuse, onRemark, onFavour }: ImageStoreHandl
       view?.then((opened) => opened?.refresh()).catch(ignore);
     },
   };
+}
+
+/** Returns the newest images that have a thumbnail. */
+async function thumbnailsOf(database: Gallery): Promise<StoredThumbnail[]> {
+  const entries = await database.newest(NEWEST_MAX);
+  const thumbnails = await database.thumbnails(entries.map(({ id }) => id));
+  return entries.flatMap(({ id, prompt }) => {
+    const thumbnail = thumbnails.get(id);
+    return thumbnail === undefined ? [] : [{ id, prompt, url: URL.createObjectURL(thumbnail) }];
+  });
+}
+
+/** Runs `work` after the first paint, once nothing else is to be done. */
+function whenIdle(work: () => void): void {
+  const start = (): void => {
+    // Safari has no such callback.
+    if ('requestIdleCallback' in globalThis) requestIdleCallback(work, { timeout: IDLE_MILLIS });
+    else setTimeout(work, IDLE_MILLIS);
+  };
+  if (document.readyState === 'complete') start();
+  else addEventListener('load', start, { once: true });
 }
 
 /** Returns why the gallery threw, in words. */

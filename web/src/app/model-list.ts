@@ -78,6 +78,11 @@ export function startModelList(context: ModelListContext): ModelList {
         onOpenStored: context.openStored,
         onPause: pause,
         onResume: (download) => context.open(download.source, true),
+        onDiscard: (download, entry) => {
+          setPaused(undefined);
+          void run({ kind: 'delete', checkpoint: entry?.checkpoint ?? download.source.checkpoint });
+          refresh();
+        },
         onTask: run,
       },
     );

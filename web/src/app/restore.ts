@@ -8,17 +8,26 @@ import { hasInitImage } from './input-image';
 import { restoreLoras } from './lora-list';
 import type { ModelComponents } from './model-place';
 
+export { readInfotext } from '../gallery/infotext';
 export { readMetadata } from '../gallery/metadata';
 export { settingsOfFragment } from '../gallery/share-link';
+export { modelOfImage } from './models/named-model';
 
-/** Fills in the form, and sets the LoRAs; `stored` ones are added, and `open` are the components in use. Returns sentences about the result: what the file does not hold, and what has no field. */
+export interface Restored {
+  /** Sentences about the result: what the file does not hold, and what has no field. */
+  text: string;
+  /** The image is of another model than the open one. */
+  isOfOtherModel: boolean;
+}
+
+/** Fills in the form, and sets the LoRAs; `stored` ones are added, and `open` are the components in use. */
 export function restore(
   metadata: ImageMetadata,
   name: string,
   checkpoint: Checkpoint | undefined,
   stored: readonly StoredCheckpoint[],
   open: ModelComponents,
-): string {
+): Restored {
   const { software, files, loras = [], components = [], ignored, model, model_hash, weight_format } = metadata;
   const isOwn = software === 'pixart-web';
   const { request, outside } = isOwn ? { request: metadata.request, outside: [] } : withinLimits(metadata.request, checkpoint);
@@ -35,14 +44,16 @@ export function restore(
   if (missing.length > 0) sentences.push(t('withoutMerged', { merged: missing.join(', ') }));
   const others = [...outside, ...ignored];
   if (others.length > 0) sentences.push(t('ignoredSettings', { settings: others.join(', ') }));
+  let isOfOtherModel = false;
   if (checkpoint !== undefined) {
     // Names of one model differ between a folder and a packed copy of it; hashes do not.
     const [theirs, ours] = isOwn && model_hash && checkpoint.model_hash ? [model_hash, checkpoint.model_hash] : [model, checkpoint.model];
-    if (theirs && ours && theirs !== ours) sentences.push(t('otherModel', { theirs: model || theirs, ours: checkpoint.model || ours }));
+    isOfOtherModel = Boolean(theirs && ours && theirs !== ours);
+    if (isOfOtherModel) sentences.push(t('otherModel', { theirs: model || theirs || '', ours: checkpoint.model || ours || '' }));
     else if (weight_format !== undefined && weight_format !== checkpoint.weight_format)
       sentences.push(t('otherWeights', { theirs: weight_format, ours: checkpoint.weight_format }));
   }
-  return sentences.join(' ');
+  return { text: sentences.join(' '), isOfOtherModel };
 }
 
 /** Leaves out a size that the open model does not support: other tools' files are of other models. */

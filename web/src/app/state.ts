@@ -69,10 +69,11 @@ export interface State {
   image_millis: number | undefined;
 }
 
-/** A remark, and an image file that the user may choose as input image. */
+/** A remark, with an image file that the user may choose as input image, or the title of a model that the user may open. */
 export interface Notice {
   text: string;
   image?: File;
+  model?: string;
 }
 
 export const OPENING: State = {

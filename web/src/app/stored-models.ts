@@ -3,6 +3,7 @@
 import { contentIdOf } from '../checkpoints/identity';
 import { COMPONENTS, type Component, FOLDER_PREFIX } from '../checkpoints/place';
 import { withoutSignature } from '../checkpoints/source';
+import type { LoadProgress, StoredCheckpoint } from '../engine/protocol.gen';
 import { formatBytes } from './format';
 import { t } from './i18n';
 import type { ModelComponents } from './model-place';
@@ -36,6 +37,17 @@ export function isSameModel(left: ModelSource, right: ModelSource): boolean {
   const isSamePlace = (component: Component): boolean => left.components?.[component]?.place === right.components?.[component]?.place;
   const own = COMPONENTS.filter((component) => component !== 'text_encoder' && component !== 'tokenizer');
   return withoutSignature(left.checkpoint) === withoutSignature(right.checkpoint) && own.every(isSamePlace);
+}
+
+/** Returns whether what is loaded comes over the network: a folder of safetensors is converted while it is downloaded. */
+export function isDownload({ files }: ModelSource, loading: LoadProgress | undefined): loading is LoadProgress {
+  return loading?.stage === 'fetch' || (loading?.stage === 'convert' && files === undefined);
+}
+
+/** Returns the model that a stored entry opens. */
+export function sourceOfStored({ checkpoint, composition }: StoredCheckpoint): ModelSource {
+  const components = Object.entries(composition?.components ?? {}).map(([component, place]) => [component, { place }]);
+  return { checkpoint: composition?.checkpoint ?? checkpoint, components: Object.fromEntries(components) as ModelComponents };
 }
 
 /** Returns the folder selected in a directory picker. */

@@ -31,6 +31,7 @@ const note = element('note', HTMLElement);
 const notice = element('notice', HTMLElement);
 const noticeText = element('notice-text', HTMLElement);
 const useImageButton = element('use-image', HTMLButtonElement);
+const openNamedModel = element('open-named-model', HTMLButtonElement);
 const estimateGroup = element('estimate', HTMLElement);
 const estimateLines = element('estimate-lines', HTMLElement);
 
@@ -56,6 +57,8 @@ export function render(state: State, before: State, hasModel: boolean): void {
   notice.hidden = state.notice === undefined;
   noticeText.textContent = state.notice?.text ?? '';
   useImageButton.hidden = state.notice?.image === undefined;
+  openNamedModel.hidden = state.notice?.model === undefined;
+  openNamedModel.textContent = t('openNamedModel', { model: state.notice?.model ?? '' });
   faultAlert.hidden = fault === undefined;
   faultTitle.textContent = fault === undefined ? '' : t(`fault_${fault.code}`);
   faultWhat.textContent = fault?.what ?? '';

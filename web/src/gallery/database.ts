@@ -63,6 +63,17 @@ export class Gallery {
     return all.filter(({ deleted_at_millis }) => deleted_at_millis === undefined).sort(byAge);
   }
 
+  /** Returns the images that were stored last, without reading all. */
+  async newest(count: number): Promise<GalleryEntry[]> {
+    const found: GalleryEntry[] = [];
+    let cursor = await this.database.transaction('entries').store.openCursor(null, 'prev');
+    while (cursor !== null && found.length < count) {
+      if (cursor.value.deleted_at_millis === undefined) found.push(cursor.value);
+      cursor = await cursor.continue();
+    }
+    return found;
+  }
+
   /** Returns the thumbnails of images, as far as they have one. */
   async thumbnails(ids: readonly number[]): Promise<Map<number, Blob>> {
     const store = this.database.transaction('thumbnails').store;

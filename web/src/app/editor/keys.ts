@@ -60,7 +60,7 @@ function leave(session: EditorSession): boolean {
 
 /** Arrow keys move the brush, or the image with any other tool; Enter puts the brush down and lifts it. */
 function handleCanvasKey(session: EditorSession, { key, shiftKey }: KeyboardEvent): boolean {
-  const { document, tool, brushSize } = session;
+  const { document, tool, brush } = session;
   const arrow = ARROWS[key];
   if (document === undefined) return false;
   if (tool !== 'brush' && tool !== 'eraser') {
@@ -79,7 +79,7 @@ function handleCanvasKey(session: EditorSession, { key, shiftKey }: KeyboardEven
     return true;
   }
   if (arrow === undefined) return false;
-  const step = shiftKey ? 1 : Math.max(Math.round(brushSize * STEP_SHARE), 1);
+  const step = shiftKey ? 1 : Math.max(Math.round(brush.size * STEP_SHARE), 1);
   const within = (value: number, most: number): number => Math.min(Math.max(value, 0), most);
   const to = { x: within(at.x + arrow.x * step, width), y: within(at.y + arrow.y * step, height) };
   if (session.isBrushDown) session.moveBrush(to, 1);

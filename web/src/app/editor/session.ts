@@ -2,6 +2,7 @@
 //! call its actions.
 import type { Limits } from '../../engine/protocol.gen';
 import type { Shape } from '../shapes';
+import { Brush } from './brush';
 import { EditorCanvas } from './canvas';
 import type { EditorDocument } from './document';
 import {
@@ -18,16 +19,13 @@ import {
 } from './geometry';
 import type { Sides } from './infill';
 import { type Dab, maskedShare, type Rect, type Size } from './mask';
+import { sceneOf } from './scene';
 import { Viewport } from './viewport';
 
 export type Tool = 'brush' | 'eraser' | 'hand' | 'crop' | 'extend';
 export type Side = keyof Sides;
 
 export const NO_SIDES: Sides = { left: 0, top: 0, right: 0, bottom: 0 };
-/** How much `[` and `]` change the size of the brush. */
-const SIZE_FACTOR = 1.2;
-/** The diameter of the brush, as a part of the longer side of the image, before the user has chosen one. */
-const SIZE_SHARE = 0.12;
 export const ZOOM_FACTOR = 1.25;
 /** The room around the image for an extension, as a part of the image. */
 const EXTENSION_ROOM = 0.35;
@@ -43,9 +41,7 @@ export interface SessionHost {
 
 export class EditorSession {
   tool: Tool = 'brush';
-  /** The diameter of the brush in pixels of the image. */
-  brushSize = 24;
-  softness = 0;
+  readonly brush = new Brush();
   /** Where the brush is, if it is over the image. */
   cursor: Point | undefined;
   /** The keyboard has put the brush down. */
@@ -59,7 +55,6 @@ export class EditorSession {
   readonly viewport = new Viewport();
   canvas: EditorCanvas | undefined;
   readonly host: SessionHost;
-  #isSizeChosen = false;
 
   constructor(host: SessionHost) {
     this.host = host;
@@ -70,8 +65,7 @@ export class EditorSession {
     this.document = document;
     this.#reset();
     if (document === undefined) return this.host.onChange();
-    const longer = Math.max(document.image.width, document.image.height);
-    this.brushSize = this.#isSizeChosen ? Math.min(this.brushSize, this.brushSizeMax) : Math.max(Math.round(longer * SIZE_SHARE), 1);
+    this.brush.fit(document.image);
     this.#showLayers();
   }
 
@@ -83,7 +77,7 @@ export class EditorSession {
 
   /** Draws on another element. */
   attach(element: HTMLCanvasElement): void {
-    this.canvas = new EditorCanvas(element, () => this.#scene());
+    this.canvas = new EditorCanvas(element, () => sceneOf(this));
     if (this.document !== undefined) this.canvas.setLayers(this.document);
     this.viewport.size = this.canvas.size;
     this.fit();
@@ -104,34 +98,27 @@ export class EditorSession {
   }
 
   setBrush(change: { size?: number; softness?: number }): void {
-    this.#isSizeChosen ||= change.size !== undefined;
-    this.brushSize = Math.min(Math.max(Math.round(change.size ?? this.brushSize), 1), this.brushSizeMax);
-    this.softness = change.softness ?? this.softness;
+    this.brush.set(change);
     this.#changed();
   }
 
-  get brushSizeMax(): number {
-    const { width = 2, height = 2 } = this.document?.image ?? {};
-    return Math.max(Math.ceil(Math.max(width, height) / 2), 2);
-  }
-
-  /** `[` and `]`: at least one pixel smaller or larger. */
+  /** `[` and `]`. */
   stepBrush(direction: 1 | -1): void {
-    const size = this.brushSize;
-    this.setBrush({ size: direction > 0 ? Math.max(size * SIZE_FACTOR, size + 1) : Math.min(size / SIZE_FACTOR, size - 1) });
+    this.brush.step(direction);
+    this.#changed();
   }
 
   beginBrush(at: Point, pressure: number, erases = this.tool === 'eraser'): void {
     const { document } = this;
     if (document === undefined) return;
     this.cursor = at;
-    this.canvas?.setMask(document, document.beginStroke(this.#dab(at, pressure), this.softness, erases));
+    this.canvas?.setMask(document, document.beginStroke(this.#dab(at, pressure), this.brush.softness, erases));
   }
 
   moveBrush(at: Point, pressure: number): void {
     const { document } = this;
     this.cursor = at;
-    if (document !== undefined) this.canvas?.setMask(document, document.continueStroke(this.#dab(at, pressure), this.softness));
+    if (document !== undefined) this.canvas?.setMask(document, document.continueStroke(this.#dab(at, pressure), this.brush.softness));
   }
 
   endBrush(): void {
@@ -277,7 +264,7 @@ export class EditorSession {
   }
 
   #dab({ x, y }: Point, pressure: number): Dab {
-    return { x, y, radius: (this.brushSize / 2) * pressure };
+    return { x, y, radius: (this.brush.size / 2) * pressure };
   }
 
   #travel(step: (document: EditorDocument) => void): void {
@@ -303,6 +290,7 @@ export class EditorSession {
     const { document } = this;
     if (document === undefined) return;
     this.canvas?.setLayers(document);
+    this.brush.limit(document.image);
     const size = this.generatedSize;
     if (size !== undefined) this.host.onSize(size);
     this.#measure();
@@ -321,25 +309,5 @@ export class EditorSession {
   #changed(): void {
     this.canvas?.draw();
     this.host.onChange();
-  }
-
-  #scene() {
-    const { document, view, pending, crop, cursor, tool } = this;
-    if (document === undefined) return undefined;
-    const { width, height } = document.image;
-    const extension = {
-      x: -pending.left,
-      y: -pending.top,
-      width: width + pending.left + pending.right,
-      height: height + pending.top + pending.bottom,
-    };
-    const paints = tool === 'brush' || tool === 'eraser';
-    return {
-      document,
-      view,
-      ring: paints && cursor !== undefined ? { ...cursor, radius: Math.max(this.brushSize / 2, 0.75) } : undefined,
-      outline: tool === 'extend' ? extension : crop?.rect,
-      isCrop: tool === 'crop',
-    };
   }
 }

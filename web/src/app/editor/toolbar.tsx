@@ -139,7 +139,7 @@ export interface StrengthField {
 }
 
 function BrushOptions({ session }: { session: EditorSession }) {
-  const { brushSize, brushSizeMax, softness } = session;
+  const { size, sizeMax, softness } = session.brush;
   return (
     <>
       <label class="range">
@@ -148,13 +148,13 @@ function BrushOptions({ session }: { session: EditorSession }) {
           type="range"
           id="brush-size"
           min="1"
-          max={brushSizeMax}
-          value={brushSize}
+          max={sizeMax}
+          value={size}
           aria-keyshortcuts="[ ]"
           title="[ ]"
           onInput={({ currentTarget }) => session.setBrush({ size: currentTarget.valueAsNumber })}
         />
-        <output>{brushSize}</output>
+        <output>{size}</output>
       </label>
       <label class="range">
         <span>{t('brushSoftness')}</span>

@@ -16,6 +16,8 @@ import { EmptyGallery, VirtualGrid } from './virtual-grid';
 export interface GalleryView extends Pick<GalleryStore, 'insert' | 'favour'> {
   /** Renders again, in another language. */
   refresh(): void;
+  /** Shows an image in the lightbox, once its entry is read. */
+  open(id: number): void;
 }
 
 /** Shows `gallery` in #gallery-root, and reads it whenever its panel is open. */
@@ -33,14 +35,19 @@ export function startGalleryView(gallery: Gallery, host: GalleryHost): GalleryVi
   const store = createGalleryStore(gallery, refresh, host);
   // Another tab may have changed it since it was last open.
   const load = (): void => {
-    if (isOpen('gallery') && !document.hidden) store.load();
+    if (!isOpen('gallery')) host.onClosed();
+    else if (!document.hidden) store.load();
   };
   onPanelToggle('gallery', load);
   document.addEventListener('visibilitychange', load);
   load();
   takeDrops(root, store, host);
   refresh();
-  return { insert: store.insert, favour: store.favour, refresh };
+  const open = (id: number): void => {
+    if (store.state().entries !== undefined) store.clearFilter();
+    store.set({ opened: id, active: id });
+  };
+  return { insert: store.insert, favour: store.favour, refresh, open };
 }
 
 function GalleryPanel({ store, host }: { store: GalleryStore; host: GalleryHost }) {

@@ -10,6 +10,8 @@ import type { GalleryStore, GalleryStoreHandlers } from './store';
 export interface GalleryHost extends GalleryStoreHandlers {
   /** Fills in the form from an image file. */
   onReuse(image: File): void;
+  /** The gallery was closed. */
+  onClosed(): void;
 }
 
 export interface ImageAction {

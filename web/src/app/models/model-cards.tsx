@@ -8,7 +8,7 @@ import type { LoadProgress, PromptCacheSize, StorageTask, StoredCheckpoint } fro
 import { element } from '../dom';
 import { formatBytes, formatDate, formatDuration } from '../format';
 import { t } from '../i18n';
-import { isSameModel, type ModelSource } from '../stored-models';
+import { isDownload, isSameModel, type ModelSource, sourceOfStored } from '../stored-models';
 import { DEFAULT_ENCODER, type Offer, offeredEncoders, offers } from './catalogue';
 
 export interface ModelsState {
@@ -35,6 +35,8 @@ export interface ModelsHandlers {
   onOpenStored(entry: StoredCheckpoint): void;
   onPause(): void;
   onResume(paused: PausedDownload): void;
+  /** Ends a paused download for good, and deletes what of it is stored. */
+  onDiscard(paused: PausedDownload, stored: StoredCheckpoint | undefined): void;
   /** Verifies or deletes; resolves once it is done. */
   onTask(task: StorageTask): Promise<void>;
 }
@@ -83,19 +85,13 @@ function cardsOf({ stored, source, loading, paused }: ModelsState, published: re
   });
   const isListed = (other: ModelSource): boolean =>
     [...storedCards, ...published].some(({ source }) => source !== undefined && isSameModel(source, other));
-  const downloading = [...(loading?.stage === 'fetch' ? [source] : []), ...(paused ? [paused.source] : [])]
+  const downloading = [...(isDownload(source, loading) ? [source] : []), ...(paused ? [paused.source] : [])]
     .filter((other) => other.checkpoint !== '' && !isListed(other))
     .map((other): Card => ({ title: nameOf(other.checkpoint), source: other, stored: undefined, offer: undefined }));
   const others = published
     .filter((offer) => !storedCards.some((card) => card.offer === offer))
     .map((offer): Card => ({ title: offer.model.title, source: offer.source, stored: undefined, offer }));
   return [...storedCards, ...downloading, ...others];
-}
-
-/** Returns the model that a stored entry opens. */
-function sourceOfStored({ checkpoint, composition }: StoredCheckpoint): ModelSource {
-  const components = Object.entries(composition?.components ?? {}).map(([component, place]) => [component, { place }]);
-  return { checkpoint: composition?.checkpoint ?? checkpoint, components: Object.fromEntries(components) };
 }
 
 function nameOf(checkpoint: string): string {
@@ -105,7 +101,7 @@ function nameOf(checkpoint: string): string {
 function ModelCard({ card, state, handlers }: { card: Card; state: ModelsState; handlers: ModelsHandlers }) {
   const { title, source, stored, offer } = card;
   const isCurrent = source !== undefined && isSameModel(source, state.source);
-  const isLoading = isCurrent && state.loading?.stage === 'fetch';
+  const isLoading = isCurrent && isDownload(state.source, state.loading);
   const paused = source !== undefined && state.paused !== undefined && isSameModel(source, state.paused.source) ? state.paused : undefined;
   return (
     <li class={isCurrent ? 'current' : ''}>
@@ -121,11 +117,16 @@ function ModelCard({ card, state, handlers }: { card: Card; state: ModelsState; 
       {paused !== undefined && <Progress loaded={paused.loaded_bytes} total={paused.total_bytes} isPaused />}
       <div class="actions">
         {isLoading && <Action verb="pause" title={title} onClick={handlers.onPause} />}
-        {paused !== undefined && !isLoading && <Action verb="resumeDownload" title={title} onClick={() => handlers.onResume(paused)} />}
+        {paused !== undefined && !isLoading && (
+          <>
+            <Action verb="resumeDownload" title={title} onClick={() => handlers.onResume(paused)} />
+            <Action verb="discard" title={title} onClick={() => handlers.onDiscard(paused, stored)} />
+          </>
+        )}
         {stored === undefined && offer !== undefined && !isLoading && paused === undefined && (
           <Action verb="open" title={title} onClick={() => handlers.onOpen(offer.source)} />
         )}
-        {stored !== undefined && <StoredActions card={card} entry={stored} handlers={handlers} />}
+        {stored !== undefined && !isLoading && paused === undefined && <StoredActions card={card} entry={stored} handlers={handlers} />}
       </div>
     </li>
   );
@@ -186,7 +187,7 @@ function StoredActions({ card, entry, handlers }: { card: Card; entry: StoredChe
 }
 
 interface ActionProps {
-  verb: 'open' | 'use' | 'repair' | 'verify' | 'delete' | 'pause' | 'resumeDownload';
+  verb: 'open' | 'use' | 'repair' | 'verify' | 'delete' | 'pause' | 'resumeDownload' | 'discard';
   title: string;
   isDisabled?: boolean;
   onClick: () => void;
