@@ -57,7 +57,8 @@ fn violations(row: &Value) -> Vec<String> {
             }
         }
         Some("visit") => {
-            for (key, most) in [("first_paint_ms", FIRST_PAINT_MILLIS_MAX), ("interactive_ms", INTERACTIVE_MILLIS_MAX)] {
+            for (key, most) in [("first_paint_ms", FIRST_PAINT_MILLIS_MAX), ("interactive_ms", INTERACTIVE_MILLIS_MAX)]
+            {
                 if !is_within(key, most) {
                     violations.push(format!("{key} is above {most}"));
                 }
