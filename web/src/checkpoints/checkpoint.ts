@@ -23,7 +23,7 @@ import { ProgressReporter } from './progress';
 import { isOutdated, MANIFEST, markCurrent, mayBeManifest } from './revalidate';
 import { sha256Of } from './sha256';
 import { FilesSource, HttpSource, readFile, type Source } from './source';
-import { type Manifest, type Shard, type Store, shardsOf } from './store';
+import { DOWNLOAD_LOCK, type Manifest, type Shard, type Store, shardsOf } from './store';
 
 /** A download that is still to be made: its size, and the configurations of the networks. */
 export interface Download {
@@ -207,7 +207,7 @@ export class Checkpoints {
   /** Runs `work` while no other tab works on this checkpoint. */
   private async withLock<T>(name: string, work: () => Promise<T>): Promise<T> {
     if (navigator.locks === undefined) return work();
-    const lock = `pixart-web ${name}`;
+    const lock = `${DOWNLOAD_LOCK}${name}`;
     const is_held = (await navigator.locks.query()).held?.some((other) => other.name === lock) ?? false;
     if (is_held) new ProgressReporter('wait', null, this.onProgress).report(name);
     return navigator.locks.request(lock, work);

@@ -41,6 +41,11 @@ const MIN_SPEEDUP = 1.25;
 const IDLE_MILLIS = 1_000;
 /** Key of the chosen backend in the settings. */
 const BACKEND_KEY = 'shelf';
+/** The lock under which the backend is chosen, and what the names of all locks of downloads begin with. */
+const BACKEND_LOCK = 'pixart-web shelf';
+export const DOWNLOAD_LOCK = 'pixart-web ';
+/** The name of a shard, or of a piece of one. */
+const SHARD_NAME = /^[0-9a-f]{64}(\.\d+)?$/;
 
 export class Store {
   /** Close the shards of each reader that has any open. */
@@ -59,7 +64,7 @@ export class Store {
       const database = await openDatabase();
       const choose = (): Promise<BlobStore> => chooseBackend(kind, database);
       // Tabs that open at the same time have to choose the same backend.
-      return new Store(await (navigator.locks?.request('pixart-web shelf', choose) ?? choose()), database);
+      return new Store(await (navigator.locks?.request(BACKEND_LOCK, choose) ?? choose()), database);
     } catch (thrown) {
       if (kind === 'auto') return new Store(new MemoryBlobStore(), undefined);
       throw fault(
@@ -195,8 +200,19 @@ export class Store {
     const rows = await this.rows();
     const deleted = rows.filter((row) => row.checkpoint === checkpoint);
     const others = rows.filter((row) => row.checkpoint !== checkpoint);
-    await this.deleteShards(deleted, others);
+    // Shards of sections that are not complete, too.
+    await this.deleteShards(deleted.map(withAllSections), others);
     for (const { key } of deleted) await this.deleteRow(key);
+    if (deleted.length === 0) await this.deleteUnlisted(others);
+  }
+
+  /** Deletes shards that no row lists: a download that was given up has left them. While a tab downloads, they may be its own, and stay. */
+  private async deleteUnlisted(rows: readonly CheckpointRow[]): Promise<void> {
+    const { held } = (await navigator.locks?.query()) ?? {};
+    if (held === undefined || held.some(({ name }) => name?.startsWith(DOWNLOAD_LOCK) && name !== BACKEND_LOCK)) return;
+    const listed = new Set(rows.flatMap(shardsOfRow).map(({ sha256 }) => sha256));
+    const names = [...(await this.blobs.sizes()).keys()];
+    await this.removeShards(names.filter((name) => SHARD_NAME.test(name) && !listed.has(name.split('.')[0] ?? '')));
   }
 
   /** Deletes the shards of a row that was replaced, except those that some row lists. */
@@ -238,6 +254,11 @@ function kindOf({ key }: CheckpointRow): StoredKind {
 function shardsOfRow({ manifest, sections, conversion }: CheckpointRow): Shard[] {
   if (manifest !== undefined) return shardsOf(JSON.parse(manifest) as Manifest, sections);
   return Object.values(conversion?.shards ?? {}).flat();
+}
+
+function withAllSections(row: CheckpointRow): CheckpointRow {
+  const { sections = [] } = row.manifest === undefined ? {} : (JSON.parse(row.manifest) as Manifest);
+  return { ...row, sections: sections.map(({ name }) => name) };
 }
 
 /** Returns the blob store of `kind`; for `auto` the faster one, which is measured once and remembered. */
