@@ -475,7 +475,7 @@ function metadataChunk(text) {
 
 /** Presses Tab until the element with this id has the focus. */
 async function tabTo(page, id) {
-  for (let presses = 0; presses < 80; presses += 1) {
+  for (let presses = 0; presses < 160; presses += 1) {
     if ((await page.evaluate(() => document.activeElement?.id)) === id) return;
     await page.keyboard.press('Tab');
   }
