@@ -134,7 +134,7 @@ export class PixartStudio extends Base {
     if (!model)
       throw fault(
         'bad_request',
-        '`<pixart-studio>` has no attribute `model`',
+        'the element pixart-studio has no attribute `model`',
         'set it to the address of a model, as model="./models/scenes/", or to a repository, as model="PixArt-alpha/PixArt-XL-2-512x512"',
       );
     const given = {
