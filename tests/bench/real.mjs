@@ -7,14 +7,14 @@
 //! prompt with the same files. Rows:
 //!   open       from the click in the list to the loaded model: download, conversion and upload
 //!   image      256 px and 512 px, one step; the first one reads the text encoder
-//!   seed       another seed of the same prompt, 64 px
-//!   visit      the page loaded again, 64 px
+//!   seed       another seed of the same prompt, 128 px
+//!   visit      the page loaded again, 128 px
 //!   streaming  the text encoder streamed, beside reading its files alone and computing alone
 //!   cpu        the same on the CPU path, one thread
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { echoConsole, fillForm, openBrowser, serveFolder, untilEngine } from '../page/browser.mjs';
+import { echoConsole, openBrowser, serveFolder, untilEngine } from '../page/browser.mjs';
 import { startHub } from '../page/hub.mjs';
 
 const { values: options } = parseArgs({
@@ -38,7 +38,16 @@ const AMPLE_BYTES = 16 * 2 ** 30;
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 const WORKER = readdirSync(`${DIST}assets`).find((name) => name.startsWith('worker-') && name.endsWith('.js'));
 const PROMPT = 'a red circle on a blue background';
-const REQUEST = { num_inference_steps: 1, guidance_scale: 1, width: 64, height: 64 };
+/** Without resolution binning, by which an image of any size takes as long as one of the size that the model was trained at. */
+const REQUEST = {
+  negative_prompt: '',
+  num_inference_steps: 1,
+  guidance_scale: 1,
+  width: 128,
+  height: 128,
+  use_resolution_binning: false,
+  text_encoder: { kind: 'tab' },
+};
 /** Floating-point operations of T5-XXL over the tokens of a prompt that fills the encoder: products of matrices, and attention. */
 const TOKENS = 120;
 const LONG_PROMPT = `${PROMPT}, `.repeat(20);
@@ -154,25 +163,26 @@ async function untilReady(page) {
   return checkpoint;
 }
 
-/** Generates in the page as a user would, and returns the row of the image and its recording. */
+/** Generates by the page's own function, and returns the row of the image and its recording. */
 async function generateInPage(page, request) {
-  await fillForm(page, { ...REQUEST, ...request });
-  await page.locator('#record').evaluate((box) => (box.checked = true));
-  await page.click('#generate');
-  await page.waitForFunction(() => globalThis.pixart.state().phase === 'generating');
-  await page.waitForFunction(() => globalThis.pixart.state().phase !== 'generating', undefined, { timeout: REPLY_MILLIS });
-  const fault = await page.evaluate(() => globalThis.pixart.state().fault);
-  if (fault) throw new Error(`${fault.what}; ${fault.remedy}`);
-  const { recording, ...image } = await page.evaluate(() => {
-    const { width, millis, memory, recording } = globalThis.pixart.state().image;
-    const base64 = recording && btoa(Array.from(recording, (byte) => String.fromCharCode(byte)).join(''));
-    return { width, millis, memory, recording: base64 };
-  });
+  const { recording, ...image } = await page.evaluate(
+    async (request) => {
+      const image = await globalThis.pixart.generate(request);
+      const { fault } = globalThis.pixart.state();
+      if (image === undefined) throw new Error(`${fault?.what}; ${fault?.remedy}`);
+      const { width, millis, memory, recording } = image;
+      const base64 = recording && btoa(Array.from(recording, (byte) => String.fromCharCode(byte)).join(''));
+      return { width, millis, memory, recording: base64 };
+    },
+    { ...REQUEST, ...request, record: true },
+  );
   const counts = await page.evaluate(askProbe);
   const fields = {
     px: image.width,
     layers: counts.layers,
     text_s: seconds(image.millis.text),
+    denoise_s: seconds(image.millis.denoise),
+    decode_s: seconds(image.millis.decode),
     total_s: seconds(image.millis.total),
     heap_mib: image.memory.heap_bytes / MIB,
     device_mib: image.memory.device_bytes / MIB,

@@ -59,6 +59,26 @@ fn requests_that_diffusers_rejects_are_rejected_by_field_or_accepted() {
     assert!(error.to_string().contains("expected a string"), "{error}");
 }
 
+#[test]
+fn an_image_that_is_generated_at_a_larger_size_says_so() {
+    const CONFIG: &str = "transformer/config.json";
+    let opened = device::open(DeviceSpec::Cpu).expect("the CPU is always there");
+    let mut folder = scenes();
+    let config = String::from_utf8(folder.bytes(CONFIG).expect("it is there").to_vec()).expect("it is text");
+    // Trained at 256 px, for which there are resolution bins.
+    folder.insert(CONFIG, config.replace(r#""sample_size": 16"#, r#""sample_size": 32"#).into_bytes());
+    let pipeline = block_on(Pipeline::load(&folder, &opened.device, opened.limits, None)).expect("it loads");
+    let small = GenerateRequest { width: Some(144), height: Some(128), use_resolution_binning: true, ..valid() };
+    let near = GenerateRequest { width: Some(256), height: Some(192), ..small.clone() };
+    let notes = |request: &GenerateRequest| pipeline.prepare(request).expect("it is valid").notes(&[]);
+    let note = "the image is generated at 272 × 240 px, the nearest size that the checkpoint was trained at, and resized to \
+                144 × 128 px: a smaller size is not faster unless use_resolution_binning is false";
+    assert_eq!(notes(&small), [note]);
+    let none: [String; 0] = [];
+    assert_eq!(notes(&near), none);
+    assert_eq!(notes(&GenerateRequest { use_resolution_binning: false, ..small }), none);
+}
+
 /// A file of these f32 tensors, of zeros.
 fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
     let zeros: Vec<Vec<u8>> = tensors.iter().map(|(_, shape)| vec![0; 4 * shape.iter().product::<usize>()]).collect();

@@ -98,7 +98,7 @@ impl Engine {
                 (prompt_embeds, counts_of(prompts))
             }
         };
-        self.emit_notes(id, prepared.truncation_notes(&token_counts));
+        self.emit_notes(id, prepared.notes(&token_counts));
         self.fence("the prompt embeddings", prompt_embeds.embeds.clone()).await?;
         let text_done = now_millis();
 

@@ -182,7 +182,7 @@ impl ImageGenerator {
             Some(embeds) => embeds.token_counts.clone(),
             None => self.pipeline.token_counts(prepared)?,
         };
-        let mut notes = prepared.truncation_notes(&counts);
+        let mut notes = prepared.notes(&counts);
         if self.lora_note {
             notes.push(LORA_NOTE.to_owned());
         }
@@ -201,7 +201,7 @@ impl ImageGenerator {
         on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
-        let notes = prepared.truncation_notes(&embeds.token_counts);
+        let notes = prepared.notes(&embeds.token_counts);
         let text = EncodedText { prompt_embeds: PromptEmbeds::from_response(embeds, &self.opened.device)?, notes };
         self.generate_images(prepared, &text, began, on_step)
     }

@@ -25,6 +25,8 @@ pub struct PreparedRequest {
     pub prompts: Vec<String>,
     /// Size of the finished image.
     pub size: Size,
+    /// Size at which the image is generated, before it is resized to `size`.
+    pub generated_size: Size,
     /// Batch, channels, rows and columns of the latents `[P, C, H, W]`.
     pub latent_shape: [usize; 4],
     pub guidance: GuidanceConfig,
@@ -70,13 +72,26 @@ impl PreparedRequest {
         self.request.num_images_per_prompt as usize
     }
 
-    /// Returns a sentence for each prompt that the text encoder did not read to its end. `counts` are those of
-    /// [`PreparedRequest::prompts`].
+    /// Returns a sentence where the image takes longer than its size suggests, and one for each prompt that the text encoder did not read
+    /// to its end. `counts` are those of [`PreparedRequest::prompts`].
     #[must_use]
-    pub fn truncation_notes(&self, counts: &[TokenCount]) -> Vec<String> {
+    pub fn notes(&self, counts: &[TokenCount]) -> Vec<String> {
         let negatives = self.prompts.len() / self.guidance.rows() * (self.guidance.rows() - 1);
         let name = |row| if row < negatives { "negative prompt" } else { "prompt" };
-        counts.iter().enumerate().filter_map(|(row, count)| count.note(name(row))).collect()
+        let truncations = counts.iter().enumerate().filter_map(|(row, count)| count.note(name(row)));
+        self.binning_note().into_iter().chain(truncations).collect()
+    }
+
+    /// Returns a sentence where the resolution bin has many more pixels than the image.
+    fn binning_note(&self) -> Option<String> {
+        let (generated, Size { height, width }) = (self.generated_size, self.size);
+        (generated.width * generated.height > 2 * width * height).then(|| {
+            format!(
+                "the image is generated at {} × {} px, the nearest size that the checkpoint was trained at, and resized to \
+                 {width} × {height} px: a smaller size is not faster unless use_resolution_binning is false",
+                generated.width, generated.height
+            )
+        })
     }
 
     /// Fixes the timesteps of one image.
@@ -140,6 +155,7 @@ impl Pipeline {
         Ok(PreparedRequest {
             prompts: negative.chain(prompts.iter().cloned()).collect(),
             size: Size { height, width },
+            generated_size: Size { height, width },
             latent_shape: [prompts.len(), self.transformer.config().latent_channels, latent_size[0], latent_size[1]],
             guidance,
             plan: self.planner.plan(latents, self.weight_format).map_err(Error::Request)?,
