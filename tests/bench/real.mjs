@@ -7,8 +7,8 @@
 //! prompt with the same files. Rows:
 //!   open       from the click in the list to the loaded model: download, conversion and upload
 //!   image      256 px and 512 px, one step; the first one reads the text encoder
-//!   seed       another seed of the same prompt, 128 px
-//!   visit      the page loaded again, 128 px
+//!   seed       another seed of the same prompt, 256 px
+//!   visit      the page loaded again, 256 px
 //!   streaming  the text encoder streamed, beside reading its files alone and computing alone
 //!   cpu        the same on the CPU path, one thread
 import { readdirSync, readFileSync } from 'node:fs';
@@ -43,8 +43,8 @@ const REQUEST = {
   negative_prompt: '',
   num_inference_steps: 1,
   guidance_scale: 1,
-  width: 128,
-  height: 128,
+  width: 256,
+  height: 256,
   use_resolution_binning: false,
   text_encoder: { kind: 'tab' },
 };
@@ -167,9 +167,9 @@ async function untilReady(page) {
 async function generateInPage(page, request) {
   const { recording, ...image } = await page.evaluate(
     async (request) => {
-      const image = await globalThis.pixart.generate(request);
-      const { fault } = globalThis.pixart.state();
-      if (image === undefined) throw new Error(`${fault?.what}; ${fault?.remedy}`);
+      const image = await globalThis.pixart.generate(request).catch(({ what, remedy }) => {
+        throw new Error(`${what}; ${remedy}`);
+      });
       const { width, millis, memory, recording } = image;
       const base64 = recording && btoa(Array.from(recording, (byte) => String.fromCharCode(byte)).join(''));
       return { width, millis, memory, recording: base64 };
@@ -218,7 +218,7 @@ try {
   const opened = await untilReady(page);
   row('open', { open_s: seconds(performance.now() - begun), load_s: seconds(opened.load_millis), heap_mib: opened.heap_bytes / MIB });
 
-  const first = await generateInPage(page, { prompt: PROMPT, seed: 1, width: 256, height: 256 });
+  const first = await generateInPage(page, { prompt: PROMPT, seed: 1 });
   row('image', { ...first.fields, distance: distanceOf(embedsOf(first.recording), embedsOf(readFileSync(options.embeds))) });
   row('seed', (await generateInPage(page, { prompt: PROMPT, seed: 2 })).fields);
 
