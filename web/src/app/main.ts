@@ -233,7 +233,7 @@ window.pixart = {
   state: page.current,
 };
 model.start();
-if (import.meta.env.PROD && 'serviceWorker' in navigator) addEventListener('load', registerServiceWorker);
+if (import.meta.env.PROD && 'serviceWorker' in navigator) registerServiceWorker();
 
 function showComponents(): void {
   renderComponents(model.source().components ?? {}, (component) => model.setComponent(component, undefined));
