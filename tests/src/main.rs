@@ -9,6 +9,7 @@ mod companion;
 mod companion_access;
 mod companion_border;
 mod companion_openai;
+mod companion_sdapi;
 mod components;
 mod errors;
 mod examples;

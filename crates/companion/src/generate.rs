@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use futures_lite::future::block_on;
-use pixart_model::image::GenerationMetadata;
-use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Taps, image};
+use pixart_model::image::{GenerationMetadata, Rgb8};
+use pixart_model::{Pipeline, PreparedRequest, PromptEmbeds, Sampler, Taps, image};
 use pixart_protocol::{EncodeResponse, GenerateRequest, Limits, LoraScale, OutputType, Preset};
 use pixart_verify::recording::Recording;
 use pixart_weights::Folder;
@@ -25,7 +25,7 @@ mod options;
 mod report;
 
 pub use options::{LoadOptions, PromptEmbedsSource};
-pub use report::{GeneratedImage, GenerationMillis, GenerationProgress, GenerationReport};
+pub use report::{GeneratedImage, GenerationMillis, GenerationProgress, GenerationReport, StopGeneration};
 
 /// The note of an image from stored embeddings.
 const LORA_NOTE: &str = "a LoRA changes the text encoder too, and the stored embeddings are used as they are: encode them with the same --lora";
@@ -44,6 +44,7 @@ pub struct ImageGenerator {
     /// Names of the files or folders of transformer, VAE and text encoder that replace the checkpoint's.
     components: [Option<String>; 3],
     load_millis: f64,
+    previews: bool,
 }
 
 /// Embeddings of a request's prompts, and notes about them.
@@ -117,7 +118,9 @@ impl ImageGenerator {
         let lora_note = stored_embeds.is_some() && inserted.adapt_text_encoder;
         let ComponentPaths { transformer, vae, text_encoder, .. } = &options.components;
         let components = [transformer, vae, text_encoder].map(|path| path.as_deref().map(name));
-        let generator = Self { pipeline, stored_embeds, opened, model, loras, lora_note, components, load_millis: 0.0 };
+        let (load_millis, previews) = (0.0, options.previews);
+        let generator =
+            Self { pipeline, stored_embeds, opened, model, loras, lora_note, components, load_millis, previews };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -142,6 +145,12 @@ impl ImageGenerator {
         self.pipeline.preset()
     }
 
+    /// LoRAs merged into the networks.
+    #[must_use]
+    pub fn loras(&self) -> &[LoraScale] {
+        &self.loras
+    }
+
     /// Validates a request and decides what its images need.
     ///
     /// # Errors
@@ -157,7 +166,7 @@ impl ImageGenerator {
     pub fn generate(
         &self,
         request: &GenerateRequest,
-        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.generate_prepared(&self.prepare(request)?, on_step)
     }
@@ -170,7 +179,7 @@ impl ImageGenerator {
     pub fn generate_prepared(
         &self,
         prepared: &PreparedRequest,
-        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
         let prompt_embeds = match &self.stored_embeds {
@@ -198,7 +207,7 @@ impl ImageGenerator {
         &self,
         prepared: &PreparedRequest,
         embeds: EncodeResponse,
-        on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
         let notes = prepared.notes(&embeds.token_counts);
@@ -211,7 +220,7 @@ impl ImageGenerator {
         prepared: &PreparedRequest,
         EncodedText { prompt_embeds, notes }: &EncodedText,
         mut began: Instant,
-        mut on_step: impl FnMut(GenerationProgress) -> ControlFlow<()>,
+        mut on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let request = &prepared.request;
         let mut text = millis_since(began);
@@ -223,7 +232,7 @@ impl ImageGenerator {
                 true => Some(block_on(Recording::begin(request, &self.opened.name, prompt_embeds))?),
                 false => None,
             };
-            let (mut step, mut pass) = (0, 1);
+            let (mut step, mut pass, mut stopped) = (0, 1, None);
             let mut present = Cow::Borrowed(prepared);
             let latents = loop {
                 let mut sampler = self.pipeline.sampler(&present, prompt_embeds.clone(), index)?;
@@ -233,10 +242,18 @@ impl ImageGenerator {
                     if let Some(recording) = &mut recording {
                         block_on(recording.step(sampler.latents()))?;
                     }
-                    let progress = GenerationProgress { image_index: index as u32, step, total_steps, pass };
-                    if on_step(progress).is_break() {
-                        return Err(Error::Cancelled);
+                    let preview = if self.previews { self.preview_read(&sampler)? } else { None };
+                    match on_step(GenerationProgress { image_index: index as u32, step, total_steps, pass, preview }) {
+                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Break(StopGeneration::Cancel) => return Err(Error::Cancelled),
+                        ControlFlow::Break(early) => {
+                            stopped = (step < total_steps).then_some(early);
+                            break;
+                        }
                     }
+                }
+                if let Some(output) = sampler.step_output().filter(|_| stopped.is_some()) {
+                    break output.pred_original_sample;
                 }
                 let latents = sampler.into_latents();
                 if !present.has_second_pass() {
@@ -253,6 +270,8 @@ impl ImageGenerator {
             let file = self.file(&request.of_image(index), &present, latents)?;
             let decode = millis_since(decode_began);
             let total = millis_since(began);
+            let mut notes = notes.clone();
+            notes.extend(stopped.map(|_| format!("The image was stopped after step {step} of {total_steps}.")));
             let report = GenerationReport {
                 device: self.opened.name.clone(),
                 memory_plan: prepared.plan.line(),
@@ -261,7 +280,7 @@ impl ImageGenerator {
                 num_inference_steps: total_steps,
                 seed,
                 millis: GenerationMillis { load: self.load_millis, text, denoise, decode, total },
-                notes: notes.clone(),
+                notes,
                 sha256: hex::encode(Sha256::digest(&file)),
             };
             let recording = recording
@@ -270,9 +289,23 @@ impl ImageGenerator {
                 })
                 .transpose()?;
             images.push(GeneratedImage { file, recording, report });
+            if stopped == Some(StopGeneration::Interrupt) {
+                break;
+            }
             (began, text) = (Instant::now(), 0.0);
         }
         Ok(images)
+    }
+
+    /// Returns the preview of the image that the last step predicts, where the VAE has one.
+    fn preview_read(&self, sampler: &Sampler<'_>) -> Result<Option<Rgb8>, Error> {
+        let Some((preview, output)) = self.pipeline.vae.config().preview.as_ref().zip(sampler.step_output()) else {
+            return Ok(None);
+        };
+        let [_, _, rows, columns] = output.pred_original_sample.dims();
+        let latents = output.pred_original_sample.flatten(0, 3);
+        let latents = block_on(pixart_model::values_read("the preview's latents", latents))?;
+        Ok(Some(preview.rgb8(&latents, [rows, columns])?))
     }
 
     /// Decodes finished latents to a file of the requested type. `request` is that of this image alone.

@@ -43,6 +43,6 @@ pub mod synth;
 pub use components::ComponentPaths;
 pub use encode::{PromptEncoder, PromptEncoderOptions};
 pub use error::Error;
-pub use generate::{GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource};
+pub use generate::{GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, StopGeneration};
 pub use loras::LoraPath;
 pub use serve::{AppState, ModelInfo};

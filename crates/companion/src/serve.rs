@@ -1,5 +1,5 @@
 //! HTTP server of the companion: the built page as static files, and an API under `/v1` that encodes prompts and generates
-//! images. Image generation follows OpenAI's image API.
+//! images. Image generation follows OpenAI's image API, and under `/sdapi/v1` that of AUTOMATIC1111's web UI.
 //!
 //! | route | answers with |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `POST /v1/images/generations` | images of a prompt; with `"stream": true` a server-sent event per step |
 //! | `GET /generated-images/{name}` | an image of a request with `"response_format": "url"` |
 //! | `GET /v1/models`, `/v1/models/{id}` | the loaded model and its device, and its aliases |
+//! | `/sdapi/v1/…` | the API of AUTOMATIC1111's web UI, see the module `sdapi` |
 //! | `GET /openapi.json`, `/v1/openapi.json` | the OpenAPI document of this API |
 //! | `GET /healthz`, `/readyz` | liveness; readiness, once the model is loaded |
 //! | `GET /metrics` | Prometheus metrics |
@@ -54,6 +55,7 @@ mod images;
 mod metrics;
 mod openapi;
 pub mod queue;
+mod sdapi;
 mod status;
 mod text;
 
@@ -161,13 +163,17 @@ impl Server {
             .route("/models/{id}", get(status::model))
             .route("/openapi.json", get(status::openapi))
             .method_not_allowed_fallback(method_not_allowed)
-            .fallback(not_found)
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(RequestBodyTimeoutLayer::new(READ_TIMEOUT))
-            .layer(middleware::from_fn_with_state(options.request_timeout, limit_time))
-            .layer(middleware::from_fn_with_state(self.clone(), reject_when_stopping))
-            .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token))
-            .layer(options.access_policy.cors());
+            .fallback(not_found);
+        let limited = |routes: Router<Self>| {
+            routes
+                .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+                .layer(RequestBodyTimeoutLayer::new(READ_TIMEOUT))
+                .layer(middleware::from_fn_with_state(options.request_timeout, limit_time))
+                .layer(middleware::from_fn_with_state(self.clone(), reject_when_stopping))
+                .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token))
+        };
+        let api = limited(api).layer(options.access_policy.cors());
+        let sdapi = sdapi::with_errors(limited(sdapi::routes())).layer(options.access_policy.cors());
         let metrics = Router::new()
             .route("/metrics", get(status::metrics))
             .layer(middleware::from_fn_with_state(Arc::clone(&policy), access::require_token));
@@ -177,6 +183,7 @@ impl Server {
             .layer(options.access_policy.cors());
         let mut router = Router::new()
             .nest("/v1", api)
+            .nest("/sdapi/v1", sdapi)
             // The fallback of the nested routes does not see this path.
             .route("/v1/", any(not_found))
             .merge(images)

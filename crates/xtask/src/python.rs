@@ -12,7 +12,7 @@ pub(crate) fn interpreter(workspace: &Workspace) -> Result<PathBuf> {
     environment(workspace, "venv", "tests/oracle/requirements.txt")
 }
 
-/// A Python interpreter with OpenAI's client.
+/// A Python interpreter with the clients of OpenAI's API and of AUTOMATIC1111's.
 pub(crate) fn client(workspace: &Workspace) -> Result<PathBuf> {
     environment(workspace, "venv-client", "tests/page/requirements.txt")
 }

@@ -129,8 +129,8 @@ fn page(workspace: &Workspace) -> Result<Vec<String>> {
         .env("PIXART", companion.get_program());
     let adapters = run_tests(node.env("SHOTS", &shots), run::minutes(30))?;
     run::log(&format!("screenshots of the page's states: {}", shots.display()));
-    run::log("calling the companion with OpenAI's client");
-    openai_client(workspace, &companion)?;
+    run::log("calling the companion with OpenAI's client, and with one of AUTOMATIC1111's web UI");
+    http_clients(workspace, &companion)?;
     run::log("comparing the tab with this computer, step by step");
     if compare::compare(workspace, None)? != ExitCode::SUCCESS {
         bail!("the images of the tab and of the companion differ too much");
@@ -154,11 +154,14 @@ fn engines(workspace: &Workspace) -> Result<Vec<String>> {
     run_tests(&mut node, run::minutes(30))
 }
 
-/// Serves the embedded checkpoint and generates an image with OpenAI's client.
-fn openai_client(workspace: &Workspace, companion: &Command) -> Result<()> {
+/// Serves the embedded checkpoint and generates images with other projects' clients.
+fn http_clients(workspace: &Workspace, companion: &Command) -> Result<()> {
     pixart::serving(workspace, companion, None, |url| {
-        let mut client = workspace.command(python::client(workspace)?);
-        run::run(client.arg("tests/page/openai_client.py").arg(url), run::minutes(5))
+        for script in ["tests/page/openai_client.py", "tests/page/webuiapi_client.py"] {
+            let mut client = workspace.command(python::client(workspace)?);
+            run::run(client.arg(script).arg(url), run::minutes(5))?;
+        }
+        Ok(())
     })
 }
 

@@ -12,7 +12,7 @@ use pixart_companion::serve::{self, AccessPolicy, ServeOptions, Server, Token, q
 use pixart_companion::synth::{self, SynthScale};
 use pixart_companion::{
     AppState, ComponentPaths, Error, ImageGenerator, LoadOptions, ModelInfo, PromptEncoder, PromptEncoderOptions,
-    checkpoint, compare, decode, embeds, pack, prompts,
+    StopGeneration, checkpoint, compare, decode, embeds, pack, prompts,
 };
 use pixart_model::{WeightFormat, image::Rgb8};
 use pixart_protocol::GenerateRequest;
@@ -55,7 +55,8 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
     let generator = ImageGenerator::open(LoadOptions { checkpoint: scenes(), ..LoadOptions::default() });
     let request =
         GenerateRequest { num_inference_steps: 1, width: Some(64), height: Some(64), ..GenerateRequest::of("a star") };
-    let cancelled = generator.and_then(|generator| generator.generate(&request, |_| ControlFlow::Break(())));
+    let cancelled =
+        generator.and_then(|generator| generator.generate(&request, |_| ControlFlow::Break(StopGeneration::Cancel)));
     add("crates/companion/src/error.rs Error::Cancelled", cancelled.map(drop).expect_err("it is cancelled"));
     let (first, second) = (recording(1), recording(2));
     add("crates/companion/src/compare.rs compare", compare::compare(&first, &second).map(drop).expect_err("two seeds"));

@@ -58,6 +58,27 @@ pub(super) fn faults() -> Vec<ProvokedFault> {
         ),
         ("crates/companion/src/serve/image_request.rs overlay", IMAGES, Some("{}")),
         ("crates/companion/src/serve/image_store.rs get", "/generated-images/missing.png", None),
+        (
+            "crates/companion/src/serve/sdapi/samplers.rs our_scheduler",
+            "/sdapi/v1/txt2img",
+            Some(r#"{"prompt": "a star", "sampler_name": "DPM adaptive"}"#),
+        ),
+        (
+            "crates/companion/src/serve/sdapi/request.rs input_image",
+            "/sdapi/v1/img2img",
+            Some(r#"{"prompt": "a star"}"#),
+        ),
+        (
+            "crates/companion/src/serve/sdapi/request.rs inverted",
+            "/sdapi/v1/img2img",
+            Some(r#"{"prompt": "a star", "init_images": ["AQI="], "mask": "%", "inpainting_mask_invert": 1}"#),
+        ),
+        ("crates/companion/src/serve/sdapi/png_info.rs png_info", "/sdapi/v1/png-info", Some(r#"{"image": "AQI="}"#)),
+        (
+            "crates/companion/src/serve/sdapi/lists.rs set_options",
+            "/sdapi/v1/options",
+            Some(r#"{"sd_model_checkpoint": "dreamshaper"}"#),
+        ),
     ] {
         faults.push(ProvokedFault::new(site, refused(server(), path, &[], body)));
     }

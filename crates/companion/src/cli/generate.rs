@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::{ArgAction, ArgGroup, Args};
 use pixart_companion::device::DeviceSpec;
-use pixart_companion::{Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, embeds, prompts};
+use pixart_companion::{
+    Error, GenerationProgress, ImageGenerator, LoadOptions, PromptEmbedsSource, StopGeneration, embeds, prompts,
+};
 use pixart_model::{PreparedRequest, WeightFormat};
 use pixart_protocol::{Fault, GenerateRequest, OutputType, Preset};
 
@@ -184,6 +186,7 @@ impl GenerateArgs {
             components: source.components,
             loras,
             vae_encoder: self.image.is_some() || self.hires_scale.is_some(),
+            previews: false,
         };
         let [image, mask_image, latents] =
             [&self.image, &self.mask_image, &self.latents].map(|path| path.as_deref().map(read).transpose());
@@ -290,8 +293,8 @@ fn generate(
 
 /// Logs a step.
 pub(super) fn print_progress(
-    GenerationProgress { image_index, step, total_steps, pass }: GenerationProgress,
-) -> ControlFlow<()> {
+    GenerationProgress { image_index, step, total_steps, pass, .. }: GenerationProgress,
+) -> ControlFlow<StopGeneration> {
     tracing::debug!(image_index, step, total_steps, pass);
     ControlFlow::Continue(())
 }

@@ -1,9 +1,10 @@
 //! Results of a generation: progress, files and timings.
 
+use pixart_model::image::Rgb8;
 use serde::Serialize;
 
 /// Progress of a request, after a denoising step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GenerationProgress {
     /// Index of the image, from 0.
     pub image_index: u32,
@@ -12,6 +13,20 @@ pub struct GenerationProgress {
     pub total_steps: u32,
     /// 1, or 2 in the second pass of a request with `hires_scale`.
     pub pass: u32,
+    /// A small preview of the image, with [`LoadOptions::previews`](super::LoadOptions::previews).
+    #[serde(skip)]
+    pub preview: Option<Rgb8>,
+}
+
+/// How a generation is stopped before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopGeneration {
+    /// Nobody waits for the images: [`Error::Cancelled`](crate::Error::Cancelled).
+    Cancel,
+    /// The image is finished as the last step predicts it, and the next one is begun.
+    Skip,
+    /// The image is finished as the last step predicts it, and is the last one.
+    Interrupt,
 }
 
 /// A generated image.

@@ -21,6 +21,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::api_error::ApiError;
+use super::base64_input;
 use super::hosts::{AllowedOrigin, Host, Origin};
 use crate::Error;
 
@@ -191,8 +192,8 @@ pub(super) async fn check_origin(State(policy): State<Arc<AccessPolicy>>, reques
 
 /// Middleware that rejects requests without the bearer token with 401.
 pub(super) async fn require_token(State(policy): State<Arc<AccessPolicy>>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(AUTHORIZATION).and_then(|value| bearer_token(value.as_bytes()));
-    if policy.token.as_ref().is_some_and(|token| !presented.is_some_and(|presented| token.matches(presented))) {
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| presented_token(value.as_bytes()));
+    if policy.token.as_ref().is_some_and(|token| !presented.is_some_and(|presented| token.matches(&presented))) {
         let fault = Fault::new(
             FaultCode::Companion,
             "the bearer token is missing or wrong",
@@ -203,7 +204,18 @@ pub(super) async fn require_token(State(policy): State<Arc<AccessPolicy>>, reque
     next.run(request).await
 }
 
-/// The token of an `Authorization` header. The name of the scheme is in letters of any case.
+/// The token of an `Authorization` header: a bearer token, or the password of the scheme that AUTOMATIC1111's clients use.
+fn presented_token(value: &[u8]) -> Option<Vec<u8>> {
+    if let Some(token) = bearer_token(value) {
+        return Some(token.to_vec());
+    }
+    let (scheme, credentials) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("Basic").then(|| base64_input::decode(credentials))??;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    Some(decoded[colon + 1..].to_vec())
+}
+
+/// The bearer token of an `Authorization` header. The name of the scheme is in letters of any case.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())

@@ -44,7 +44,7 @@ impl ApiError {
             }
             (_, StatusCode::PAYLOAD_TOO_LARGE) => (
                 "the body is too long".to_owned(),
-                "send at most 512 KiB, and to /v1/images/generations at most 48 MiB",
+                "send at most 512 KiB, and to routes that take images at most 48 MiB",
             ),
             (JsonRejection::BytesRejection(_), _) => {
                 (format!("the body did not arrive whole: {reason}"), "send the request again")
@@ -99,14 +99,25 @@ impl ApiError {
     }
 }
 
+/// Extension of an error response, for routes that write errors in another format.
+#[derive(Clone)]
+pub(super) struct ErrorText {
+    /// OpenAI's name of the kind of error.
+    pub(super) kind: String,
+    pub(super) fault: Fault,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = self.body();
+        let kind = body["error"]["type"].as_str().unwrap_or_default().to_owned();
+        let error_text = ErrorText { kind, fault: self.fault.clone() };
         let Self { status, fault, retry_after, .. } = self;
         if status != StatusCode::TOO_MANY_REQUESTS {
             tracing::warn!(status = status.as_u16(), %fault, "request rejected");
         }
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(error_text);
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());

@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use pixart_model::normalize_caption;
-use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, Preset};
+use pixart_protocol::{EncodeRequest, EncodeResponse, Fault, FaultCode, GenerateRequest, Limits, LoraScale, Preset};
 use pixart_weights::Folder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::cache::{CachedEmbeds, PromptEmbedsCache};
 use super::queue::DeviceWorker;
-use crate::generate::{GeneratedImage, GenerationProgress};
+use crate::generate::{GeneratedImage, GenerationProgress, StopGeneration};
 use crate::{
     Error, ImageGenerator, LoadOptions, LoraPath, PromptEmbedsSource, PromptEncoder, PromptEncoderOptions, checkpoint,
     device, hub, loras,
@@ -37,6 +37,8 @@ pub struct ModelInfo {
     pub native_size: Option<u32>,
     pub limits: Option<Limits>,
     pub preset: Option<Preset>,
+    /// LoRAs merged into its networks.
+    pub loras: Vec<LoraScale>,
 }
 
 /// Everything that the device thread computes with.
@@ -65,6 +67,7 @@ impl AppState {
             checkpoint: checkpoint.clone(),
             prompt_embeds: PromptEmbedsSource::Caller,
             loras: options.loras.clone(),
+            previews: true,
             ..LoadOptions::default()
         };
         let generator = generates_images
@@ -78,6 +81,7 @@ impl AppState {
             native_size: generator.as_ref().map(|generator| generator.limits().native_size),
             limits: generator.as_ref().map(ImageGenerator::limits),
             preset: generator.as_ref().map(ImageGenerator::preset),
+            loras: generator.as_ref().map(|generator| generator.loras().to_vec()).unwrap_or_default(),
         };
         Ok(Self { encoder, generator, folder, cache: PromptEmbedsCache::default(), info })
     }
@@ -132,7 +136,7 @@ impl DeviceWorker for AppState {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let Some(generator) = &self.generator else {
             let what = format!("`{}` only encodes prompts: it has no transformer or no VAE", self.info.id);

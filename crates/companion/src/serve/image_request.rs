@@ -18,6 +18,9 @@ use super::fields::{Field, take};
 const QUALITIES: &str = "auto, standard, hd, low, medium, high, xhigh, max";
 /// Values of OpenAI's `style`. None changes the image; every other value names a style of ours.
 const OPENAI_STYLES: [&str; 2] = ["vivid", "natural"];
+/// Fields of a request that it is written without where they are off.
+const OMITTED_FIELDS: [&str; 6] =
+    ["prompt_weighting", "variation_seed", "variation_strength", "hires_scale", "hires_strength", "hires_steps"];
 /// Fields that identify an end user to OpenAI.
 const USER_FIELDS: [&str; 2] = ["user", "safety_identifier"];
 
@@ -214,7 +217,7 @@ fn random_seeds(fields: &mut Map<String, Value>) {
 }
 
 /// Returns a seed that no earlier call returned, most likely. The keys of a `RandomState` come from the operating system.
-fn random_seed() -> u32 {
+pub(super) fn random_seed() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
@@ -253,13 +256,12 @@ fn overlay(fields: Map<String, Value>, preset: Option<&Preset>) -> Result<Genera
             other_names.find(|(other, _)| *other == name).map_or(name.clone(), |(_, current)| current.to_owned());
         let field = Field { name, value };
         // Files are not among the fields of a request without them.
-        if !whole.contains_key(&current) || current == "latents" {
+        if current == "latents" || !(whole.contains_key(&current) || OMITTED_FIELDS.contains(&current.as_str())) {
             return Err(field.unknown());
         }
-        let old = whole.insert(current.clone(), field.value.clone()).expect("it contains the key");
+        whole.insert(current.clone(), field.value.clone());
         // Read one by one, an invalid value is known by its field.
         if serde_json::from_value::<GenerateRequest>(Value::Object(whole.clone())).is_err() {
-            whole.insert(current.clone(), old);
             return Err(field.invalid_type(&current));
         }
     }
@@ -267,4 +269,4 @@ fn overlay(fields: Map<String, Value>, preset: Option<&Preset>) -> Result<Genera
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -132,7 +132,8 @@ fn events(
     stream::unfold((StreamState::Steps(pending), writer), move |(state, writer)| async move {
         let mut images = match state {
             StreamState::Steps(mut pending) => {
-                if let Some(GenerationProgress { image_index, step, total_steps, pass }) = pending.progress.recv().await
+                if let Some(GenerationProgress { image_index, step, total_steps, pass, .. }) =
+                    pending.progress.recv().await
                 {
                     let kind = "image_generation.progress";
                     let data = json!({

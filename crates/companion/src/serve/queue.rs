@@ -12,8 +12,10 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
 use self::jobs::{JobReceiver, JobSender, SendError};
+use self::running::Running;
+pub use self::running::RunningGeneration;
 use crate::Error;
-use crate::generate::{GeneratedImage, GenerationProgress};
+use crate::generate::{GeneratedImage, GenerationProgress, StopGeneration};
 
 /// Work of the device thread.
 pub trait DeviceWorker {
@@ -27,7 +29,7 @@ pub trait DeviceWorker {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error>;
 
     /// Number of captions served from the cache.
@@ -39,6 +41,7 @@ pub trait DeviceWorker {
 pub struct Queue {
     jobs: Arc<JobSender>,
     metrics: Arc<QueueMetrics>,
+    running: Arc<Running>,
 }
 
 /// Counters of the device thread.
@@ -68,6 +71,8 @@ enum DeviceJob {
     },
     Generate {
         request: Box<GenerateRequest>,
+        /// True where [`Queue::running`] shows it.
+        is_observed: bool,
         progress: mpsc::UnboundedSender<GenerationProgress>,
         reply: ReplySender<Vec<GeneratedImage>>,
     },
@@ -99,16 +104,19 @@ impl Queue {
         let metrics = Arc::new(QueueMetrics::default());
         let (jobs, queued) = jobs::channel(queued_max, Arc::clone(&metrics));
         let (opened, is_open) = oneshot::channel();
-        let thread_metrics = Arc::clone(&metrics);
+        let (thread_metrics, running) = (Arc::clone(&metrics), Arc::<Running>::default());
+        let thread_running = Arc::clone(&running);
         thread::spawn(move || {
             lower_priority();
             match open() {
                 // The receiver may have been dropped.
-                Ok((worker, info)) => drop(opened.send(Ok(info)).map(|()| run_jobs(worker, queued, &thread_metrics))),
+                Ok((worker, info)) => {
+                    drop(opened.send(Ok(info)).map(|()| run_jobs(worker, queued, &thread_metrics, &thread_running)));
+                }
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        (Self { jobs: Arc::new(jobs), metrics }, is_open)
+        (Self { jobs: Arc::new(jobs), metrics, running }, is_open)
     }
 
     /// Queues `request` and waits for its embeddings.
@@ -126,9 +134,32 @@ impl Queue {
     /// # Errors
     /// A full queue, or a thread that has stopped.
     pub fn generate(&self, request: GenerateRequest) -> Result<PendingGeneration, Fault> {
+        self.queue_generation(request, false)
+    }
+
+    /// Queues `request`. While it is generated, [`Queue::running`] returns its progress and [`Queue::stop_running`] stops it.
+    ///
+    /// # Errors
+    /// See [`Queue::generate`].
+    pub fn generate_observed(&self, request: GenerateRequest) -> Result<PendingGeneration, Fault> {
+        self.queue_generation(request, true)
+    }
+
+    fn queue_generation(&self, request: GenerateRequest, is_observed: bool) -> Result<PendingGeneration, Fault> {
         let ((sender, progress), (reply, result)) = (mpsc::unbounded_channel(), oneshot::channel());
-        self.send(DeviceJob::Generate { request: Box::new(request), progress: sender, reply })?;
+        self.send(DeviceJob::Generate { request: Box::new(request), is_observed, progress: sender, reply })?;
         Ok(PendingGeneration { progress, result })
+    }
+
+    /// The generation of [`Queue::generate_observed`] that the device works on.
+    #[must_use]
+    pub fn running(&self) -> Option<RunningGeneration> {
+        self.running.get()
+    }
+
+    /// Stops the generation of [`Queue::running`] after its present step.
+    pub fn stop_running(&self, stop: StopGeneration) {
+        self.running.stop(stop);
     }
 
     fn send(&self, job: DeviceJob) -> Result<(), Fault> {
@@ -182,7 +213,7 @@ fn lower_priority() {
     }
 }
 
-fn run_jobs(mut worker: impl DeviceWorker, queued: JobReceiver, metrics: &QueueMetrics) {
+fn run_jobs(mut worker: impl DeviceWorker, queued: JobReceiver, metrics: &QueueMetrics, running: &Running) {
     while let Some(job) = queued.recv() {
         let began = Instant::now();
         let mut jobs = 1;
@@ -197,8 +228,12 @@ fn run_jobs(mut worker: impl DeviceWorker, queued: JobReceiver, metrics: &QueueM
                 jobs = batch.len() as u64;
                 encode(&mut worker, batch, metrics);
             }
-            DeviceJob::Generate { request, progress, reply } => {
-                generate(&mut worker, &request, &progress, reply, metrics);
+            DeviceJob::Generate { request, is_observed, progress, reply } => {
+                if is_observed {
+                    running.begin(request.image_indices().len() as u32);
+                }
+                let observed = is_observed.then_some(running);
+                generate(&mut worker, &request, &progress, reply, (metrics, observed));
             }
         }
         metrics.jobs.inc_by(jobs);
@@ -227,24 +262,32 @@ fn generate(
     request: &GenerateRequest,
     progress: &mpsc::UnboundedSender<GenerationProgress>,
     reply: ReplySender<Vec<GeneratedImage>>,
-    metrics: &QueueMetrics,
+    (metrics, observed): (&QueueMetrics, Option<&Running>),
 ) {
-    let result = worker.generate(request, &mut |step| {
+    let result = worker.generate(request, &mut |mut step| {
         metrics.steps.inc();
+        let preview = step.preview.take();
+        let stop = observed.and_then(|running| running.step(step.clone(), preview));
         // A client may read no progress; whether it still waits is seen by the reply channel.
         progress.send(step).ok();
-        if reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let stop = if reply.is_closed() { Some(StopGeneration::Cancel) } else { stop };
+        stop.map_or(ControlFlow::Continue(()), ControlFlow::Break)
     });
     match &result {
         Ok(images) => metrics.images.inc_by(images.len() as u64),
         Err(Error::Cancelled) => metrics.cancelled.inc(),
         Err(_) => 0,
     };
+    // A client that has its answer sees no generation running.
+    if let Some(running) = observed {
+        running.end();
+    }
     // As above.
     reply.send(result.map_err(Fault::from)).ok();
     metrics.cache_hits.inner().store(worker.cache_hits(), Ordering::Relaxed);
 }
 
 mod jobs;
+mod running;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::*;
 
 const LIMITS: Limits = Limits { native_size: 128, size_min: 64, size_max: 256, size_multiple: 16, binned: false };
 
-fn info() -> ModelInfo {
+pub(in crate::serve) fn info() -> ModelInfo {
     ModelInfo {
         id: "m".into(),
         fingerprint: String::new(),
@@ -16,6 +16,7 @@ fn info() -> ModelInfo {
         native_size: Some(128),
         limits: Some(LIMITS),
         preset: Some(Preset::named("alpha").expect("a preset")),
+        loras: Vec::new(),
     }
 }
 
@@ -51,6 +52,27 @@ fn openai_fields_map_to_request_fields() {
     let over = read(json!({ "prompt": "p", "image": "AQI=", "mask_image": "data:image/png;base64,Aw==" })).request;
     assert_eq!((over.image, over.mask_image), (Some(vec![1, 2]), Some(vec![3])));
     assert_eq!(read(json!({ "prompt": "p", "response_format": "url" })).response_format, ResponseFormat::Url);
+}
+
+#[test]
+fn fields_that_a_request_is_written_without_are_read() {
+    let fields = json!({
+        "prompt": "p", "prompt_weighting": true, "variation_seed": 3, "variation_strength": 0.5, "hires_scale": 1.5,
+        "hires_strength": 0.5, "hires_steps": 4, "width": 64, "height": 64,
+    });
+    let expected = GenerateRequest {
+        prompt_weighting: true,
+        variation_seed: Some(3),
+        variation_strength: Some(0.5),
+        hires_scale: Some(1.5),
+        hires_strength: Some(0.5),
+        hires_steps: Some(4),
+        width: Some(64),
+        height: Some(64),
+        ..GenerateRequest::of("p")
+    };
+    assert_eq!(read(fields).request, expected);
+    assert!(refused(json!({ "prompt": "p", "hires_scale": "2x" })).what.contains("hires_scale"));
 }
 
 #[test]

@@ -32,13 +32,12 @@ impl DeviceWorker for FakeWorker {
     fn generate(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.given.send(1).ok();
         for step in 1..=request.num_inference_steps {
-            if on_step(GenerationProgress { image_index: 0, step, total_steps: request.num_inference_steps, pass: 1 })
-                .is_break()
-            {
+            let total_steps = request.num_inference_steps;
+            if on_step(GenerationProgress { image_index: 0, step, total_steps, pass: 1, preview: None }).is_break() {
                 return Err(Error::Cancelled);
             }
             self.released.recv().ok();
@@ -149,7 +148,7 @@ fn a_dropped_generation_is_cancelled_at_its_next_step() {
             queue.generate(GenerateRequest { num_inference_steps: 5, ..GenerateRequest::of("a star") }).expect("room");
         assert_eq!(
             pending.progress.recv().await,
-            Some(GenerationProgress { image_index: 0, step: 1, total_steps: 5, pass: 1 })
+            Some(GenerationProgress { image_index: 0, step: 1, total_steps: 5, pass: 1, preview: None })
         );
         assert_eq!(given.recv(), Ok(1));
         drop(pending);
