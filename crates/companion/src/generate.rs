@@ -44,7 +44,6 @@ pub struct ImageGenerator {
     /// Names of the files or folders of transformer, VAE and text encoder that replace the checkpoint's.
     components: [Option<String>; 3],
     load_millis: f64,
-    previews: bool,
 }
 
 /// Embeddings of a request's prompts, and notes about them.
@@ -118,9 +117,7 @@ impl ImageGenerator {
         let lora_note = stored_embeds.is_some() && inserted.adapt_text_encoder;
         let ComponentPaths { transformer, vae, text_encoder, .. } = &options.components;
         let components = [transformer, vae, text_encoder].map(|path| path.as_deref().map(name));
-        let (load_millis, previews) = (0.0, options.previews);
-        let generator =
-            Self { pipeline, stored_embeds, opened, model, loras, lora_note, components, load_millis, previews };
+        let generator = Self { pipeline, stored_embeds, opened, model, loras, lora_note, components, load_millis: 0.0 };
         generator.synchronize("loading the checkpoint")?;
         Ok(Self { load_millis: millis_since(began), ..generator })
     }
@@ -196,10 +193,10 @@ impl ImageGenerator {
             notes.push(LORA_NOTE.to_owned());
         }
         let text = EncodedText { prompt_embeds, notes };
-        self.generate_images(prepared, &text, began, on_step)
+        self.generate_images(prepared, &text, began, false, on_step)
     }
 
-    /// Generates from the embeddings of [`PreparedRequest::prompts`].
+    /// Generates from the embeddings of [`PreparedRequest::prompts`]; with `previews`, the progress of each step has one.
     ///
     /// # Errors
     /// See [`ImageGenerator::generate_prepared`].
@@ -207,12 +204,13 @@ impl ImageGenerator {
         &self,
         prepared: &PreparedRequest,
         embeds: EncodeResponse,
+        previews: bool,
         on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let began = Instant::now();
         let notes = prepared.notes(&embeds.token_counts);
         let text = EncodedText { prompt_embeds: PromptEmbeds::from_response(embeds, &self.opened.device)?, notes };
-        self.generate_images(prepared, &text, began, on_step)
+        self.generate_images(prepared, &text, began, previews, on_step)
     }
 
     fn generate_images(
@@ -220,6 +218,7 @@ impl ImageGenerator {
         prepared: &PreparedRequest,
         EncodedText { prompt_embeds, notes }: &EncodedText,
         mut began: Instant,
+        previews: bool,
         mut on_step: impl FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let request = &prepared.request;
@@ -242,7 +241,7 @@ impl ImageGenerator {
                     if let Some(recording) = &mut recording {
                         block_on(recording.step(sampler.latents()))?;
                     }
-                    let preview = if self.previews { self.preview_read(&sampler)? } else { None };
+                    let preview = if previews { self.preview_read(&sampler)? } else { None };
                     match on_step(GenerationProgress { image_index: index as u32, step, total_steps, pass, preview }) {
                         ControlFlow::Continue(()) => {}
                         ControlFlow::Break(StopGeneration::Cancel) => return Err(Error::Cancelled),

@@ -186,7 +186,6 @@ impl GenerateArgs {
             components: source.components,
             loras,
             vae_encoder: self.image.is_some() || self.hires_scale.is_some(),
-            previews: false,
         };
         let [image, mask_image, latents] =
             [&self.image, &self.mask_image, &self.latents].map(|path| path.as_deref().map(read).transpose());

@@ -26,8 +26,6 @@ pub struct LoadOptions {
     pub loras: Vec<LoraPath>,
     /// Loads the VAE encoder, for img2img and inpainting.
     pub vae_encoder: bool,
-    /// Sends a preview with the progress of each step.
-    pub previews: bool,
 }
 
 /// Source of the prompt embeddings.

@@ -13,7 +13,7 @@ pub struct GenerationProgress {
     pub total_steps: u32,
     /// 1, or 2 in the second pass of a request with `hires_scale`.
     pub pass: u32,
-    /// A small preview of the image, with [`LoadOptions::previews`](super::LoadOptions::previews).
+    /// A small preview of the image, where previews are wanted.
     #[serde(skip)]
     pub preview: Option<Rgb8>,
 }

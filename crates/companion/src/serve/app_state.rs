@@ -67,7 +67,6 @@ impl AppState {
             checkpoint: checkpoint.clone(),
             prompt_embeds: PromptEmbedsSource::Caller,
             loras: options.loras.clone(),
-            previews: true,
             ..LoadOptions::default()
         };
         let generator = generates_images
@@ -136,6 +135,7 @@ impl DeviceWorker for AppState {
     fn generate(
         &mut self,
         request: &GenerateRequest,
+        previews: bool,
         on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         let Some(generator) = &self.generator else {
@@ -149,7 +149,7 @@ impl DeviceWorker for AppState {
         }
         let embeds = CachedEmbeds::to_reply(&self.embeds(&prepared.prompts, request.max_sequence_length)?);
         let generator = self.generator.as_ref().expect("it was matched above");
-        generator.generate_from_embeds(&prepared, embeds, on_step)
+        generator.generate_from_embeds(&prepared, embeds, previews, on_step)
     }
 
     fn cache_hits(&self) -> u64 {

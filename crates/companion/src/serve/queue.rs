@@ -22,13 +22,14 @@ pub trait DeviceWorker {
     /// Encodes requests with equal `max_sequence_length`; each has a result of its own.
     fn encode(&mut self, requests: &[EncodeRequest]) -> Vec<Result<EncodeResponse, Error>>;
 
-    /// Generates the images of a request; `on_step` may cancel after each step.
+    /// Generates the images of a request. `on_step` may stop it after each step, and receives a preview where `previews` is set.
     ///
     /// # Errors
     /// An invalid request, a device that fails, and [`Error::Cancelled`].
     fn generate(
         &mut self,
         request: &GenerateRequest,
+        previews: bool,
         on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error>;
 
@@ -264,7 +265,7 @@ fn generate(
     reply: ReplySender<Vec<GeneratedImage>>,
     (metrics, observed): (&QueueMetrics, Option<&Running>),
 ) {
-    let result = worker.generate(request, &mut |mut step| {
+    let result = worker.generate(request, observed.is_some(), &mut |mut step| {
         metrics.steps.inc();
         let preview = step.preview.take();
         let stop = observed.and_then(|running| running.step(step.clone(), preview));

@@ -32,6 +32,7 @@ impl DeviceWorker for FakeWorker {
     fn generate(
         &mut self,
         request: &GenerateRequest,
+        _previews: bool,
         on_step: &mut dyn FnMut(GenerationProgress) -> ControlFlow<StopGeneration>,
     ) -> Result<Vec<GeneratedImage>, Error> {
         self.given.send(1).ok();
