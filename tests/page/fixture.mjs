@@ -1,4 +1,4 @@
-//! What page tests share: the server and the browser of a file, a model server whose faults a test sets, and observers of a page.
+//! Fixtures of the page tests: the server and the browser of a file, a model server whose faults a test sets, and observers of a page.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-//! What people do on the page from its start to its end, three times: by mouse and by keyboard alone on a notebook, by touch on a phone. Every
+//! The page's flows from start to end, three times: by mouse and by keyboard alone on a notebook, by touch on a phone. Nearly every
 //! element is found by the role and the name that a screen reader announces.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

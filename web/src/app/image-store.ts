@@ -88,7 +88,7 @@ export function startImageStore({ onReuse, onRemark, onChange }: ImageStoreHandl
   onPanelToggle('gallery', () => void (isOpen('gallery') && openedView()));
   let newest: readonly StoredThumbnail[] = [];
   const readNewest = (): void => {
-    // A gallery that cannot be read has no images in the strip; what is wrong is told when it is opened.
+    // A gallery that cannot be read has no images in the strip; opening it reports why.
     gallery
       .then((database) => database && thumbnailsOf(database))
       .then((read = []) => {

@@ -95,7 +95,7 @@ export function createModelSession(query: URLSearchParams, context: ModelSession
   let isConfirmed = false;
   /** Starts of the engine: of two at once the later one counts. */
   let starts = 0;
-  /** The LoRAs that the engine was last told to merge. */
+  /** Key of the LoRAs of the last request to merge them. */
   let merged = '';
 
   const engine = (): ResilientEngine => {

@@ -1,4 +1,4 @@
-//! What the editor's canvas draws: the image with its mask, the ring of the brush, and the outline of a crop or an extension.
+//! The scene on the editor's canvas: the image with its mask, the ring of the brush, and the outline of a crop or an extension.
 import type { Brush } from './brush';
 import type { EditorDocument } from './document';
 import type { ImagePlacement, Point } from './geometry';
@@ -16,7 +16,7 @@ export interface EditorView {
   crop: { rect: Rect } | undefined;
 }
 
-/** Returns what is drawn; nothing without an image. */
+/** Returns the scene; `undefined` without an image. */
 export function sceneOf({ document, view, pending, crop, cursor, tool, brush }: EditorView) {
   if (document === undefined) return undefined;
   const { width, height } = document.image;

@@ -1,4 +1,4 @@
-//! What the server has: models, LoRAs, styles, upscalers, options and memory.
+//! The lists of `/sdapi/v1`: models, LoRAs, styles, upscalers, options; and the memory.
 
 use axum::Json;
 use axum::extract::State;
@@ -92,7 +92,7 @@ pub(super) fn upscalers() -> Value {
     ["None", "Lanczos"].map(item).into_iter().collect()
 }
 
-/// The memory of the computer and of this process in bytes, where Linux tells them.
+/// The memory of the computer and of this process in bytes, on Linux.
 pub(super) fn memory() -> Value {
     let unknown = || json!({ "error": "not known on this system" });
     let ram = ram().map(|(used, total)| json!({ "free": total.saturating_sub(used), "used": used, "total": total }));

@@ -306,7 +306,7 @@ impl Body<'_> {
         is_whole.then_some(number as u64).ok_or_else(|| self.invalid(name, "send a whole number"))
     }
 
-    /// A seed; negative ones are drawn.
+    /// A seed; in place of a negative one, a random one.
     fn seed(&self, name: &str) -> Result<u32, ApiError> {
         if self.number(name)? < 0.0 {
             return Ok(random_seed());
